@@ -1,0 +1,67 @@
+"""Everything Trunkline refuses, as one tree of exceptions.
+
+TrunklineError                 base: one plain sentence, safe to show to a person
+├── ConfigError                a configuration file or a command-line value
+├── ModelError                 a model folder that is damaged or does not match its spec
+├── EngineError                an engine that fails while it runs
+│   └── BackendUnavailable     a named backend that cannot run on this machine
+├── DataError                  training or evaluation data
+├── SourceError                a stream that cannot be opened or read
+├── GalleryError               the gallery file, or a person in it
+│   └── EnrollError            a photo that cannot be enrolled
+├── MessageError               a message that does not follow the schema
+└── StageError                 a stage that crashed too often; the run ends
+
+The command line turns a TrunklineError into its sentence and a non-zero exit status; anything else is a bug
+and keeps its traceback.
+"""
+
+
+class TrunklineError(Exception):
+    """Base of all errors that Trunkline raises on purpose."""
+
+
+class ConfigError(TrunklineError):
+    """A configuration or command-line value is not allowed."""
+
+
+class ModelError(TrunklineError):
+    """A model folder is damaged or does not match its spec."""
+
+
+class EngineError(TrunklineError):
+    """An engine failed while it ran."""
+
+
+class BackendUnavailable(EngineError):
+    """A backend was asked for by name and cannot run here."""
+
+
+class DataError(TrunklineError):
+    """Training or evaluation data is missing or unreadable."""
+
+
+class SourceError(TrunklineError):
+    """A stream cannot be opened or read."""
+
+
+class GalleryError(TrunklineError):
+    """The gallery cannot be used, or has no such person."""
+
+
+class EnrollError(GalleryError):
+    """A photo cannot be enrolled."""
+
+
+class MessageError(TrunklineError):
+    """A message does not follow the schema."""
+
+
+class StageError(TrunklineError):
+    """A stage crashed too often."""
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, without its line breaks and cut to a length that a person reads."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
