@@ -1,0 +1,56 @@
+"""Checkpoints: everything a run needs to go on, in one file written atomically."""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engines.errors import DataError
+from engines.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run between two steps."""
+
+    settings: TrainingSettings
+    objects: tuple[str, ...]
+    scenes: tuple[str, ...]
+    step: int
+    network: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    cosface: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    balance: tuple[dict[str, float], dict[str, int]]
+    random: tuple[Tensor, Tensor]
+    credit: Tensor
+    queues: list[Tensor]
+    means: dict[str, float]
+
+
+def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
+    """Write a checkpoint; the old one stays whole until the new one is."""
+    fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    fields["settings"] = msgspec.json.encode(checkpoint.settings)
+    part = file.with_suffix(".part")
+    torch.save(fields, part)
+    os.replace(part, file)
+
+
+def load_checkpoint(file: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        DataError: the file is missing or not a checkpoint.
+    """
+    try:
+        fields = torch.load(file, map_location="cpu", weights_only=True)
+        fields["settings"] = msgspec.json.decode(fields["settings"], type=TrainingSettings)
+        return Checkpoint(**fields)
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError, msgspec.MsgspecError) as error:
+        raise DataError(f"checkpoint {file}: cannot be read: {error}") from error

@@ -1,0 +1,298 @@
+"""Training sets held in memory as uint8 canvases with padded labels.
+
+Every picture is resized once to fit a square canvas; augmentation then reads the canvas, batched, on whatever device
+holds it. A set says which tasks it labels; whatever it does not label is absent here, never background.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engines.alignment import align
+from engines.errors import DataError
+from engines.pictures import read_rgb
+
+MAX_BROKEN_SHARE = 0.01
+IDENTITY_CANVAS = 112
+
+
+@dataclass(frozen=True, slots=True)
+class BoxLabels:
+    """Boxes of one task in a set, padded to B per picture. Canvas pixels."""
+
+    boxes: Tensor  # (N, B, 4) float32 xyxy
+    classes: Tensor  # (N, B) int64, -1 for padding
+    ignore: Tensor  # (N, B) bool: neither object nor background
+    landmarks: Tensor | None = None  # (N, B, 5, 2)
+    has_landmarks: Tensor | None = None  # (N, B) bool
+    only_near: bool = False  # background is known only near the boxes (other people are unlabelled)
+
+    def to(self, device: torch.device) -> "BoxLabels":
+        """The same labels on a device."""
+
+        def moved(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device)
+
+        return BoxLabels(
+            self.boxes.to(device),
+            self.classes.to(device),
+            self.ignore.to(device),
+            moved(self.landmarks),
+            moved(self.has_landmarks),
+            self.only_near,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSet:
+    """One training set."""
+
+    name: str
+    pictures: Tensor  # (N, S, S, 3) uint8, the picture in the top-left corner
+    extents: Tensor  # (N, 2) float32 width, height of the picture on its canvas
+    objects: BoxLabels | None = None
+    faces: BoxLabels | None = None
+    labels: Tensor | None = None  # (N,) int64: scene or identity
+    classes: int = 0  # how many different labels
+    broken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.pictures.shape[0]
+
+    def to(self, device: torch.device) -> "PictureSet":
+        """The same set on a device."""
+        return PictureSet(
+            self.name,
+            self.pictures.to(device),
+            self.extents.to(device),
+            None if self.objects is None else self.objects.to(device),
+            None if self.faces is None else self.faces.to(device),
+            None if self.labels is None else self.labels.to(device),
+            self.classes,
+            self.broken,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvases:
+    pictures: Tensor
+    extents: Tensor
+    scales: npt.NDArray[np.float64]
+    kept: list[int]
+    broken: tuple[str, ...]
+
+
+def _fit(pixels: npt.NDArray[np.uint8], side: int) -> tuple[npt.NDArray[np.uint8], float]:
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=method), np.uint8), scale
+
+
+def _load(files: Sequence[Path], side: int, name: str) -> _Canvases:
+    """Decode all files onto canvases; a few broken ones are skipped and listed, more are refused."""
+    pictures = torch.full((len(files), side, side, 3), 114, dtype=torch.uint8)
+    extents = torch.zeros(len(files), 2)
+    scales = np.zeros(len(files))
+
+    def one(row: int) -> str | None:
+        try:
+            fitted, scales[row] = _fit(read_rgb(files[row]), side)
+        except DataError as error:
+            return str(error)
+        height, width = fitted.shape[:2]
+        pictures[row, :height, :width] = torch.from_numpy(fitted)
+        extents[row] = torch.tensor([width, height])
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        outcome = list(pool.map(one, range(len(files))))
+    broken = tuple(text for text in outcome if text is not None)
+    if not files or len(broken) > MAX_BROKEN_SHARE * len(files):
+        first = f", first: {broken[0]}" if broken else ""
+        raise DataError(f"training set {name}: {len(broken)} of {len(files)} pictures cannot be read{first}")
+    kept = [row for row, text in enumerate(outcome) if text is None]
+    if broken:
+        pictures, extents, scales = pictures[kept], extents[kept], scales[kept]
+    return _Canvases(pictures, extents, scales, kept, broken)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"annotations {path}: cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise DataError(f"annotations {path}: not JSON: {error}") from error
+
+
+def _by_image(coco: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for annotation in coco["annotations"]:
+        rows.setdefault(annotation["image_id"], []).append(annotation)
+    return rows
+
+
+def _box_labels(
+    rows: Sequence[list[dict[str, Any]]],
+    scales: npt.NDArray[np.float64],
+    class_of: Callable[[dict[str, Any]], int],
+    points_of: Callable[[dict[str, Any]], Sequence[Sequence[float]] | None] | None = None,
+    *,
+    only_near: bool = False,
+) -> BoxLabels:
+    count, most = len(rows), max(1, max((len(r) for r in rows), default=1))
+    boxes = torch.zeros(count, most, 4)
+    classes = torch.full((count, most), -1, dtype=torch.int64)
+    ignore = torch.zeros(count, most, dtype=torch.bool)
+    landmarks = torch.zeros(count, most, 5, 2)
+    present = torch.zeros(count, most, dtype=torch.bool)
+    for i, annotations in enumerate(rows):
+        for j, annotation in enumerate(annotations):
+            x, y, w, h = annotation["bbox"]
+            boxes[i, j] = torch.tensor([x, y, x + w, y + h]) * scales[i]
+            classes[i, j] = class_of(annotation)
+            ignore[i, j] = bool(annotation.get("ignore", 0) or annotation.get("iscrowd", 0))
+            points = points_of(annotation) if points_of else None
+            if points is not None:
+                landmarks[i, j] = torch.tensor(points) * scales[i]
+                present[i, j] = True
+    if points_of is None:
+        return BoxLabels(boxes, classes, ignore, only_near=only_near)
+    return BoxLabels(boxes, classes, ignore, landmarks, present, only_near)
+
+
+def _keypoints(annotation: dict[str, Any]) -> list[list[float]] | None:
+    flat = annotation.get("keypoints")
+    if not flat or annotation.get("num_keypoints", 0) < 5:
+        return None
+    return [[flat[3 * k], flat[3 * k + 1]] for k in range(5)]
+
+
+def object_labels(data: Path) -> tuple[str, ...]:
+    """The object classes of ``detection/``, in the order of their category ids."""
+    coco = _json(data / "detection/annotations/instances_train.json")
+    return tuple(c["name"] for c in sorted(coco["categories"], key=lambda c: int(c["id"])))
+
+
+def load_detection(data: Path, side: int = 384) -> PictureSet:
+    """Objects by hand and machine-made faces on the same pictures."""
+    folder = data / "detection"
+    coco = _json(folder / "annotations/instances_train.json")
+    silver = _by_image(_json(folder / "annotations/faces_silver_train.json"))
+    order = {c["id"]: i for i, c in enumerate(sorted(coco["categories"], key=lambda c: int(c["id"])))}
+    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "detection")
+    images, by_image = [coco["images"][k] for k in canvases.kept], _by_image(coco)
+    rows = [by_image.get(i["id"], []) for i in images]
+    faces = [silver.get(i["id"], []) for i in images]
+    return PictureSet(
+        "detection",
+        canvases.pictures,
+        canvases.extents,
+        objects=_box_labels(rows, canvases.scales, lambda a: order[a["category_id"]]),
+        faces=_box_labels(faces, canvases.scales, lambda a: 0, _keypoints),
+        classes=len(order),
+        broken=canvases.broken,
+    )
+
+
+def load_face_detection(data: Path, side: int = 416) -> PictureSet:
+    """Faces by hand, some with machine-made points."""
+    folder = data / "face_detection"
+    coco = _json(folder / "annotations/instances_train.json")
+    silver = _json(folder / "annotations/landmarks5_silver_train.json")["landmarks"]
+    points = {row["annotation_id"]: row["points5"] for row in silver}
+    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "face_detection")
+    by_image = _by_image(coco)
+    rows = [by_image.get(coco["images"][k]["id"], []) for k in canvases.kept]
+    faces = _box_labels(rows, canvases.scales, lambda a: 0, lambda a: points.get(a["id"]))
+    return PictureSet("face_detection", canvases.pictures, canvases.extents, faces=faces, broken=canvases.broken)
+
+
+def load_face_landmarks(data: Path, side: int = 224) -> PictureSet:
+    """One face a picture, points by hand; other people in it have no boxes."""
+    folder = data / "face_landmarks"
+    coco = _json(folder / "annotations/landmarks_train.json")
+    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "face_landmarks")
+    by_image = _by_image(coco)
+    rows = [by_image.get(coco["images"][k]["id"], []) for k in canvases.kept]
+    faces = _box_labels(rows, canvases.scales, lambda a: 0, _keypoints, only_near=True)
+    return PictureSet("face_landmarks", canvases.pictures, canvases.extents, faces=faces, broken=canvases.broken)
+
+
+SCENE_FOLDERS = ("imagenette10", "cats_dogs")
+SAME_SCENE = {"dog_english_springer": "dog"}
+
+
+def scene_folders(data: Path, split: str) -> list[tuple[str, Path]]:
+    """(scene label, folder) pairs of a split, sorted."""
+    found = []
+    for source in SCENE_FOLDERS:
+        for folder in sorted((data / "classification" / source / split).glob("*/")):
+            found.append((SAME_SCENE.get(folder.name, folder.name), folder))
+    return found
+
+
+def scene_labels(data: Path) -> tuple[str, ...]:
+    """The scene classes, sorted."""
+    return tuple(sorted({label for label, _ in scene_folders(data, "train")}))
+
+
+def load_scenes(data: Path, side: int = 192) -> PictureSet:
+    """Everyday classes."""
+    names = scene_labels(data)
+    files = [(f, names.index(label)) for label, folder in scene_folders(data, "train") for f in sorted(folder.iterdir())]
+    canvases = _load([f for f, _ in files], side, "scenes")
+    labels = torch.tensor([files[k][1] for k in canvases.kept])
+    return PictureSet(
+        "scenes", canvases.pictures, canvases.extents, labels=labels, classes=len(names), broken=canvases.broken
+    )
+
+
+def load_identities(data: Path) -> PictureSet:
+    """Face crops by identity, aligned where five points are known, else as they are."""
+    folder = data / "face_recognition"
+    known = {e["file"]: e["points5"] for e in _json(folder / "ytf_landmarks5_train.json")}
+    people = sorted(p for p in (folder / "train").iterdir() if p.is_dir() and not p.name.startswith("_"))
+    files = [(f, label) for label, person in enumerate(people) for f in sorted(person.iterdir())]
+    pictures = torch.zeros(len(files), IDENTITY_CANVAS, IDENTITY_CANVAS, 3, dtype=torch.uint8)
+    broken: dict[int, str] = {}
+
+    def one(row: int) -> None:
+        file = files[row][0]
+        try:
+            pixels = read_rgb(file)
+        except DataError as error:
+            broken[row] = str(error)
+            return
+        points = known.get(f"{file.parent.name}/{file.name}")
+        if points is not None:
+            face = align(pixels, np.array(points, np.float32))
+        else:
+            method = cv2.INTER_AREA if pixels.shape[0] > IDENTITY_CANVAS else cv2.INTER_LINEAR
+            face = np.asarray(cv2.resize(pixels, (IDENTITY_CANVAS, IDENTITY_CANVAS), interpolation=method), np.uint8)
+        pictures[row] = torch.from_numpy(face)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one, range(len(files))))
+    if not files or len(broken) > MAX_BROKEN_SHARE * len(files):
+        raise DataError(f"training set identities: {len(broken)} of {len(files)} pictures in {folder} cannot be read")
+    kept = [row for row in range(len(files)) if row not in broken]
+    return PictureSet(
+        "identities",
+        pictures[kept],
+        torch.full((len(kept), 2), float(IDENTITY_CANVAS)),
+        labels=torch.tensor([files[k][1] for k in kept]),
+        classes=len(people),
+        broken=tuple(broken.values()),
+    )

@@ -1,0 +1,83 @@
+"""The losses of the four tasks, in fp32."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engines.network.heads import DetectionHead
+from engines.training.assignment import assign
+from engines.training.augmentation import Targets
+
+FOCUS = 2.0  # beta of the quality focal loss
+BOX_WEIGHT, LANDMARK_WEIGHT = 2.0, 1.0
+QUALITY_WEIGHT = 0.1
+
+
+class Loss(NamedTuple):
+    """One task's loss and its parts for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Element-wise quality focal loss (Li et al. 2020) of logits against soft targets in [0, 1]."""
+    gap = (logits.detach().sigmoid() - target).abs().pow(FOCUS)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * gap
+
+
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019) of boxes (K, 4) xyxy, pair by pair -> (K,)."""
+    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(-1)
+    union = (a[:, 2:] - a[:, :2]).prod(-1) + (b[:, 2:] - b[:, :2]).prod(-1) - overlap
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(-1)
+    return overlap / (union + 1e-7) - (hull - union) / (hull + 1e-7)
+
+
+def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Tensor, targets: Targets) -> Loss:
+    """Class, box and landmark loss of one detection head; normalised by the sum of the positives' quality."""
+    logits, boxes, landmarks = head.split(raw.float(), points, strides)
+    given = assign(logits.sigmoid(), boxes, points, targets)
+    row, anchor = given.positive.nonzero(as_tuple=True)
+    owner, quality = given.box[row, anchor], given.quality[row, anchor]
+    wanted = torch.zeros_like(logits)
+    wanted[row, anchor, targets.classes[row, owner]] = quality
+    scale = quality.sum().clamp(min=1.0)
+    score_loss = (quality_focal(logits, wanted) * given.counted[..., None]).sum() / scale
+    box_loss = ((1 - giou(boxes[row, anchor], targets.boxes[row, owner])) * quality).sum() / scale
+    parts = {"class": score_loss.detach(), "box": box_loss.detach()}
+    total = score_loss + BOX_WEIGHT * box_loss
+    if landmarks is not None and targets.landmarks is not None and targets.has_landmarks is not None:
+        box = targets.boxes[row, owner]
+        size = (box[:, 2:] - box[:, :2]).mean(-1).clamp(min=4.0)[:, None, None]
+        gap = (landmarks[row, anchor] - targets.landmarks[row, owner]) / size
+        each = F.smooth_l1_loss(gap, torch.zeros_like(gap), reduction="none", beta=0.02).sum((1, 2))
+        known = quality * targets.has_landmarks[row, owner]
+        point_loss = (each * known).sum() / known.sum().clamp(min=1.0)
+        parts["landmarks"] = point_loss.detach()
+        total = total + LANDMARK_WEIGHT * point_loss
+    return Loss(total, parts)
+
+
+class CosFace(nn.Module):
+    """Large-margin cosine loss (Wang et al. 2018) over training identities, and the quality target of CR-FIQA."""
+
+    def __init__(self, embedding: int, identities: int, scale: float, margin: float) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(identities, embedding) * 0.05)
+        self.scale = scale
+        self.margin = margin
+
+    def forward(self, embedding: Tensor, quality: Tensor, labels: Tensor, ramp: float) -> Loss:
+        """Loss of unit embeddings (N, D), qualities (N,) and labels (N,); ``ramp`` in [0, 1] scales the margin."""
+        cosine = embedding @ F.normalize(self.centres.float(), dim=1).T
+        own = F.one_hot(labels, cosine.shape[1]).to(cosine.dtype)
+        loss = F.cross_entropy(self.scale * (cosine - self.margin * ramp * own), labels)
+        mine = (cosine * own).sum(1).detach()
+        other = (cosine.detach() - 2 * own).amax(1)
+        ratio = (mine / (other + 1 + 1e-6)).clamp(0, 1)
+        gauge = F.smooth_l1_loss(quality, ratio, beta=0.1)
+        correct = (cosine.detach().argmax(1) == labels).float().mean()
+        return Loss(loss + QUALITY_WEIGHT * gauge, {"class": loss.detach(), "quality": gauge.detach(), "top1": correct})
