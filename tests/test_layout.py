@@ -1,0 +1,50 @@
+"""The repository's shape: where its packages come from and who imports whom."""
+
+import importlib
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGES = ("engines", "pipeline", "tools")
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pipeline.run, tools.main, tools.run, tools.demo"
+
+
+def python(code: str, folder: Path) -> str:
+    """What a new interpreter prints, started in a folder."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_this_checkouts_own(package: str) -> None:
+    assert Path(importlib.import_module(package).__file__).parent == CHECKOUT / package
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_installed_command_finds_this_checkout_from_anywhere(package: str, tmp_path: Path) -> None:
+    try:
+        distribution("trunkline")
+    except PackageNotFoundError:
+        pytest.skip("trunkline is not installed in this environment (pip install -e .)")
+    found = python(f"import {package}; print({package}.__file__)", tmp_path)
+    assert Path(found.strip()).parent == CHECKOUT / package
+
+
+def test_imports_follow_the_contracts() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_needs_no_torch() -> None:
+    python(WITHOUT_TORCH, CHECKOUT)
