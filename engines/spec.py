@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from engines.errors import EngineError, ModelError
 
-SPEC_FORMAT = 1
 EntryName = Literal["frame", "face"]
 Backend = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
 Precision = Literal["auto", "f32", "bf16", "f16"]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from engines.network.heads import LANDMARKS
 from engines.network.network import Network, anchor_points
 
 MAX_OBJECTS = 300
@@ -29,6 +30,8 @@ class FrameEntry(nn.Module):
         super().__init__()
         self.network = network
         points, strides = anchor_points(*size)
+        self.max_objects = min(MAX_OBJECTS, len(points))
+        self.max_faces = min(MAX_FACES, len(points))
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
@@ -37,17 +40,17 @@ class FrameEntry(nn.Module):
         raw = self.network.frame(images)
         logits, boxes, _ = self.network.objects.split(raw.objects.float(), self.points, self.strides)
         best, labels = logits.max(dim=-1)
-        scores, rows = best.topk(min(MAX_OBJECTS, best.shape[1]), dim=1)
+        scores, rows = best.topk(self.max_objects, dim=1)
         face_logits, face_boxes, landmarks = self.network.faces.split(raw.faces.float(), self.points, self.strides)
         assert landmarks is not None
-        face_scores, face_rows = face_logits[..., 0].topk(min(MAX_FACES, best.shape[1]), dim=1)
+        face_scores, face_rows = face_logits[..., 0].topk(self.max_faces, dim=1)
         return (
             _rows(boxes, rows),
             scores.sigmoid(),
             labels.gather(1, rows).to(torch.int32),
             _rows(face_boxes, face_rows),
             face_scores.sigmoid(),
-            _rows(landmarks.flatten(2), face_rows).unflatten(-1, (5, 2)),
+            _rows(landmarks.flatten(2), face_rows).reshape(-1, face_rows.shape[1], LANDMARKS, 2),
             raw.scene.float().softmax(dim=1),
         )
 

@@ -48,7 +48,7 @@ class DetectionHead(nn.Module):
         boxes = torch.cat([points - reach[..., :2], points + reach[..., 2:]], dim=-1)
         if not self.landmarks:
             return logits, boxes, None
-        offsets = raw[..., self.classes + 4 :].unflatten(-1, (LANDMARKS, 2))
+        offsets = raw[..., self.classes + 4 :].reshape(*raw.shape[:2], LANDMARKS, 2)
         return logits, boxes, points[:, None] + offsets * strides[:, None, None]
 
 

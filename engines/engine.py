@@ -1,0 +1,196 @@
+"""The Engine protocol and the choice of a backend."""
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, assert_never, get_args
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.hardware import nvidia_gpus
+from engines.spec import Backend, EntryName, EntrySpec, Model, Precision
+
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "Choice",
+    "Engine",
+    "Precision",
+    "available",
+    "choose_backend",
+    "open_engine",
+]
+
+log = structlog.get_logger()
+
+# What `auto` takes, best first. PyTorch is the reference that the others are checked against, never a choice.
+PREFERENCE: tuple[Backend, ...] = ("tensorrt", "openvino", "onnxruntime")
+CHECK_PICTURES = 2  # more than one, so that a batch dimension of fixed size 1 shows
+
+
+class Engine(Protocol):
+    """A compiled entry that runs. One thread at a time may call ``infer``."""
+
+    spec: EntrySpec
+    backend: str
+    precision: str
+    device: str
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        """Run uint8 RGB pictures (N, H, W, 3) and return the entry's outputs, batch first."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; may be called twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """Whether a backend can run here."""
+
+    name: Backend
+    available: bool
+    version: str | None  # of its library; None where that is not installed
+    detail: str  # what it runs on, or what is missing and what installs it
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend that ``auto`` takes, and why."""
+
+    backend: Backend
+    reason: str
+
+
+def available() -> list[BackendStatus]:
+    """Every backend and whether it can run here. Imports their libraries, so it takes a second or two."""
+    return [_status(backend) for backend in get_args(Backend)]
+
+
+def choose_backend() -> Choice:
+    """What ``backend = "auto"`` takes here: TensorRT, else OpenVINO, else ONNX Runtime.
+
+    Raises:
+        BackendUnavailable: none of them can run.
+    """
+    passed: list[str] = []
+    for backend in PREFERENCE:
+        status = _status(backend)
+        if status.available:
+            return Choice(backend, "; ".join([*passed, f"{backend} {status.version}: {status.detail}"]))
+        passed.append(f"not {backend}: {status.detail}")
+    raise BackendUnavailable(f"no backend can run on this machine: {'; '.join(passed)}")
+
+
+def open_engine(
+    model: Model, entry: EntryName, backend: Literal["auto"] | Backend = "auto", precision: Precision = "auto"
+) -> Engine:
+    """Open an entry of a model, run it once and check that it gives what the spec says.
+
+    Args:
+        model: from :func:`engines.spec.load_model`.
+        entry: which way into the network.
+        backend: ``auto`` takes what :func:`choose_backend` says; a name means that backend and no other.
+        precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``.
+
+    Raises:
+        BackendUnavailable: the backend cannot run here, or has no such precision.
+        ModelError: the entry's file cannot be loaded, or its inputs or outputs are not those of the spec.
+    """
+    choice = choose_backend() if backend == "auto" else Choice(backend, "asked for by name")
+    status = _status(choice.backend)
+    if not status.available:
+        raise BackendUnavailable(f"backend {choice.backend!r} cannot run: {status.detail}")
+    engine = _open(model, entry, choice.backend, precision)
+    try:
+        _check_outputs(engine, model, entry)
+    except BaseException:
+        engine.close()
+        raise
+    log.info(
+        "engine opened",
+        entry=entry,
+        backend=engine.backend,
+        precision=engine.precision,
+        device=engine.device,
+        why=choice.reason,
+    )
+    return engine
+
+
+def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision) -> Engine:
+    # Imported here: an SDK is loaded only when it is asked for.
+    match backend:
+        case "openvino":
+            from engines.backends.ov import OpenVinoEngine
+
+            return OpenVinoEngine(model, entry, precision)
+        case "onnxruntime":
+            from engines.backends.ort import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(model, entry, precision)
+        case "torch":
+            from engines.backends.eager import TorchEngine
+
+            return TorchEngine(model, entry, precision)
+        case "tensorrt":
+            raise BackendUnavailable("backend 'tensorrt' cannot run: this version of Trunkline has no TensorRT backend")
+    assert_never(backend)
+
+
+def _check_outputs(engine: Engine, model: Model, entry: EntryName) -> None:
+    spec, count = engine.spec, CHECK_PICTURES
+    # Where the outputs come from: the PyTorch engine alone does not run the ONNX file.
+    file = model.weights.name if engine.backend == "torch" else spec.file
+    try:
+        outputs = engine.infer(np.zeros((count, spec.height, spec.width, 3), np.uint8))
+    except EngineError as error:
+        raise ModelError(f"model {model.path}: {file} does not run as spec.json says: {error}") from error
+    found = {name: values.shape for name, values in outputs.items()}
+    expected = {name: (count, *shape) for name, shape in spec.outputs.items()}
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise ModelError(
+                f"model {model.path}: {file} does not match spec.json: for {count} pictures output {name!r} of the "
+                f"{entry} entry is {found.get(name, 'missing')}, expected {expected.get(name, 'no such output')}"
+            )
+
+
+def _status(backend: Backend) -> BackendStatus:
+    match backend:
+        case "tensorrt":
+            gpus = nvidia_gpus()
+            here = f"this machine has a GPU ({gpus[0].name})" if gpus else "this machine has no NVIDIA GPU"
+            detail = f"{here}, and this version of Trunkline has no TensorRT backend"
+            return BackendStatus(backend, False, _version("tensorrt"), detail)
+        case "openvino":
+            return _library(backend, "openvino", "pip install openvino", "the fastest engine for CPUs")
+        case "onnxruntime":
+            return _library(backend, "onnxruntime", "pip install onnxruntime", "the portable engine for CPUs")
+        case "torch":
+            return _library(backend, "torch", "pip install -e '.[train]'", "the reference, for CPUs and CUDA")
+    assert_never(backend)
+
+
+def _library(backend: Backend, package: str, install: str, role: str) -> BackendStatus:
+    try:
+        importlib.import_module(package)
+    except (ImportError, OSError) as error:  # OSError: a shared library that the package needs
+        missing = f"the package {package} cannot be imported ({error}); install it with: {install}"
+        return BackendStatus(backend, False, _version(package), missing)
+    return BackendStatus(backend, True, _version(package), role)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

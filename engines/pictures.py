@@ -1,0 +1,66 @@
+"""Still pictures: reading them, and fitting them into the network's input."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from engines.boxes import Letterbox
+from engines.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+
+PADDING_GREY = 114  # 0-255, in all three channels
+
+
+def read_rgb(path: str | Path) -> Pixels:
+    """Read a picture file as RGB pixels (H, W, 3), turned upright as its EXIF data says.
+
+    Raises:
+        DataError: the file cannot be read or is not a picture.
+    """
+    try:
+        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(f"picture {path}: cannot be read: {error.strerror}") from error
+    try:
+        # OpenCV throws for an empty buffer and for absurd sizes, and gives None for anything else it cannot decode.
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise DataError(f"picture {path}: cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise DataError(f"picture {path}: is not a picture that OpenCV can decode")
+    return np.asarray(pixels, np.uint8)
+
+
+def resize_rgb(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize RGB pixels (H, W, 3) to ``size`` (width, height).
+
+    Linear, except when a side shrinks by more than two: linear sampling would then skip pixels and alias.
+    """
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    shrinks = width > 2 * size[0] or height > 2 * size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=method), np.uint8)
+
+
+def letterbox_rgb(pixels: Pixels, box: Letterbox) -> Pixels:
+    """Fit RGB pixels (H, W, 3) of the size ``box.source`` into a grey canvas of the size ``box.target``.
+
+    Returns:
+        uint8 RGB (target height, target width, 3).
+
+    Raises:
+        ValueError: the pixels are not of the size that the letterbox was made for.
+    """
+    height, width = pixels.shape[:2]
+    if (width, height) != box.source:
+        raise ValueError(f"pixels are {width}x{height}, but the letterbox is for {box.source[0]}x{box.source[1]}")
+    target_width, target_height = box.target
+    canvas = np.full((target_height, target_width, 3), PADDING_GREY, np.uint8)
+    (left, top), (scaled_width, scaled_height) = box.pad, box.scaled
+    canvas[top : top + scaled_height, left : left + scaled_width] = resize_rgb(pixels, box.scaled)
+    return canvas

@@ -1,0 +1,66 @@
+"""Model folders made for tests: one graph that averages colours, small enough to open in milliseconds."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, load_model, sha256_of
+
+OUTPUTS = {"colour": (3,), "brightness": ()}
+
+
+def write_onnx(path: Path, height: int, width: int, *, source: str = "images", kind: int = TensorProto.UINT8) -> None:
+    """A graph that gives the mean ``colour`` (N, 3) and ``brightness`` (N,) of pictures, both in [0, 1]."""
+    nodes = [
+        helper.make_node("Cast", [source], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["pixels", "white"], ["light"]),
+        helper.make_node("ReduceMean", ["light"], ["colour"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["light"], ["average"], axes=[1, 2, 3], keepdims=0),
+        # OpenVINO removes this one, and its compiled output then has both names.
+        helper.make_node("Identity", ["average"], ["brightness"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info(source, kind, ["n", height, width, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape]) for name, shape in OUTPUTS.items()],
+        [helper.make_tensor("white", TensorProto.FLOAT, [], [255.0])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+def expected(batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float64]]:
+    """What :func:`write_onnx`'s graph gives."""
+    return {"colour": batch.mean(axis=(1, 2)) / 255, "brightness": batch.mean(axis=(1, 2, 3)) / 255}
+
+
+def write_model(folder: Path, outputs: dict[str, tuple[int, ...]] = OUTPUTS) -> Model:
+    """A model folder of that graph, 32x48 (height, width) for frames and 16x16 for faces."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx(folder / "frame.onnx", 32, 48)
+    write_onnx(folder / "face.onnx", 16, 16)
+    return write_spec(folder, (32, 48), outputs)
+
+
+def write_spec(
+    folder: Path,
+    frame_size: tuple[int, int],
+    outputs: dict[str, tuple[int, ...]] = OUTPUTS,
+    network: NetworkSettings | None = None,
+    face_size: int = 16,
+) -> Model:
+    """Describe the ONNX files that lie in ``folder`` and read the folder as a model."""
+    frame = EntrySpec("frame.onnx", sha256_of(folder / "frame.onnx"), *frame_size, outputs)
+    face = EntrySpec("face.onnx", sha256_of(folder / "face.onnx"), face_size, face_size, outputs)
+    spec = ModelSpec(1, "made", frame, face, ("person", "dog"), ("street", "room"), network or NetworkSettings())
+    (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
+    return load_model(folder)
+
+
+def pictures(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Noise, the same every time."""
+    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)

@@ -1,0 +1,106 @@
+import msgspec
+import numpy as np
+import pytest
+
+from engines.boxes import letterbox
+from engines.decode import decode
+from engines.spec import Thresholds
+
+THRESHOLDS = Thresholds(object_score=0.3, object_iou=0.5, face_score=0.4, face_iou=0.5)
+BOX = letterbox((1920, 1080), (640, 384))  # a third, 12 pixels down
+
+
+def outputs(batch: int = 1, labels: type = np.int32) -> dict[str, np.ndarray]:
+    """A batch in which the network is sure of nothing; tests fill in what they need."""
+    return {
+        "object_boxes": np.zeros((batch, 300, 4), np.float32),
+        "object_scores": np.zeros((batch, 300), np.float32),
+        "object_labels": np.zeros((batch, 300), labels),
+        "face_boxes": np.zeros((batch, 100, 4), np.float32),
+        "face_scores": np.zeros((batch, 100), np.float32),
+        "face_landmarks": np.zeros((batch, 100, 5, 2), np.float32),
+        "scene": np.tile(np.array([0.7, 0.2, 0.1], np.float32), (batch, 1)),
+    }
+
+
+def test_nothing_seen_gives_empty_arrays_of_the_right_shapes() -> None:
+    seen = decode(outputs(), 0, BOX, THRESHOLDS)
+    assert (seen.objects.boxes.shape, seen.objects.scores.shape, seen.objects.labels.shape) == ((0, 4), (0,), (0,))
+    assert (seen.faces.boxes.shape, seen.faces.scores.shape, seen.faces.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
+    assert seen.scene.tolist() == pytest.approx([0.7, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_an_object_is_mapped_to_source_pixels(kind: type) -> None:
+    raw = outputs(batch=2, labels=kind)
+    raw["object_boxes"][1, 0] = [100, 112, 200, 212]
+    raw["object_scores"][1, 0] = 0.8
+    raw["object_labels"][1, 0] = 17
+    objects = decode(raw, 1, BOX, THRESHOLDS).objects
+    np.testing.assert_allclose(objects.boxes, [[300, 300, 600, 600]], atol=1e-3)
+    assert objects.scores.tolist() == pytest.approx([0.8])
+    assert objects.labels.tolist() == [17]
+    assert (objects.boxes.dtype, objects.scores.dtype, objects.labels.dtype) == (np.float32, np.float32, np.int32)
+    assert len(decode(raw, 0, BOX, THRESHOLDS).objects.boxes) == 0, "the other picture of the batch saw nothing"
+
+
+def test_duplicates_of_one_class_go_and_those_of_two_stay() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, :3] = [[100, 100, 200, 200], [101, 100, 201, 200], [100, 101, 200, 201]]
+    raw["object_scores"][0, :3] = [0.9, 0.8, 0.7]
+    raw["object_labels"][0, :3] = [1, 1, 2]
+    objects = decode(raw, 0, BOX, THRESHOLDS).objects
+    assert objects.scores.tolist() == pytest.approx([0.9, 0.7])
+    assert objects.labels.tolist() == [1, 2]
+
+
+def test_a_face_keeps_its_own_landmarks() -> None:
+    raw = outputs()
+    raw["face_boxes"][0, :3] = [[10, 20, 40, 60], [11, 20, 41, 60], [300, 100, 330, 140]]
+    raw["face_scores"][0, :3] = [0.9, 0.8, 0.7]
+    raw["face_landmarks"][0, 0] = 30.0
+    raw["face_landmarks"][0, 2] = 312.0
+    faces = decode(raw, 0, BOX, THRESHOLDS).faces
+    assert faces.scores.tolist() == pytest.approx([0.9, 0.7])
+    np.testing.assert_allclose(faces.landmarks[:, 0], [[90, 54], [936, 900]], atol=1e-3)
+
+
+def test_boxes_are_clipped_to_the_picture_and_those_in_the_bars_removed() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, :3] = [[-30, 300, 60, 384], [100, 0, 200, 11], [100, 100, 200, 200]]
+    raw["object_scores"][0, :3] = [0.9, 0.8, 0.7]
+    raw["face_boxes"][0, :2] = [[0, 373, 50, 384], [600, 300, 660, 390]]
+    raw["face_scores"][0, :2] = [0.9, 0.8]
+    seen = decode(raw, 0, BOX, THRESHOLDS)
+    np.testing.assert_allclose(seen.objects.boxes, [[0, 864, 180, 1080], [300, 264, 600, 564]], atol=1e-3)
+    assert seen.objects.scores.tolist() == pytest.approx([0.9, 0.7])
+    np.testing.assert_allclose(seen.faces.boxes, [[1800, 864, 1920, 1080]], atol=1e-3)
+    assert len(seen.faces.landmarks) == 1
+
+
+def test_a_score_at_its_threshold_counts_and_evaluation_may_ask_for_less() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, :2] = [[10, 20, 30, 40], [100, 120, 130, 140]]
+    raw["object_scores"][0, :2] = [0.5, 0.02]
+    half = msgspec.structs.replace(THRESHOLDS, object_score=0.5)
+    assert len(decode(raw, 0, BOX, half).objects.boxes) == 1
+    low = msgspec.structs.replace(THRESHOLDS, object_score=0.01)
+    assert len(decode(raw, 0, BOX, low).objects.boxes) == 2
+
+
+def test_scores_that_are_not_numbers_are_not_detections() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, 0] = [10, 20, 30, 40]
+    raw["object_scores"][0, 0] = np.nan
+    assert len(decode(raw, 0, BOX, THRESHOLDS).objects.boxes) == 0
+
+
+def test_results_do_not_change_with_the_outputs_they_came_from() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, 0] = [10, 20, 30, 40]
+    raw["object_scores"][0, 0] = 0.9
+    seen = decode(raw, 0, BOX, THRESHOLDS)
+    for values in raw.values():
+        values[...] = 0
+    assert seen.objects.scores.tolist() == pytest.approx([0.9])
+    assert seen.scene.tolist() == pytest.approx([0.7, 0.2, 0.1])
