@@ -142,9 +142,7 @@ def _resample(pictures: Tensor, extents: Tensor, matrices: Tensor, side: int) ->
     return torch.where(inside, sampled, torch.full_like(sampled, PADDING))
 
 
-def _move(
-    labels: BoxLabels, rows: Tensor, matrices: Tensor, flipped: Tensor, extents: Tensor, side: int
-) -> Targets:
+def _move(labels: BoxLabels, rows: Tensor, matrices: Tensor, flipped: Tensor, extents: Tensor, side: int) -> Targets:
     """Labels of rows in input pixels: clipped, and those that left the picture removed or ignored."""
     boxes, classes, ignore = labels.boxes[rows], labels.classes[rows], labels.ignore[rows]
     x0, y0, x1, y1 = boxes.unbind(-1)

@@ -251,7 +251,9 @@ def scene_labels(data: Path) -> tuple[str, ...]:
 def load_scenes(data: Path, side: int = 192) -> PictureSet:
     """Everyday classes."""
     names = scene_labels(data)
-    files = [(f, names.index(label)) for label, folder in scene_folders(data, "train") for f in sorted(folder.iterdir())]
+    files = [
+        (f, names.index(label)) for label, folder in scene_folders(data, "train") for f in sorted(folder.iterdir())
+    ]
     canvases = _load([f for f, _ in files], side, "scenes")
     labels = torch.tensor([files[k][1] for k in canvases.kept])
     return PictureSet(

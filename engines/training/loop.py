@@ -73,7 +73,7 @@ class Trainer:
         self.sets = [s.to(device) for s in sets]
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
         identities = max((s.classes for s in sets if s.name == "identities"), default=1)
         loss = settings.loss
         self.cosface = CosFace(settings.network.embedding, identities, loss.identity_scale, loss.identity_margin)
@@ -200,7 +200,9 @@ class Trainer:
             DataError: the checkpoint is of another configuration.
         """
         if (saved.settings.network, saved.settings.datasets) != (self.settings.network, self.settings.datasets):
-            raise DataError("--resume: the checkpoint was made with another network or other datasets than the config's")
+            raise DataError(
+                "--resume: the checkpoint was made with another network or other datasets than the config's"
+            )
         self.network.load_state_dict(saved.network)
         self.ema.network.load_state_dict(saved.ema)
         self.cosface.load_state_dict(saved.cosface)

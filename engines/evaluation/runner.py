@@ -1,0 +1,118 @@
+"""A model's two entries, run over still pictures in batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from rich.progress import Progress
+
+from engines.alignment import SIZE
+from engines.boxes import Float, letterbox
+from engines.decode import Detections, decode
+from engines.engine import Engine
+from engines.errors import DataError
+from engines.evaluation.data import Skipped
+from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize_rgb
+from engines.spec import Model, Thresholds
+
+BATCH = 16
+READERS = 2  # threads; reading one small picture takes a tenth of the time of seeing it
+LOW_SCORE = 0.01  # precision-recall curves need what the pipeline would not show
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One picture and what the network sees in it."""
+
+    path: Path
+    pixels: Pixels  # (H, W, 3) RGB
+    detections: Detections
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs an open model over pictures; what cannot be read is skipped and left out of the answers."""
+
+    model: Model
+    frame: Engine
+    face: Engine
+    progress: Progress
+
+    @property
+    def curve_thresholds(self) -> Thresholds:
+        """The model's thresholds with scores so low that whole precision-recall curves come out."""
+        return msgspec.structs.replace(self.model.spec.thresholds, object_score=LOW_SCORE, face_score=LOW_SCORE)
+
+    def see(self, title: str, paths: Sequence[Path], thresholds: Thresholds, skipped: Skipped) -> Iterator[Seen]:
+        """Letterbox, infer and decode every picture, in order, exactly as the pipeline does.
+
+        Raises:
+            DataError: too many pictures cannot be read.
+        """
+        for batch in _batches(self._read(title, paths, skipped, read_rgb), BATCH):
+            size = (self.frame.spec.width, self.frame.spec.height)
+            boxes = [letterbox((pixels.shape[1], pixels.shape[0]), size) for _, pixels in batch]
+            inputs = [letterbox_rgb(pixels, box) for (_, pixels), box in zip(batch, boxes, strict=True)]
+            outputs = self.frame.infer(np.stack(inputs))
+            for row, (path, pixels) in enumerate(batch):
+                yield Seen(path, pixels, decode(outputs, row, boxes[row], thresholds))
+
+    def embed_crops(
+        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels] = read_rgb
+    ) -> dict[Path, Float]:
+        """Embeddings (D,) of face crops, as ``read`` gives them and resized to the face entry's input.
+
+        Raises:
+            DataError: too many crops cannot be read.
+        """
+        found: dict[Path, Float] = {}
+        for batch in _batches(self._read(title, paths, skipped, read), BATCH):
+            crops = [resize_rgb(pixels, (SIZE, SIZE)) for _, pixels in batch]
+            embeddings = self.embed(crops)
+            found.update(zip((path for path, _ in batch), embeddings, strict=True))
+        return found
+
+    def embed(self, faces: Sequence[Pixels]) -> Float:
+        """Unit embeddings (N, D) of a batch of aligned faces (112, 112, 3) RGB."""
+        return self.face.infer(np.stack(faces))["embedding"].astype(np.float32)
+
+    def _read(
+        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels]
+    ) -> Iterator[tuple[Path, Pixels]]:
+        def attempt(path: Path) -> Pixels | DataError:
+            try:
+                return read(path)
+            except DataError as error:
+                return error
+
+        bar = self.progress.add_task(title, total=len(paths))
+        with ThreadPoolExecutor(READERS) as pool:
+            # A batch at a time: a pool asked for all pictures at once would hold all of them.
+            for batch in _batches(paths, BATCH):
+                for path, result in zip(batch, pool.map(attempt, batch), strict=True):
+                    self.progress.advance(bar)
+                    if isinstance(result, DataError):
+                        skipped.add(title, len(paths), str(result))
+                    else:
+                        yield path, result
+        self.progress.remove_task(bar)
+
+
+def similarity_of(embeddings: dict[Path, Float], first: Path, second: Path) -> float:
+    """Cosine of two unit embeddings; not a number where one of the pictures has none."""
+    if first not in embeddings or second not in embeddings:
+        return float("nan")
+    return float(embeddings[first] @ embeddings[second])
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,61 @@
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engines.errors import DataError
+from engines.evaluation import report
+from engines.evaluation.data import Skipped, Task, pictures_below, read_coco, read_pairs, read_points
+from engines.spec import Model, Thresholds
+from tests.engines.evaluation.colours import open_colours
+
+
+@pytest.fixture(autouse=True)
+def colour_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "open_engine", open_colours)
+
+
+def test_the_report_has_the_keys_that_scripts_read(model: Model, data: Path) -> None:
+    content = json.loads(msgspec.json.encode(report.evaluate_model(model, data)))
+    assert content["objects"].keys() >= {"ap", "ap50", "person_ap50"}
+    assert content["faces"].keys() >= {"ap50", "nme", "nme_missed"}
+    assert content["scene"].keys() >= {"top1", "top5", "ece"}
+    assert content["identity"].keys() >= {"accuracy", "accuracy_end_to_end"}
+    assert content["identity"]["crops"]["lfw"].keys() >= {"tar_at_far_1e-2", "tar_at_far_1e-3", "threshold_at_far_1e-3"}
+    assert (content["model"], content["backend"], content["precision"]) == ("colours", "colours", "f32")
+    assert content["fingerprint"] == model.fingerprint
+
+
+def test_only_the_tasks_asked_for_are_there(model: Model, data: Path) -> None:
+    content = json.loads(msgspec.json.encode(report.evaluate_model(model, data, tasks=[Task.SCENE], limit=3)))
+    assert content["scene"]["pictures"] == content["limit"] == 3
+    assert content.keys().isdisjoint({"objects", "faces", "identity"})
+
+
+def test_a_folder_that_is_not_there_is_named(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: is not a folder"):
+        report.evaluate_model(model, tmp_path / "nowhere")
+
+
+def test_calibration_opens_the_model_by_itself(model: Model, data: Path) -> None:
+    chosen = report.calibrate(model, data)
+    assert isinstance(chosen, Thresholds)
+    assert chosen != model.spec.thresholds
+
+
+def test_the_real_validation_data_can_be_read() -> None:
+    data = Path(os.environ.get("TRUNKLINE_DATA", Path(__file__).parents[4] / "shared" / "data"))
+    if not data.is_dir():
+        pytest.skip(f"no data in {data}; set TRUNKLINE_DATA")
+    skipped, faces = Skipped(), data / "face_recognition"
+    for folder, name in (("detection", "instances"), ("face_detection", "instances"), ("face_landmarks", "landmarks")):
+        truth = read_coco(data, folder, f"{name}_val.json", skipped)
+        assert truth.boxes and all(path.is_file() for path in truth.pictures.values())
+    for name in ("lfw", "ytf", "bolly", "cross"):
+        pairs = read_pairs(faces / f"pairs_val_{name}.txt", faces / "val", skipped)
+        assert all((len(set(pair.identities)) == 1) == pair.genuine for pair in pairs)
+        assert all(path.is_file() for pair in pairs for path in (pair.first, pair.second))
+    assert read_points(faces / "ytf_landmarks5_val.json", faces / "val").keys() <= set(pictures_below(faces / "val"))
+    assert skipped.rows == []
