@@ -1,0 +1,98 @@
+"""Checkpoint -> model folder: one ONNX file per entry, the weights, and the spec that names them."""
+
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from engines.network.entries import FACE_OUTPUTS, FRAME_OUTPUTS, FaceEntry, FrameEntry
+from engines.network.heads import STRIDES
+from engines.network.network import FACE_SIZE, Network, build_network
+from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, sha256_of
+
+OPSET = 17
+TRACE_BATCH = 2  # any; the batch dimension is dynamic
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What is exported: a network's weights and the names of its classes."""
+
+    name: str
+    settings: NetworkSettings
+    weights: dict[str, Tensor]
+    objects: tuple[str, ...]
+    scenes: tuple[str, ...]
+
+    def network(self) -> Network:
+        """The network with its weights, in inference mode."""
+        network = build_network(self.settings, len(self.objects), len(self.scenes))
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds: Thresholds) -> ModelSpec:
+    """Write ``frame.onnx``, ``face.onnx``, ``weights.pt`` and ``spec.json`` into ``out``.
+
+    Args:
+        trained: network and class names.
+        out: the model folder, made when missing.
+        frame_size: height and width of the frame entry's input, multiples of 32.
+        thresholds: kept in the spec.
+
+    Raises:
+        ValueError: ``frame_size`` is not allowed.
+    """
+    if any(side <= 0 or side % STRIDES[-1] for side in frame_size):
+        raise ValueError(f"frame_size must be multiples of {STRIDES[-1]}, got {frame_size[0]}x{frame_size[1]}")
+    out.mkdir(parents=True, exist_ok=True)
+    network = trained.network()
+    spec = ModelSpec(
+        format=1,
+        name=trained.name,
+        frame=_export_entry(FrameEntry(network, frame_size), out / "frame.onnx", frame_size, FRAME_OUTPUTS),
+        face=_export_entry(FaceEntry(network), out / "face.onnx", (FACE_SIZE, FACE_SIZE), FACE_OUTPUTS),
+        objects=trained.objects,
+        scenes=trained.scenes,
+        network=trained.settings,
+        thresholds=thresholds,
+    )
+    torch.save({"model": trained.weights}, out / spec.weights)
+    write_spec(spec, out)
+    return spec
+
+
+def write_spec(spec: ModelSpec, folder: Path) -> None:
+    """Write ``spec.json``, atomically."""
+    text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
+    part = folder / "spec.json.part"
+    part.write_bytes(text + b"\n")
+    os.replace(part, folder / "spec.json")
+
+
+def _export_entry(entry: nn.Module, file: Path, size: tuple[int, int], names: tuple[str, ...]) -> EntrySpec:
+    example = torch.zeros(TRACE_BATCH, *size, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        values = entry.eval()(example)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder, warnings.catch_warnings():
+        # The tracing exporter folds the normalisations into the convolutions and needs no further package.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        part = Path(folder) / file.name
+        torch.onnx.export(
+            entry,
+            (example,),
+            part,
+            input_names=[INPUT],
+            output_names=list(names),
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, *names)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        os.replace(part, file)
+    shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, values, strict=True)}
+    return EntrySpec(file.name, sha256_of(file), *size, shapes)
