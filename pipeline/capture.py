@@ -1,0 +1,370 @@
+"""Sources -> frames: files, URLs and RTSP through PyAV, cameras through OpenCV.
+
+A file is read once (or in a loop) and ends. Everything else is live: any end of it is a loss, and it is opened
+again for as long as the run lasts.
+"""
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.plane import VideoPlane
+from av.video.stream import VideoStream
+
+from engines.errors import SourceError
+from pipeline.config import StreamSettings
+from pipeline.metrics import Accounts
+from pipeline.picture import Matrix, Picture, Plane
+from pipeline.redact import redact
+from pipeline.types import Frame, Health
+
+# Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
+PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
+FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
+# AVColorSpace, ITU-T H.273 table 4. What is not tagged is taken for BT.601, as FFmpeg itself does.
+MATRICES: Final[dict[int, Matrix]] = {1: "bt709", 9: "bt2020", 10: "bt2020"}
+DEFAULT_PERIOD_S: Final = 1 / 25  # between two passes of a looped file, and where a file says no times
+
+Timed = Generator[tuple[Picture, float], None, None]  # pictures and their stream times
+
+
+def capture(
+    settings: StreamSettings,
+    *,
+    stop: threading.Event,
+    accounts: Accounts,
+    health: Callable[[Health], None],
+) -> Iterator[Frame]:
+    """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
+
+    ``seq`` counts on over reconnects and loops, ``time_s`` always rises. ``health`` hears ``up`` with the size and
+    the codec, ``down`` and ``ended`` with the cause, each once per change; a stream that ``stop`` ends says
+    nothing more. Nothing that a source does is raised.
+    """
+    condition = Condition(settings.name, health)
+    source = _live(settings, stop, condition) if is_live(settings.source) else _file(settings, stop, condition)
+    with closing(source):
+        for seq, (picture, time_s) in enumerate(source):
+            accounts.captured(settings.name)
+            yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), time_s, picture)
+
+
+def check_source(settings: StreamSettings) -> None:
+    """Refuse a file that cannot be played; live sources may come later and are not looked at.
+
+    Raises:
+        SourceError: the file is missing, is not a video or has no video stream.
+    """
+    if is_live(settings.source):
+        return
+    try:
+        with _open(settings):
+            pass
+    except SourceError as error:
+        raise SourceError(f"stream {settings.name!r}: source {redact(settings.source)!r} {error}") from None
+
+
+def is_live(source: str) -> bool:
+    """Whether a source is a camera or an address rather than a file."""
+    return "://" in source or _is_camera(source)
+
+
+class Backoff:
+    """How long to wait before the next attempt: doubled each time up to a limit, jittered over its upper half.
+
+    The jitter keeps many streams of one lost server from coming back in step.
+    """
+
+    def __init__(self, min_s: float, max_s: float, rng: random.Random) -> None:
+        self._min_s = min_s
+        self._max_s = max(min_s, max_s)
+        self._rng = rng
+        self._limit_s = min_s
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        limit_s = self._limit_s
+        self._limit_s = min(2 * limit_s, self._max_s)
+        return self._rng.uniform(limit_s / 2, limit_s)
+
+    def reset(self) -> None:
+        """An attempt succeeded: begin again with the shortest wait."""
+        self._limit_s = self._min_s
+
+
+class Timeline:
+    """Times of a source -> stream time: from 0, strictly rising, going on when the source begins again."""
+
+    def __init__(self, period_s: float = DEFAULT_PERIOD_S) -> None:
+        self._period_s = period_s  # where the source's times do not help
+        self._last_s: float | None = None
+        self._offset_s: float | None = None
+
+    def at(self, source_s: float | None) -> float:
+        """Stream time of the next frame, whose own time is ``source_s`` (None: the source does not say)."""
+        due_s = 0.0 if self._last_s is None else self._last_s + self._period_s
+        if source_s is None:
+            time_s = due_s
+        else:
+            if self._offset_s is None:
+                self._offset_s = due_s - source_s
+            time_s = source_s + self._offset_s
+        if self._last_s is not None and time_s <= self._last_s:
+            time_s = due_s
+        self._last_s = time_s
+        return time_s
+
+    def restart(self) -> None:
+        """The source begins again: its next time follows the last frame by one period."""
+        self._offset_s = None
+
+
+class Condition:
+    """Turns what happens to a stream into health reports, one per change."""
+
+    def __init__(self, stream: str, health: Callable[[Health], None]) -> None:
+        self._stream = stream
+        self._health = health
+        self._size: tuple[int, int] | None = None  # of the pictures while the stream is up
+        self._down_cause: str | None = None
+
+    def picture(self, size: tuple[int, int], codec: str) -> None:
+        """A picture of ``size`` (width, height) came."""
+        if size == self._size:
+            return
+        if self._size is not None:
+            self._report("down", f"the picture size changed from {_by(self._size)} to {_by(size)}")
+        self._size, self._down_cause = size, None
+        self._report("up", f"{_by(size)} {codec}")
+
+    def lost(self, cause: str) -> None:
+        """The stream gives no pictures; while that lasts, only a new cause is news."""
+        if self._size is not None or cause != self._down_cause:
+            self._size, self._down_cause = None, cause
+            self._report("down", cause)
+
+    def ended(self, cause: str) -> None:
+        """The stream will give no more pictures."""
+        self._report("ended", cause)
+
+    def _report(self, state: Literal["up", "down", "ended"], cause: str) -> None:
+        self._health(Health(self._stream, state, cause, time.time_ns()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    picture: Picture
+    source_s: float | None  # the source's own time of it
+    codec: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.picture.width, self.picture.height
+
+
+def _live(settings: StreamSettings, stop: threading.Event, condition: Condition) -> Timed:
+    backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
+    timeline = Timeline(period_s=1e-6)  # only to rise where the clock is too coarse to
+    read = _read_camera if _is_camera(settings.source) else _read_av
+    while not stop.is_set():
+        cause = "the source ended"
+        try:
+            with closing(read(settings, stop)) as pictures:
+                for decoded in pictures:
+                    backoff.reset()
+                    condition.picture(decoded.size, decoded.codec)
+                    yield decoded.picture, timeline.at(time.monotonic())
+        except SourceError as error:
+            cause = str(error)
+        if not stop.is_set():
+            condition.lost(cause)
+            stop.wait(backoff.next())
+
+
+def _file(settings: StreamSettings, stop: threading.Event, condition: Condition) -> Timed:
+    timeline = Timeline()
+    began_s: float | None = None
+    total = 0
+    while True:
+        before = total
+        try:
+            with closing(_read_av(settings, stop)) as pictures:
+                for decoded in pictures:
+                    time_s = timeline.at(decoded.source_s)
+                    began_s = time.monotonic() if began_s is None else began_s
+                    if settings.pace == "realtime" and stop.wait(max(0.0, began_s + time_s - time.monotonic())):
+                        return
+                    condition.picture(decoded.size, decoded.codec)
+                    total += 1
+                    yield decoded.picture, time_s
+        except SourceError as error:
+            return condition.ended(str(error))
+        if stop.is_set():
+            return
+        if total == before or not settings.loop:
+            return condition.ended(f"end of the file after {total} frames")
+        timeline.restart()
+
+
+def _read_av(settings: StreamSettings, stop: threading.Event) -> Generator[_Decoded, None, None]:
+    """Pictures of a file or an address; returns at its end.
+
+    Raises:
+        SourceError: it cannot be opened or read, or stalls.
+    """
+    live = is_live(settings.source)
+    patience_s = PICTURE_PATIENCE * settings.timeout_s
+    with _open(settings) as (container, stream):
+        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
+        # source need not be decoded faster than it comes.
+        stream.thread_type = "SLICE" if live else "AUTO"
+        codec = stream.codec_context.name
+        heard_s = time.monotonic()
+        for packet in _packets(container, stream, settings.timeout_s):
+            if stop.is_set():
+                return
+            for frame in _decode(packet):
+                yield _Decoded(_picture(frame), frame.time, codec)
+                heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
+            if live and time.monotonic() - heard_s > patience_s:
+                raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+
+
+@contextmanager
+def _open(settings: StreamSettings) -> Iterator[tuple[InputContainer, VideoStream]]:
+    live = is_live(settings.source)
+    # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
+    options = {"fpsprobesize": "0"} if live else {}
+    if settings.source.startswith(("rtsp://", "rtsps://")):
+        # Without its other media a camera whose video froze falls silent, which the timeout notices.
+        options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
+    began_s = time.monotonic()
+    try:
+        container = av.open(
+            # "file:", or FFmpeg takes a colon in the name for a protocol.
+            settings.source if live else f"file:{settings.source}",
+            options=options,
+            timeout=settings.timeout_s if live else None,
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError) as error:
+        # An interrupted handshake may surface as any error at all: the clock knows better.
+        if live and time.monotonic() - began_s >= settings.timeout_s:
+            raise SourceError(f"no answer within {settings.timeout_s:g} s") from None
+        raise SourceError(_open_cause(error, settings.source)) from None
+    try:
+        if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
+            raise SourceError("is not a video")
+        yield container, _video_stream(container)
+    finally:
+        container.close()
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise SourceError("has no video stream")
+    if stream.codec_context is None:
+        raise SourceError("has video of a kind that this FFmpeg cannot decode")
+    return stream
+
+
+def _packets(container: InputContainer, stream: VideoStream, timeout_s: float) -> "Iterator[av.Packet[VideoStream]]":
+    try:
+        yield from container.demux(stream)
+    except av.ExitError:
+        raise SourceError(f"no data for {timeout_s:g} s") from None
+    except av.FFmpegError as error:
+        raise SourceError(f"reading failed: {error.strerror}") from None
+
+
+def _decode(packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except av.FFmpegError:
+        return []  # a broken packet; the decoder finds its way from the next key frame at the latest
+
+
+def _open_cause(error: Exception, source: str) -> str:
+    match error:
+        case av.FileNotFoundError():
+            return "does not exist"
+        case av.IsADirectoryError():
+            return "is a folder, not a video"
+        case av.InvalidDataError():
+            return "is not a video"
+        case av.HTTPUnauthorizedError() | av.HTTPForbiddenError():
+            return "refuses the user name or the password, or wants one"
+    # The whole text of an FFmpegError has the address in it, its strerror should not.
+    text = (error.strerror if isinstance(error, av.FFmpegError) else None) or str(error)
+    return f"cannot be opened: {text.replace(source, redact(source))}"
+
+
+def _picture(frame: av.VideoFrame) -> Picture:
+    if frame.format.name not in ("yuv420p", "yuvj420p"):
+        frame = frame.reformat(format="yuv420p")
+    planes = tuple(_view(plane) for plane in frame.planes)
+    quarter_turns = round(frame.rotation / 90) % 4
+    if quarter_turns:
+        planes = tuple(np.ascontiguousarray(np.rot90(plane, quarter_turns)) for plane in planes)
+    return Picture(
+        planes,
+        width=planes[0].shape[1],
+        height=planes[0].shape[0],
+        full_range=frame.color_range == FULL_RANGE,
+        matrix=MATRICES.get(frame.colorspace, "bt601"),
+    )
+
+
+def _view(plane: VideoPlane) -> Plane:
+    """The pixels of a plane where the decoder put them.
+
+    The array keeps the frame and so its buffer alive; the decoder takes another buffer for its next picture.
+    """
+    stride = plane.line_size
+    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(stride))[:, : plane.width]
+    if stride < 0:
+        return pixels[::-1].copy()
+    pixels.flags.writeable = False  # the decoder predicts from it
+    return pixels
+
+
+def _is_camera(source: str) -> bool:
+    return source.isdecimal() or source.startswith("/dev/video")
+
+
+def _read_camera(settings: StreamSettings, stop: threading.Event) -> Generator[_Decoded, None, None]:
+    device = f"/dev/video{settings.source}" if settings.source.isdecimal() else settings.source
+    # OpenCV writes to stderr about each camera it cannot find.
+    if sys.platform == "linux" and not Path(device).exists():
+        raise SourceError(f"there is no camera {device}")
+    if sys.platform == "linux" and not os.access(device, os.R_OK | os.W_OK):
+        raise SourceError(f"no permission to use the camera {device}")
+    camera = cv2.VideoCapture(int(settings.source) if settings.source.isdecimal() else settings.source)
+    try:
+        if not camera.isOpened():
+            raise SourceError(f"the camera {device} cannot be opened; another program may be using it")
+        while not stop.is_set():
+            given, pixels = camera.read()
+            if not given:
+                raise SourceError("the camera gives no pictures any more")
+            rgb = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            yield _Decoded(Picture.from_rgb(rgb), None, "camera")
+    finally:
+        camera.release()
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,182 @@
+"""What moves between the stages: frozen, slotted, and each with ``frames``, so that every frame can be accounted for.
+
+capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferred -> detect -> Observed
+-> track -> Tracked -> identify -> Identified -> smooth -> Result -> publish
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.boxes import Letterbox
+from engines.decode import Detections
+from pipeline.picture import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a stream."""
+
+    stream: str
+    seq: int  # counts every frame the source gave, from 0, dropped ones too
+    captured_ns: int  # Unix time when it was decoded
+    clock_ns: int  # time.monotonic_ns() at the same moment, for latencies
+    time_s: float  # stream time in seconds: media time of a file, capture time of a live source
+    picture: Picture
+
+    @property
+    def frames(self) -> tuple["Frame", ...]:
+        return (self,)
+
+
+class Carrier(Protocol):
+    """Whatever moves between stages knows which frames it stands for."""
+
+    @property
+    def frames(self) -> tuple[Frame, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames that go through the network together."""
+
+    frames: tuple[Frame, ...]
+    taken_ns: int  # time.monotonic_ns() when the batch was formed
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch as the network wants it."""
+
+    batch: Batch
+    pixels: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB, letterboxed
+    letterboxes: tuple[Letterbox, ...]  # one per frame
+    ready_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.batch.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """The network's raw outputs for a batch."""
+
+    prepared: Prepared
+    outputs: Mapping[str, npt.NDArray[np.generic]]
+    started_ns: int
+    ended_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.prepared.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """When a frame passed each step, time.monotonic_ns()."""
+
+    taken_ns: int
+    ready_ns: int
+    infer_started_ns: int
+    infer_ended_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One frame and what the network saw in it."""
+
+    frame: Frame
+    detections: Detections
+    stamps: Stamps
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Confirmed tracks that a detection of this frame belongs to, and those that ended with it. T rows."""
+
+    ids: npt.NDArray[np.int64]  # (T,) from 1, unique per run and stream, never reused
+    boxes: npt.NDArray[np.float32]  # (T, 4) xyxy source pixels
+    scores: npt.NDArray[np.float32]  # (T,)
+    labels: npt.NDArray[np.int32]  # (T,) raw label of the detection
+    rows: npt.NDArray[np.int64]  # (T,) row of the detection in Objects or Faces
+    ended: npt.NDArray[np.int64]  # ids of confirmed tracks that ended since the last frame
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One frame with its tracks."""
+
+    observed: Observed
+    objects: Tracks
+    faces: Tracks
+    face_objects: npt.NDArray[np.int64]  # (faces,) id of the person each face belongs to, 0 for none
+
+    @property
+    def frame(self) -> Frame:
+        return self.observed.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A name from the gallery and the cosine similarity it rests on."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """One frame with a name, or None, for every face track."""
+
+    tracked: Tracked
+    identities: tuple[Identity | None, ...]  # one per row of tracked.faces
+
+    @property
+    def frame(self) -> Frame:
+        return self.tracked.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One frame, finished: smoothed labels, ready to publish."""
+
+    identified: Identified
+    labels: npt.NDArray[np.int32]  # (objects,) smoothed label of each object track
+    label_scores: npt.NDArray[np.float32]  # (objects,) smoothed confidence
+    scene: npt.NDArray[np.float32]  # (C,) smoothed probabilities
+    scene_label: int  # the smoothed scene label, -1 while none has enough evidence
+    finished_ns: int  # time.monotonic_ns()
+
+    @property
+    def frame(self) -> Frame:
+        return self.identified.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A stream came up, went down or ended."""
+
+    stream: str
+    state: Literal["up", "down", "ended"]
+    cause: str  # one clause without addresses' passwords
+    at_ns: int  # Unix time

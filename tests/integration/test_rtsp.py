@@ -1,0 +1,183 @@
+"""Capture against a real RTSP server: it dies, comes back and freezes, and another stream does not notice."""
+
+import itertools
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.capture import capture
+from pipeline.config import StreamSettings
+from pipeline.metrics import Accounts
+from pipeline.types import Frame, Health
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+SERVER = Path(__file__).with_name("rtsp_server.py")
+NEEDED = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert all(Gst.ElementFactory.find(name) for name in ("qtdemux", "h264parse", "rtph264pay", "appsrc"))
+"""
+BACK_WITHIN_S = 5.0
+MAX_PAUSE_S = 1.0  # of a stream at 25 frames/s on a busy machine
+
+
+def gstreamer_works() -> bool:
+    if not SYSTEM_PYTHON.exists():
+        return False
+    return subprocess.run([SYSTEM_PYTHON, "-c", NEEDED], capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_gstreamer() -> None:
+    # A fixture, so that nothing is started to collect the tests.
+    if not gstreamer_works():
+        pytest.skip("needs GStreamer's RTSP server and its Python bindings; see rtsp_server.py")
+
+
+pytestmark = pytest.mark.integration
+
+
+class Server:
+    """rtsp_server.py as a process that can die and come back on its port."""
+
+    def __init__(self, clip: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self._port = listener.getsockname()[1]
+        self._clip = clip
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"rtsp://127.0.0.1:{self._port}/stream"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [SYSTEM_PYTHON, SERVER, self._clip, str(self._port)], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == f"listening on {self._port}\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+
+class Watcher:
+    """Captures one stream in a thread of its own."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.frames: list[Frame] = []
+        self.reports: list[Health] = []
+        self._settings = settings
+        self._accounts = Accounts()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for frame in capture(self._settings, stop=self._stop, accounts=self._accounts, health=self.reports.append):
+            self.frames.append(frame)
+
+    def wait(self, what: Callable[["Watcher"], bool], within_s: float) -> float:
+        """Seconds until ``what`` was so."""
+        began_s = time.monotonic()
+        while not what(self):
+            assert time.monotonic() - began_s < within_s, f"not within {within_s} s; health: {self.health}"
+            time.sleep(0.01)
+        return time.monotonic() - began_s
+
+    @property
+    def health(self) -> list[tuple[str, str]]:
+        return [(report.state, report.cause) for report in self.reports]
+
+    def pauses_s(self) -> list[float]:
+        return [(later.clock_ns - earlier.clock_ns) / 1e9 for earlier, later in itertools.pairwise(self.frames)]
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert self._accounts.of(self._settings.name).captured == len(self.frames)
+        assert [frame.seq for frame in self.frames] == list(range(len(self.frames)))
+        assert all(earlier.time_s < later.time_s for earlier, later in itertools.pairwise(self.frames))
+
+
+@pytest.fixture(scope="module")
+def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("rtsp") / "clip.mp4", frames=50)
+
+
+@pytest.fixture
+def server(clip: Path) -> Iterator[Server]:
+    server = Server(clip)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watcher]]:
+    watchers: list[Watcher] = []
+
+    def start(name: str, source: str, **settings: object) -> Watcher:
+        values = {"name": name, "source": source, **settings}
+        watchers.append(Watcher(msgspec.convert(values, StreamSettings)))
+        return watchers[-1]
+
+    yield start
+    for watcher in watchers:
+        watcher.end()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_frames_come_as_they_are_sent(server: Server, watch: Callable[..., Watcher], transport: str) -> None:
+    door = watch("door", server.address, transport=transport)
+    door.wait(lambda door: len(door.frames) >= 75, within_s=15)
+    assert door.health == [("up", "320x240 h264")]
+    assert door.frames[-1].picture.rgb()[90:110, :].max() > 150  # the bright square of the clip
+    assert sum(door.pauses_s()[25:]) == pytest.approx(49 / 25, abs=0.7)
+
+
+def test_server_dies_and_comes_back_and_the_file_never_pauses(
+    server: Server, watch: Callable[..., Watcher], clip: Path
+) -> None:
+    door = watch("door", server.address)
+    hall = watch("hall", str(clip), pace="realtime", loop=True)
+    door.wait(lambda door: len(door.frames) >= 10, within_s=15)
+    server.kill()
+    door.wait(lambda door: door.reports[-1].state == "down", within_s=BACK_WITHIN_S)
+    assert door.health[1][1] in ("the source ended", "reading failed: Connection reset by peer")
+    door.wait(lambda door: door.health[-1] == ("down", "cannot be opened: Connection refused"), within_s=BACK_WITHIN_S)
+    time.sleep(4.0)  # the waits between attempts have grown by now
+    seen = len(door.frames)
+    server.start()
+    took_s = door.wait(lambda door: len(door.frames) > seen, within_s=BACK_WITHIN_S)
+    assert door.reports[-1].state == "up"
+    assert took_s < BACK_WITHIN_S
+    assert max(hall.pauses_s()) < MAX_PAUSE_S
+    assert hall.health == [("up", "320x240 h264")]
+
+
+def test_frozen_server_is_noticed_by_its_silence(server: Server, watch: Callable[..., Watcher], clip: Path) -> None:
+    door = watch("door", server.address, timeout_s=1.0, reconnect_max_s=0.5)
+    hall = watch("hall", str(clip), pace="realtime", loop=True)
+    door.wait(lambda door: len(door.frames) >= 10, within_s=15)
+    server.freeze()
+    door.wait(lambda door: ("down", "no data for 1 s") in door.health, within_s=3.0)
+    door.wait(lambda door: ("down", "no answer within 1 s") in door.health, within_s=4.0)
+    server.thaw()
+    door.wait(lambda door: door.reports[-1].state == "up", within_s=BACK_WITHIN_S)
+    assert max(hall.pauses_s()) < MAX_PAUSE_S
