@@ -1,0 +1,276 @@
+"""The configuration of a run: frozen structs, one :func:`load`.
+
+Relative paths in a configuration (``model.path``, ``identity.gallery``, ``record.directory``, sources that are
+files) are relative to the current directory, not to the file they stand in.
+"""
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from engines.engine import Backend, Precision
+from engines.errors import ConfigError
+from pipeline.redact import redact
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+StreamName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z",
+        description="1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first",
+    ),
+]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class StreamSettings(_Section, frozen=True):
+    """One camera, RTSP address or file."""
+
+    name: StreamName
+    source: str  # rtsp://..., another URL FFmpeg reads, a file, or a camera's index as text ("0")
+    pace: Literal["realtime", "fast"] = "fast"  # files only: as a camera would give it, or as fast as it goes
+    loop: bool = False  # files only: begin again at the end (time goes on)
+    transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
+    timeout_s: Seconds = 5.0  # opening and reading
+    reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
+    reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
+
+
+class ModelSettings(_Section, frozen=True):
+    """Which model, and what runs it."""
+
+    path: str = "engines/zoo/n"
+    backend: Literal["auto"] | Backend = "auto"
+    precision: Precision = "auto"
+
+
+class InferenceSettings(_Section, frozen=True):
+    """How frames are batched across streams."""
+
+    max_batch: Positive = 8
+    window_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 4.0  # wait this long for other streams' frames
+    object_score: Share | None = None  # None: the model's own thresholds
+    face_score: Share | None = None
+
+
+class TrackingSettings(_Section, frozen=True):
+    """Both trackers. Times are stream time."""
+
+    unsure_share: Share = 0.5  # detections down to this share of the score threshold carry a track on, but start none
+    min_iou: Share = 0.2
+    confirm_frames: Positive = 3  # detections before a track is shown
+    max_lost_s: Seconds = 1.5
+
+
+class SmoothingSettings(_Section, frozen=True):
+    """Labels over frames."""
+
+    half_life_s: Seconds = 0.5
+    margin: Share = 0.15  # a new label must lead by this much
+    hold_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.25  # for this long
+
+
+class IdentitySettings(_Section, frozen=True):
+    """Faces and the gallery."""
+
+    gallery: str | None = None  # SQLite file; None: no names
+    similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] | None = None  # None: the model's threshold
+    min_views: Positive = 3  # face-entry views of a track before a name is given
+    min_face_px: Positive = 24  # smaller faces are not embedded
+    reload_s: Seconds = 0.25  # how often the gallery is looked at for changes
+
+
+class PublishSettings(_Section, frozen=True):
+    """The results socket."""
+
+    address: str = "tcp://127.0.0.1:5555"
+    encoding: Literal["json", "msgpack"] = "json"
+    curve_secret_file: str | None = None  # server's CURVE key, see docs/messages.md
+    insecure: bool = False  # publish beyond this host without keys
+    high_water_mark: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 1000  # messages kept for a slow subscriber
+
+
+class RecordSettings(_Section, frozen=True):
+    """Annotated video of each stream, for people to look at."""
+
+    directory: str | None = None
+
+
+class Config(_Section, frozen=True):
+    """A whole run."""
+
+    streams: Annotated[tuple[StreamSettings, ...], msgspec.Meta(min_length=1)]
+    model: ModelSettings = ModelSettings()
+    inference: InferenceSettings = InferenceSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    smoothing: SmoothingSettings = SmoothingSettings()
+    identity: IdentitySettings = IdentitySettings()
+    publish: PublishSettings = PublishSettings()
+    record: RecordSettings = RecordSettings()
+    links: Literal["queue"] = "queue"
+
+
+def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read a TOML configuration; ``${VARIABLE}`` inside a text value is replaced from the environment.
+
+    Raises:
+        ConfigError: one sentence with the file, the path of the key (``streams[1].pace``), the value found there
+            and what is allowed. Values that came from a variable, and passwords in sources, are not shown.
+    """
+    try:
+        written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        filled = _fill(written, environment, ())
+        config = _convert(written, filled)
+        _check(config, written)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    except _RefusedError as refusal:
+        raise ConfigError(f"{path}: {refusal}") from None
+    return config
+
+
+class _RefusedError(Exception):
+    """Everything of the sentence but the file."""
+
+
+Key = tuple[str | int, ...]
+_VARIABLE = re.compile(r"\$\{([^}]*)\}?")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
+    """A copy of the parsed file with its variables replaced."""
+    if isinstance(node, dict):
+        return {name: _fill(child, environment, (*key, name)) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_fill(child, environment, (*key, index)) for index, child in enumerate(node)]
+    if isinstance(node, float) and not math.isfinite(node):
+        raise _RefusedError(f"{_text(key)} is {node}, but must be a finite number")
+    if not isinstance(node, str):
+        return node
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1]
+        if not (match[0].endswith("}") and name.isidentifier()):
+            raise _RefusedError(f"{_text(key)} has a ${{ without the name of a variable and a closing brace after it")
+        if name not in environment:
+            raise _RefusedError(f"{_text(key)} needs the environment variable {name}, which is not set")
+        return environment[name]
+
+    return _VARIABLE.sub(value_of, node)
+
+
+def _convert(written: dict[str, Any], filled: dict[str, Any]) -> Config:
+    try:
+        return msgspec.convert(filled, Config)
+    except msgspec.ValidationError as error:
+        # msgspec says where ("... - at `$.streams[1].pace`"); the value and what is allowed there are added here.
+        _, _, where = str(error).rpartition(" - at `$")
+        key = tuple(name or int(index) for name, index in _STEP.findall(where.rstrip("`")))
+        raise _RefusedError(_explain(key, written)) from None
+
+
+def _explain(key: Key, written: Any) -> str:
+    """The sentence for the value at ``key``, as it is written in the file: variables stay names."""
+    kind: msgspec.inspect.Type = msgspec.inspect.type_info(Config)
+    value = written
+    for step in key:
+        value = value[step]
+        kind = _below(kind, step)
+    if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
+        return _explain_keys(key, kind, value)
+    return f"{_text(key)} is {_shown(value)}, but must be {_allowed(kind)}"
+
+
+def _below(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:
+    if isinstance(kind, msgspec.inspect.StructType):
+        return next(field.type for field in kind.fields if field.encode_name == step)
+    assert isinstance(kind, msgspec.inspect.VarTupleType)
+    return kind.item_type
+
+
+def _explain_keys(key: Key, kind: msgspec.inspect.StructType, found: dict[str, Any]) -> str:
+    names = [field.encode_name for field in kind.fields]
+    for name in found:
+        if name not in names:
+            return f"{_text((*key, name))} is not a key of this configuration; the keys here are {', '.join(names)}"
+    missing = next(field for field in kind.fields if field.required and field.encode_name not in found)
+    return f"{_text((*key, missing.encode_name))} is missing; it must be {_allowed(missing.type)}"
+
+
+def _allowed(kind: msgspec.inspect.Type) -> str:
+    """What a value of this type may be, in words."""
+    match kind:
+        case msgspec.inspect.Metadata(type=inner, extra_json_schema=schema):
+            return str(schema["description"]) if schema and "description" in schema else _allowed(inner)
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(_allowed(one) for one in types if not isinstance(one, msgspec.inspect.NoneType))
+        case msgspec.inspect.LiteralType(values=values):
+            return "one of " + ", ".join(f"{value!r}" for value in values)
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
+            return _allowed_number(kind)
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.VarTupleType():
+            return "an array of one table or more"
+        case msgspec.inspect.StructType():
+            return "a table"
+        case _:
+            return "text in quotes"
+
+
+def _allowed_number(kind: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
+    noun = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
+    bounds = {"above": kind.gt, "at least": kind.ge, "below": kind.lt, "at most": kind.le}
+    limits = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+    return f"{noun} {limits}".rstrip()
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case str():
+            return repr(redact(value))
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a table"
+        case []:
+            return "empty"
+        case list():
+            return "an array"
+        case _:
+            return str(value)
+
+
+def _text(key: Key) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in key).lstrip(".")
+
+
+def _check(config: Config, written: dict[str, Any]) -> None:
+    """Rules between values, which types cannot say."""
+    first: dict[str, int] = {}
+    for index, stream in enumerate(config.streams):
+        if stream.name in first:
+            raise _RefusedError(
+                f"streams[{index}].name is {_shown(written['streams'][index]['name'])}, but must differ from "
+                f"the other names, and streams[{first[stream.name]}] has it already"
+            )
+        first[stream.name] = index
+        if stream.reconnect_min_s > stream.reconnect_max_s:
+            raise _RefusedError(
+                f"streams[{index}].reconnect_min_s is {stream.reconnect_min_s:g}, but must be at most "
+                f"reconnect_max_s, which is {stream.reconnect_max_s:g}"
+            )

@@ -1,0 +1,162 @@
+"""The wire schema: what subscribers receive. Two-part ZeroMQ messages: topic ``<type>/<stream>``, then the body.
+
+``python -m pipeline.messages docs/messages.schema.json`` writes the JSON Schema of all messages.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from engines.errors import MessageError
+
+Encoding = Literal["json", "msgpack"]
+MessageType = Literal["frame", "event", "health"]
+
+
+class ObjectMessage(msgspec.Struct, frozen=True):
+    """A tracked object; ``box`` is xyxy in source pixels, ``label`` is smoothed over time."""
+
+    track: int
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class IdentityMessage(msgspec.Struct, frozen=True):
+    """A name from the gallery; ``score`` is the cosine similarity."""
+
+    name: str
+    score: float
+
+
+class FaceMessage(msgspec.Struct, frozen=True):
+    """A tracked face; ``object`` is the track of the person it belongs to."""
+
+    track: int
+    object: int | None
+    score: float
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    identity: IdentityMessage | None
+
+
+class SceneMessage(msgspec.Struct, frozen=True):
+    """A scene label with its smoothed probability."""
+
+    label: str
+    score: float
+
+
+class TimingsMessage(msgspec.Struct, frozen=True):
+    """Milliseconds from capture to message, and where they went."""
+
+    queue: float
+    infer: float
+    post: float
+    total: float
+
+
+class FrameMessage(msgspec.Struct, frozen=True, tag_field="type", tag="frame", kw_only=True):
+    """What was seen in one frame; ``dropped`` counts, by cause, the frames before it that were given up."""
+
+    schema: Literal[1] = 1
+    stream: str
+    seq: int  # counts every frame the source gave; seq - sum(dropped) is the number of this message, from 0
+    captured_at: str  # RFC 3339, UTC, milliseconds
+    size: tuple[int, int]  # width, height
+    objects: tuple[ObjectMessage, ...]
+    faces: tuple[FaceMessage, ...]
+    scene: tuple[SceneMessage, ...]
+    timings_ms: TimingsMessage
+    dropped: dict[str, int]
+
+
+class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", kw_only=True):
+    """Something began, changed or ended: an object track, a face track, an identity or the scene."""
+
+    schema: Literal[1] = 1
+    stream: str
+    seq: int
+    captured_at: str
+    event: Literal["new", "changed", "ended"]
+    kind: Literal["object", "face", "identity", "scene"]
+    track: int | None = None  # None for the scene
+    label: str | None = None  # the smoothed label, the name, or the scene
+    previous: str | None = None  # for "changed"
+    score: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    best_face: FaceMessage | None = None  # on face and identity events: the best view so far
+
+
+class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health", kw_only=True):
+    """A stream came up, went down or ended, and why."""
+
+    schema: Literal[1] = 1
+    stream: str
+    at: str
+    state: Literal["up", "down", "ended"]
+    cause: str
+    captured: int = 0
+    published: int = 0
+    dropped: dict[str, int] = {}
+
+
+Message = FrameMessage | EventMessage | HealthMessage
+
+_json_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_msgpack_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message, encoding: Encoding) -> bytes:
+    """The body of a message. Floats must be finite: JSON has no others."""
+    return msgspec.json.encode(message) if encoding == "json" else msgspec.msgpack.encode(message)
+
+
+def decode(body: bytes) -> Message:
+    """The message in a body; JSON and MessagePack are told apart by the first byte.
+
+    Raises:
+        MessageError: the body is neither, or does not follow the schema.
+    """
+    try:
+        if body[:1] == b"{":
+            return _json_decoder.decode(body)
+        if _begins_msgpack_map(body):
+            return _msgpack_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise MessageError(f"a message does not follow the schema: {error}") from error
+    raise MessageError(f"a message begins with {body[:1]!r}, which is neither JSON nor MessagePack")
+
+
+def _begins_msgpack_map(body: bytes) -> bool:
+    # fixmap, map 16, map 32 of the MessagePack specification; none of them is an ASCII character.
+    return bool(body) and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF))
+
+
+def topic(message: Message) -> bytes:
+    """First part of the two: ``frame/<stream>``, ``event/<stream>`` or ``health/<stream>``."""
+    return f"{message.__struct_config__.tag}/{message.stream}".encode()
+
+
+def timestamp(unix_ns: int) -> str:
+    """RFC 3339 in UTC with milliseconds, cut off and not rounded, from Unix time in nanoseconds.
+
+    >>> timestamp(1795425247_120_999_999)
+    '2026-11-23T09:14:07.120Z'
+    """
+    seconds, milliseconds = divmod(unix_ns // 1_000_000, 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a message, generated from the structs above."""
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Trunkline messages, schema 1"}
+    return about | msgspec.json.schema(Message)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps(json_schema(), indent=2) + "\n")

@@ -1,0 +1,202 @@
+"""The console command ``trunkline``: which verbs there are, logging, and what becomes of errors."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from engines.errors import TrunklineError
+
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb's line in ``trunkline --help``, and how to get at it: modules are imported when their verb is used."""
+
+    summary: str
+    load: Callable[[], Callable[..., None] | typer.Typer]
+
+
+def _run() -> Callable[..., None]:
+    from tools.run import run
+
+    return run
+
+
+def _subscribe() -> Callable[..., None]:
+    from tools.subscribe import subscribe
+
+    return subscribe
+
+
+def _demo() -> Callable[..., None]:
+    from tools.demo import demo
+
+    return demo
+
+
+def _enroll() -> Callable[..., None]:
+    from tools.enroll import enroll
+
+    return enroll
+
+
+def _gallery() -> typer.Typer:
+    from tools.gallery import app
+
+    return app
+
+
+def _benchmark() -> Callable[..., None]:
+    from tools.benchmark import benchmark
+
+    return benchmark
+
+
+def _check_config() -> Callable[..., None]:
+    from tools.check_config import check_config
+
+    return check_config
+
+
+def _curve_keys() -> Callable[..., None]:
+    from tools.curve_keys import curve_keys
+
+    return curve_keys
+
+
+def _doctor() -> Callable[..., None]:
+    from tools.doctor import doctor
+
+    return doctor
+
+
+def _train() -> Callable[..., None]:
+    from tools.train import train
+
+    return train
+
+
+def _evaluate() -> Callable[..., None]:
+    from tools.evaluate import evaluate
+
+    return evaluate
+
+
+def _compile() -> Callable[..., None]:
+    from tools.compile import compile_model
+
+    return compile_model
+
+
+VERBS = {
+    "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
+    "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
+    "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
+    "enroll": Verb("Add a person to the gallery.", _enroll),
+    "gallery": Verb("List, remove or export the people in the gallery.", _gallery),
+    "check-config": Verb("Say whether a configuration is allowed.", _check_config),
+    "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
+    "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
+    "benchmark": Verb("Measure engine, decoding and the whole pipeline.", _benchmark),
+    "train": Verb("Train the network.", _train),
+    "evaluate": Verb("Score a model on a folder of data.", _evaluate),
+    "compile": Verb("Make a model folder from a checkpoint.", _compile),
+}
+
+
+class Verbs(TyperGroup):
+    """Shows all verbs, imports one, and turns a TrunklineError into its sentence and a non-zero exit status."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order in which people meet them."""
+        return list(VERBS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The real verb in place of its line in the help."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else _command(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except TrunklineError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(EXIT_REFUSED) from error
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _command(name: str) -> Any:
+    loaded = VERBS[name].load()
+    if isinstance(loaded, typer.Typer):
+        group = typer.main.get_group(loaded)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(loaded)
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, pretty_exceptions_enable=False)
+for _name, _verb in VERBS.items():
+    app.command(_name, help=_verb.summary)(lambda: None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trunkline {version('trunkline')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Begin with: trunkline demo")
+def trunkline(
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Least severe log line to show.")
+    ] = "info",
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Watch cameras, streams and files with one multi-task network; publish what was seen as typed messages."""
+    configure_logging(log_level, as_json=log_json)
+
+
+def configure_logging(level: str, *, as_json: bool) -> None:
+    """Send log lines to stderr, where they do not mix with a verb's output."""
+    import structlog
+
+    # Tracebacks without local variables: those hold source addresses with their passwords.
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            *last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        # Looked up each time and not kept: whoever replaces sys.stderr gets the lines.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def main() -> None:
+    """The console entry."""
+    app()
