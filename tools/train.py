@@ -14,7 +14,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with the training data.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
     stop_at: Annotated[int | None, typer.Option(min=1, help="Stop at this step with a checkpoint.")] = None,
 ) -> None:
@@ -66,8 +68,6 @@ def train(
             bar.update(task, completed=now.step, losses=" ".join(f"{k} {v:.2f}" for k, v in sorted(totals.items())))
             if now.step % LOG_EVERY == 0:
                 for name, value in now.losses.items():
-                    writer.writerow(
-                        [now.step, f"{now.seconds:.0f}", f"{now.learning_rate:.6f}", name, f"{value:.4f}"]
-                    )
+                    writer.writerow([now.step, f"{now.seconds:.0f}", f"{now.learning_rate:.6f}", name, f"{value:.4f}"])
                 file.flush()
     typer.echo(f"step {settings.steps if stop_at is None else stop_at}: {folder / 'checkpoint.pt'}")

@@ -1,0 +1,138 @@
+"""Keeps a stage running: restarts it when it crashes, and counts the frames it held."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import structlog
+
+from engines.errors import StageError
+from pipeline.links import LinkClosed
+from pipeline.metrics import Accounts
+from pipeline.types import Carrier
+
+MAX_CRASHES = 5  # within a minute; one more ends the run
+WINDOW_S = 60.0
+
+In = TypeVar("In", bound=Carrier)
+Out = TypeVar("Out", bound=Carrier)
+log = structlog.get_logger()
+
+
+class CrashLimit:
+    """Whether a stage that crashes may start again; pure.
+
+    >>> limit = CrashLimit()
+    >>> [limit.allows(float(second)) for second in range(6)]
+    [True, True, True, True, True, False]
+    """
+
+    def __init__(self) -> None:
+        self._crashes: deque[float] = deque(maxlen=MAX_CRASHES)
+
+    def allows(self, now_s: float) -> bool:
+        """Note a crash at ``now_s`` seconds; False when it is one too many."""
+        allowed = len(self._crashes) < MAX_CRASHES or now_s - self._crashes[0] > WINDOW_S
+        self._crashes.append(now_s)
+        return allowed
+
+
+class Held:
+    """The frames that went into a stage and have not come out."""
+
+    def __init__(self) -> None:
+        self._frames: set[tuple[str, int]] = set()
+
+    def watch(self, items: Iterable[In]) -> Iterator[In]:
+        """Pass items on, noting their frames."""
+        for item in items:
+            self.note(item)
+            yield item
+
+    def note(self, item: Carrier) -> None:
+        """An item's frames are in the stage's hands."""
+        self._frames.update((frame.stream, frame.seq) for frame in item.frames)
+
+    def release(self, item: Carrier) -> None:
+        """An item came out."""
+        self._frames.difference_update((frame.stream, frame.seq) for frame in item.frames)
+
+    def drop(self, accounts: Accounts, cause: str) -> int:
+        """Count what is held as dropped; returns how many."""
+        for stream, _ in self._frames:
+            accounts.dropped(stream, cause)
+        count = len(self._frames)
+        self._frames.clear()
+        return count
+
+
+def supervise(
+    name: str,
+    stage: Callable[[Iterator[In]], Iterator[Out]],
+    inlet: Iterable[In],
+    outlet: Callable[[Out], None],
+    accounts: Accounts,
+) -> None:
+    """Drive a stage from ``inlet`` to ``outlet`` until the inlet ends.
+
+    A crash drops the frames that the stage held with the cause ``crash`` and starts it anew. When the outlet is closed
+    they are dropped with the cause ``shutdown``.
+
+    Raises:
+        StageError: more than MAX_CRASHES crashes within a minute; the last one is its cause.
+    """
+    source, limit, held = iter(inlet), CrashLimit(), Held()
+    while True:
+        try:
+            for item in stage(held.watch(source)):
+                held.note(item)  # capture makes frames from nothing
+                outlet(item)
+                held.release(item)
+        except LinkClosed:
+            held.drop(accounts, "shutdown")
+            return
+        except Exception as error:  # whatever a stage does, the other streams and frames go on
+            lost = held.drop(accounts, "crash")
+            log.exception("stage crashed", stage=name, frames_lost=lost)
+            if not limit.allows(time.monotonic()):
+                raise StageError(
+                    f"stage {name!r} crashed more than {MAX_CRASHES} times in a minute: {error}"
+                ) from error
+            continue
+        held.drop(accounts, "crash")  # a stage that swallows frames has a bug, and the books must show it
+        return
+
+
+class Workers:
+    """Threads of a run. The first failure is kept and told once."""
+
+    def __init__(self, on_failure: Callable[[], None]) -> None:
+        self._threads: list[threading.Thread] = []
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self.failure: BaseException | None = None
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread."""
+        thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # a thread's end must reach the run, whatever it was
+            with self._lock:
+                first = self.failure is None
+                self.failure = self.failure or error
+            if first:
+                self._on_failure()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for all threads; False when ``timeout_s`` passed first."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

@@ -1,0 +1,67 @@
+"""``trunkline run``: the pipeline on the streams of a configuration."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from pipeline.config import load
+from pipeline.run import Summary
+from pipeline.run import run as run_pipeline
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML); see configs/.")],
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
+    wait_for_subscriber: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="Hold the first frame back until somebody subscribes.")
+    ] = 0.0,
+    summary: Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")] = False,
+) -> None:
+    """Run every stream until all have ended, or until ctrl-C.
+
+    Example: trunkline run configs/camera.toml
+    """
+    loaded = load(config)
+    if insecure:
+        loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stop(stop))
+    timer = threading.Timer(seconds, stop.set) if seconds else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    finished = run_pipeline(
+        loaded,
+        stop=stop,
+        wait_for_subscriber_s=wait_for_subscriber,
+        started=lambda address: typer.echo(f"publishing on {address}", err=True),
+    )
+    text = json.dumps(finished.to_json(), indent=2)
+    if summary:
+        summary.write_text(text + "\n")
+    typer.echo(text if as_json else _table(finished), err=False)
+
+
+def _stop(stop: threading.Event) -> None:
+    """The first signal lets frames on their way finish, the second does not."""
+    if stop.is_set():
+        raise KeyboardInterrupt
+    stop.set()
+
+
+def _table(finished: Summary) -> str:
+    lines = []
+    for name, account in finished.streams.items():
+        drops = ", ".join(f"{count} {cause}" for cause, count in account.dropped.items()) or "none"
+        lines.append(f"{name}: captured {account.captured}, published {account.published}, dropped {drops}")
+    total = finished.stages_ms["total"]
+    lines.append(f"latency: p50 {total['p50']} ms, p99 {total['p99']} ms, on {finished.backend} {finished.precision}")
+    return "\n".join(lines)
