@@ -1,0 +1,92 @@
+import json
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.gallery import Gallery
+from tools.main import app
+
+MODEL = "0123456789abcdef"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "people.sqlite"
+    with Gallery(path, MODEL) as gallery:
+        gallery.enroll("Ada", np.eye(2, 128, dtype=np.float32), ["a.jpg", "b.jpg"])
+        gallery.enroll("Grace", np.eye(1, 128, dtype=np.float32), ["g.jpg"])
+    return path
+
+
+def trunkline(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["gallery", *map(str, arguments)])
+
+
+def test_list_shows_everyone(file: Path) -> None:
+    result = trunkline("list", "--gallery", file)
+    assert result.exit_code == 0, result.output
+    assert "Ada" in result.stdout
+    assert "Grace" in result.stdout
+
+
+def test_list_as_json(file: Path) -> None:
+    told = json.loads(trunkline("list", "--gallery", file, "--json").stdout)
+    assert told["model"] == MODEL
+    assert [(person["name"], person["embeddings"]) for person in told["people"]] == [("Ada", 2), ("Grace", 1)]
+
+
+def test_remove_says_what_was_deleted(file: Path) -> None:
+    result = trunkline("remove", "Ada", "--gallery", file)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"Ada and 2 embeddings were deleted from {file}\n"
+    with Gallery(file) as gallery:
+        assert [person.name for person in gallery.people()] == ["Grace"]
+
+
+def test_remove_as_json(file: Path) -> None:
+    told = json.loads(trunkline("remove", "Grace", "--gallery", file, "--json").stdout)
+    assert told == {"removed": "Grace", "embeddings": 1}
+
+
+def test_remove_of_someone_unknown_is_refused_in_one_sentence(file: Path) -> None:
+    result = trunkline("remove", "Bob", "--gallery", file)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: gallery {file}: there is no one called 'Bob', it knows Ada, Grace\n"
+
+
+def test_export_goes_to_standard_output(file: Path) -> None:
+    told = json.loads(trunkline("export", "--gallery", file).stdout)
+    assert [person["name"] for person in told["people"]] == ["Ada", "Grace"]
+    assert len(told["people"][0]["embeddings"][0]["vector"]) == 128
+
+
+def test_export_to_a_file_that_only_its_owner_reads(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "people.json"
+    result = trunkline("export", "--gallery", file, "--out", out, "--json")
+    assert json.loads(result.stdout) == {"file": str(out), "people": 2}
+    assert json.loads(out.read_bytes())["model"] == MODEL
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_export_to_a_place_where_no_file_can_be(file: Path, tmp_path: Path) -> None:
+    result = trunkline("export", "--gallery", file, "--out", tmp_path / "missing" / "people.json")
+    assert result.exit_code == 2
+    assert "cannot be written: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("verb", [["list"], ["remove", "Ada"], ["export"]])
+def test_a_gallery_that_is_not_there_is_refused_and_not_made(verb: list[str], tmp_path: Path) -> None:
+    result = trunkline(*verb, "--gallery", tmp_path / "none.sqlite")
+    assert result.exit_code == 2
+    assert "there is no such file" in result.stderr
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+@pytest.mark.parametrize("verb", [[], ["list"], ["remove"], ["export"]])
+def test_every_verb_has_help_with_an_example(verb: list[str]) -> None:
+    result = trunkline(*verb, "--help")
+    assert result.exit_code == 0
+    assert "Example: trunkline gallery" in result.stdout

@@ -1,0 +1,230 @@
+"""``trunkline demo``: the whole way, from a video to messages, in one command."""
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from json import dumps as quoted  # a JSON string is a TOML string, too
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from engines.errors import StageError
+from pipeline.client import Subscriber
+from pipeline.messages import FrameMessage, Message
+from pipeline.redact import redact
+from tools.demo_clip import FRAMES, render
+from tools.demo_report import LiveEnrolment, Sightings, Summary, contact_sheet, sightings_table, summarise
+from tools.demo_scene import PHOTOGRAPHS, RATE, SECONDS, Photograph
+
+STREAM: Final = "demo"
+BEFORE: Final = PHOTOGRAPHS["astronaut"]  # enrolled before the clip starts
+LIVE: Final = PHOTOGRAPHS["hopper"]  # enrolled while it runs, half-way
+TRUNKLINE: Final = (sys.executable, "-c", "from tools.main import main; main()")
+SOURCE_VARIABLE: Final = "TRUNKLINE_DEMO_SOURCE"
+START_S: Final = 90.0  # for engines to load and a source to answer, on a slow machine
+CLIP_LIMIT_S: Final = 6.0 * SECONDS  # a machine that is slower than this gets no further
+STOP_S: Final = 20.0  # for a run to end after it was asked to
+INTERRUPTED: Final = 130  # exit status of a command that SIGINT ended
+QUIET_S: Final = 0.3  # after a run is over, for messages that are still on their way
+
+
+def demo(
+    source: Annotated[
+        str | None, typer.Option(help="Watch this instead of the demo's own clip: an RTSP address, a file, or 0.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what the demo writes.")] = Path("demo-out"),
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long to watch --source; the demo's own clip runs to its end.")
+    ] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
+) -> None:
+    """Watch a clip, or --source, in real time and tell what was seen, when, how sure.
+
+    The clip shows photographs of real people and things. One person is enrolled before it starts, another half-way:
+    she is unknown before and has a name after.
+
+    Example: trunkline demo --source rtsp://camera.local/stream --seconds 60
+    """
+    console = Console(stderr=as_json)
+    _clear(out)
+    half_time = None
+    if source is None:
+        _render(out, console)
+        _wait_for(_enroll(BEFORE, out))
+        console.print(f"Enrolled {BEFORE.person} from {BEFORE.path.name}.")
+        half_time = _HalfTime(out)
+    address = _write_config(out, source)
+    console.print(f"Running. Join in with: trunkline subscribe {address}")
+    sightings = _watch(out, address, source, CLIP_LIMIT_S if source is None else seconds, half_time)
+    shown = redact(source or str(out / "clip.mp4"))
+    summary = summarise(out / "run.json", STREAM, shown, sightings, half_time.enrolment if half_time else None)
+    _present(out, summary, console, as_json)
+
+
+class _HalfTime:
+    """Enrols a person once the clip is half over, while the run goes on."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._started: datetime | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self.enrolment: LiveEnrolment | None = None  # once it is done
+
+    def advance(self, message: Message) -> None:
+        """Start enrolling when it is time, notice when it is done. Raises StageError when it failed."""
+        if self._started is None or self._process is None:
+            if isinstance(message, FrameMessage) and message.seq >= RATE * SECONDS / 2:
+                self._started, self._process = datetime.now(UTC), _enroll(LIVE, self._out)
+        elif self.enrolment is None and self._process.poll() is not None:
+            self.enrolment = LiveEnrolment(str(LIVE.person), self._started, datetime.now(UTC))
+            _wait_for(self._process)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left, and nothing else."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = ("clip.mp4", "truth.json", "gallery.sqlite*", "run.*", "recording/*.mp4", "messages.jsonl")
+    results = ("annotated.mp4", "contact_sheet.png", "summary.json")
+    for name in (*names, *results):
+        for path in out.glob(name):
+            path.unlink()
+
+
+def _render(out: Path, console: Console) -> None:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Rendering the clip", total=FRAMES)
+        render(out / "clip.mp4", out / "truth.json", lambda: progress.advance(task))
+    console.print(f"Rendered {out / 'clip.mp4'}: {SECONDS} s, {RATE} frames/s.")
+
+
+def _enroll(photo: Photograph, out: Path) -> "subprocess.Popen[str]":
+    command = (*TRUNKLINE, "enroll", str(photo.person), str(photo.path), "--gallery", str(out / "gallery.sqlite"))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_for(process: "subprocess.Popen[str]") -> None:
+    """Wait for a command. Raises StageError with what it said when it failed."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise StageError(f"trunkline enroll failed: {_last_line(said)}")
+
+
+def _last_line(said: str) -> str:
+    """What a command that failed said in the end; log lines come before it."""
+    return (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
+
+
+def _write_config(out: Path, source: str | None) -> str:
+    """Write the run's configuration; returns the address on which it will publish."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    if source is None:
+        written, gallery = str(out / "clip.mp4"), f"[identity]\ngallery = {quoted(str(out / 'gallery.sqlite'))}\n\n"
+    else:  # a password stays in the environment
+        written, gallery = source if redact(source) == source else f"${{{SOURCE_VARIABLE}}}", ""
+    (out / "run.toml").write_text(
+        f'[[streams]]\nname = "{STREAM}"\nsource = {quoted(written, ensure_ascii=False)}\npace = "realtime"\n\n'
+        f"{gallery}"
+        f'[publish]\naddress = "{address}"\n\n'
+        f"[record]\ndirectory = {quoted(str(out / 'recording'), ensure_ascii=False)}\n",
+        encoding="utf-8",
+    )
+    return address
+
+
+def _watch(out: Path, address: str, source: str | None, seconds: float, half_time: _HalfTime | None) -> Sightings:
+    """Run the pipeline in a process of its own, and write down every message that comes from it."""
+    sightings = Sightings()
+    with (
+        (out / "messages.jsonl").open("wb") as lines,
+        Subscriber(address) as subscriber,
+        _running(out, source) as run,
+    ):
+        for message in _messages(subscriber, run, seconds):
+            lines.write(msgspec.json.encode(message) + b"\n")
+            if isinstance(message, FrameMessage):
+                sightings.see(message)
+            if half_time is not None:
+                half_time.advance(message)
+    return sightings
+
+
+@contextmanager
+def _running(out: Path, source: str | None) -> "Iterator[subprocess.Popen[bytes]]":
+    """The run; it is over when the block is left. Raises StageError when it failed by itself."""
+    command = (*TRUNKLINE, "run", str(out / "run.toml"), "--summary", str(out / "run.json"))
+    with (out / "run.log").open("wb") as log:
+        run = subprocess.Popen(
+            (*command, "--wait-for-subscriber", f"{START_S:.0f}"),
+            stdout=log,
+            stderr=log,
+            env=os.environ | ({SOURCE_VARIABLE: source} if source is not None else {}),
+            start_new_session=True,  # ctrl-C comes to the demo alone, which then ends the run
+        )
+    try:
+        yield run
+    finally:
+        if run.poll() is None:
+            run.send_signal(signal.SIGINT)
+        try:
+            run.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+    if run.returncode not in (0, INTERRUPTED) or not (out / "run.json").is_file():
+        said = _last_line((out / "run.log").read_text(errors="replace"))
+        raise StageError(f"the run failed with exit status {run.returncode}: {said} (more in {out / 'run.log'})")
+
+
+def _messages(subscriber: Subscriber, run: "subprocess.Popen[bytes]", seconds: float) -> Iterator[Message]:
+    """All messages of a run, which is asked to end after so many seconds from the first one, or by ctrl-C."""
+    end = time.monotonic() + START_S + seconds
+    heard = asked = False
+    while True:
+        try:
+            message = subscriber.receive(QUIET_S)
+        except KeyboardInterrupt:
+            end, message = -math.inf, None
+        if message is not None:
+            end = end if heard else time.monotonic() + seconds
+            heard = True
+            yield message
+        elif run.poll() is not None:
+            return
+        if time.monotonic() > end:
+            if asked:
+                return
+            run.send_signal(signal.SIGINT)
+            asked, end = True, time.monotonic() + STOP_S
+
+
+def _present(out: Path, summary: Summary, console: Console, as_json: bool) -> None:
+    """Write the results and show them; the exit status is 1 when the books do not balance."""
+    (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+    recorded = out / "recording" / f"{STREAM}.mp4"
+    if recorded.is_file():
+        contact_sheet(recorded.rename(out / "annotated.mp4"), out / "contact_sheet.png")
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(summary)))
+    console.print(sightings_table(summary))
+    dropped = ", ".join(f"{count} {cause}" for cause, count in summary.dropped.items()) or "none"
+    console.print(f"Frames: {summary.captured} captured = {summary.published} published + dropped ({dropped}).")
+    if summary.enrolled_live_at_s is not None:
+        named = "never named" if summary.named_after_s is None else f"named {summary.named_after_s:.1f} s later"
+        console.print(f"{LIVE.person} was enrolled at {summary.enrolled_live_at_s:.1f} s and {named}.")
+    console.print(f"Look at what is in {out}: contact_sheet.png, annotated.mp4, messages.jsonl, summary.json.")
+    if not summary.balanced:
+        console.print("The books do not balance: frames were lost without a cause.", style="bold red")
+        raise typer.Exit(1)
