@@ -49,18 +49,16 @@ class Batcher:
     def take(self) -> tuple[Frame, ...]:
         """The next batch: a frame of each stream in turn, then second frames, until it is full.
 
-        The stream that was served last is the last to be served next time, so that more streams than fit in a batch
-        share it evenly.
+        The stream that was served last is the last to be served next time, so that streams share batches evenly,
+        whatever their number.
         """
         batch: list[Frame] = []
-        served: list[str] = []
         while len(batch) < self._max_batch and not self.empty:
-            for name in self._turn:
+            for name in tuple(self._turn):
                 if self._waiting[name] and len(batch) < self._max_batch:
                     batch.append(self._waiting[name].popleft())
-                    if name not in served:
-                        served.append(name)
-        self._turn = [name for name in self._turn if name not in served] + served
+                    self._turn.remove(name)
+                    self._turn.append(name)
         return tuple(batch)
 
     def clear(self) -> tuple[Frame, ...]:

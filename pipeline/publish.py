@@ -176,9 +176,10 @@ class Announcer:
         """Send one frame and its events, and count it as published."""
         frame = result.frame
         dropped = self._drops_before(frame.stream, frame.seq, self._accounts.of(frame.stream))
-        self._publisher.send(to_message(result, self._spec, dropped))
-        for event in self._events.update(result):
-            self._publisher.send(event)
+        # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
+        messages = (to_message(result, self._spec, dropped), *self._events.update(result))
+        for message in messages:
+            self._publisher.send(message)
         self._accounts.published(frame.stream)
 
 

@@ -11,7 +11,7 @@ from engines.boxes import letterbox
 from engines.engine import Engine, open_engine
 from engines.errors import EngineError
 from engines.network.network import FACE_SIZE
-from engines.pictures import letterbox_rgb, read_rgb, resize_rgb
+from engines.pictures import letterbox_rgb, read_rgb, resize
 from engines.spec import Backend, Model
 
 BOX_PX = 0.5
@@ -58,7 +58,7 @@ def check_parity(
     """
     entry = model.spec.frame
     batches = _batches([_fitted(path, entry.width, entry.height) for path in pictures])
-    crops = _batches([resize_rgb(read_rgb(path), (FACE_SIZE, FACE_SIZE)) for path in faces])
+    crops = _batches([resize(read_rgb(path), (FACE_SIZE, FACE_SIZE)) for path in faces])
     with open_engine(model, "frame", "torch", "f32") as frame, open_engine(model, "face", "torch", "f32") as face:
         reference = _run(frame, batches), _run(face, crops)
     found = []

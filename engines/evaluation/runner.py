@@ -17,7 +17,7 @@ from engines.decode import Detections, decode
 from engines.engine import Engine
 from engines.errors import DataError
 from engines.evaluation.data import Skipped
-from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize_rgb
+from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize
 from engines.spec import Model, Thresholds
 
 BATCH = 16
@@ -74,7 +74,7 @@ class Runner:
         """
         found: dict[Path, Float] = {}
         for batch in _batches(self._read(title, paths, skipped, read), BATCH):
-            crops = [resize_rgb(pixels, (SIZE, SIZE)) for _, pixels in batch]
+            crops = [resize(pixels, (SIZE, SIZE)) for _, pixels in batch]
             embeddings = self.embed(crops)
             found.update(zip((path for path, _ in batch), embeddings, strict=True))
         return found

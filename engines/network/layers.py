@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from engines.spec import EntryName, NetworkSettings
 
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
-GROUP_SIZE = 16  # channels per group of group normalisation (Wu & He 2018)
+GROUP_SIZE = 16  # least channels per group of group normalisation (Wu & He 2018)
 
 
 def activation(settings: NetworkSettings) -> nn.Module:
@@ -23,7 +23,8 @@ def activation(settings: NetworkSettings) -> nn.Module:
 def normalisation(settings: NetworkSettings, channels: int) -> nn.Module:
     """The normalisation that the settings name."""
     if settings.normalisation == "group":
-        return nn.GroupNorm(max(1, channels // GROUP_SIZE), channels)
+        most = max(1, channels // GROUP_SIZE)
+        return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
     return nn.BatchNorm2d(channels, momentum=0.03, eps=1e-3)
 
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engines.pictures import PADDING_GREY
 from engines.training.datasets import BoxLabels, PictureSet
 from engines.training.settings import AugmentationSettings
 
-PADDING = 114.0  # grey of the letterbox
 MIN_VISIBLE = 0.35  # a box that keeps less of its area is ignored
 MIN_SIDE_PX = 3.0
 MIRRORED = [1, 0, 2, 4, 3]  # landmarks after a flip
@@ -124,7 +124,7 @@ class Augmenter:
             share = self._uniform(4, 0, 1).tolist()
             h, w = int(height * (0.1 + 0.3 * share[0])), int(width * (0.1 + 0.3 * share[1]))
             y, x = int((height - h) * share[2]), int((width - w) * share[3])
-            pictures[row, :, y : y + h, x : x + w] = PADDING
+            pictures[row, :, y : y + h, x : x + w] = PADDING_GREY
 
 
 def _resample(pictures: Tensor, extents: Tensor, matrices: Tensor, side: int) -> Tensor:
@@ -139,7 +139,7 @@ def _resample(pictures: Tensor, extents: Tensor, matrices: Tensor, side: int) ->
     normal = (source * (2.0 / canvas) - 1).view(count, side, side, 2)
     planes = pictures.permute(0, 3, 1, 2).float()
     sampled = F.grid_sample(planes, normal, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where(inside, sampled, torch.full_like(sampled, PADDING))
+    return torch.where(inside, sampled, torch.full_like(sampled, float(PADDING_GREY)))
 
 
 def _move(labels: BoxLabels, rows: Tensor, matrices: Tensor, flipped: Tensor, extents: Tensor, side: int) -> Targets:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from engines.alignment import align
 from engines.errors import DataError
-from engines.pictures import read_rgb
+from engines.pictures import PADDING_GREY, read_rgb, resize
 
 MAX_BROKEN_SHARE = 0.01
 IDENTITY_CANVAS = 112
@@ -95,13 +94,12 @@ def _fit(pixels: npt.NDArray[np.uint8], side: int) -> tuple[npt.NDArray[np.uint8
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, size, interpolation=method), np.uint8), scale
+    return resize(pixels, size), scale
 
 
 def _load(files: Sequence[Path], side: int, name: str) -> _Canvases:
     """Decode all files onto canvases; a few broken ones are skipped and listed, more are refused."""
-    pictures = torch.full((len(files), side, side, 3), 114, dtype=torch.uint8)
+    pictures = torch.full((len(files), side, side, 3), PADDING_GREY, dtype=torch.uint8)
     extents = torch.zeros(len(files), 2)
     scales = np.zeros(len(files))
 
@@ -281,8 +279,7 @@ def load_identities(data: Path) -> PictureSet:
         if points is not None:
             face = align(pixels, np.array(points, np.float32))
         else:
-            method = cv2.INTER_AREA if pixels.shape[0] > IDENTITY_CANVAS else cv2.INTER_LINEAR
-            face = np.asarray(cv2.resize(pixels, (IDENTITY_CANVAS, IDENTITY_CANVAS), interpolation=method), np.uint8)
+            face = resize(pixels, (IDENTITY_CANVAS, IDENTITY_CANVAS))
         pictures[row] = torch.from_numpy(face)
 
     with ThreadPoolExecutor(4) as pool:

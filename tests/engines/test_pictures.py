@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engines.boxes import Letterbox, letterbox
 from engines.errors import DataError
-from engines.pictures import PADDING_GREY, letterbox_rgb, read_rgb, resize_rgb
+from engines.pictures import PADDING_GREY, letterbox_rgb, read_rgb, resize
 
 SIDES = st.integers(1, 90)
 
@@ -62,5 +62,5 @@ def test_pixels_of_another_size_are_refused() -> None:
 def test_fine_stripes_shrink_to_their_mean_and_do_not_alias() -> None:
     stripes = np.zeros((40, 40, 3), np.uint8)
     stripes[:, ::4] = 200
-    small = resize_rgb(stripes, (10, 10))
+    small = resize(stripes, (10, 10))
     assert np.abs(small.astype(int) - 50).max() <= 1

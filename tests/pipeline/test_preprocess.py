@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.boxes import letterbox
+from engines.pictures import PADDING_GREY
 from pipeline.picture import Matrix, Picture
-from pipeline.preprocess import GREY, letterbox_into, preprocess
+from pipeline.preprocess import letterbox_into, preprocess
 from pipeline.types import Batch, Frame
 
 Pixels = npt.NDArray[np.uint8]
@@ -63,8 +64,8 @@ def test_picture_lies_where_its_letterbox_says_and_grey_lies_elsewhere(width: in
     (left, top), (scaled_width, scaled_height) = box.pad, box.scaled
     inside = out[top : top + scaled_height, left : left + scaled_width]
     assert inside.min() >= 254
-    out[top : top + scaled_height, left : left + scaled_width] = GREY
-    assert (out == GREY).all()
+    out[top : top + scaled_height, left : left + scaled_width] = PADDING_GREY
+    assert (out == PADDING_GREY).all()
 
 
 @settings(deadline=None, max_examples=50)
@@ -101,7 +102,7 @@ def test_fine_stripes_scaled_to_a_third_turn_grey_instead_of_aliasing() -> None:
 def test_saturated_red_survives_a_wide_screen(yuv_picture: Callable[..., Picture]) -> None:
     out = boxed(yuv_picture(np.full((90, 160, 3), (255, 0, 0), np.uint8), "bt709", True))
     assert out[48, 64] == pytest.approx([255, 0, 0], abs=3)
-    assert (out[0] == GREY).all()
+    assert (out[0] == PADDING_GREY).all()
 
 
 def test_refuses_an_out_of_another_size() -> None:
