@@ -177,7 +177,10 @@ class Announcer:
         frame = result.frame
         dropped = self._drops_before(frame.stream, frame.seq, self._accounts.of(frame.stream))
         # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
-        messages = (to_message(result, self._spec, dropped), *self._events.update(result))
+        messages: tuple[Message, ...] = (
+            to_message(result, self._spec, dropped),
+            *self._events.update(result),
+        )
         for message in messages:
             self._publisher.send(message)
         self._accounts.published(frame.stream)

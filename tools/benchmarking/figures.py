@@ -1,0 +1,80 @@
+"""What every measurement shares: warm-up, three windows, and the figures made of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Self
+
+import msgspec
+import numpy as np
+
+WINDOWS: Final = 3  # an odd number, so that the median is a measured value
+WARM_UP_SHARE: Final = 0.2  # of the measured time, spent before it
+DECIMALS: Final = 3
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure that was measured in each window: the median is the result, the others say how sure it is."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """The spread of one value a window.
+
+        >>> Spread.of([3.0, 1.0, 2.0])
+        Spread(median=2.0, min=1.0, max=3.0)
+        """
+        return cls(*(round(float(value), DECIMALS) for value in (median(values), min(values), max(values))))
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """How long single things took, milliseconds."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, values_ms: Sequence[float]) -> Self:
+        """Percentiles of at least one value, interpolated linearly between neighbours.
+
+        >>> Percentiles.of([1.0, 2.0, 3.0])
+        Percentiles(p50=2.0, p90=2.8, p95=2.9, p99=2.98, max=3.0)
+        """
+        return cls(*np.percentile(values_ms, (50, 90, 95, 99, 100)).round(DECIMALS).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One stretch of a measurement."""
+
+    seconds: float
+    cpu_seconds: float  # of all threads of this process
+    laps_ms: tuple[float, ...]  # how long each call took
+
+
+def measure(work: Callable[[], object], seconds: float) -> list[Window]:
+    """Call ``work`` over and over: first to warm up, then in three windows that last ``seconds`` together.
+
+    A call that takes longer than its window is finished and counted, so every window has at least one.
+    """
+    _window(work, WARM_UP_SHARE * seconds)
+    return [_window(work, seconds / WINDOWS) for _ in range(WINDOWS)]
+
+
+def _window(work: Callable[[], object], seconds: float) -> Window:
+    laps: list[float] = []
+    cpu_began = time.process_time()
+    began = before = time.perf_counter()
+    while before - began < seconds or not laps:
+        work()
+        now = time.perf_counter()
+        laps.append((now - before) * 1e3)
+        before = now
+    return Window(before - began, time.process_time() - cpu_began, tuple(laps))

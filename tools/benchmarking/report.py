@@ -1,0 +1,83 @@
+"""All that was measured, on what, and with what: what ``trunkline benchmark --json`` prints."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal
+
+import msgspec
+
+from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
+from engines.spec import Model
+from tools.benchmarking.clip import Clip
+from tools.benchmarking.engine import EngineFigures
+from tools.benchmarking.figures import WINDOWS
+from tools.benchmarking.pipeline import PipelineReport
+from tools.benchmarking.video import DecodeFigures, PreprocessFigures
+
+PACKAGES: Final = (
+    "trunkline",
+    "av",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "pyzmq",
+    "tensorrt",
+    "torch",
+)
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What it was measured on."""
+
+    cpu: Cpu
+    memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    system: str
+    load: float  # processes that ran or waited to, on average in the minute before: near 0, or others were busy here
+
+
+class ModelIdentity(msgspec.Struct, frozen=True):
+    """Which model was measured."""
+
+    path: str
+    name: str
+    fingerprint: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One benchmark; parts that were not asked for are left out."""
+
+    format: Literal[1] = 1
+    at: str  # RFC 3339, UTC
+    machine: Machine
+    versions: dict[str, str | None]  # of Python and the packages; None: not installed
+    model: ModelIdentity | None  # None: no part needed one
+    clip: Clip | None = None  # None: no part needed one
+    seconds: float  # for each part
+    windows: int  # that it was divided into; a spread is over them
+    engine: tuple[EngineFigures, ...] | msgspec.UnsetType = msgspec.UNSET
+    decode: DecodeFigures | msgspec.UnsetType = msgspec.UNSET
+    preprocess: PreprocessFigures | msgspec.UnsetType = msgspec.UNSET
+    pipeline: PipelineReport | msgspec.UnsetType = msgspec.UNSET
+
+
+def begin(model: Model | None, seconds: float) -> Report:
+    """A report without measurements; clip and parts are put in by ``msgspec.structs.replace``."""
+    return Report(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=Machine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)),
+        versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        model=ModelIdentity(str(model.path), model.spec.name, model.fingerprint) if model else None,
+        seconds=seconds,
+        windows=WINDOWS,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
