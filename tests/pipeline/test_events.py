@@ -1,0 +1,166 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pipeline.events import EventLog
+from pipeline.messages import EventMessage, FaceMessage, decode, encode
+from pipeline.types import Identified, Identity, Result
+from tests.pipeline.made_tracks import Box, make_tracked
+
+OBJECTS = ("person", "dog")
+SCENES = ("street", "room")
+BOX: Box = (100, 50, 200, 350)
+FACE: Box = (130, 60, 170, 110)
+NEAR: Box = (120, 50, 200, 150)
+
+
+def result(
+    time_s: float,
+    objects: dict[int, Box] | None = None,
+    faces: dict[int, Box] | None = None,
+    *,
+    labels: Sequence[int] | None = None,
+    identities: Sequence[Identity | None] | None = None,
+    scene: int = -1,
+    objects_ended: Sequence[int] = (),
+    faces_ended: Sequence[int] = (),
+    stream: str = "door",
+) -> Result:
+    tracked = make_tracked(
+        time_s, objects, faces, objects_ended=objects_ended, faces_ended=faces_ended, stream=stream, scene=(0.8, 0.2)
+    )
+    count = len(objects or {})
+    return Result(
+        Identified(tracked, tuple(identities or [None] * len(faces or {}))),
+        np.array(labels or [0] * count, np.int32),
+        np.full(count, 0.75, np.float32),
+        np.array([0.8, 0.2], np.float32),
+        scene,
+        0,
+    )
+
+
+def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, str | None, str | None]]:
+    events = [event for item in results for event in log.update(item)]
+    return [(event.event, event.kind, event.track, event.label, event.previous) for event in events]
+
+
+@pytest.fixture
+def log() -> EventLog:
+    return EventLog(OBJECTS, SCENES)
+
+
+def test_an_object_begins_changes_and_ends_once_each(log: EventLog) -> None:
+    assert told(
+        log,
+        result(0.0),
+        result(0.1, {3: BOX}),
+        result(0.2, {3: BOX}),
+        result(0.3),  # out of sight is not ended
+        result(0.4, {3: BOX}, labels=[1]),
+        result(0.5, {3: BOX}, labels=[1]),
+        result(2.1, objects_ended=[3]),
+        result(2.2),
+    ) == [
+        ("new", "object", 3, "person", None),
+        ("changed", "object", 3, "dog", "person"),
+        ("ended", "object", 3, "dog", None),
+    ]
+
+
+def test_an_object_event_says_where_when_and_how_sure(log: EventLog) -> None:
+    (event,) = log.update(result(1.5, {3: (100.04, 50, 200, 350)}))
+    assert event == EventMessage(
+        stream="door",
+        seq=150,
+        captured_at="1970-01-01T00:00:01.500Z",
+        event="new",
+        kind="object",
+        track=3,
+        label="person",
+        score=0.75,
+        box=(100.0, 50.0, 200.0, 350.0),
+    )
+
+
+def test_an_object_ends_where_it_was_last(log: EventLog) -> None:
+    log.update(result(0.0, {3: BOX}))
+    log.update(result(0.1, {3: (110, 50, 210, 350)}))
+    (event,) = log.update(result(2.0, objects_ended=[3]))
+    assert event.box == (110.0, 50.0, 210.0, 350.0)
+
+
+def test_a_face_with_a_name_begins_and_ends(log: EventLog) -> None:
+    ada = Identity("Ada", 0.7)
+    assert told(
+        log,
+        result(0.0, faces={4: FACE}),
+        result(0.1, faces={4: FACE}, identities=[ada]),
+        result(0.2, faces={4: FACE}, identities=[Identity("Ada", 0.6)]),
+        result(2.0, faces_ended=[4]),
+    ) == [
+        ("new", "face", 4, None, None),
+        ("new", "identity", 4, "Ada", None),
+        ("ended", "identity", 4, "Ada", None),
+        ("ended", "face", 4, None, None),
+    ]
+
+
+def test_a_face_named_in_its_first_frame_begins_before_its_name(log: EventLog) -> None:
+    assert told(log, result(0.0, faces={4: FACE}, identities=[Identity("Ada", 0.7)])) == [
+        ("new", "face", 4, None, None),
+        ("new", "identity", 4, "Ada", None),
+    ]
+
+
+def test_a_name_that_changes_and_one_that_is_taken_back(log: EventLog) -> None:
+    log.update(result(0.0, faces={4: FACE}, identities=[Identity("Ada", 0.7)]))
+    assert told(
+        log, result(0.1, faces={4: FACE}, identities=[Identity("Grace", 0.8)]), result(0.2, faces={4: FACE})
+    ) == [("changed", "identity", 4, "Grace", "Ada"), ("ended", "identity", 4, "Grace", None)]
+
+
+def test_face_events_carry_the_best_view_so_far_under_the_present_name(log: EventLog) -> None:
+    log.update(result(0.0, faces={4: FACE}))
+    log.update(result(0.1, faces={4: NEAR}))
+    (named,) = log.update(result(0.2, faces={4: FACE}, identities=[Identity("Ada", 0.71)]))
+    assert isinstance(named.best_face, FaceMessage)
+    assert named.box == FACE
+    assert named.best_face.box == NEAR
+    assert named.best_face.identity is not None
+    assert (named.best_face.identity.name, named.score) == ("Ada", 0.71)
+    assert len(named.best_face.landmarks) == 5
+    _, ended = log.update(result(2.0, faces_ended=[4]))
+    assert ended.best_face == named.best_face
+
+
+def test_a_scene_begins_changes_and_ends(log: EventLog) -> None:
+    assert told(log, *(result(i / 10, scene=scene) for i, scene in enumerate([-1, 0, 0, 1, -1, -1]))) == [
+        ("new", "scene", None, "street", None),
+        ("changed", "scene", None, "room", "street"),
+        ("ended", "scene", None, "room", None),
+    ]
+
+
+def test_streams_do_not_mix(log: EventLog) -> None:
+    log.update(result(0.0, {1: BOX}, stream="door"))
+    assert told(log, result(0.0, {1: BOX}, stream="yard")) == [("new", "object", 1, "person", None)]
+
+
+def test_ends_come_before_beginnings(log: EventLog) -> None:
+    log.update(result(0.0, {1: BOX}))
+    assert [row[:3] for row in told(log, result(2.0, {2: BOX}, objects_ended=[1]))] == [
+        ("ended", "object", 1),
+        ("new", "object", 2),
+    ]
+
+
+def test_the_end_of_a_track_that_was_never_seen_is_no_event(log: EventLog) -> None:
+    assert told(log, result(0.0, objects_ended=[1], faces_ended=[1])) == []
+
+
+def test_events_survive_the_wire(log: EventLog) -> None:
+    for item in (result(0.0, {1: BOX}, {2: FACE}, identities=[Identity("Ada", 0.7)], scene=0),):
+        for event in log.update(item):
+            assert decode(encode(event, "json")) == decode(encode(event, "msgpack")) == event

@@ -1,0 +1,212 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import SmoothingSettings
+from pipeline.smoothing import LabelSmoother, SceneSmoother, Smoothers, smooth
+from pipeline.types import Identified
+from tests.pipeline.made_tracks import make_tracked
+
+SETTINGS = SmoothingSettings(half_life_s=0.5, margin=0.15, hold_s=0.25)
+RATE = 25
+
+
+def smoothed(labels: list[int], scores: list[float] | None = None, rate: float = RATE) -> list[int]:
+    smoother = LabelSmoother(SETTINGS, 3)
+    shown = []
+    for index, label in enumerate(labels):
+        score = scores[index] if scores else 0.8
+        found, _ = smoother.update(index / rate, np.array([7]), np.array([label], np.int32), np.float32([score]))
+        shown.append(int(found[0]))
+    return shown
+
+
+def test_the_first_label_is_taken_at_once() -> None:
+    assert smoothed([2]) == [2]
+
+
+def test_single_wrong_frames_change_nothing() -> None:
+    assert set(smoothed([1, 1, 2, 1, 1, 0, 1, 1, 2, 2, 1] * 5)) == {1}
+
+
+def test_a_wrong_first_label_is_put_right() -> None:
+    shown = smoothed([2] + [1] * 30)
+    assert shown[-1] == 1
+    assert shown.index(1) / RATE <= 0.5
+
+
+def test_a_label_that_really_changes_wins_within_seconds() -> None:
+    shown = smoothed([0] * 50 + [1] * 50)
+    change = shown.index(1)
+    assert 0.25 < (change - 50) / RATE < 1.5
+    assert set(shown[change:]) == {1}
+
+
+@pytest.mark.parametrize("rate", [5, 12.5, 50])
+def test_a_change_takes_the_same_time_at_any_frame_rate(rate: float) -> None:
+    count = int(3 * rate)
+    shown = smoothed([0] * count + [1] * count, rate=rate)
+    assert (shown.index(1) - count) / rate == pytest.approx(0.85, abs=0.25)
+
+
+def test_labels_that_alternate_evenly_do_not_flicker() -> None:
+    shown = smoothed([0, 1] * 100)
+    assert sum(a != b for a, b in pairwise(shown)) == 0
+
+
+def test_a_small_lead_is_not_enough_however_long_it_lasts() -> None:
+    assert set(smoothed(([0, 1] * 9 + [1, 1]) * 20)) == {0}
+
+
+def test_a_lead_shorter_than_hold_s_is_not_enough() -> None:
+    settings = SmoothingSettings(half_life_s=0.02, margin=0.15, hold_s=0.25)
+    smoother = LabelSmoother(settings, 2)
+    labels = [0] * 10 + [1] * 5 + [0] * 5 + [1] * 5 + [0] * 5
+    shown = [
+        smoother.update(i / RATE, np.array([1]), np.array([label], np.int32), np.float32([0.9]))[0][0]
+        for i, label in enumerate(labels)
+    ]
+    assert set(shown) == {0}
+
+
+def test_confidence_is_the_mean_score_of_a_label_that_never_changes() -> None:
+    smoother = LabelSmoother(SETTINGS, 2)
+    for index in range(100):
+        _, scores = smoother.update(
+            index / RATE, np.array([1]), np.array([1], np.int32), np.float32([0.6 if index % 2 else 0.4])
+        )
+    assert scores[0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_tracks_do_not_disturb_each_other_and_come_back_in_the_order_asked() -> None:
+    smoother = LabelSmoother(SETTINGS, 3)
+    ids, labels = np.array([9, 2, 5]), np.array([0, 1, 2], np.int32)
+    for index in range(20):
+        order = np.random.default_rng(index).permutation(3)
+        found, scores = smoother.update(index / RATE, ids[order], labels[order], np.float32([0.9, 0.9, 0.9]))
+        assert found.tolist() == labels[order].tolist()
+        assert scores == pytest.approx([0.9] * 3)
+
+
+def test_an_ended_track_is_forgotten() -> None:
+    smoother = LabelSmoother(SETTINGS, 2)
+    for index in range(50):
+        smoother.update(index / RATE, np.array([1]), np.array([0], np.int32), np.float32([0.9]))
+    smoother.forget(np.array([1, 99]))
+    found, scores = smoother.update(2.1, np.array([1]), np.array([1], np.int32), np.float32([0.7]))
+    assert found.tolist() == [1]
+    assert scores == pytest.approx([0.7])
+
+
+def test_a_frame_without_tracks() -> None:
+    found, scores = LabelSmoother(SETTINGS, 2).update(0.0, np.zeros(0, np.int64), np.zeros(0, np.int32), np.float32([]))
+    assert found.shape == scores.shape == (0,)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([-1.0, 0.0, 0.04, 5.0, 5000.0]), st.integers(0, 3), st.integers(0, 2), st.floats(0, 1)
+        ),
+        min_size=1,
+    )
+)
+def test_confidence_is_a_number_from_0_to_1_whatever_comes(rows: list[tuple[float, int, int, float]]) -> None:
+    smoother, time_s = LabelSmoother(SETTINGS, 3), 0.0
+    for gap_s, track, label, score in rows:
+        time_s += gap_s
+        found, scores = smoother.update(time_s, np.array([track]), np.array([label], np.int32), np.float32([score]))
+        assert 0 <= found[0] < 3
+        assert 0 <= scores[0] <= 1
+
+
+def scenes(frames: list[tuple[float, float]], settings: SmoothingSettings = SETTINGS) -> list[int]:
+    smoother = SceneSmoother(settings, 2)
+    return [smoother.update(i / RATE, np.array(row, np.float32))[1] for i, row in enumerate(frames)]
+
+
+def test_a_scene_is_named_after_hold_s_of_confidence() -> None:
+    shown = scenes([(0.9, 0.1)] * 20)
+    assert shown[0] == -1
+    assert shown.index(0) / RATE == pytest.approx(0.25, abs=0.05)
+
+
+def test_without_confidence_there_is_no_scene() -> None:
+    smoother = SceneSmoother(SETTINGS, 4)
+    for index in range(100):
+        _, label = smoother.update(index / RATE, np.array([0.4, 0.3, 0.2, 0.1], np.float32))
+        assert label == -1
+
+
+def test_a_scene_that_grows_doubtful_loses_its_name() -> None:
+    smoother = SceneSmoother(SETTINGS, 4)
+    shown = [
+        smoother.update(i / RATE, np.array([0.91, 0.03, 0.03, 0.03] if i < 50 else [0.25] * 4, np.float32))[1]
+        for i in range(150)
+    ]
+    assert shown[49] == 0
+    assert shown[-1] == -1
+
+
+def test_a_new_scene_replaces_the_old_one_once() -> None:
+    shown = scenes([(0.9, 0.1)] * 50 + [(0.1, 0.9)] * 50)
+    assert shown[-1] == 1
+    assert sum(a != b for a, b in pairwise(shown)) <= 3
+    assert shown[55] == 0
+
+
+def test_a_scene_that_is_hardly_more_probable_does_not_take_over() -> None:
+    assert set(scenes([(0.6, 0.4)] * 50 + [(0.46, 0.54)] * 100)[20:]) == {0}
+
+
+def test_a_flash_does_not_change_the_scene() -> None:
+    shown = scenes([(0.9, 0.1)] * 50 + [(0.001, 0.999)] * 2 + [(0.9, 0.1)] * 50)
+    assert set(shown[20:]) == {0}
+
+
+def test_smoothed_probabilities_add_up_to_1_even_after_a_zero() -> None:
+    smoother = SceneSmoother(SETTINGS, 3)
+    for row in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]):
+        probabilities, _ = smoother.update(0.0, np.array(row, np.float32))
+        assert probabilities.sum() == pytest.approx(1.0)
+        assert np.isfinite(probabilities).all()
+
+
+def test_a_steady_scene_keeps_its_own_probability() -> None:
+    smoother = SceneSmoother(SETTINGS, 2)
+    for index in range(50):
+        probabilities, _ = smoother.update(index / RATE, np.array([0.7, 0.3], np.float32))
+    assert probabilities == pytest.approx([0.7, 0.3], abs=1e-5)
+
+
+def test_a_model_without_scenes() -> None:
+    probabilities, label = SceneSmoother(SETTINGS, 0).update(0.0, np.zeros(0, np.float32))
+    assert (len(probabilities), label) == (0, -1)
+
+
+def test_the_stage_smooths_each_stream_by_itself_and_forgets_ended_tracks() -> None:
+    box = (10, 10, 50, 110)
+    items = []
+    for index in range(60):
+        for stream, label in (("a", 0), ("b", 1)):
+            tracked = make_tracked(index / RATE, {1: box}, labels=[label], scene=(0.9, 0.1), stream=stream)
+            items.append(Identified(tracked, ()))
+    items.append(Identified(make_tracked(3.0, objects_ended=[1], stream="a"), ()))
+    items.append(Identified(make_tracked(3.1, {1: box}, labels=[1], stream="a"), ()))
+    results = list(smooth(items, Smoothers(SETTINGS, 2, 2)))
+    assert [result.labels.tolist() for result in results[-4:]] == [[0], [1], [], [1]]
+    assert results[-3].scene_label == 0
+    assert [result.frame for result in results] == [item.frame for item in items]
+
+
+def test_a_stage_that_begins_anew_still_knows_the_labels_and_the_scene() -> None:
+    smoothers = Smoothers(SETTINGS, 2, 2)
+    box = (10, 10, 50, 110)
+    steady = [make_tracked(i / RATE, {1: box}, labels=[0], scene=(0.9, 0.1)) for i in range(50)]
+    list(smooth([Identified(tracked, ()) for tracked in steady], smoothers))
+    flash = Identified(make_tracked(2.0, {1: box}, labels=[1], scene=(0.1, 0.9)), ())
+    (result,) = smooth([flash], smoothers)
+    assert (result.labels.tolist(), result.scene_label) == ([0], 0)
