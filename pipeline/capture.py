@@ -49,14 +49,14 @@ def capture(
 ) -> Iterator[Frame]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
-    ``seq`` counts on over reconnects and loops, ``time_s`` always rises. ``health`` hears ``up`` with the size and
-    the codec, ``down`` and ``ended`` with the cause, each once per change; a stream that ``stop`` ends says
-    nothing more. Nothing that a source does is raised.
+    ``seq`` counts on over reconnects and loops, and goes on where an earlier capture of the stream left off;
+    ``time_s`` always rises. ``health`` hears ``up`` with the size and the codec, ``down`` and ``ended`` with the
+    cause, each once per change; a stream that ``stop`` ends says nothing more. Nothing that a source does is raised.
     """
     condition = Condition(settings.name, health)
     source = _live(settings, stop, condition) if is_live(settings.source) else _file(settings, stop, condition)
     with closing(source):
-        for seq, (picture, time_s) in enumerate(source):
+        for seq, (picture, time_s) in enumerate(source, start=accounts.of(settings.name).captured):
             accounts.captured(settings.name)
             yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), time_s, picture)
 

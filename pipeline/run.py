@@ -32,8 +32,10 @@ from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
 
 BATCHES_WAITING = 1  # before the engine and behind it: one is filled while one runs
 RESULTS_WAITING = 8  # before the recorder
+STOP_NOTICED_S = 0.2  # after so long at the most
 DRAIN_S = 10.0  # that frames on their way have to finish once a run is stopped
-SETTLE_S = 5.0  # that the frames of a stream that ended have to be published before it is told
+HURRY_S = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
+SETTLE_S = 60.0  # that the frames of a stream that ended have to be published before it is told
 
 log = structlog.get_logger()
 
@@ -97,12 +99,23 @@ def run(
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
             face_engine = opened.enter_context(_engine(config, model, "face"))
         if config.record.directory is not None:
-            recorder = opened.enter_context(Recorder(config.record.directory, model.spec.objects, model.spec.scenes))
+            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes)  # its stage closes it
         started(publisher.address)
-        if wait_for_subscriber_s and not publisher.wait_for_subscriber(wait_for_subscriber_s):
-            log.warning("nobody subscribed", waited_s=wait_for_subscriber_s)
+        _await_subscriber(publisher, wait_for_subscriber_s, stop)
         pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop)
         return pipeline.run()
+
+
+def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.Event) -> None:
+    end = time.monotonic() + patience_s
+    while not stop.is_set():
+        left_s = end - time.monotonic()
+        if left_s <= 0.0:
+            if patience_s:
+                log.warning("nobody subscribed", waited_s=patience_s)
+            return
+        if publisher.wait_for_subscriber(min(left_s, STOP_NOTICED_S)):
+            return
 
 
 def _engine(config: Config, model: Model, entry: EntryName) -> Engine:
@@ -235,12 +248,12 @@ class Pipeline:
         for stream in self.config.streams:
             self.workers.start(f"capture {stream.name}", partial(self._capture, stream))
         try:
-            while not self.workers.join(timeout_s=0.2):
+            while not self.workers.join(STOP_NOTICED_S):
                 if self.stop.is_set():
                     self._drain()
         except BaseException:
             self._give_up()
-            self.workers.join(DRAIN_S)
+            self.workers.join(HURRY_S)
             raise
         if self.workers.failure is not None:
             raise self.workers.failure

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from engines.errors import ConfigError
 from pipeline.config import load
 from pipeline.run import Summary
 from pipeline.run import run as run_pipeline
@@ -34,20 +35,21 @@ def run(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
-    timer = threading.Timer(seconds, stop.set) if seconds else None
-    if timer:
-        timer.daemon = True
-        timer.start()
-    finished = run_pipeline(
-        loaded,
-        stop=stop,
-        wait_for_subscriber_s=wait_for_subscriber,
-        started=lambda address: typer.echo(f"publishing on {address}", err=True),
-    )
+    timer = threading.Timer(seconds or 0.0, stop.set)
+
+    def started(address: str) -> None:
+        typer.echo(f"publishing on {address}", err=True)
+        if seconds is not None:
+            timer.start()
+
+    try:
+        finished = run_pipeline(loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started)
+    finally:
+        timer.cancel()
     text = json.dumps(finished.to_json(), indent=2)
+    typer.echo(text if as_json else _table(finished))
     if summary:
-        summary.write_text(text + "\n")
-    typer.echo(text if as_json else _table(finished), err=False)
+        _write(summary, text)
 
 
 def _stop(stop: threading.Event) -> None:
@@ -55,6 +57,13 @@ def _stop(stop: threading.Event) -> None:
     if stop.is_set():
         raise KeyboardInterrupt
     stop.set()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise ConfigError(f"--summary is {str(path)!r}, which cannot be written: {error.strerror}") from error
 
 
 def _table(finished: Summary) -> str:

@@ -1,9 +1,6 @@
 """Capture against a real RTSP server: it dies, comes back and freezes, and another stream does not notice."""
 
 import itertools
-import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,24 +13,10 @@ from pipeline.capture import capture
 from pipeline.config import StreamSettings
 from pipeline.metrics import Accounts
 from pipeline.types import Frame, Health
+from tests.integration.made_server import Server, gstreamer_works
 
-SYSTEM_PYTHON = Path("/usr/bin/python3")
-SERVER = Path(__file__).with_name("rtsp_server.py")
-NEEDED = """
-import gi
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gst, GstRtspServer
-Gst.init(None)
-assert all(Gst.ElementFactory.find(name) for name in ("qtdemux", "h264parse", "rtph264pay", "appsrc"))
-"""
 BACK_WITHIN_S = 5.0
 MAX_PAUSE_S = 1.0  # of a stream at 25 frames/s on a busy machine
-
-
-def gstreamer_works() -> bool:
-    if not SYSTEM_PYTHON.exists():
-        return False
-    return subprocess.run([SYSTEM_PYTHON, "-c", NEEDED], capture_output=True, timeout=30).returncode == 0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,37 +27,6 @@ def needs_gstreamer() -> None:
 
 
 pytestmark = pytest.mark.integration
-
-
-class Server:
-    """rtsp_server.py as a process that can die and come back on its port."""
-
-    def __init__(self, clip: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
-        self._clip = clip
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"rtsp://127.0.0.1:{self._port}/stream"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, SERVER, self._clip, str(self._port)], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"listening on {self._port}\n"
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
 
 
 class Watcher:
