@@ -10,7 +10,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("engines", "pipeline", "tools")
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pipeline.run, tools.main, tools.run, tools.demo"
+RUN_TIME = "pipeline.run, tools.main, tools.run, tools.demo, tools.benchmark"
+WITHOUT_TORCH = f"import sys; sys.modules['torch'] = None; import {RUN_TIME}"
 
 
 def python(code: str, folder: Path) -> str:
