@@ -16,6 +16,7 @@ def compile_model(
     data: Annotated[Path, typer.Option(help="Folder with the validation data: thresholds, parity, figures.")],
     frame_size: Annotated[str, typer.Option(help="Width x height of the frame entry, multiples of 32.")] = "320x320",
     name: Annotated[str | None, typer.Option(help="Name of the model; default the training run's.")] = None,
+    note: Annotated[str, typer.Option(help="For the model card: what else one must know of the training.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print parity and figures as JSON.")] = False,
 ) -> None:
     """Make a model folder: ONNX files, thresholds, parity with PyTorch, figures and the model card.
@@ -34,6 +35,7 @@ def compile_model(
         out,
         frame_size=(height, width),
         name=name,
+        note=note,
         told=lambda text: typer.echo(f"{text} ...", err=True),
     )
     if as_json:

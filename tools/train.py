@@ -2,9 +2,14 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from engines.errors import BackendUnavailable, ConfigError, one_line
+
+if TYPE_CHECKING:
+    import torch
 
 LOG_EVERY = 20
 
@@ -27,8 +32,6 @@ def train(
     try:
         import torch
     except ModuleNotFoundError as error:
-        from engines.errors import BackendUnavailable
-
         raise BackendUnavailable("train needs PyTorch, which is not installed: pip install -e .[train]") from error
     from rich.progress import (
         BarColumn,
@@ -45,9 +48,10 @@ def train(
     settings = load_settings(config)
     if threads:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = _device(device)
     folder = out or Path("runs") / settings.name
+    if not resume and (folder / "checkpoint.pt").exists():
+        raise ConfigError(f"--out {folder}: holds a run already; add --resume to go on with it, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.csv"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -59,10 +63,8 @@ def train(
         writer = csv.writer(file)
         if fresh:
             writer.writerow(["step", "seconds", "learning_rate", "name", "value"])
-        task = bar.add_task(f"training {settings.name} on {device}", total=settings.steps, losses="reading the data")
-        steps = run(
-            settings, data, folder, resume=resume, device=torch.device(device), stop_at=stop_at, opened=bar.console.log
-        )
+        task = bar.add_task(f"training {settings.name} on {place}", total=settings.steps, losses="reading the data")
+        steps = run(settings, data, folder, resume=resume, device=place, stop_at=stop_at, opened=bar.console.log)
         for now in steps:
             totals = {k.removesuffix(".total"): v for k, v in now.losses.items() if k.endswith(".total")}
             bar.update(task, completed=now.step, losses=" ".join(f"{k} {v:.2f}" for k, v in sorted(totals.items())))
@@ -71,3 +73,14 @@ def train(
                     writer.writerow([now.step, f"{now.seconds:.0f}", f"{now.learning_rate:.6f}", name, f"{value:.4f}"])
                 file.flush()
     typer.echo(f"step {settings.steps if stop_at is None else stop_at}: {folder / 'checkpoint.pt'}")
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch that was built without CUDA
+        raise ConfigError(f"--device is {name!r}, which cannot be used here: {one_line(error)}") from error

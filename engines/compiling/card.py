@@ -22,9 +22,15 @@ frames, research |
 
 
 def model_card(
-    model: Model, settings: TrainingSettings, step: int, parameters: int, report: Report, parity: Sequence[Parity]
+    model: Model,
+    settings: TrainingSettings,
+    step: int,
+    parameters: int,
+    report: Report,
+    parity: Sequence[Parity],
+    note: str = "",
 ) -> str:
-    """Markdown of ``MODEL_CARD.md``."""
+    """Markdown of ``MODEL_CARD.md``; ``note`` tells what else a reader must know of the training."""
     spec = model.spec
     return f"""# Trunkline model {spec.name}
 
@@ -40,7 +46,7 @@ identities is in it but its weights.
 ## Training
 
 `{settings.name}`: {step} of {settings.steps} steps, seed {settings.seed}, {settings.precision}, one run (no spread is
-known). Temperature {settings.temperature:g} over the sets below; no pre-trained weights.
+known). Temperature {settings.temperature:g} over the sets below; no pre-trained weights. {note}
 
 {DATA}
 ## Figures

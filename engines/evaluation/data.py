@@ -1,4 +1,4 @@
-"""The validation data: COCO annotations, pairs of faces, and folders by class."""
+"""The data on disk: COCO annotations, pairs of faces, and folders by class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ PICTURE_SUFFIXES = frozenset({".webp", ".jpg", ".jpeg", ".png", ".bmp"})
 SINGLETONS = "_singletons"  # folder of people with one picture each: NAME__0001.webp
 
 Row = TypeVar("Row")
+FivePoints = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]  # xy in pixels
 
 
 class Task(StrEnum):
@@ -110,8 +111,10 @@ class CocoSet:
         )
 
 
-def read_coco(data: Path, folder: str, annotations: str, skipped: Skipped, limit: int | None = None) -> CocoSet:
-    """Read ``folder/annotations/<annotations>`` of the data; pictures lie in ``folder/images/val``.
+def read_coco(
+    data: Path, folder: str, annotations: str, skipped: Skipped, limit: int | None = None, *, split: str = "val"
+) -> CocoSet:
+    """Read ``folder/annotations/<annotations>`` of the data; pictures lie in ``folder/images/<split>``.
 
     Raises:
         DataError: the file is missing or not COCO JSON, or too many of its rows are broken.
@@ -123,7 +126,7 @@ def read_coco(data: Path, folder: str, annotations: str, skipped: Skipped, limit
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise DataError(f"{path}: is not COCO JSON: {error}") from error
-    images = data / folder / "images" / "val"
+    images = data / folder / "images" / split
     rows = _rows(content.images, CocoPicture, path, skipped)
     pictures = {row.id: images / row.file_name for row in spread(rows, limit)}
     boxes = _rows(content.annotations, CocoBox, path, skipped)
@@ -207,7 +210,7 @@ class FacePoints(msgspec.Struct, frozen=True):
     """Five hand-checked points of one crop, in its pixels."""
 
     file: str
-    points5: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]
+    points5: FivePoints
 
 
 def read_points(path: Path, folder: Path) -> dict[Path, list[tuple[float, float]]]:

@@ -113,7 +113,8 @@ class Augmenter:
             pictures[blurred] = _soften(pictures[blurred])
         if s.noise > 0:
             amount = (self._uniform(count, 0, s.noise)).to(device)[:, None, None, None]
-            pictures = pictures + torch.randn(1, *pictures.shape[1:], device=device) * amount
+            grain = torch.randn(1, *pictures.shape[1:], generator=self.generator).to(device)
+            pictures = pictures + grain * amount
         self._erase(pictures)
         return pictures.clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

@@ -13,6 +13,18 @@ from torch import Tensor
 from engines.errors import DataError
 from engines.training.settings import TrainingSettings
 
+# What a file that is no checkpoint, or half of one, makes torch and msgspec raise.
+DAMAGED = (
+    EOFError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    msgspec.MsgspecError,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -52,5 +64,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
         fields = torch.load(file, map_location="cpu", weights_only=True)
         fields["settings"] = msgspec.json.decode(fields["settings"], type=TrainingSettings)
         return Checkpoint(**fields)
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError, msgspec.MsgspecError) as error:
-        raise DataError(f"checkpoint {file}: cannot be read: {error}") from error
+    except OSError as error:
+        raise DataError(f"checkpoint {file}: cannot be read: {error.strerror}") from error
+    except DAMAGED as error:
+        raise DataError(f"checkpoint {file}: is damaged or no checkpoint of a training run") from error

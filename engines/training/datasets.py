@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +17,10 @@ from torch import Tensor
 
 from engines.alignment import align
 from engines.errors import DataError
+from engines.evaluation.data import CocoBox, CocoSet, FivePoints, Skipped, read_coco, read_points
 from engines.pictures import PADDING_GREY, read_rgb, resize
+
+Points = Sequence[tuple[float, float]]  # five
 
 MAX_BROKEN_SHARE = 0.01
 IDENTITY_CANVAS = 112
@@ -116,36 +118,38 @@ def _load(files: Sequence[Path], side: int, name: str) -> _Canvases:
     with ThreadPoolExecutor(4) as pool:
         outcome = list(pool.map(one, range(len(files))))
     broken = tuple(text for text in outcome if text is not None)
-    if not files or len(broken) > MAX_BROKEN_SHARE * len(files):
-        first = f", first: {broken[0]}" if broken else ""
-        raise DataError(f"training set {name}: {len(broken)} of {len(files)} pictures cannot be read{first}")
+    _refuse_too_many(broken, len(files), name)
     kept = [row for row, text in enumerate(outcome) if text is None]
     if broken:
         pictures, extents, scales = pictures[kept], extents[kept], scales[kept]
     return _Canvases(pictures, extents, scales, kept, broken)
 
 
-def _json(path: Path) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"annotations {path}: cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise DataError(f"annotations {path}: not JSON: {error}") from error
+def _load_coco(coco: CocoSet, side: int, name: str) -> tuple[_Canvases, list[int]]:
+    """The canvases of a set's readable pictures, and the id of each."""
+    canvases, ids = _load(list(coco.pictures.values()), side, name), list(coco.pictures)
+    return canvases, [ids[row] for row in canvases.kept]
 
 
-def _by_image(coco: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for annotation in coco["annotations"]:
-        rows.setdefault(annotation["image_id"], []).append(annotation)
+def _refuse_too_many(broken: Sequence[str], pictures: int, name: str) -> None:
+    if not pictures:
+        raise DataError(f"training set {name}: there are no pictures")
+    if len(broken) > MAX_BROKEN_SHARE * pictures:
+        raise DataError(f"training set {name}: {len(broken)} of {pictures} pictures cannot be read, first: {broken[0]}")
+
+
+def _by_image(boxes: Sequence[CocoBox]) -> dict[int, list[CocoBox]]:
+    rows: dict[int, list[CocoBox]] = {}
+    for box in boxes:
+        rows.setdefault(box.image_id, []).append(box)
     return rows
 
 
 def _box_labels(
-    rows: Sequence[list[dict[str, Any]]],
+    rows: Sequence[list[CocoBox]],
     scales: npt.NDArray[np.float64],
-    class_of: Callable[[dict[str, Any]], int],
-    points_of: Callable[[dict[str, Any]], Sequence[Sequence[float]] | None] | None = None,
+    class_of: Callable[[CocoBox], int],
+    points_of: Callable[[CocoBox], Points | None] | None = None,
     *,
     only_near: bool = False,
 ) -> BoxLabels:
@@ -155,13 +159,12 @@ def _box_labels(
     ignore = torch.zeros(count, most, dtype=torch.bool)
     landmarks = torch.zeros(count, most, 5, 2)
     present = torch.zeros(count, most, dtype=torch.bool)
-    for i, annotations in enumerate(rows):
-        for j, annotation in enumerate(annotations):
-            x, y, w, h = annotation["bbox"]
-            boxes[i, j] = torch.tensor([x, y, x + w, y + h]) * scales[i]
-            classes[i, j] = class_of(annotation)
-            ignore[i, j] = bool(annotation.get("ignore", 0) or annotation.get("iscrowd", 0))
-            points = points_of(annotation) if points_of else None
+    for i, row in enumerate(rows):
+        for j, box in enumerate(row):
+            boxes[i, j] = torch.tensor(box.xyxy) * scales[i]
+            classes[i, j] = class_of(box)
+            ignore[i, j] = box.ignored
+            points = points_of(box) if points_of else None
             if points is not None:
                 landmarks[i, j] = torch.tensor(points) * scales[i]
                 present[i, j] = True
@@ -170,62 +173,86 @@ def _box_labels(
     return BoxLabels(boxes, classes, ignore, landmarks, present, only_near)
 
 
-def _keypoints(annotation: dict[str, Any]) -> list[list[float]] | None:
-    flat = annotation.get("keypoints")
-    if not flat or annotation.get("num_keypoints", 0) < 5:
-        return None
-    return [[flat[3 * k], flat[3 * k + 1]] for k in range(5)]
+def _keypoints(box: CocoBox) -> Points | None:
+    xs, ys, visible = box.keypoints[::3], box.keypoints[1::3], box.keypoints[2::3]
+    return tuple(zip(xs, ys, strict=True)) if len(visible) == 5 and all(visible) else None
+
+
+def _category_order(coco: CocoSet) -> dict[int, int]:
+    """Category id -> class, in the order of the ids."""
+    return {category: row for row, category in enumerate(sorted(coco.categories))}
 
 
 def object_labels(data: Path) -> tuple[str, ...]:
     """The object classes of ``detection/``, in the order of their category ids."""
-    coco = _json(data / "detection/annotations/instances_train.json")
-    return tuple(c["name"] for c in sorted(coco["categories"], key=lambda c: int(c["id"])))
+    coco = read_coco(data, "detection", "instances_train.json", Skipped(), split="train")
+    return tuple(coco.categories[category] for category in _category_order(coco))
 
 
 def load_detection(data: Path, side: int = 384) -> PictureSet:
     """Objects by hand and machine-made faces on the same pictures."""
-    folder = data / "detection"
-    coco = _json(folder / "annotations/instances_train.json")
-    silver = _by_image(_json(folder / "annotations/faces_silver_train.json"))
-    order = {c["id"]: i for i, c in enumerate(sorted(coco["categories"], key=lambda c: int(c["id"])))}
-    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "detection")
-    images, by_image = [coco["images"][k] for k in canvases.kept], _by_image(coco)
-    rows = [by_image.get(i["id"], []) for i in images]
-    faces = [silver.get(i["id"], []) for i in images]
+    skipped = Skipped()
+    coco = read_coco(data, "detection", "instances_train.json", skipped, split="train")
+    silver = read_coco(data, "detection", "faces_silver_train.json", skipped, split="train")
+    order = _category_order(coco)
+    canvases, images = _load_coco(coco, side, "detection")
+    by_image, faces_by_image = _by_image(coco.boxes), _by_image(silver.boxes)
+    rows = [by_image.get(image, []) for image in images]
+    faces = [faces_by_image.get(image, []) for image in images]
     return PictureSet(
         "detection",
         canvases.pictures,
         canvases.extents,
-        objects=_box_labels(rows, canvases.scales, lambda a: order[a["category_id"]]),
-        faces=_box_labels(faces, canvases.scales, lambda a: 0, _keypoints),
+        objects=_box_labels(rows, canvases.scales, lambda box: order[box.category_id]),
+        faces=_box_labels(faces, canvases.scales, lambda box: 0, _keypoints),
         classes=len(order),
-        broken=canvases.broken,
+        broken=(*skipped.rows, *canvases.broken),
     )
+
+
+class _SilverPoints(msgspec.Struct, frozen=True):
+    annotation_id: int
+    points5: FivePoints
+
+
+class _SilverFile(msgspec.Struct, frozen=True):
+    landmarks: list[_SilverPoints]
+
+
+def _silver_points(path: Path) -> dict[int, FivePoints]:
+    """Machine-made points by annotation id."""
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_SilverFile)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{path}: is not a file of face points: {error}") from error
+    return {row.annotation_id: row.points5 for row in content.landmarks}
 
 
 def load_face_detection(data: Path, side: int = 416) -> PictureSet:
     """Faces by hand, some with machine-made points."""
-    folder = data / "face_detection"
-    coco = _json(folder / "annotations/instances_train.json")
-    silver = _json(folder / "annotations/landmarks5_silver_train.json")["landmarks"]
-    points = {row["annotation_id"]: row["points5"] for row in silver}
-    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "face_detection")
-    by_image = _by_image(coco)
-    rows = [by_image.get(coco["images"][k]["id"], []) for k in canvases.kept]
-    faces = _box_labels(rows, canvases.scales, lambda a: 0, lambda a: points.get(a["id"]))
-    return PictureSet("face_detection", canvases.pictures, canvases.extents, faces=faces, broken=canvases.broken)
+    skipped = Skipped()
+    coco = read_coco(data, "face_detection", "instances_train.json", skipped, split="train")
+    points = _silver_points(data / "face_detection/annotations/landmarks5_silver_train.json")
+    canvases, images = _load_coco(coco, side, "face_detection")
+    by_image = _by_image(coco.boxes)
+    rows = [by_image.get(image, []) for image in images]
+    faces = _box_labels(rows, canvases.scales, lambda box: 0, lambda box: points.get(box.id))
+    broken = (*skipped.rows, *canvases.broken)
+    return PictureSet("face_detection", canvases.pictures, canvases.extents, faces=faces, broken=broken)
 
 
 def load_face_landmarks(data: Path, side: int = 224) -> PictureSet:
     """One face a picture, points by hand; other people in it have no boxes."""
-    folder = data / "face_landmarks"
-    coco = _json(folder / "annotations/landmarks_train.json")
-    canvases = _load([folder / "images/train" / i["file_name"] for i in coco["images"]], side, "face_landmarks")
-    by_image = _by_image(coco)
-    rows = [by_image.get(coco["images"][k]["id"], []) for k in canvases.kept]
-    faces = _box_labels(rows, canvases.scales, lambda a: 0, _keypoints, only_near=True)
-    return PictureSet("face_landmarks", canvases.pictures, canvases.extents, faces=faces, broken=canvases.broken)
+    skipped = Skipped()
+    coco = read_coco(data, "face_landmarks", "landmarks_train.json", skipped, split="train")
+    canvases, images = _load_coco(coco, side, "face_landmarks")
+    by_image = _by_image(coco.boxes)
+    rows = [by_image.get(image, []) for image in images]
+    faces = _box_labels(rows, canvases.scales, lambda box: 0, _keypoints, only_near=True)
+    broken = (*skipped.rows, *canvases.broken)
+    return PictureSet("face_landmarks", canvases.pictures, canvases.extents, faces=faces, broken=broken)
 
 
 SCENE_FOLDERS = ("imagenette10", "cats_dogs")
@@ -262,8 +289,8 @@ def load_scenes(data: Path, side: int = 192) -> PictureSet:
 def load_identities(data: Path) -> PictureSet:
     """Face crops by identity, aligned where five points are known, else as they are."""
     folder = data / "face_recognition"
-    known = {e["file"]: e["points5"] for e in _json(folder / "ytf_landmarks5_train.json")}
-    people = sorted(p for p in (folder / "train").iterdir() if p.is_dir() and not p.name.startswith("_"))
+    known = read_points(folder / "ytf_landmarks5_train.json", folder / "train")
+    people = sorted(p for p in (folder / "train").glob("*/") if not p.name.startswith("_"))
     files = [(f, label) for label, person in enumerate(people) for f in sorted(person.iterdir())]
     pictures = torch.zeros(len(files), IDENTITY_CANVAS, IDENTITY_CANVAS, 3, dtype=torch.uint8)
     broken: dict[int, str] = {}
@@ -275,17 +302,20 @@ def load_identities(data: Path) -> PictureSet:
         except DataError as error:
             broken[row] = str(error)
             return
-        points = known.get(f"{file.parent.name}/{file.name}")
+        points = known.get(file)
         if points is not None:
-            face = align(pixels, np.array(points, np.float32))
+            try:
+                face = align(pixels, np.array(points, np.float32))
+            except ValueError as error:
+                broken[row] = f"picture {file}: {error}"
+                return
         else:
             face = resize(pixels, (IDENTITY_CANVAS, IDENTITY_CANVAS))
         pictures[row] = torch.from_numpy(face)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(one, range(len(files))))
-    if not files or len(broken) > MAX_BROKEN_SHARE * len(files):
-        raise DataError(f"training set identities: {len(broken)} of {len(files)} pictures in {folder} cannot be read")
+    _refuse_too_many([broken[row] for row in sorted(broken)], len(files), "identities")
     kept = [row for row in range(len(files)) if row not in broken]
     return PictureSet(
         "identities",
@@ -293,5 +323,5 @@ def load_identities(data: Path) -> PictureSet:
         torch.full((len(kept), 2), float(IDENTITY_CANVAS)),
         labels=torch.tensor([files[k][1] for k in kept]),
         classes=len(people),
-        broken=tuple(broken.values()),
+        broken=tuple(broken[row] for row in sorted(broken)),
     )

@@ -129,7 +129,7 @@ class Trainer:
 
     def _backward(self, index: int) -> None:
         batch = self._draw(index)
-        losses = self._losses(batch, self.settings.datasets[index].size)
+        losses = self._losses(batch, self.settings.datasets[index])
         weighted = [self.balance.weigh(task, loss.total) for task, loss in losses.items()]
         torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for task, loss in losses.items():
@@ -146,13 +146,13 @@ class Trainer:
         rows = self.row_samplers[index].take(entry.batch * (4 if mosaic else 1))
         return self.augmenters[index](self.sets[index], rows.to(self.device), entry.size, mosaic=mosaic)
 
-    def _losses(self, batch: MicroBatch, size: int) -> dict[Task, Loss]:
+    def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[Task, Loss]:
         """The losses of the tasks that the micro-batch's set labels, and no others."""
         bf16 = self.settings.precision == "bf16"
         cast = torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
         if batch.objects is None and batch.faces is None:
             assert batch.labels is not None
-            if size == datasets.IDENTITY_CANVAS:
+            if entry.kind == "identities":
                 with cast:
                     embedding, quality = self.network.face(batch.pictures)
                 ramp = min(1.0, self.step / max(1.0, MARGIN_RAMP_SHARE * self.settings.steps))
@@ -162,7 +162,7 @@ class Trainer:
             return {"scene": self._scene_loss(logits.float(), batch.labels)}
         with cast:
             raw = self.network.frame(batch.pictures)
-        points, strides = self.grids[size]
+        points, strides = self.grids[entry.size]
         losses: dict[Task, Loss] = {}
         if batch.objects is not None:
             losses["objects"] = detection_loss(self.network.objects, raw.objects, points, strides, batch.objects)
@@ -197,12 +197,14 @@ class Trainer:
         """Go on where a checkpoint stopped.
 
         Raises:
-            DataError: the checkpoint is of another configuration.
+            DataError: the checkpoint is of another configuration or other data.
         """
         if (saved.settings.network, saved.settings.datasets) != (self.settings.network, self.settings.datasets):
             raise DataError(
                 "--resume: the checkpoint was made with another network or other datasets than the config's"
             )
+        if self._of_other_data(saved):
+            raise DataError("--resume: the checkpoint was made from other data: its classes, people or pictures differ")
         self.network.load_state_dict(saved.network)
         self.ema.network.load_state_dict(saved.ema)
         self.cosface.load_state_dict(saved.cosface)
@@ -214,6 +216,14 @@ class Trainer:
         for sampler, queue in zip(self.row_samplers, saved.queues, strict=True):
             sampler.queue = queue
         self.step, self.means = saved.step, dict(saved.means)
+
+    def _of_other_data(self, saved: Checkpoint) -> bool:
+        queues = zip(saved.queues, self.sets, strict=True)
+        return (
+            (saved.objects, saved.scenes) != self.labels
+            or saved.cosface["centres"].shape != self.cosface.centres.shape
+            or any(bool((queue >= len(each)).any()) for queue, each in queues)
+        )
 
 
 def train(

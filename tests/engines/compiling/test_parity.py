@@ -1,0 +1,139 @@
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engines.compiling.parity import BOX_PX, COSINE, SCORE, Parity, _row_differences, check_parity
+from engines.engine import open_engine
+from engines.errors import DataError, EngineError
+from engines.spec import Backend, Model, load_model
+from tests.engines.made_models import pictures
+
+BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
+PERFECT = Parity("some", 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def write_noise(folder: Path, count: int, height: int, width: int) -> list[Path]:
+    files = [folder / f"{height}x{width}_{number}.png" for number in range(count)]
+    for file, pixels in zip(files, pictures(count, height, width), strict=True):
+        # Soft blobs: a network says much the same of all pure noise.
+        soft = cv2.resize(pixels[: height // 16 + 1, : width // 16 + 1], (width, height), interpolation=cv2.INTER_CUBIC)
+        assert cv2.imwrite(str(file), soft)
+    return files
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """More than one batch, of two shapes."""
+    folder = tmp_path_factory.mktemp("frames")
+    return write_noise(folder, 7, 80, 120) + write_noise(folder, 3, 100, 60)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_noise(tmp_path_factory.mktemp("faces"), 5, 64, 64)
+
+
+def test_a_right_export_holds_on_every_backend(model: Model, frames: list[Path], faces: list[Path]) -> None:
+    with open_engine(model, "frame", "torch", "f32") as engine:
+        scores = engine.infer(pictures(2, 64, 96))["object_scores"]
+    assert (scores > 0.1).all(), "every row is compared, so that this test can fail"
+    found = check_parity(model, BACKENDS, frames, faces)
+    assert [each.backend for each in found] == list(BACKENDS)
+    for each in found:
+        assert each.holds
+        assert (each.pictures, each.faces) == (10, 5)
+        assert each.boxes_px < 0.05 and each.cosine > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("part", "factor"),
+    [
+        ("objects.predict.0.bias", 1.2),
+        ("faces.predict.1.bias", 1.2),
+        ("scene.linear.weight", 1.5),
+        ("trunk.stem.conv.weight", 1.1),
+    ],
+)
+def test_weights_that_are_not_those_of_the_graph_are_refused(
+    model: Model, frames: list[Path], faces: list[Path], tmp_path: Path, part: str, factor: float
+) -> None:
+    folder = shutil.copytree(model.path, tmp_path / "model")
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    weights["model"][part] *= factor
+    torch.save(weights, folder / "weights.pt")
+    with pytest.raises(EngineError, match=r"parity with PyTorch is broken beyond 0\.5 px, 0\.001 or cosine 0\.9999"):
+        check_parity(load_model(folder), ["onnxruntime"], frames[:2], faces[:2])
+
+
+def test_another_identity_layer_is_refused(model: Model, frames: list[Path], faces: list[Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(model.path, tmp_path / "model")
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    weights["model"]["identity.linear.weight"][::2] *= -1
+    torch.save(weights, folder / "weights.pt")
+    with pytest.raises(EngineError, match="parity with PyTorch is broken"):
+        check_parity(load_model(folder), ["onnxruntime"], frames[:2], faces[:2])
+
+
+def test_a_picture_that_cannot_be_read_is_named(model: Model, faces: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        check_parity(model, ["onnxruntime"], [tmp_path / "broken.png"], faces)
+
+
+def test_each_difference_has_its_limit() -> None:
+    assert PERFECT.holds
+    assert Parity("some", 1, 1, BOX_PX, BOX_PX, SCORE, SCORE, SCORE, COSINE).holds, "at the limit is within"
+    beyond = {name: 2 * BOX_PX for name in ("boxes_px", "landmarks_px")}
+    beyond |= {name: 2 * SCORE for name in ("scores", "scene", "quality")} | {"cosine": 0.999}
+    for name, value in beyond.items():
+        assert not replace(PERFECT, **{name: value}).holds, name
+
+
+@pytest.mark.parametrize("name", ["boxes_px", "landmarks_px", "scores", "scene", "quality", "cosine"])
+def test_what_is_not_a_number_is_within_no_limit(name: str) -> None:
+    assert not replace(PERFECT, **{name: math.nan}).holds
+
+
+def outputs(boxes: list[list[float]], scores: list[float], labels: list[int]) -> dict[str, np.ndarray]:
+    return {
+        "object_boxes": np.array([boxes], np.float32),
+        "object_scores": np.array([scores], np.float32),
+        "object_labels": np.array([labels], np.int32),
+    }
+
+
+A, B = [0.0, 0, 10, 10], [50.0, 50, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("other", "box_gap", "score_gap"),
+    [
+        (outputs([A, B], [0.5, 0.4], [0, 1]), 0.0, 0.0),  # the same
+        (outputs([B, A], [0.4, 0.5], [1, 0]), 0.0, 0.0),  # in another order
+        (outputs([A, [50.0, 50, 60, 60.25]], [0.5, 0.4], [0, 1]), 0.25, 0.0),  # one side off
+        (outputs([A, B], [0.5, 0.3], [0, 1]), 0.0, 0.1),  # another score
+        (outputs([A, B], [0.5, 0.4], [0, 0]), math.inf, None),  # another label
+        (outputs([A, B], [math.nan, 0.4], [0, 1]), 0.0, math.nan),  # no score at all
+    ],
+    ids=["same", "reordered", "box", "score", "label", "nan"],
+)
+def test_rows_are_compared_with_their_counterparts(
+    other: dict[str, np.ndarray], box_gap: float, score_gap: float | None
+) -> None:
+    found = _row_differences(outputs([A, B], [0.5, 0.4], [0, 1]), other, "object")
+    assert found[0] == pytest.approx(box_gap)
+    if score_gap is not None:
+        assert found[1] == pytest.approx(score_gap, nan_ok=True)
+
+
+def test_rows_below_the_compared_score_do_not_count_but_those_without_a_score_do() -> None:
+    quiet = outputs([A, B], [0.5, 0.04], [0, 1])
+    assert _row_differences(quiet, outputs([A, A], [0.5, 0.01], [0, 0]), "object") == (0.0, 0.0, 0.0)
+    silent = outputs([A, B], [math.nan, 0.04], [0, 1])
+    assert math.isnan(_row_differences(silent, quiet, "object")[1])

@@ -1,0 +1,142 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.compiling import release as releasing
+from engines.compiling.export import Trained
+from engines.compiling.release import release
+from engines.errors import DataError, EngineError
+from engines.evaluation.data import Task
+from engines.spec import load_model
+from engines.training.checkpoint import Checkpoint, save_checkpoint
+from tests.engines.compiling.made_network import trained
+from tests.engines.evaluation.colours import write_data
+from tests.engines.training.made_data import tiny_settings, trainer_on, write_training_data
+
+FILES = {"frame.onnx", "face.onnx", "weights.pt", "spec.json", "MODEL_CARD.md"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, network: Trained) -> Checkpoint:
+    """A run's checkpoint before its first step, but for averaged weights that find something."""
+    data = write_training_data(tmp_path_factory.mktemp("training"))
+    return replace(trainer_on(data, tiny_settings()).checkpoint(), ema=network.weights, step=5)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint) -> Path:
+    file = tmp_path_factory.mktemp("run") / "checkpoint.pt"
+    save_checkpoint(checkpoint, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("validation"))
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A model folder from an earlier time."""
+    folder = tmp_path / "zoo/n"
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_text(f"the old {name}")
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    out = tmp_path / "zoo/n"
+    done = release(file, data, out, frame_size=(64, 96), note="Stopped early.", told=told.append)
+    assert told == ["exporting", "checking parity", "choosing thresholds", "measuring"]
+    assert {each.name for each in out.iterdir()} == FILES
+    assert [each.name for each in out.parent.iterdir()] == ["n"], "nothing is left beside it"
+    model = load_model(out)
+    assert done.model == model and model.spec.name == "tiny"
+    assert (model.spec.frame.height, model.spec.frame.width) == (64, 96)
+    assert [each.backend for each in done.parity] == ["onnxruntime", "openvino"] and all(p.holds for p in done.parity)
+    assert [(each.pictures, each.faces) for each in done.parity] == [(3, 64)] * 2
+    assert done.report.thresholds == model.spec.thresholds, "the figures are those of the thresholds that were chosen"
+    weights = torch.load(model.weights, weights_only=True)["model"]
+    assert all(torch.equal(weights[name], value) for name, value in checkpoint.ema.items()), "the averaged ones"
+    card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert model.fingerprint in card and "5 of 6 steps" in card and "Stopped early." in card
+    for task in Task:
+        assert getattr(done.report, task), task
+
+
+def test_an_old_model_is_replaced_as_a_whole_and_may_have_another_name(file: Path, data: Path, released: Path) -> None:
+    (released / "notes.txt").write_text("somebody's")
+    done = release(file, data, released, frame_size=(64, 64), name="better")
+    assert done.model.spec.name == "better"
+    assert not any(text.startswith(b"the old") for text in content(released).values())
+    assert (released / "notes.txt").read_text() == "somebody's"
+
+
+def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the exporter had made something else of the network."""
+    exported = releasing.export
+
+    def wrong(made: Trained, out: Path, *rest: object) -> object:
+        spec = exported(made, out, *rest)  # type: ignore[arg-type]
+        torch.save({"model": trained(seed=1).weights}, out / "weights.pt")
+        return spec
+
+    monkeypatch.setattr(releasing, "export", wrong)
+
+
+def test_a_model_that_differs_from_pytorch_is_not_released(
+    file: Path, data: Path, released: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(released.parent)
+    other_weights(monkeypatch)
+    with pytest.raises(EngineError, match="parity with PyTorch is broken"):
+        release(file, data, released, frame_size=(64, 64))
+    assert content(released.parent) == before
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "detection/images/val",
+        "face_recognition/val",
+        "face_detection/annotations/instances_val.json",
+        "face_recognition/pairs_val_lfw.txt",
+    ],
+)
+def test_without_a_part_of_the_data_nothing_is_released(
+    file: Path, data: Path, released: Path, tmp_path: Path, missing: str
+) -> None:
+    partial = shutil.copytree(data, tmp_path / "data")
+    lost = partial / missing
+    if lost.is_dir():
+        shutil.rmtree(lost)
+    else:
+        lost.unlink()
+    before = content(released.parent)
+    with pytest.raises(DataError, match=missing):
+        release(file, partial, released, frame_size=(64, 64))
+    assert content(released.parent) == before
+
+
+def test_a_data_folder_that_is_not_there_makes_no_folder_either(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        release(file, tmp_path / "nowhere", tmp_path / "zoo/n", frame_size=(64, 64))
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_first(data: Path, released: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.pt").write_bytes(b"half of it")
+    told: list[str] = []
+    before = content(released.parent)
+    with pytest.raises(DataError, match=r"half\.pt: is damaged"):
+        release(tmp_path / "half.pt", data, released, frame_size=(64, 64), told=told.append)
+    assert told == [] and content(released.parent) == before

@@ -1,0 +1,272 @@
+"""Pictures here are black with painted rectangles, so that what the labels say can be read off the pixels."""
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from engines.pictures import PADDING_GREY
+from engines.training.augmentation import Augmenter, MicroBatch, Targets
+from engines.training.datasets import BoxLabels, PictureSet
+from engines.training.settings import AugmentationSettings
+
+CANVAS = 96
+EXTENT = (96, 72)  # width, height of the picture on the canvas
+BOXES = [[20, 16, 44, 48], [56, 30, 84, 46]]  # xyxy
+COLOURS = [[250, 20, 20], [20, 250, 20]]
+EYES_NOSE_MOUTH = [[26, 22], [38, 22], [32, 30], [28, 40], [36, 40]]
+SPOTS = [[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]]
+
+STILL = AugmentationSettings(
+    scale=(1.0, 1.0),
+    shift=0.0,
+    rotate_deg=0.0,
+    flip=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    grey=0.0,
+    noise=0.0,
+    blur=0.0,
+    erase=0.0,
+)
+
+
+def painted(count: int) -> PictureSet:
+    """``count`` times the same picture: a red and a green rectangle, each a class of its own."""
+    picture = torch.full((CANVAS, CANVAS, 3), PADDING_GREY, dtype=torch.uint8)
+    picture[: EXTENT[1], : EXTENT[0]] = 0
+    for (x0, y0, x1, y1), colour in zip(BOXES, COLOURS, strict=True):
+        picture[y0:y1, x0:x1] = torch.tensor(colour, dtype=torch.uint8)
+    boxes = torch.zeros(count, 5, 4)  # with three columns of padding
+    boxes[:, :2] = torch.tensor(BOXES, dtype=torch.float32)
+    classes = torch.tensor([[0, 1, -1, -1, -1]]).repeat(count, 1)
+    labels = BoxLabels(boxes, classes, torch.zeros(count, 5, dtype=torch.bool))
+    pictures = picture[None].repeat(count, 1, 1, 1)
+    return PictureSet("painted", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), objects=labels)
+
+
+def faces(count: int) -> PictureSet:
+    """One face a picture whose five landmarks are spots of five colours."""
+    picture = torch.zeros(CANVAS, CANVAS, 3, dtype=torch.uint8)
+    for (x, y), colour in zip(EYES_NOSE_MOUTH, SPOTS, strict=True):
+        picture[y - 2 : y + 2, x - 2 : x + 2] = torch.tensor(colour, dtype=torch.uint8)
+    labels = BoxLabels(
+        torch.tensor([[[20.0, 14, 44, 48]]]).repeat(count, 1, 1),
+        torch.zeros(count, 1, dtype=torch.int64),
+        torch.zeros(count, 1, dtype=torch.bool),
+        torch.tensor([[EYES_NOSE_MOUTH]], dtype=torch.float32).repeat(count, 1, 1, 1),
+        torch.ones(count, 1, dtype=torch.bool),
+    )
+    pictures = picture[None].repeat(count, 1, 1, 1)
+    return PictureSet("faces", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), faces=labels)
+
+
+def varied(data: PictureSet, size: int = 96, *, seed: int = 0, mosaic: bool = False, **changes: object) -> MicroBatch:
+    settings = msgspec.structs.replace(STILL, **changes)
+    return Augmenter(settings, torch.Generator().manual_seed(seed))(data, torch.arange(len(data)), size, mosaic=mosaic)
+
+
+def objects_of(batch: MicroBatch) -> Targets:
+    assert batch.objects is not None
+    return batch.objects
+
+
+def seen(picture: Tensor, colour: list[int]) -> list[float] | None:
+    """The hull xyxy of the pixels of one colour; None where there are none."""
+    mask = ((picture.int() - torch.tensor(colour)).abs() < 110).all(-1)
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    if not len(rows):
+        return None
+    return [columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scale": (0.5, 0.9)},
+        {"scale": (1.1, 2.0)},
+        {"shift": 0.4},
+        {"flip": 1.0},
+        {"flip": 0.5, "scale": (0.6, 1.8), "shift": 0.2},
+    ],
+    ids=["still", "smaller", "larger", "shifted", "flipped", "all at once"],
+)
+@pytest.mark.parametrize("size", [64, 128])
+def test_boxes_follow_the_pixels(changes: dict[str, object], size: int) -> None:
+    batch = varied(painted(16), size, **changes)
+    targets, compared = objects_of(batch), 0
+    for picture, boxes, classes in zip(batch.pictures, targets.boxes, targets.classes, strict=True):
+        for kind, colour in enumerate(COLOURS):
+            hull, (rows,) = seen(picture, colour), (classes == kind).nonzero(as_tuple=True)
+            if not len(rows):
+                # Gone from the labels: at most a sliver of it is left in the picture.
+                assert hull is None or min(hull[2] - hull[0], hull[3] - hull[1]) <= 4
+                continue
+            assert boxes[rows[0]].tolist() == pytest.approx(hull, abs=1.5)
+            compared += 1
+    assert compared >= 16
+
+
+def test_a_turned_box_follows_its_object() -> None:
+    """A box cannot turn: it keeps the centre and lies between the object's hull and what the object fills."""
+    batch = varied(painted(16), 192, rotate_deg=15.0, scale=(0.6, 0.6))
+    targets = objects_of(batch)
+    for picture, boxes, classes in zip(batch.pictures, targets.boxes, targets.classes, strict=True):
+        assert classes.tolist() == [0, 1]
+        for box, colour in zip(boxes, COLOURS, strict=True):
+            hull = torch.tensor(seen(picture, colour))
+            torch.testing.assert_close((box[:2] + box[2:]) / 2, (hull[:2] + hull[2:]) / 2, atol=1.5, rtol=0)
+            assert (box[:2] >= hull[:2] - 1.5).all() and (box[2:] <= hull[2:] + 1.5).all()
+            assert (box[2:] - box[:2]).prod() > 0.55 * (hull[2:] - hull[:2]).prod()
+
+
+def test_a_turned_face_keeps_its_shape() -> None:
+    """But for the little stretch that every picture gets: turning does not shear."""
+    targets = varied(faces(32), 192, rotate_deg=45.0, flip=0.5, scale=(0.5, 0.5)).faces
+    assert targets is not None and targets.landmarks is not None
+    points = targets.landmarks[:, 0]
+    apart = torch.cdist(points, points)[:, *torch.triu_indices(5, 5, 1)]
+    before = torch.tensor(EYES_NOSE_MOUTH, dtype=torch.float32)
+    wanted = torch.cdist(before, before)[*torch.triu_indices(5, 5, 1)]
+    # Half of 192 by 96, and flipped points are numbered from the other side.
+    ratio = apart.sort(dim=1).values / wanted.sort().values
+    assert ((ratio > 0.88) & (ratio < 1.14)).all()
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_landmarks_stay_on_their_pixels_and_swap_sides_when_flipped(flip: float) -> None:
+    batch = varied(faces(8), 192, flip=flip, scale=(0.8, 1.0), rotate_deg=10.0)
+    targets = batch.faces
+    assert targets is not None and targets.landmarks is not None and targets.has_landmarks is not None
+    assert targets.has_landmarks.all() and batch.objects is None
+    spots = [SPOTS[k] for k in ((1, 0, 2, 4, 3) if flip else range(5))]
+    for picture, ((left_eye, right_eye, nose, left_mouth, right_mouth),) in zip(
+        batch.pictures, targets.landmarks, strict=True
+    ):
+        assert left_eye[0] < right_eye[0] and left_mouth[0] < right_mouth[0], "left is left in the picture"
+        for (x, y), colour in zip((left_eye, right_eye, nose, left_mouth, right_mouth), spots, strict=True):
+            found = picture[int(y), int(x)].int()
+            assert (found - torch.tensor(colour)).abs().max() < 60
+
+
+def test_a_box_that_is_mostly_outside_is_ignored_and_one_that_left_is_gone() -> None:
+    batch = varied(painted(64), 64, scale=(2.0, 2.5), seed=3)
+    targets = objects_of(batch)
+    real = targets.classes >= 0
+    assert (real & targets.ignore).any() and (real & ~targets.ignore).any()
+    assert (real.sum(1) < 2).any(), "some left the picture"
+    sides = targets.boxes[..., 2:] - targets.boxes[..., :2]
+    assert ((targets.boxes >= 0) & (targets.boxes <= 64))[real].all()
+    assert (sides[real] >= 3).all(), "slivers are no targets"
+
+
+def test_ignored_boxes_stay_ignored() -> None:
+    data = painted(4)
+    assert data.objects is not None
+    data.objects.ignore[:, 1] = True
+    assert objects_of(varied(data)).ignore.tolist() == [[False, True]] * 4
+
+
+def test_what_is_outside_the_picture_is_the_letterboxs_grey() -> None:
+    batch = varied(painted(1), 96)
+    assert (batch.pictures[0, 90:] == PADDING_GREY).all()
+    assert (batch.pictures[0, :4] == PADDING_GREY).all(), "the picture is centred"
+    assert (batch.pictures[0, 20, :10] == 0).all()
+
+
+def test_a_mosaic_holds_four_pictures_with_their_boxes() -> None:
+    data = painted(8)
+    assert data.objects is not None
+    data.objects.classes[:, 0] = torch.arange(8)  # the red one's class says which picture it is
+    data.objects.classes[:, 1] = -1
+    batch = varied(data, 128, mosaic=True)
+    targets = objects_of(batch)
+    assert batch.pictures.shape == (2, 128, 128, 3)
+    assert targets.classes.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    corners = torch.tensor([[0.0, 0], [64, 0], [0, 64], [64, 64]])
+    for picture, boxes in zip(batch.pictures, targets.boxes, strict=True):
+        for (x, y), box in zip(corners.int().tolist(), boxes, strict=True):
+            hull = seen(picture[y : y + 64, x : x + 64], COLOURS[0])
+            assert hull is not None
+            assert (box - torch.tensor([x, y, x, y])).tolist() == pytest.approx(hull, abs=1.5)
+
+
+def test_a_mosaic_moves_landmarks_too() -> None:
+    batch = varied(faces(4), 192, mosaic=True)
+    assert batch.faces is not None and batch.faces.landmarks is not None
+    (face_points,) = batch.faces.landmarks
+    assert len(face_points) == 4
+    for points in face_points:
+        for (x, y), colour in zip(points, SPOTS, strict=True):
+            assert (batch.pictures[0, int(y), int(x)].int() - torch.tensor(colour)).abs().max() < 90
+
+
+def test_targets_are_trimmed_to_the_fullest_picture_with_real_rows_first() -> None:
+    data = painted(3)
+    assert data.objects is not None
+    data.objects.classes[0] = -1
+    data.objects.classes[1] = torch.tensor([-1, 1, -1, -1, -1])
+    targets = objects_of(varied(data))
+    assert targets.classes.tolist() == [[-1, -1], [1, -1], [0, 1]]
+    assert targets.boxes.shape == (3, 2, 4)
+    torch.testing.assert_close(targets.boxes[1, 0], targets.boxes[2, 1], atol=12, rtol=0)
+
+
+def test_pictures_without_any_box_keep_one_column_of_padding() -> None:
+    data = painted(2)
+    assert data.objects is not None
+    data.objects.classes[:] = -1
+    assert objects_of(varied(data)).classes.tolist() == [[-1], [-1]]
+
+
+def test_labels_go_with_their_rows() -> None:
+    data = painted(5)
+    data = PictureSet("scenes", data.pictures, data.extents, labels=torch.arange(5) * 10, classes=5)
+    augmenter = Augmenter(STILL, torch.Generator().manual_seed(0))
+    batch = augmenter(data, torch.tensor([3, 1, 1]), 64)
+    assert batch.labels is not None and batch.labels.tolist() == [30, 10, 10]
+    assert batch.objects is None and batch.faces is None, "what a set does not label is missing, not empty"
+
+
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_a_seed_decides_everything(mosaic: bool) -> None:
+    """Whatever else draws from torch's own generator meanwhile."""
+    lively = AugmentationSettings(blur=0.5, erase=0.5, grey=0.5)
+
+    def draw(seed: int) -> MicroBatch:
+        return Augmenter(lively, torch.Generator().manual_seed(seed))(painted(8), torch.arange(8), 64, mosaic=mosaic)
+
+    first, _, again, other = draw(1), torch.rand(7), draw(1), draw(2)
+    assert torch.equal(first.pictures, again.pictures)
+    assert torch.equal(objects_of(first).boxes, objects_of(again).boxes)
+    assert not torch.equal(first.pictures, other.pictures)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "noise"])
+def test_pixel_changes_stay_pixels_and_move_no_box(name: str) -> None:
+    still = varied(painted(4))
+    batch = varied(painted(4), **{name: 10.0 if name == "noise" else 0.9})
+    assert batch.pictures.dtype == torch.uint8 and batch.pictures.is_contiguous()
+    assert not torch.equal(batch.pictures, still.pictures)
+    assert torch.equal(objects_of(batch).classes, objects_of(still).classes)
+
+
+def test_grey_pictures_have_no_colour() -> None:
+    pictures = varied(painted(2), grey=1.0).pictures.int()
+    assert (pictures.amax(-1) - pictures.amin(-1)).max() <= 1
+    assert pictures.amax() > 50
+
+
+def test_erasing_covers_a_rectangle_with_grey() -> None:
+    still, erased = varied(painted(8)).pictures, varied(painted(8), erase=1.0).pictures
+    # Both draw the same matrices, so that all that differs is what was erased.
+    changed = (still != erased).any(-1)
+    assert changed.flatten(1).any(1).all()
+    assert (erased[changed] == PADDING_GREY).all()
+
+
+def test_blurring_softens_edges() -> None:
+    sharp, soft = (varied(painted(2), blur=share).pictures.float() for share in (0.0, 1.0))
+    assert (soft.diff(dim=2).abs().amax()) < sharp.diff(dim=2).abs().amax()

@@ -1,0 +1,386 @@
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from engines.errors import DataError
+from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engines.training.loop import Progress, Trainer, train
+from engines.training.settings import AugmentationSettings, LossSettings, TrainingSettings
+from tests.engines.training.made_data import (
+    IDENTITIES,
+    KINDS,
+    PICTURES,
+    TINY,
+    dataset,
+    tiny_settings,
+    trainer_on,
+    write_training_data,
+)
+
+HEADS = ("objects", "faces", "scene", "identity")
+CPU = torch.device("cpu")
+STILL = AugmentationSettings(
+    scale=(1.0, 1.0),
+    shift=0.0,
+    rotate_deg=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    grey=0.0,
+    noise=0.0,
+    blur=0.0,
+    erase=0.0,
+)
+
+
+def run(settings: TrainingSettings, data: Path, out: Path, **options: object) -> list[Progress]:
+    return list(train(settings, data, out, **{"resume": False, "device": CPU} | options))  # type: ignore[arg-type]
+
+
+def gradients(trainer: Trainer, kind: str) -> dict[str, float]:
+    """Greatest gradient of each part of the network, and of the identity centres, after a micro-batch of one set."""
+    trainer.network.train()
+    trainer.optimiser.zero_grad(set_to_none=True)
+    trainer._backward([entry.kind for entry in trainer.settings.datasets].index(kind))  # type: ignore[arg-type]
+    parts = {name: list(part.parameters()) for name, part in trainer.network.named_children()}
+    parts["centres"] = [trainer.cosface.centres]
+    return {
+        name: max(0.0 if p.grad is None else float(p.grad.abs().max()) for p in parameters)
+        for name, parameters in parts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "taught"),
+    [
+        ("detection", {"trunk", "neck", "objects", "faces"}),
+        ("face_detection", {"trunk", "neck", "faces"}),
+        ("face_landmarks", {"trunk", "neck", "faces"}),
+        ("scenes", {"trunk", "scene"}),
+        ("identities", {"trunk", "identity", "centres"}),
+    ],
+)
+def test_a_set_teaches_the_heads_whose_labels_it_has_and_no_other(data: Path, kind: str, taught: set[str]) -> None:
+    """A missing label gives no loss: it is never background."""
+    found = gradients(trainer_on(data, tiny_settings()), kind)
+    assert {name for name, gradient in found.items() if gradient > 0} == taught
+
+
+def without(task: str) -> Callable[[Trainer], None]:
+    def change(trainer: Trainer) -> None:
+        labelled = trainer.sets[0]
+        values = {field.name: getattr(labelled, field.name) for field in fields(labelled)}
+        trainer.sets[0] = type(labelled)(**(values | {task: None}))
+
+    return change
+
+
+@pytest.mark.parametrize(("missing", "other"), [("faces", "objects"), ("objects", "faces")])
+def test_a_detection_set_without_one_kind_of_label_teaches_only_the_other(data: Path, missing: str, other: str) -> None:
+    trainer = trainer_on(data, tiny_settings("detection"))
+    without(missing)(trainer)
+    found = gradients(trainer, "detection")
+    assert found[missing] == 0.0
+    assert found[other] > 0 and found["trunk"] > 0
+
+
+def test_a_head_that_was_not_taught_does_not_move_at_all(data: Path) -> None:
+    """Not by weight decay and not by the optimiser's memory either."""
+    trainer = trainer_on(data, tiny_settings("scenes", weight_decay=0.5))
+    before = {name: value.clone() for name, value in trainer.network.named_parameters()}
+    trainer.train_step()
+    moved = {
+        name.split(".")[0] for name, value in trainer.network.named_parameters() if not torch.equal(value, before[name])
+    }
+    assert moved == {"trunk", "scene"}
+
+
+def test_scenes_at_the_size_of_a_face_are_still_scenes(data: Path) -> None:
+    trainer = trainer_on(data, tiny_settings("identities", "scenes"))
+    batch = trainer._draw(1)
+    entry = msgspec.structs.replace(dataset("scenes"), size=128)
+    assert set(trainer._losses(batch, entry)) == {"scene"}
+    assert set(trainer._losses(trainer._draw(0), trainer.settings.datasets[0])) == {"identity"}
+
+
+def test_a_few_steps_run_and_leave_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    seen = run(tiny_settings(), data, tmp_path / "run", opened=told.append)
+    assert [each.step for each in seen] == [1, 2, 3, 4, 5, 6]
+    assert {name.split(".")[0] for name in seen[-1].losses} == set(HEADS)
+    assert all(torch.tensor(list(each.losses.values())).isfinite().all() for each in seen)
+    assert told == [
+        f"detection: {PICTURES} pictures, 0 unreadable",
+        f"face_detection: {PICTURES} pictures, 0 unreadable",
+        f"face_landmarks: {PICTURES} pictures, 0 unreadable",
+        "scenes: 12 pictures, 0 unreadable",
+        "identities: 6 pictures, 0 unreadable",
+    ]
+    saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
+    assert (saved.step, saved.objects, saved.scenes) == (6, ("cat", "person"), ("cat", "church", "dog"))
+    assert saved.settings == tiny_settings()
+    assert saved.cosface["centres"].shape == (len(IDENTITIES), TINY.embedding)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_bf16_trains_too_and_keeps_its_weights_in_f32(data: Path, tmp_path: Path) -> None:
+    (last,) = run(tiny_settings(precision="bf16", steps=1), data, tmp_path)
+    assert torch.tensor(list(last.losses.values())).isfinite().all()
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert {value.dtype for value in saved.network.values()} <= {torch.float32, torch.int64}
+
+
+def losses_before_and_after(data: Path, kind: str, steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    entry = dataset(kind, batch=4, augmentation=STILL)
+    settings = tiny_settings(
+        datasets=(entry,),
+        steps=steps,
+        micro_batches=1,
+        warmup_steps=3,
+        learning_rate=1e-2,
+        network=msgspec.structs.replace(TINY, dropout=0.0),
+        loss=LossSettings(identity_margin=0.0),  # a margin that grows would raise the loss of what is learnt
+    )
+    trainer = trainer_on(data, settings)
+    first, last = {}, {}
+    for step in range(steps):
+        trainer.train_step()
+        if step == 0:
+            first = dict(trainer.means)
+        if step == steps - 10:
+            trainer.means.clear()
+        last = dict(trainer.means)
+    return first, last
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "steps", "share"),
+    [
+        ("detection", "objects", 60, 0.6),
+        ("face_landmarks", "faces", 60, 0.6),
+        ("scenes", "scene", 40, 0.7),
+        ("identities", "identity", 25, 0.6),
+    ],
+)
+def test_a_handful_of_pictures_is_learnt_by_heart(data: Path, kind: str, task: str, steps: int, share: float) -> None:
+    first, last = losses_before_and_after(data, kind, steps)
+    assert last[f"{task}.total"] < share * first[f"{task}.total"]
+
+
+def same(a: object, b: object) -> bool:
+    """Bitwise equality through the nesting of a checkpoint."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
+    return [field.name for field in fields(a) if not same(getattr(a, field.name), getattr(b, field.name))]
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(data: Path, tmp_path: Path) -> None:
+    """Six steps at once, or three, a checkpoint, a new process' worth of everything and three more: bit by bit."""
+    straight = run(tiny_settings(), data, tmp_path / "straight")
+    first = run(tiny_settings(), data, tmp_path / "parts", stop_at=3)
+    torch.rand(5)  # whatever happens between
+    rest = run(tiny_settings(), data, tmp_path / "parts", resume=True)
+    assert [each.step for each in first + rest] == [1, 2, 3, 4, 5, 6]
+    assert [each.losses for each in first + rest] == [each.losses for each in straight]
+    assert [each.learning_rate for each in first + rest] == [each.learning_rate for each in straight]
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("straight", "parts"))
+    assert differences(one, other) == []
+
+
+def test_another_seed_is_another_run(data: Path, tmp_path: Path) -> None:
+    """What the test above rests on: the comparison can fail."""
+    for seed in (0, 1):
+        run(tiny_settings(seed=seed), data, tmp_path / str(seed), stop_at=1)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("0", "1"))
+    assert {"network", "ema", "cosface", "optimiser", "random", "queues", "means"} <= set(differences(one, other))
+
+
+def test_resuming_without_a_checkpoint_begins(data: Path, tmp_path: Path) -> None:
+    assert [each.step for each in run(tiny_settings(), data, tmp_path / "new", resume=True, stop_at=1)] == [1]
+
+
+def test_a_finished_run_has_nothing_to_resume(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings(), data, tmp_path)
+    assert run(tiny_settings(), data, tmp_path, resume=True) == []
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 6
+
+
+def test_a_run_that_is_left_early_has_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    steps = train(tiny_settings(), data, tmp_path, resume=False, device=CPU)
+    next(steps)
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (tiny_settings(network=msgspec.structs.replace(TINY, neck=16)), "another network or other datasets"),
+        (tiny_settings("scenes", "identities"), "another network or other datasets"),
+    ],
+    ids=["network", "datasets"],
+)
+def test_a_checkpoint_of_another_configuration_is_refused(
+    data: Path, tmp_path: Path, changed: TrainingSettings, sentence: str
+) -> None:
+    run(tiny_settings(), data, tmp_path, stop_at=1)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(DataError, match=sentence):
+        run(changed, data, tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before, "it stays as it was"
+
+
+def test_the_length_and_the_rates_of_a_run_may_change_when_it_goes_on(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings(), data, tmp_path, stop_at=2)
+    longer = tiny_settings(steps=8, learning_rate=1e-4)
+    assert [each.step for each in run(longer, data, tmp_path, resume=True, stop_at=3)] == [3]
+
+
+def test_a_checkpoint_of_other_data_is_refused(data: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("scenes", "identities")
+    saved = trainer_on(data, settings).checkpoint()
+    other = write_training_data(tmp_path)
+    (other / "face_recognition/train/Another").mkdir()
+    with pytest.raises(DataError, match="made from other data"):
+        trainer_on(other, settings).restore(saved)
+    detection = other / "detection/annotations/instances_train.json"
+    detection.write_text(detection.read_text().replace('"person"', '"horse"'))
+    (other / "face_recognition/train/Another").rmdir()
+    with pytest.raises(DataError, match="made from other data"):
+        trainer_on(other, settings).restore(saved)
+
+
+def test_a_checkpoint_of_more_pictures_is_refused(data: Path) -> None:
+    settings = tiny_settings("face_landmarks")
+    trainer = trainer_on(data, settings)
+    saved = trainer.checkpoint()
+    saved.queues[0] = torch.tensor([3, 1, 99])
+    with pytest.raises(DataError, match="made from other data"):
+        trainer.restore(saved)
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    match how:
+        case "empty":
+            return b""
+        case "half":
+            return content[: len(content) // 2]
+        case "text":
+            return b"not a checkpoint"
+        case "flipped":
+            return content.replace(b"settings", b"sett\xff\xfe\xfdgs")
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "text", "flipped"])
+def test_a_damaged_checkpoint_is_one_sentence(data: Path, tmp_path: Path, how: str) -> None:
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(trainer_on(data, tiny_settings("scenes")).checkpoint(), file)
+    file.write_bytes(damaged(file.read_bytes(), how))
+    with pytest.raises(
+        DataError, match=rf"checkpoint {file}: is damaged or no checkpoint of a training run"
+    ) as refused:
+        load_checkpoint(file)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [{"model": {}}, ["weights"], {"settings": b"{}"}])
+def test_a_torch_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(DataError, match=r"other\.pt: is damaged or no checkpoint"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.pt: cannot be read: No such file"):
+        load_checkpoint(tmp_path / "nowhere.pt")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    checkpoint = trainer_on(data, tiny_settings("scenes")).checkpoint()
+    save_checkpoint(checkpoint, file)
+
+    def full(fields: object, part: Path) -> None:
+        part.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(checkpoint, file)
+    assert load_checkpoint(file).step == 0
+
+
+def rates(data: Path, settings: TrainingSettings) -> list[float]:
+    trainer = trainer_on(data, settings)
+    found = []
+    for step in range(settings.steps):
+        trainer.step = step
+        found.append(trainer.learning_rate())
+    return found
+
+
+def test_the_learning_rate_rises_then_falls_along_a_cosine(data: Path) -> None:
+    found = rates(data, tiny_settings("scenes", steps=104, warmup_steps=4, learning_rate=1.0))
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4] == pytest.approx(1.0)
+    assert found[54] == pytest.approx(0.01 + 0.99 / 2)
+    assert all(a > b for a, b in pairwise(found[4:]))
+    assert 0.01 < found[-1] < 0.012
+
+
+def test_no_warm_up_begins_at_the_full_rate(data: Path) -> None:
+    assert rates(data, tiny_settings("scenes", steps=10, warmup_steps=0, learning_rate=1.0))[0] == pytest.approx(1.0)
+
+
+def test_the_optimiser_uses_that_rate_and_decays_matrices_alone(data: Path) -> None:
+    trainer = trainer_on(data, tiny_settings("scenes", weight_decay=0.25))
+    rate = trainer.train_step()
+    assert [group["lr"] for group in trainer.optimiser.param_groups] == [rate] * 3
+    decayed, plain, centres = trainer.optimiser.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"], centres["weight_decay"]) == (0.25, 0.0, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in plain["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(trainer.network.parameters()))
+
+
+def test_the_last_share_of_a_run_has_no_mosaics(data: Path) -> None:
+    settings = tiny_settings(datasets=(dataset("detection", mosaic=1.0),), steps=10, calm_share=0.2)
+    trainer = trainer_on(data, settings)
+
+    def most_boxes(step: int) -> int:
+        trainer.step = step
+        targets = trainer._draw(0).objects
+        assert targets is not None
+        return targets.boxes.shape[1]
+
+    assert most_boxes(7) > 2
+    assert most_boxes(8) == 2
+
+
+def test_means_begin_at_the_first_value_and_follow_slowly(data: Path) -> None:
+    trainer = trainer_on(data, tiny_settings("scenes"))
+    for value in (4.0, 4.0, 5.0):
+        trainer._note("scene.total", value)
+    assert trainer.means == {"scene.total": pytest.approx(4.02)}
+
+
+def test_every_set_comes_up_in_proportion(data: Path) -> None:
+    trainer = trainer_on(data, tiny_settings(temperature=0.0))
+    assert sorted(trainer.set_sampler.step()) == list(range(len(KINDS)))

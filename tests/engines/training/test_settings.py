@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engines.errors import ConfigError
+from engines.training.settings import TrainingSettings, load_settings
+
+ROOT = Path(__file__).parents[3]
+GOOD = """
+name = "x"
+steps = 10
+
+[[datasets]]
+kind = "scenes"
+batch = 2
+size = 64
+
+[[datasets]]
+kind = "identities"
+batch = 2
+size = 112
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "x.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/training").glob("*.toml")), ids=lambda path: path.name)
+def test_every_configuration_that_comes_along_loads(path: Path) -> None:
+    settings = load_settings(path)
+    assert settings.name == path.stem
+    assert {"detection", "face_detection", "face_landmarks", "scenes", "identities"} == {
+        entry.kind for entry in settings.datasets
+    }
+
+
+def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, GOOD))
+    assert [entry.kind for entry in settings.datasets] == ["scenes", "identities"]
+    assert settings == msgspec.convert(
+        {"name": "x", "steps": 10, "datasets": [msgspec.to_builtins(entry) for entry in settings.datasets]},
+        TrainingSettings,
+    )
+
+
+def test_settings_survive_the_checkpoints_json(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, GOOD))
+    assert msgspec.json.decode(msgspec.json.encode(settings), type=TrainingSettings) == settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "x"', "", r"missing required field `name`"),
+        ("steps = 10", "steps = 0", r"`int` >= 1 - at `\$\.steps`"),
+        ("steps = 10", 'steps = "ten"', r"Expected `int`, got `str` - at `\$\.steps`"),
+        ("steps = 10", "steps = 10\nspeed = 3", r"unknown field `speed`"),
+        ("steps = 10", "steps = 10\nwarmup_steps = -1", r"\$\.warmup_steps"),
+        ("steps = 10", "steps = 10\ncalm_share = 1.5", r"\$\.calm_share"),
+        ("steps = 10", 'steps = 10\nprecision = "fp8"', r"Invalid enum value 'fp8' - at `\$\.precision`"),
+        ("steps = 10", "steps = 10\nnetwork.channels = [8, 8]", r"\$\.network\.channels"),
+        ("steps = 10", 'steps = 10\nnetwork.activation = "gelu"', r"'gelu' - at `\$\.network\.activation`"),
+        ("steps = 10", "steps = 10\nloss.poses = 1.0", r"unknown field `poses` - at `\$\.loss`"),
+        ('"scenes"', '"poses"', r"'poses' - at `\$\.datasets\[0\]\.kind`"),
+        ("size = 64", "size = 60", r"size must be a multiple of 32 for scenes, got 60 - at `\$\.datasets\[0\]`"),
+        ("size = 112", "size = 96", r"size must be 112 for identities, got 96 - at `\$\.datasets\[1\]`"),
+        ("size = 64", "size = 64\nmosaic = 0.5", r"mosaic must be 0 for scenes.*got 0\.5 - at `\$\.datasets\[0\]`"),
+        (
+            "size = 64",
+            "size = 64\naugmentation.scale = [0.0, 1.0]",
+            r"scale must rise from more than 0, got \[0\.0, 1\.0\] - at `\$\.datasets\[0\]\.augmentation`",
+        ),
+        ("size = 64", "size = 64\naugmentation.scale = [2.0, 1.0]", r"scale must rise"),
+        (GOOD, 'name = "x"\nsteps = 1\ndatasets = []', r"length >= 1 - at `\$\.datasets`"),
+        (GOOD, "name = ", r"Invalid value"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_sentence(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=said) as refused:
+        load_settings(path)
+    assert str(path) in str(refused.value), "the file is named"
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read: No such file"):
+        load_settings(tmp_path / "nothing.toml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"x\.toml"):
+        load_settings(write(tmp_path, b"\xff\xfe\x00"))

@@ -1,0 +1,132 @@
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from engines.compiling import release as releasing
+from engines.compiling.parity import Parity
+from engines.compiling.release import Released
+from engines.evaluation.report import Report
+from engines.evaluation.scene import SceneScores
+from engines.spec import Thresholds
+from tests.engines.made_models import write_model
+from tools.main import app
+
+PARITY = Parity("onnxruntime", 3, 2, 0.01, 0.02, 1e-5, 1e-6, 1e-6, 0.99999)
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stands in for the work, which has tests of its own; holds what it was asked for."""
+    given: dict[str, Any] = {}
+    model = write_model(tmp_path / "made")
+    report = Report(
+        model="made",
+        fingerprint=model.fingerprint,
+        backend="onnxruntime",
+        precision="f32",
+        device="CPU",
+        data="data",
+        limit=None,
+        thresholds=Thresholds(),
+        scene=SceneScores(
+            top1=0.5, top5=1.0, ece=0.1, ece_bins=15, top1_by_label={"street": 0.5}, pictures=2, skipped=[]
+        ),
+        seconds=1.0,
+    )
+
+    def release(checkpoint: Path, data: Path, out: Path, **options: Any) -> Released:
+        options.pop("told")("measuring")
+        given.update(checkpoint=checkpoint, data=data, out=out, **options)
+        return Released(model, [PARITY], report)
+
+    monkeypatch.setattr(releasing, "release", release)
+    return given
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["compile", *map(str, arguments)])
+
+
+def refused(*arguments: object) -> str:
+    """What is said on stderr, one sentence, by a command that ends with status 2."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    (sentence,) = [line for line in result.stderr.splitlines() if line.strip()]
+    assert sentence.startswith("error: ") and result.stdout == ""
+    return sentence
+
+
+def test_width_comes_first_on_the_command_line_and_height_in_the_network(asked: dict[str, Any]) -> None:
+    result = run(
+        "c.pt", "--out", "zoo/n", "--data", "d", "--frame-size", "640x384", "--name", "wide", "--note", "Read me."
+    )
+    assert result.exit_code == 0, result.output
+    assert asked == {
+        "checkpoint": Path("c.pt"),
+        "data": Path("d"),
+        "out": Path("zoo/n"),
+        "frame_size": (384, 640),
+        "name": "wide",
+        "note": "Read me.",
+    }
+    assert "onnxruntime: boxes within 0.0100 px" in result.stdout and "zoo/n: " in result.stdout
+    assert "measuring ..." in result.stderr
+
+
+def test_json_goes_to_stdout_alone(asked: dict[str, Any]) -> None:
+    result = run("c.pt", "--out", "zoo/n", "--data", "d", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["model"] == "zoo/n" and len(found["fingerprint"]) == 16
+    assert found["parity"][0]["cosine"] == PARITY.cosine
+    assert found["figures"]["scene"]["top1"] == 0.5 and "objects" not in found["figures"]
+    assert asked["frame_size"] == (320, 320) and asked["name"] is None
+
+
+@pytest.mark.parametrize(
+    "size", ["320", "320x", "x320", "320x320x3", "300x320", "0x320", "-32x32", "320×320", "axb", ""]
+)
+def test_a_bad_frame_size_is_refused_before_anything_is_read(tmp_path: Path, size: str) -> None:
+    sentence = refused("nowhere.pt", "--out", tmp_path / "n", "--data", "d", f"--frame-size={size}")
+    assert f"--frame-size is {size!r}, but must be WIDTHxHEIGHT in multiples of 32" in sentence
+
+
+def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
+    sentence = refused(tmp_path / "nowhere.pt", "--out", tmp_path / "n", "--data", tmp_path)
+    assert "nowhere.pt: cannot be read: No such file" in sentence
+    assert not (tmp_path / "n").exists()
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "weights.pt")
+    sentence = refused(tmp_path / "weights.pt", "--out", tmp_path / "n", "--data", tmp_path)
+    assert "weights.pt: is damaged or no checkpoint of a training run" in sentence
+
+
+@pytest.mark.parametrize("missing", ["--out", "--data"])
+def test_what_must_be_said_is_asked_for(missing: str) -> None:
+    given = [word for option in ("--out", "--data") if option != missing for word in (option, "x")]
+    result = run("c.pt", *given)
+    assert result.exit_code == 2 and missing in result.output
+
+
+def test_an_install_without_torch_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("release", "export"):
+        monkeypatch.delitem(sys.modules, f"engines.compiling.{name}")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    sentence = refused("c.pt", "--out", tmp_path / "n", "--data", "d")
+    assert "compile needs torch, not installed: pip install -e .[train]" in sentence
