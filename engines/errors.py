@@ -6,6 +6,7 @@ TrunklineError                 base: one plain sentence, safe to show to a perso
 ├── EngineError                an engine that fails while it runs
 │   └── BackendUnavailable     a named backend that cannot run on this machine
 ├── DataError                  training or evaluation data
+├── TrainingError              a training run that cannot go on
 ├── SourceError                a stream that cannot be opened or read
 ├── GalleryError               the gallery file, or a person in it
 │   └── EnrollError            a photo that cannot be enrolled
@@ -39,6 +40,10 @@ class BackendUnavailable(EngineError):
 
 class DataError(TrunklineError):
     """Training or evaluation data is missing or unreadable."""
+
+
+class TrainingError(TrunklineError):
+    """A training run cannot go on."""
 
 
 class SourceError(TrunklineError):

@@ -1,6 +1,8 @@
 """``trunkline train``: joint training from a configuration."""
 
 import csv
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,7 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with the training data.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint of another run.")] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")
     ] = "auto",
@@ -64,15 +67,31 @@ def train(
         if fresh:
             writer.writerow(["step", "seconds", "learning_rate", "name", "value"])
         task = bar.add_task(f"training {settings.name} on {place}", total=settings.steps, losses="reading the data")
-        steps = run(settings, data, folder, resume=resume, device=place, stop_at=stop_at, opened=bar.console.log)
+        steps = run(
+            settings, data, folder, resume=resume, init=init, device=place, stop_at=stop_at, opened=bar.console.log
+        )
+        interrupted = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: _interrupt(interrupted))
+        done = 0
         for now in steps:
+            done = now.step
             totals = {k.removesuffix(".total"): v for k, v in now.losses.items() if k.endswith(".total")}
             bar.update(task, completed=now.step, losses=" ".join(f"{k} {v:.2f}" for k, v in sorted(totals.items())))
             if now.step % LOG_EVERY == 0:
                 for name, value in now.losses.items():
                     writer.writerow([now.step, f"{now.seconds:.0f}", f"{now.learning_rate:.6f}", name, f"{value:.4f}"])
                 file.flush()
-    typer.echo(f"step {settings.steps if stop_at is None else stop_at}: {folder / 'checkpoint.pt'}")
+            if interrupted.is_set():
+                steps.close()
+                raise KeyboardInterrupt
+    typer.echo(f"step {done}: {folder / 'checkpoint.pt'}" if done else f"{folder} has all its steps already")
+
+
+def _interrupt(interrupted: threading.Event) -> None:
+    """The first ctrl-C lets the step finish and saves it, the second does not."""
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    interrupted.set()
 
 
 def _device(name: str) -> "torch.device":

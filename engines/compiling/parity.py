@@ -117,7 +117,9 @@ def _row_differences(reference: Outputs, other: Outputs, kind: str) -> tuple[flo
     worst = np.zeros(3)
     for picture in range(len(reference[f"{kind}_scores"])):
         scores = reference[f"{kind}_scores"][picture].astype(np.float64)
-        rows = np.flatnonzero(~(scores < COMPARED_SCORE))  # with those that are not numbers
+        # A row as weak as the last one may be another one elsewhere: the cut of the top-k goes between equals there.
+        weakest = max(COMPARED_SCORE, float(scores[-1]) + SCORE)
+        rows = np.flatnonzero(~(scores < weakest))  # with those that are not numbers
         if not len(rows):
             continue
         boxes, others = (each[f"{kind}_boxes"][picture].astype(np.float64) for each in (reference, other))

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engines.errors import DataError
+from engines.errors import DataError, TrainingError
 from engines.network.network import anchor_points, build_network
 from engines.training import datasets
 from engines.training.augmentation import Augmenter, MicroBatch
@@ -130,6 +130,10 @@ class Trainer:
     def _backward(self, index: int) -> None:
         batch = self._draw(index)
         losses = self._losses(batch, self.settings.datasets[index])
+        for task, loss in losses.items():
+            value = float(loss.total.detach())
+            if not math.isfinite(value):
+                raise TrainingError(f"the {task} loss is {value} at step {self.step}: lower learning_rate")
         weighted = [self.balance.weigh(task, loss.total) for task, loss in losses.items()]
         torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for task, loss in losses.items():
@@ -217,6 +221,18 @@ class Trainer:
             sampler.queue = queue
         self.step, self.means = saved.step, dict(saved.means)
 
+    def begin_from(self, saved: Checkpoint) -> None:
+        """Start a new run from the averaged weights of another one, with fresh optimiser and schedule.
+
+        Raises:
+            DataError: the checkpoint is of another network, other classes or other people.
+        """
+        if saved.settings.network != self.settings.network or self._of_other_data(saved):
+            raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
+        self.network.load_state_dict(saved.ema)
+        self.ema.network.load_state_dict(saved.ema)
+        self.cosface.load_state_dict(saved.cosface)
+
     def _of_other_data(self, saved: Checkpoint) -> bool:
         queues = zip(saved.queues, self.sets, strict=True)
         return (
@@ -232,16 +248,20 @@ def train(
     out: Path,
     *,
     resume: bool,
+    init: Path | None = None,
     device: torch.device,
     stop_at: int | None = None,
     opened: Callable[[str], None] = lambda _: None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train until the configured steps, yielding after each; checkpoints go to ``out/checkpoint.pt``.
+
+    Close the iterator to stop early with a checkpoint.
 
     Args:
         settings: the run.
         data: folder laid out as the data's README says.
         out: folder of this run.
+        init: checkpoint of another run whose weights this one begins with.
         resume: go on from ``out/checkpoint.pt`` when it is there.
         device: where the network and the data live.
         stop_at: end early at this step, with a checkpoint.
@@ -249,6 +269,7 @@ def train(
 
     Raises:
         DataError: data or checkpoint cannot be used.
+        TrainingError: a loss is no longer a number; the last checkpoint is from before.
     """
     sets = load_sets(settings.datasets, data)
     for each in sets:
@@ -257,15 +278,20 @@ def train(
     file = out / "checkpoint.pt"
     if resume and file.is_file():
         trainer.restore(load_checkpoint(file))
+    elif init is not None:
+        trainer.begin_from(load_checkpoint(init))
     out.mkdir(parents=True, exist_ok=True)
     began, first, end = time.monotonic(), trainer.step, min(settings.steps, stop_at or settings.steps)
-    try:
-        while trainer.step < end:
-            rate = trainer.train_step()
-            if trainer.step % settings.checkpoint_steps == 0:
-                save_checkpoint(trainer.checkpoint(), file)
-            seconds = time.monotonic() - began
-            speed = (trainer.step - first) / max(seconds, 1e-9)
+    while trainer.step < end:
+        rate = trainer.train_step()
+        due = trainer.step == end or trainer.step % settings.checkpoint_steps == 0
+        if due:
+            save_checkpoint(trainer.checkpoint(), file)
+        seconds = time.monotonic() - began
+        speed = (trainer.step - first) / max(seconds, 1e-9)
+        try:
             yield Progress(trainer.step, settings.steps, seconds, speed, rate, dict(trainer.means))
-    finally:
-        save_checkpoint(trainer.checkpoint(), file)
+        except GeneratorExit:  # closed between two steps; whatever ends a step half-way leaves the last checkpoint
+            if not due:
+                save_checkpoint(trainer.checkpoint(), file)
+            raise

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engines.errors import DataError
+from engines.errors import DataError, TrainingError
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engines.training.loop import Progress, Trainer, train
 from engines.training.settings import AugmentationSettings, LossSettings, TrainingSettings
@@ -223,7 +223,7 @@ def test_a_run_that_is_left_early_has_a_checkpoint(data: Path, tmp_path: Path) -
     steps = train(tiny_settings(), data, tmp_path, resume=False, device=CPU)
     next(steps)
     next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()
     assert load_checkpoint(tmp_path / "checkpoint.pt").step == 2
 
 
@@ -384,3 +384,30 @@ def test_means_begin_at_the_first_value_and_follow_slowly(data: Path) -> None:
 def test_every_set_comes_up_in_proportion(data: Path) -> None:
     trainer = trainer_on(data, tiny_settings(temperature=0.0))
     assert sorted(trainer.set_sampler.step()) == list(range(len(KINDS)))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    wild = tiny_settings(learning_rate=1e30, warmup_steps=0, clip_norm=1e30, checkpoint_steps=1)
+    with pytest.raises(TrainingError, match="loss is .* at step 1: lower learning_rate"):
+        run(wild, data, tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 1
+
+
+def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings(), data, tmp_path / "first")
+    first = load_checkpoint(tmp_path / "first/checkpoint.pt")
+    # A learning rate of nothing shows what the second stage began with.
+    still = tiny_settings(learning_rate=0.0, weight_decay=0.0)
+    run(still, data, tmp_path / "second", init=tmp_path / "first/checkpoint.pt", stop_at=1)
+    second = load_checkpoint(tmp_path / "second/checkpoint.pt")
+    assert second.step == 1
+    name = "trunk.stem.conv.weight"
+    assert torch.equal(second.network[name], first.ema[name])
+    assert torch.equal(second.cosface["centres"], first.cosface["centres"])
+
+
+def test_a_second_stage_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings(), data, tmp_path / "first", stop_at=1)
+    wider = tiny_settings(network=msgspec.structs.replace(TINY, neck=16))
+    with pytest.raises(DataError, match="--init: the checkpoint's network, classes or people"):
+        run(wider, data, tmp_path / "second", init=tmp_path / "first/checkpoint.pt")
