@@ -57,7 +57,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the model's scores start to mean something; a pipeline configuration may override them."""
 
     object_score: Share = 0.35
-    object_iou: Share = 0.55  # NMS overlap
+    object_iou: Share = 0.45  # NMS overlap
     face_score: Share = 0.45
     face_iou: Share = 0.4
     identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
