@@ -23,8 +23,8 @@ class LabelSmoother:
     """The label of each track as a decaying mean over its detections; pure state, times are stream time.
 
     The confidence of a label is the mean of its scores, 0 where the detection bore another label, in which a
-    detection counts half as much after ``half_life_s``. A label is replaced when another one has led by ``margin`` for
-    ``hold_s``.
+    detection counts half as much after ``half_life_s``. A label is replaced when another one has led by ``margin``,
+    as a share of all the evidence, for ``hold_s``.
     """
 
     def __init__(self, settings: SmoothingSettings, classes: int) -> None:
@@ -58,7 +58,8 @@ class LabelSmoother:
         self._evidence[rows, labels] += scores
         self._weight[rows] = self._weight[rows] * fading + 1.0
         confidence = self._evidence[rows] / self._weight[rows, None]
-        self._elect(rows, step, confidence)
+        # Of the evidence, not of the scores: a cautious network's labels must be able to change, too.
+        self._elect(rows, step, confidence / np.maximum(confidence.sum(axis=1, keepdims=True), 1e-9))
         smoothed = self._label[rows]
         return smoothed, confidence[np.arange(len(rows)), smoothed].astype(np.float32)
 
@@ -69,11 +70,11 @@ class LabelSmoother:
         self._time_s, self._label = self._time_s[kept], self._label[kept]
         self._rival, self._led_s = self._rival[kept], self._led_s[kept]
 
-    def _elect(self, rows: Ids, step: npt.NDArray[np.float64], confidence: npt.NDArray[np.float64]) -> None:
+    def _elect(self, rows: Ids, step: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]) -> None:
         every = np.arange(len(rows))
         current = self._label[rows]
-        best = confidence.argmax(axis=1).astype(np.int32)
-        leads = confidence[every, best] - confidence[every, current] >= self._settings.margin
+        best = shares.argmax(axis=1).astype(np.int32)
+        leads = shares[every, best] - shares[every, current] >= self._settings.margin
         rival = np.where(leads, best, current)
         stays = (rival != current) & (rival == self._rival[rows])
         led_s = np.where(stays, self._led_s[rows] + step, 0.0)

@@ -21,6 +21,7 @@ from engines.spec import Thresholds
 
 FALSE_ACCEPT_RATE = 1e-3  # of one comparison; a frame compares each face with everybody in the gallery
 MATCH_IOU = 0.5
+BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
 Flags = npt.NDArray[np.bool_]
 
@@ -28,7 +29,7 @@ Flags = npt.NDArray[np.bool_]
 def calibrate_thresholds(runner: Runner, data: Path, far: float = FALSE_ACCEPT_RATE) -> Thresholds:
     """Choose a model's thresholds on validation data; the NMS overlaps stay as they are.
 
-    Object and face scores: where F1 at IoU 0.5 is best, over all categories together. Identity similarity: where the
+    Object and face scores: where F0.5 at IoU 0.5 is best, over all categories together. Identity similarity: where the
     share ``far`` of impostor pairs is accepted, on all crops and, with the new face score, on faces that the network
     finds and aligns itself; the higher of the two.
 
@@ -36,8 +37,8 @@ def calibrate_thresholds(runner: Runner, data: Path, far: float = FALSE_ACCEPT_R
         DataError: the data is missing or too broken.
     """
     skipped = Skipped()
-    objects = best_f1_threshold(*matched(*find_objects(runner, data, runner.curve_thresholds, skipped)))
-    faces = best_f1_threshold(*matched(*find_faces(runner, data, runner.curve_thresholds, skipped)))
+    objects = best_f_threshold(*matched(*find_objects(runner, data, runner.curve_thresholds, skipped)), BETA)
+    faces = best_f_threshold(*matched(*find_faces(runner, data, runner.curve_thresholds, skipped)), BETA)
     chosen = msgspec.structs.replace(
         runner.curve_thresholds, object_score=round(objects, 3), face_score=round(faces, 3)
     )
@@ -102,13 +103,14 @@ def identity_threshold(
     return accept_threshold(impostors, far)
 
 
-def best_f1_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: int) -> float:
-    """The score threshold with the best F1 (harmonic mean of precision and recall).
+def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: int, beta: float = 1.0) -> float:
+    """The score threshold with the best F-beta: recall is worth ``beta`` precisions (van Rijsbergen 1979).
 
     Args:
         scores: (N,) of all detections that count.
         correct: (N,) whether each found something that was wanted.
         wanted: how many there were to find.
+        beta: what recall is worth; 1 for the harmonic mean of both.
 
     Returns:
         Half-way between the lowest score to keep and the next one.
@@ -120,10 +122,10 @@ def best_f1_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: i
         raise DataError("score threshold: the model finds nothing that the data wants found")
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    f1 = 2 * np.cumsum(correct[order]) / (np.arange(1, len(ranked) + 1) + wanted)
+    f = (1 + beta**2) * np.cumsum(correct[order]) / (np.arange(1, len(ranked) + 1) + beta**2 * wanted)
     below = np.append(ranked[1:], 0.0)
-    f1[ranked == below] = -1.0  # a threshold cannot part equal scores
-    best = int(f1.argmax())
+    f[ranked == below] = -1.0  # a threshold cannot part equal scores
+    best = int(f.argmax())
     return float(ranked[best] + below[best]) / 2
 
 

@@ -210,3 +210,13 @@ def test_a_stage_that_begins_anew_still_knows_the_labels_and_the_scene() -> None
     flash = Identified(make_tracked(2.0, {1: box}, labels=[1], scene=(0.1, 0.9)), ())
     (result,) = smooth([flash], smoothers)
     assert (result.labels.tolist(), result.scene_label) == ([0], 0)
+
+
+def test_labels_of_a_cautious_network_change_too() -> None:
+    """Scores of 0.1 never lead by the margin themselves; as shares of the evidence they do."""
+    smoother, ids = LabelSmoother(SETTINGS, 2), np.array([1], np.int64)
+    labels = [0] + [1] * 40
+    scores = np.array([0.1], np.float32)
+    shown = [smoother.update(i / 25, ids, np.array([one], np.int32), scores)[0][0] for i, one in enumerate(labels)]
+    assert shown[0] == 0
+    assert shown[-1] == 1

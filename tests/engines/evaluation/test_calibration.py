@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import DataError
-from engines.evaluation.calibration import best_f1_threshold, calibrate_thresholds, identity_threshold, matched
+from engines.evaluation.calibration import best_f_threshold, calibrate_thresholds, identity_threshold, matched
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.data import CocoBox, CocoSet
 from engines.evaluation.runner import Runner
@@ -68,7 +68,7 @@ def test_one_person_alone_gives_no_threshold() -> None:
     ],
 )
 def test_best_f1(case: str, scores: list[float], correct: list[int], wanted: int, expected: float) -> None:
-    assert best_f1_threshold(np.array(scores), np.array(correct, np.bool_), wanted) == pytest.approx(expected)
+    assert best_f_threshold(np.array(scores), np.array(correct, np.bool_), wanted) == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.integers(1, 10), st.booleans()), min_size=1, max_size=30), st.integers(0, 5))
@@ -83,13 +83,13 @@ def test_no_score_has_a_better_f1(rows: list[tuple[int, bool]], missed: int) -> 
         kept = scores >= threshold
         return float(2 * correct[kept].sum() / (kept.sum() + wanted))
 
-    best = f1(best_f1_threshold(scores, correct, wanted))
+    best = f1(best_f_threshold(scores, correct, wanted))
     assert all(f1(cut) <= best + 1e-12 for cut in np.arange(0.05, 1.0, 0.1))
 
 
 def test_a_model_that_finds_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="finds nothing"):
-        best_f1_threshold(np.array([0.5]), np.array([False]), 3)
+        best_f_threshold(np.array([0.5]), np.array([False]), 3)
 
 
 def test_a_box_is_found_once_and_ignored_ones_count_for_nothing() -> None:
@@ -104,3 +104,9 @@ def test_a_box_is_found_once_and_ignored_ones_count_for_nothing() -> None:
     scores, correct, wanted = matched(truth, detections)
     assert wanted == 2
     assert sorted(zip(scores.tolist(), correct.tolist(), strict=True)) == [(0.5, False), (0.7, False), (0.9, True)]
+
+
+def test_a_small_beta_asks_for_more_precision() -> None:
+    scores, correct = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), np.array([1, 1, 0, 0, 1, 1], np.bool_)
+    assert best_f_threshold(scores, correct, 4) == pytest.approx(0.2)
+    assert best_f_threshold(scores, correct, 4, beta=0.5) == pytest.approx(0.75)

@@ -388,7 +388,7 @@ def test_every_set_comes_up_in_proportion(data: Path) -> None:
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
     wild = tiny_settings(learning_rate=1e30, warmup_steps=0, clip_norm=1e30, checkpoint_steps=1)
-    with pytest.raises(TrainingError, match="loss is .* at step 1: lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"loss is .* at step 1: lower learning_rate"):
         run(wild, data, tmp_path)
     assert load_checkpoint(tmp_path / "checkpoint.pt").step == 1
 
