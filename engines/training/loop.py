@@ -131,9 +131,9 @@ class Trainer:
         batch = self._draw(index)
         losses = self._losses(batch, self.settings.datasets[index])
         for task, loss in losses.items():
-            value = float(loss.total.detach())
-            if not math.isfinite(value):
-                raise TrainingError(f"the {task} loss is {value} at step {self.step}: lower learning_rate")
+            reached = float(loss.total.detach())
+            if not math.isfinite(reached):
+                raise TrainingError(f"the {task} loss is {reached} at step {self.step}: lower learning_rate")
         weighted = [self.balance.weigh(task, loss.total) for task, loss in losses.items()]
         torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for task, loss in losses.items():
