@@ -10,6 +10,7 @@ import numpy.typing as npt
 from engines.boxes import letterbox
 from engines.engine import Engine, open_engine
 from engines.errors import EngineError
+from engines.network.entries import MAX_FACES, MAX_OBJECTS
 from engines.network.network import FACE_SIZE
 from engines.pictures import letterbox_rgb, read_rgb, resize
 from engines.spec import Backend, Model
@@ -19,6 +20,7 @@ SCORE = 1e-3
 COSINE = 0.9999
 COMPARED_SCORE = 0.05  # rows below this are noise whose order nothing depends on
 BATCH = 8
+CUT_AT = {"object": MAX_OBJECTS, "face": MAX_FACES}  # rows of the top-k
 
 Outputs = dict[str, npt.NDArray[np.generic]]
 
@@ -117,8 +119,9 @@ def _row_differences(reference: Outputs, other: Outputs, kind: str) -> tuple[flo
     worst = np.zeros(3)
     for picture in range(len(reference[f"{kind}_scores"])):
         scores = reference[f"{kind}_scores"][picture].astype(np.float64)
-        # A row as weak as the last one may be another one elsewhere: the cut of the top-k goes between equals there.
-        weakest = max(COMPARED_SCORE, float(scores[-1]) + SCORE)
+        weakest = COMPARED_SCORE
+        if len(scores) == CUT_AT[kind]:  # a row as weak as the last one may have missed the cut elsewhere
+            weakest = max(weakest, float(scores[-1]) + SCORE)
         rows = np.flatnonzero(~(scores < weakest))  # with those that are not numbers
         if not len(rows):
             continue

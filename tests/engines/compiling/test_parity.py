@@ -11,6 +11,7 @@ import torch
 from engines.compiling.parity import BOX_PX, COSINE, SCORE, Parity, _row_differences, check_parity
 from engines.engine import open_engine
 from engines.errors import DataError, EngineError
+from engines.network.entries import MAX_OBJECTS
 from engines.spec import Backend, Model, load_model
 from tests.engines.made_models import pictures
 
@@ -137,3 +138,13 @@ def test_rows_below_the_compared_score_do_not_count_but_those_without_a_score_do
     assert _row_differences(quiet, outputs([A, A], [0.5, 0.01], [0, 0]), "object") == (0.0, 0.0, 0.0)
     silent = outputs([A, B], [math.nan, 0.04], [0, 1])
     assert math.isnan(_row_differences(silent, quiet, "object")[1])
+
+
+def test_the_last_of_the_rows_that_were_cut_off_may_be_another_one() -> None:
+    """Of two anchor points that are equally sure, either may be the last within the top-k."""
+    boxes = [[float(k), 0.0, k + 10.0, 10.0] for k in range(MAX_OBJECTS)]
+    scores = [0.9 - 0.002 * k for k in range(MAX_OBJECTS)]
+    ours, theirs = (outputs([*boxes[:-1], last], scores, [0] * MAX_OBJECTS) for last in (boxes[-1], [900.0] * 4))
+    assert _row_differences(ours, theirs, "object") == (0.0, 0.0, 0.0)
+    wrong = outputs([[900.0] * 4, *boxes[1:]], scores, [0] * MAX_OBJECTS)
+    assert _row_differences(ours, wrong, "object")[0] > 0.5, "but not the first"
