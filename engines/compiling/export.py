@@ -10,9 +10,10 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from engines.alignment import SIZE as FACE_SIZE
 from engines.network.entries import FACE_OUTPUTS, FRAME_OUTPUTS, FaceEntry, FrameEntry
 from engines.network.heads import STRIDES
-from engines.network.network import FACE_SIZE, Network, build_network
+from engines.network.network import Network, build_network
 from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, sha256_of
 
 OPSET = 17

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engines.alignment import SIZE as FACE_SIZE
 from engines.boxes import letterbox
 from engines.engine import Engine, open_engine
 from engines.errors import EngineError
 from engines.network.entries import MAX_FACES, MAX_OBJECTS
-from engines.network.network import FACE_SIZE
 from engines.pictures import letterbox_rgb, read_rgb, resize
 from engines.spec import Backend, Model
 

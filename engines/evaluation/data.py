@@ -16,6 +16,9 @@ SKIP_SHARE = 0.01  # of the rows of one source; above it the data is refused rat
 PICTURE_SUFFIXES = frozenset({".webp", ".jpg", ".jpeg", ".png", ".bmp"})
 SINGLETONS = "_singletons"  # folder of people with one picture each: NAME__0001.webp
 
+SCENE_FOLDERS = ("imagenette10", "cats_dogs")
+SCENE_OF_FOLDER = {"dog_english_springer": "dog"}  # every other folder is called like its scene
+
 Row = TypeVar("Row")
 FivePoints = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]  # xy in pixels
 
@@ -204,6 +207,11 @@ def pictures_below(folder: Path) -> list[Path]:
     if not pictures:
         raise DataError(f"{folder}: has no pictures in sub-folders")
     return pictures
+
+
+def scene_of(folder: Path) -> str:
+    """The scene that a folder of pictures shows."""
+    return SCENE_OF_FOLDER.get(folder.name, folder.name)
 
 
 class FacePoints(msgspec.Struct, frozen=True):

@@ -8,11 +8,9 @@ import numpy.typing as npt
 
 from engines.boxes import Float
 from engines.errors import DataError
-from engines.evaluation.data import Skipped, pictures_below, spread
+from engines.evaluation.data import SCENE_FOLDERS, Skipped, pictures_below, scene_of, spread
 from engines.evaluation.runner import Runner
 
-FOLDERS = ("imagenette10", "cats_dogs")
-LABEL_OF_FOLDER = {"dog_english_springer": "dog"}  # every other folder is called like its label
 ECE_BINS = 15
 
 
@@ -34,7 +32,7 @@ def score_scene(runner: Runner, data: Path, limit: int | None = None) -> SceneSc
     Raises:
         DataError: the data is missing or too broken, or has a label that the model does not know.
     """
-    folders = [data / "classification" / name / "val" for name in FOLDERS]
+    folders = [data / "classification" / name / "val" for name in SCENE_FOLDERS]
     pictures = spread([path for folder in folders for path in pictures_below(folder)], limit)
     labels = {path: _label(path, runner.model.spec.scenes) for path in pictures}
     skipped = Skipped()
@@ -56,7 +54,7 @@ def score_scene(runner: Runner, data: Path, limit: int | None = None) -> SceneSc
 
 
 def _label(picture: Path, scenes: tuple[str, ...]) -> int:
-    name = LABEL_OF_FOLDER.get(picture.parent.name, picture.parent.name)
+    name = scene_of(picture.parent)
     if name not in scenes:
         raise DataError(f"the data has a scene that the model does not know: {name}")
     return scenes.index(name)

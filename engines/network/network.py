@@ -5,13 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from engines.alignment import SIZE as FACE_SIZE
 from engines.network.heads import STRIDES, DetectionHead, IdentityHead, SceneHead
 from engines.network.layers import normalise_pixels
 from engines.network.neck import Neck
 from engines.network.trunk import Trunk
 from engines.spec import NetworkSettings
-
-FACE_SIZE = 112  # pixels, the side of an aligned face
 
 
 class FrameLogits(NamedTuple):

@@ -6,7 +6,7 @@ holds it. A set says which tasks it labels; whatever it does not label is absent
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -15,15 +15,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engines.alignment import SIZE as FACE_SIZE
 from engines.alignment import align
 from engines.errors import DataError
-from engines.evaluation.data import CocoBox, CocoSet, FivePoints, Skipped, read_coco, read_points
+from engines.evaluation.data import (
+    SCENE_FOLDERS,
+    SKIP_SHARE,
+    CocoBox,
+    CocoSet,
+    FivePoints,
+    Skipped,
+    read_coco,
+    read_points,
+    scene_of,
+)
 from engines.pictures import PADDING_GREY, read_rgb, resize
 
 Points = Sequence[tuple[float, float]]  # five
-
-MAX_BROKEN_SHARE = 0.01
-IDENTITY_CANVAS = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,13 @@ class BoxLabels:
         def moved(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.to(device)
 
-        return BoxLabels(
-            self.boxes.to(device),
-            self.classes.to(device),
-            self.ignore.to(device),
-            moved(self.landmarks),
-            moved(self.has_landmarks),
-            self.only_near,
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            classes=self.classes.to(device),
+            ignore=self.ignore.to(device),
+            landmarks=moved(self.landmarks),
+            has_landmarks=moved(self.has_landmarks),
         )
 
 
@@ -71,15 +79,13 @@ class PictureSet:
 
     def to(self, device: torch.device) -> "PictureSet":
         """The same set on a device."""
-        return PictureSet(
-            self.name,
-            self.pictures.to(device),
-            self.extents.to(device),
-            None if self.objects is None else self.objects.to(device),
-            None if self.faces is None else self.faces.to(device),
-            None if self.labels is None else self.labels.to(device),
-            self.classes,
-            self.broken,
+        return replace(
+            self,
+            pictures=self.pictures.to(device),
+            extents=self.extents.to(device),
+            objects=None if self.objects is None else self.objects.to(device),
+            faces=None if self.faces is None else self.faces.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
         )
 
 
@@ -134,7 +140,7 @@ def _load_coco(coco: CocoSet, side: int, name: str) -> tuple[_Canvases, list[int
 def _refuse_too_many(broken: Sequence[str], pictures: int, name: str) -> None:
     if not pictures:
         raise DataError(f"training set {name}: there are no pictures")
-    if len(broken) > MAX_BROKEN_SHARE * pictures:
+    if len(broken) > SKIP_SHARE * pictures:
         raise DataError(f"training set {name}: {len(broken)} of {pictures} pictures cannot be read, first: {broken[0]}")
 
 
@@ -255,16 +261,12 @@ def load_face_landmarks(data: Path, side: int = 224) -> PictureSet:
     return PictureSet("face_landmarks", canvases.pictures, canvases.extents, faces=faces, broken=broken)
 
 
-SCENE_FOLDERS = ("imagenette10", "cats_dogs")
-SAME_SCENE = {"dog_english_springer": "dog"}
-
-
 def scene_folders(data: Path, split: str) -> list[tuple[str, Path]]:
     """(scene label, folder) pairs of a split, sorted."""
     found = []
     for source in SCENE_FOLDERS:
         for folder in sorted((data / "classification" / source / split).glob("*/")):
-            found.append((SAME_SCENE.get(folder.name, folder.name), folder))
+            found.append((scene_of(folder), folder))
     return found
 
 
@@ -292,7 +294,7 @@ def load_identities(data: Path) -> PictureSet:
     known = read_points(folder / "ytf_landmarks5_train.json", folder / "train")
     people = sorted(p for p in (folder / "train").glob("*/") if not p.name.startswith("_"))
     files = [(f, label) for label, person in enumerate(people) for f in sorted(person.iterdir())]
-    pictures = torch.zeros(len(files), IDENTITY_CANVAS, IDENTITY_CANVAS, 3, dtype=torch.uint8)
+    pictures = torch.zeros(len(files), FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
     broken: dict[int, str] = {}
 
     def one(row: int) -> None:
@@ -310,7 +312,7 @@ def load_identities(data: Path) -> PictureSet:
                 broken[row] = f"picture {file}: {error}"
                 return
         else:
-            face = resize(pixels, (IDENTITY_CANVAS, IDENTITY_CANVAS))
+            face = resize(pixels, (FACE_SIZE, FACE_SIZE))
         pictures[row] = torch.from_numpy(face)
 
     with ThreadPoolExecutor(4) as pool:
@@ -320,7 +322,7 @@ def load_identities(data: Path) -> PictureSet:
     return PictureSet(
         "identities",
         pictures[kept],
-        torch.full((len(kept), 2), float(IDENTITY_CANVAS)),
+        torch.full((len(kept), 2), float(FACE_SIZE)),
         labels=torch.tensor([files[k][1] for k in kept]),
         classes=len(people),
         broken=tuple(broken[row] for row in sorted(broken)),
