@@ -105,6 +105,22 @@ def _fit(pixels: npt.NDArray[np.uint8], side: int) -> tuple[npt.NDArray[np.uint8
     return resize(pixels, size), scale
 
 
+def _decode(one: Callable[[int], str | None], count: int, name: str) -> tuple[list[int], tuple[str, ...]]:
+    """Call ``one`` with every row, side by side; the rows that it read, and what it said of the others.
+
+    Raises:
+        DataError: there are no rows, or it could not read too many of them.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        outcome = list(pool.map(one, range(count)))
+    broken = tuple(text for text in outcome if text is not None)
+    if not count:
+        raise DataError(f"training set {name}: there are no pictures")
+    if len(broken) > SKIP_SHARE * count:
+        raise DataError(f"training set {name}: {len(broken)} of {count} pictures cannot be read, first: {broken[0]}")
+    return [row for row, text in enumerate(outcome) if text is None], broken
+
+
 def _load(files: Sequence[Path], side: int, name: str) -> _Canvases:
     """Decode all files onto canvases; a few broken ones are skipped and listed, more are refused."""
     pictures = torch.full((len(files), side, side, 3), PADDING_GREY, dtype=torch.uint8)
@@ -121,11 +137,7 @@ def _load(files: Sequence[Path], side: int, name: str) -> _Canvases:
         extents[row] = torch.tensor([width, height])
         return None
 
-    with ThreadPoolExecutor(4) as pool:
-        outcome = list(pool.map(one, range(len(files))))
-    broken = tuple(text for text in outcome if text is not None)
-    _refuse_too_many(broken, len(files), name)
-    kept = [row for row, text in enumerate(outcome) if text is None]
+    kept, broken = _decode(one, len(files), name)
     if broken:
         pictures, extents, scales = pictures[kept], extents[kept], scales[kept]
     return _Canvases(pictures, extents, scales, kept, broken)
@@ -135,13 +147,6 @@ def _load_coco(coco: CocoSet, side: int, name: str) -> tuple[_Canvases, list[int
     """The canvases of a set's readable pictures, and the id of each."""
     canvases, ids = _load(list(coco.pictures.values()), side, name), list(coco.pictures)
     return canvases, [ids[row] for row in canvases.kept]
-
-
-def _refuse_too_many(broken: Sequence[str], pictures: int, name: str) -> None:
-    if not pictures:
-        raise DataError(f"training set {name}: there are no pictures")
-    if len(broken) > SKIP_SHARE * pictures:
-        raise DataError(f"training set {name}: {len(broken)} of {pictures} pictures cannot be read, first: {broken[0]}")
 
 
 def _by_image(boxes: Sequence[CocoBox]) -> dict[int, list[CocoBox]]:
@@ -295,35 +300,30 @@ def load_identities(data: Path) -> PictureSet:
     people = sorted(p for p in (folder / "train").glob("*/") if not p.name.startswith("_"))
     files = [(f, label) for label, person in enumerate(people) for f in sorted(person.iterdir())]
     pictures = torch.zeros(len(files), FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
-    broken: dict[int, str] = {}
 
-    def one(row: int) -> None:
+    def one(row: int) -> str | None:
         file = files[row][0]
         try:
             pixels = read_rgb(file)
         except DataError as error:
-            broken[row] = str(error)
-            return
+            return str(error)
         points = known.get(file)
         if points is not None:
             try:
                 face = align(pixels, np.array(points, np.float32))
             except ValueError as error:
-                broken[row] = f"picture {file}: {error}"
-                return
+                return f"picture {file}: {error}"
         else:
             face = resize(pixels, (FACE_SIZE, FACE_SIZE))
         pictures[row] = torch.from_numpy(face)
+        return None
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(one, range(len(files))))
-    _refuse_too_many([broken[row] for row in sorted(broken)], len(files), "identities")
-    kept = [row for row in range(len(files)) if row not in broken]
+    kept, broken = _decode(one, len(files), "identities")
     return PictureSet(
         "identities",
         pictures[kept],
         torch.full((len(kept), 2), float(FACE_SIZE)),
         labels=torch.tensor([files[k][1] for k in kept]),
         classes=len(people),
-        broken=tuple(broken[row] for row in sorted(broken)),
+        broken=broken,
     )
