@@ -40,13 +40,19 @@ class Detections:
     scene: Float  # (C,) probabilities over ModelSpec.scenes
 
 
+NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+NO_SCENE: Float = np.zeros(0, np.float32)
+
+
 def decode(
     outputs: Mapping[str, npt.NDArray[np.generic]], row: int, box: Letterbox, thresholds: Thresholds
 ) -> Detections:
     """Turn one row of the frame entry's outputs into detections.
 
     Scores below their threshold go, then class-aware NMS for objects and plain NMS for faces; what is left is mapped
-    to source pixels and clipped to the picture, and boxes that have no area there are removed.
+    to source pixels and clipped to the picture, and boxes that have no area there are removed. Of a task that the model
+    does not have, nothing is seen: no rows, no scenes.
 
     Args:
         outputs: batch first: ``object_boxes`` (B, K, 4) xyxy input pixels, ``object_scores`` (B, K),
@@ -57,9 +63,9 @@ def decode(
         thresholds: score and overlap thresholds; evaluation passes lower scores than the pipeline.
     """
     return Detections(
-        objects=_objects(outputs, row, box, thresholds),
-        faces=_faces(outputs, row, box, thresholds),
-        scene=outputs["scene"][row].astype(np.float32),
+        objects=_objects(outputs, row, box, thresholds) if "object_scores" in outputs else NO_OBJECTS,
+        faces=_faces(outputs, row, box, thresholds) if "face_scores" in outputs else NO_FACES,
+        scene=outputs["scene"][row].astype(np.float32) if "scene" in outputs else NO_SCENE,
     )
 
 

@@ -99,11 +99,12 @@ def open_engine(
         model: from :func:`engines.spec.load_model`.
         entry: which way into the network.
         backend: ``auto`` takes what :func:`choose_backend` says; a name means that backend and no other.
-        precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``.
+        precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``; ``int8`` needs
+            a model that was compiled to it.
 
     Raises:
         BackendUnavailable: the backend cannot run here, or has no such precision.
-        ModelError: the entry's file cannot be loaded, or its inputs or outputs are not those of the spec.
+        ModelError: the entry's file is not there, cannot be loaded, or its inputs or outputs are not those of the spec.
     """
     choice = choose_backend() if backend == "auto" else Choice(backend, "asked for by name")
     status = _status(choice.backend)
@@ -111,7 +112,7 @@ def open_engine(
         raise BackendUnavailable(f"backend {choice.backend!r} cannot run: {status.detail}")
     engine = _open(model, entry, choice.backend, precision)
     try:
-        _check_outputs(engine, model, entry)
+        _check_outputs(engine, model, entry, precision)
     except BaseException:
         engine.close()
         raise
@@ -146,10 +147,10 @@ def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision
     assert_never(backend)
 
 
-def _check_outputs(engine: Engine, model: Model, entry: EntryName) -> None:
+def _check_outputs(engine: Engine, model: Model, entry: EntryName, precision: Precision) -> None:
     spec, count = engine.spec, CHECK_PICTURES
-    # Where the outputs come from: the PyTorch engine alone does not run the ONNX file.
-    file = model.weights.name if engine.backend == "torch" else spec.file
+    # Where the outputs come from: the PyTorch engine alone does not run an ONNX file.
+    file = (model.weights if engine.backend == "torch" else model.file(entry, precision)).name
     try:
         outputs = engine.infer(np.zeros((count, spec.height, spec.width, 3), np.uint8))
     except EngineError as error:

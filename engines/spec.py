@@ -1,13 +1,14 @@
 """The model folder: what a network is called, what goes in, what comes out.
 
 A model is a folder that holds ``spec.json`` (a :class:`ModelSpec`), one ONNX file per entry, ``weights.pt`` for
-the PyTorch engine and for further training, and ``MODEL_CARD.md``.
+the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was compiled to int8, those files, too.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -15,25 +16,56 @@ import numpy.typing as npt
 
 from engines.errors import EngineError, ModelError
 
+Task = Literal["objects", "faces", "scene", "identity"]
 EntryName = Literal["frame", "face"]
+Activation = Literal["relu", "silu", "hardswish"]
 Backend = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
-Precision = Literal["auto", "f32", "bf16", "f16"]
+Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
+TASKS: tuple[Task, ...] = get_args(Task)
+ENTRY_OF: dict[Task, EntryName] = {"objects": "frame", "faces": "frame", "scene": "frame", "identity": "face"}
+OUTPUTS_OF: dict[Task, tuple[str, ...]] = {
+    "objects": ("object_boxes", "object_scores", "object_labels"),
+    "faces": ("face_boxes", "face_scores", "face_landmarks"),
+    "scene": ("scene",),
+    "identity": ("embedding", "quality"),
+}
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+
+
+def output_names(entry: EntryName, tasks: Collection[Task] = TASKS) -> tuple[str, ...]:
+    """The outputs of an entry of a network with these tasks, in the order in which the entry gives them.
+
+    >>> output_names("frame", ["scene", "objects", "identity"])
+    ('object_boxes', 'object_scores', 'object_labels', 'scene')
+    """
+    own = (task for task in TASKS if task in tasks and ENTRY_OF[task] == entry)
+    return tuple(name for task in own for name in OUTPUTS_OF[task])
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of the network; everything needed to build it again around its weights."""
 
+    tasks: tuple[Task, ...] = TASKS  # what it has heads for
     channels: tuple[Positive, Positive, Positive, Positive, Positive] = (16, 32, 48, 96, 128)  # stem, stages 1-4
     depths: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)  # residual blocks of stages 1-4
     neck: Positive = 32  # channels of each pyramid level
     towers: Positive = 2  # 3x3 convolutions in each head's tower
-    activation: Literal["relu", "silu", "hardswish"] = "relu"
+    activation: Activation = "relu"
     normalisation: Literal["batch", "group"] = "batch"
     dropout: Share = 0.1  # before the scene and the identity layers
     embedding: Positive = 128
+
+    def __post_init__(self) -> None:
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"tasks must name at least one of {', '.join(TASKS)}, each once, got {list(self.tasks)}")
+
+    @property
+    def entries(self) -> tuple[EntryName, ...]:
+        """The entries that the tasks need."""
+        needed = {ENTRY_OF[task] for task in self.tasks}
+        return tuple(entry for entry in get_args(EntryName) if entry in needed)
 
 
 class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,22 +95,59 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
 
 
+class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The int8 form of an entry."""
+
+    file: str
+    sha256: str
+    layers: Positive  # that could be int8: all but the heads' outputs
+    float_layers: tuple[str, ...]  # those of them that the accuracy gate put back into float, by node name
+    calibrated_on: dict[str, Positive]  # folder of the training data -> pictures
+
+
+class GateFigure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A task's figure in f32 and in int8, on the validation data."""
+
+    task: str
+    figure: str
+    backend: Backend
+    f32: float
+    int8: float
+    loss: float  # share of the f32 figure; below 0 where int8 is better
+
+
+class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The int8 form of a model, and the accuracy gate that it passed."""
+
+    files: dict[EntryName, QuantisedFile]
+    tolerance: Share  # the greatest loss that the gate let through
+    figures: tuple[GateFigure, ...]
+
+
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``spec.json``."""
 
     format: Literal[1]
     name: str
-    frame: EntrySpec
-    face: EntrySpec
+    frame: EntrySpec | None  # None where the network has no task of whole frames
+    face: EntrySpec | None  # None where it does not tell identities
     objects: tuple[str, ...]  # object labels, in the order of the network's classes
     scenes: tuple[str, ...]  # scene labels
     network: NetworkSettings
     weights: str = "weights.pt"
     thresholds: Thresholds = Thresholds()
+    int8: Quantised | None = None
 
     def entry(self, name: EntryName) -> EntrySpec:
-        """The spec of one entry."""
-        return self.frame if name == "frame" else self.face
+        """The spec of one entry.
+
+        Raises:
+            ModelError: the model has no such entry.
+        """
+        found = self.frame if name == "frame" else self.face
+        if found is None:
+            raise ModelError(f"model {self.name!r} has no {name} entry: it knows {', '.join(self.network.tasks)} alone")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +157,20 @@ class Model:
     path: Path
     spec: ModelSpec
 
-    def file(self, entry: EntryName) -> Path:
-        """Path of the ONNX file of an entry."""
-        return self.path / self.spec.entry(entry).file
+    def file(self, entry: EntryName, precision: Precision = "auto") -> Path:
+        """Path of the ONNX file of an entry that engines of this precision run.
+
+        Raises:
+            ModelError: int8 was asked for, and the model was not compiled to it.
+        """
+        if precision != "int8":
+            return self.path / self.spec.entry(entry).file
+        if self.spec.int8 is None or entry not in self.spec.int8.files:
+            raise ModelError(
+                f"model {self.path}: has no int8 file of the {entry} entry; "
+                f"make it with: trunkline compile {self.path} --precision int8 --data DATA"
+            )
+        return self.path / self.spec.int8.files[entry].file
 
     @property
     def weights(self) -> Path:
@@ -99,9 +179,20 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change when either ONNX file changes; embeddings are comparable within one."""
-        text = f"{self.spec.frame.sha256}{self.spec.face.sha256}"
+        """16 hex digits that change when either f32 file changes; embeddings are comparable within one.
+
+        Compiled forms have it, too: they are the same model.
+        """
+        text = "".join(entry.sha256 for entry in (self.spec.frame, self.spec.face) if entry)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def require(self, tasks: Collection[str], what: str) -> None:
+        """Raise ModelError, saying ``what`` needs them, unless the model has all of these tasks."""
+        if not set(tasks) <= set(self.spec.network.tasks):
+            raise ModelError(
+                f"{what} needs a model that knows {', '.join(tasks)}; "
+                f"model {self.path} knows {', '.join(self.spec.network.tasks)}"
+            )
 
 
 def sha256_of(path: Path) -> str:
@@ -114,7 +205,8 @@ def load_model(path: str | Path) -> Model:
     """Read a model folder and check its files against its spec.
 
     Raises:
-        ModelError: the folder or a file is missing, ``spec.json`` is not valid, or a file's hash differs.
+        ModelError: the folder or a file is missing, ``spec.json`` is not valid or its entries are not those of its
+            tasks, or a file's hash differs.
     """
     folder = Path(path)
     spec_file = folder / "spec.json"
@@ -124,14 +216,32 @@ def load_model(path: str | Path) -> Model:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
-    for entry in (spec.frame, spec.face):
-        file = folder / entry.file
+    _check_entries(spec, folder)
+    parts = (spec.frame, spec.face, *(spec.int8.files.values() if spec.int8 else ()))
+    for part in filter(None, parts):
+        file = folder / part.file
         if not file.is_file():
-            raise ModelError(f"model {folder}: {entry.file} is missing")
+            raise ModelError(f"model {folder}: {part.file} is missing")
         found = sha256_of(file)
-        if found != entry.sha256:
+        if found != part.sha256:
             raise ModelError(
-                f"model {folder}: {entry.file} does not match spec.json: "
-                f"sha256 is {found[:12]}..., expected {entry.sha256[:12]}..."
+                f"model {folder}: {part.file} does not match spec.json: "
+                f"sha256 is {found[:12]}..., expected {part.sha256[:12]}..."
             )
     return Model(folder, spec)
+
+
+def _check_entries(spec: ModelSpec, folder: Path) -> None:
+    """Raise ModelError unless the entries give what the tasks need, and there is no other entry."""
+    for name, entry in (("frame", spec.frame), ("face", spec.face)):
+        tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
+        if entry is None and tasks:
+            raise ModelError(f"model {folder}: spec.json says it knows {', '.join(tasks)}, but has no {name} entry")
+        if entry is not None and not tasks:
+            raise ModelError(f"model {folder}: spec.json has a {name} entry, but none of its tasks")
+        missing = [output for task in tasks for output in OUTPUTS_OF[task] if entry and output not in entry.outputs]
+        if missing:
+            raise ModelError(
+                f"model {folder}: spec.json says it knows {', '.join(tasks)}, "
+                f"but its {name} entry gives no {', '.join(missing)}"
+            )

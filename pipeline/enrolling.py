@@ -35,7 +35,7 @@ class FaceReader:
 
     def find(self, pixels: Pixels) -> Faces:
         """The faces in RGB pixels (H, W, 3), in those pixels."""
-        entry = self.spec.frame
+        entry = self.frame_engine.spec
         picture = Picture.from_rgb(pixels)
         box = letterbox((picture.width, picture.height), (entry.width, entry.height))
         batch = np.empty((1, entry.height, entry.width, 3), np.uint8)

@@ -91,6 +91,7 @@ def run(
     for stream in config.streams:
         check_source(stream)
     model = load_model(config.model.path)
+    _check_tasks(config, model)
     with ExitStack() as opened:
         publisher = opened.enter_context(Publisher(config.publish))
         frame_engine = opened.enter_context(_engine(config, model, "frame"))
@@ -104,6 +105,13 @@ def run(
         _await_subscriber(publisher, wait_for_subscriber_s, stop)
         pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop)
         return pipeline.run()
+
+
+def _check_tasks(config: Config, model: Model) -> None:
+    """Raise ModelError where the model has not what the configuration takes for granted."""
+    model.spec.entry("frame")
+    if config.identity.gallery is not None:
+        model.require(("faces", "identity"), "identity.gallery")  # with any other model nobody would ever be named
 
 
 def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.Event) -> None:
@@ -154,7 +162,7 @@ class Pipeline:
     ) -> None:
         spec, names = model.spec, tuple(stream.name for stream in config.streams)
         self.config = config
-        self.size = (spec.frame.height, spec.frame.width)
+        self.size = (frame_engine.spec.height, frame_engine.spec.width)
         self.publisher = publisher
         self.frame_engine = frame_engine
         self.recorder = recorder

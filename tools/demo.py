@@ -20,7 +20,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engines.errors import StageError
+from engines.spec import TASKS, load_model
 from pipeline.client import Subscriber
+from pipeline.config import ModelSettings
 from pipeline.messages import FrameMessage, Message
 from pipeline.redact import redact
 from tools.demo_clip import FRAMES, render
@@ -56,6 +58,7 @@ def demo(
 
     Example: trunkline demo --source rtsp://camera.local/stream --seconds 60
     """
+    load_model(ModelSettings().path).require(TASKS, "demo")
     console = Console(stderr=as_json)
     _clear(out)
     half_time = None

@@ -119,8 +119,9 @@ def _choice() -> tuple[Choice | None, str]:
 def _model(path: Path, choice: Choice | None) -> ModelHealth:
     try:
         model = load_model(path)
+        model.spec.entry("frame")  # no pipeline runs without it
         ran = []
-        for entry in ("frame", "face") if choice else ():
+        for entry in model.spec.network.entries if choice else ():
             with open_engine(model, entry, choice.backend if choice else "auto") as engine:
                 ran.append(f"{entry} {engine.spec.width}x{engine.spec.height} runs in {engine.precision}")
     except (ModelError, EngineError) as error:

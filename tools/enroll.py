@@ -30,6 +30,7 @@ def enroll(
     Example: trunkline enroll Ada ada1.jpg ada2.jpg --gallery people.sqlite
     """
     loaded = load_model(model)
+    loaded.require(("faces", "identity"), "enroll")
     with (
         Gallery(gallery, loaded.fingerprint) as opened,
         open_engine(loaded, "frame", backend) as frame_engine,

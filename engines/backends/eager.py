@@ -24,13 +24,15 @@ class TorchEngine:
         """Build the network around its weights; ``auto`` is f32, as it is the reference.
 
         Raises:
-            BackendUnavailable: f16 without a GPU.
+            BackendUnavailable: int8, or f16 without a GPU.
             ModelError: the weights cannot be read or belong to another network.
         """
         self.spec = model.spec.entry(entry)
         self.backend = "torch"
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.precision: str = "f32" if precision == "auto" else precision
+        if self.precision == "int8":
+            raise BackendUnavailable("backend 'torch' has precision 'f32', 'bf16' or, on a GPU, 'f16', not 'int8'")
         if self.precision == "f16" and self.device == "cpu":
             raise BackendUnavailable("backend 'torch' has precision 'f16' on a GPU alone; use 'f32' or 'bf16'")
         network = _load(model)

@@ -8,16 +8,6 @@ from engines.network.network import Network, anchor_points
 
 MAX_OBJECTS = 300
 MAX_FACES = 100
-FRAME_OUTPUTS = (
-    "object_boxes",
-    "object_scores",
-    "object_labels",
-    "face_boxes",
-    "face_scores",
-    "face_landmarks",
-    "scene",
-)
-FACE_OUTPUTS = ("embedding", "quality")
 
 
 class FrameEntry(nn.Module):
@@ -36,23 +26,36 @@ class FrameEntry(nn.Module):
         self.register_buffer("strides", strides, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (N, H, W, 3) -> tensors in the order of FRAME_OUTPUTS, rows sorted by score."""
+        """uint8 (N, H, W, 3) -> the outputs of the network's tasks, rows sorted by score.
+
+        Their order is that of :func:`engines.spec.output_names`.
+        """
         raw = self.network.frame(images)
-        logits, boxes, _ = self.network.objects.split(raw.objects.float(), self.points, self.strides)
+        outputs: tuple[Tensor, ...] = ()
+        if raw.objects is not None:
+            outputs += self._objects(raw.objects)
+        if raw.faces is not None:
+            outputs += self._faces(raw.faces)
+        if raw.scene is not None:
+            outputs += (raw.scene.float().softmax(dim=1),)
+        return outputs
+
+    def _objects(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, K, 4), scores (N, K) and labels (N, K)."""
+        assert self.network.objects is not None
+        logits, boxes, _ = self.network.objects.split(raw.float(), self.points, self.strides)
         best, labels = logits.max(dim=-1)
         scores, rows = best.topk(self.max_objects, dim=1)
-        face_logits, face_boxes, landmarks = self.network.faces.split(raw.faces.float(), self.points, self.strides)
+        return _rows(boxes, rows), scores.sigmoid(), labels.gather(1, rows).to(torch.int32)
+
+    def _faces(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, K, 4), scores (N, K) and landmarks (N, K, 5, 2)."""
+        assert self.network.faces is not None
+        logits, boxes, landmarks = self.network.faces.split(raw.float(), self.points, self.strides)
         assert landmarks is not None
-        face_scores, face_rows = face_logits[..., 0].topk(self.max_faces, dim=1)
-        return (
-            _rows(boxes, rows),
-            scores.sigmoid(),
-            labels.gather(1, rows).to(torch.int32),
-            _rows(face_boxes, face_rows),
-            face_scores.sigmoid(),
-            _rows(landmarks.flatten(2), face_rows).reshape(-1, face_rows.shape[1], LANDMARKS, 2),
-            raw.scene.float().softmax(dim=1),
-        )
+        scores, rows = logits[..., 0].topk(self.max_faces, dim=1)
+        points = _rows(landmarks.flatten(2), rows).reshape(-1, rows.shape[1], LANDMARKS, 2)
+        return _rows(boxes, rows), scores.sigmoid(), points
 
 
 class FaceEntry(nn.Module):
@@ -63,7 +66,7 @@ class FaceEntry(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N, 112, 112, 3) -> tensors in the order of FACE_OUTPUTS."""
+        """uint8 (N, 112, 112, 3) -> embedding and quality."""
         return self.network.face(images)
 
 

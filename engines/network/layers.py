@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from engines.spec import EntryName, NetworkSettings
+from engines.spec import Activation, EntryName, NetworkSettings
 
-ENTRIES: tuple[EntryName, ...] = ("frame", "face")
 GROUP_SIZE = 16  # least channels per group of group normalisation (Wu & He 2018)
 
 
-def activation(settings: NetworkSettings) -> nn.Module:
-    """The activation that the settings name."""
-    match settings.activation:
+def activation(name: Activation) -> nn.Module:
+    """The activation of this name."""
+    match name:
         case "relu":
             return nn.ReLU(inplace=True)
         case "silu":
@@ -49,7 +48,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.norms = nn.ModuleDict({entry: normalisation(settings, outputs) for entry in entries})
-        self.act = activation(settings) if activate else nn.Identity()
+        self.act = activation(settings.activation) if activate else nn.Identity()
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor, entry: EntryName = "frame") -> Tensor:
@@ -65,7 +64,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvNorm(settings, channels, channels, entries=entries)
         self.second = ConvNorm(settings, channels, channels, entries=entries, activate=False)
-        self.act = activation(settings)
+        self.act = activation(settings.activation)
         self._start_as_identity()
 
     def _start_as_identity(self) -> None:

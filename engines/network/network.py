@@ -1,4 +1,4 @@
-"""One network, two entries, four tasks."""
+"""One network, two entries, up to four tasks."""
 
 from typing import NamedTuple
 
@@ -14,24 +14,27 @@ from engines.spec import NetworkSettings
 
 
 class FrameLogits(NamedTuple):
-    """Dense outputs of the frame entry, before decoding. A = anchor points of all levels."""
+    """Dense outputs of the frame entry, before decoding; None without the task. A = anchor points of all levels."""
 
-    objects: Tensor  # (N, A, classes + 4)
-    faces: Tensor  # (N, A, 1 + 4 + 10)
-    scene: Tensor  # (N, scenes)
+    objects: Tensor | None = None  # (N, A, classes + 4)
+    faces: Tensor | None = None  # (N, A, 1 + 4 + 10)
+    scene: Tensor | None = None  # (N, scenes)
 
 
 class Network(nn.Module):
-    """Trunk, neck and heads. Parts are passed in; :func:`build_network` makes them from settings."""
+    """Trunk, neck and heads. Parts are passed in; :func:`build_network` makes them from settings.
+
+    A task without its head is one that the network does not know. The neck serves objects and faces alone.
+    """
 
     def __init__(
         self,
         trunk: Trunk,
-        neck: Neck,
-        objects: DetectionHead,
-        faces: DetectionHead,
-        scene: SceneHead,
-        identity: IdentityHead,
+        neck: Neck | None = None,
+        objects: DetectionHead | None = None,
+        faces: DetectionHead | None = None,
+        scene: SceneHead | None = None,
+        identity: IdentityHead | None = None,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -44,17 +47,23 @@ class Network(nn.Module):
     def frame(self, images: Tensor) -> FrameLogits:
         """The frame entry: uint8 RGB (N, H, W, 3), sides multiples of 32, -> dense outputs."""
         c3, c4, c5 = self.trunk(_pixels(images), "frame")
-        pyramid = self.neck((c3, c4, c5))
-        return FrameLogits(self.objects(pyramid), self.faces(pyramid), self.scene(c4, c5))
+        pyramid = None if self.neck is None else self.neck((c3, c4, c5))
+        return FrameLogits(
+            objects=None if self.objects is None else self.objects(pyramid),
+            faces=None if self.faces is None else self.faces(pyramid),
+            scene=None if self.scene is None else self.scene(c4, c5),
+        )
 
     def scene_only(self, images: Tensor) -> Tensor:
         """The scene logits (N, scenes) of the frame entry without neck and detection heads, for training."""
+        assert self.scene is not None
         _, c4, c5 = self.trunk(_pixels(images), "frame")
         logits: Tensor = self.scene(c4, c5)
         return logits
 
     def face(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The face entry: uint8 RGB (N, 112, 112, 3) aligned faces -> unit embeddings (N, D), qualities (N,)."""
+        assert self.identity is not None
         _, _, c5 = self.trunk(_pixels(images), "face")
         embedding, quality = self.identity(c5)
         return embedding, quality
@@ -65,15 +74,16 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def build_network(settings: NetworkSettings, objects: int, scenes: int) -> Network:
-    """A network with fresh weights for so many object classes and scenes."""
+    """A network with fresh weights for the tasks of the settings, so many object classes and so many scenes."""
+    tasks = settings.tasks
     cells = (-(-FACE_SIZE // STRIDES[-1])) ** 2
     return Network(
         trunk=Trunk(settings),
-        neck=Neck(settings),
-        objects=DetectionHead(settings, objects, landmarks=False),
-        faces=DetectionHead(settings, 1, landmarks=True),
-        scene=SceneHead(settings, scenes),
-        identity=IdentityHead(settings, cells),
+        neck=Neck(settings) if "objects" in tasks or "faces" in tasks else None,
+        objects=DetectionHead(settings, objects, landmarks=False) if "objects" in tasks else None,
+        faces=DetectionHead(settings, 1, landmarks=True) if "faces" in tasks else None,
+        scene=SceneHead(settings, scenes) if "scene" in tasks else None,
+        identity=IdentityHead(settings, cells) if "identity" in tasks else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from engines.network.layers import ENTRIES, ConvNorm, ResidualBlock
+from engines.network.layers import ConvNorm, ResidualBlock
 from engines.spec import EntryName, NetworkSettings
 
 
@@ -11,8 +11,8 @@ class Stage(nn.Module):
 
     def __init__(self, settings: NetworkSettings, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
-        self.down = ConvNorm(settings, inputs, outputs, stride=2, entries=ENTRIES)
-        self.blocks = nn.ModuleList(ResidualBlock(settings, outputs, ENTRIES) for _ in range(depth))
+        self.down = ConvNorm(settings, inputs, outputs, stride=2, entries=settings.entries)
+        self.blocks = nn.ModuleList(ResidualBlock(settings, outputs, settings.entries) for _ in range(depth))
 
     def forward(self, x: Tensor, entry: EntryName) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H/2, W/2)."""
@@ -28,7 +28,7 @@ class Trunk(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         c = settings.channels
-        self.stem = ConvNorm(settings, 3, c[0], stride=2, entries=ENTRIES)
+        self.stem = ConvNorm(settings, 3, c[0], stride=2, entries=settings.entries)
         self.stages = nn.ModuleList(Stage(settings, c[i], c[i + 1], settings.depths[i]) for i in range(4))
 
     def forward(self, pixels: Tensor, entry: EntryName) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,6 +30,21 @@ def test_nothing_seen_gives_empty_arrays_of_the_right_shapes() -> None:
     assert seen.scene.tolist() == pytest.approx([0.7, 0.2, 0.1])
 
 
+@pytest.mark.parametrize("task", ["object", "face", "scene"])
+def test_of_a_task_that_the_model_does_not_have_nothing_is_seen(task: str) -> None:
+    raw = outputs()
+    raw["object_boxes"][0, 0] = raw["face_boxes"][0, 0] = [100, 112, 200, 212]
+    raw["object_scores"][0, 0] = raw["face_scores"][0, 0] = 0.8
+    seen = decode({name: values for name, values in raw.items() if not name.startswith(task)}, 0, BOX, THRESHOLDS)
+    counts = {"object": len(seen.objects.scores), "face": len(seen.faces.scores), "scene": len(seen.scene)}
+    assert counts == {"object": 1, "face": 1, "scene": 3} | {task: 0}
+    assert (seen.objects.boxes.shape[1:], seen.faces.boxes.shape[1:], seen.faces.landmarks.shape[1:]) == (
+        (4,),
+        (4,),
+        (5, 2),
+    )
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 def test_an_object_is_mapped_to_source_pixels(kind: type) -> None:
     raw = outputs(batch=2, labels=kind)

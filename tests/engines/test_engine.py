@@ -13,7 +13,7 @@ from engines.engine import Backend, available, choose_backend, open_engine
 from engines.errors import BackendUnavailable, ModelError
 from engines.hardware import Gpu, cpu, memory_bytes, nvidia_gpus, usable_cores
 from engines.spec import load_model
-from tests.engines.made_models import pictures, write_model
+from tests.engines.made_models import OUTPUTS, pictures, write_model
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_every_backend_is_listed_with_its_state(without: Callable[..., None]) ->
 
 def test_opening_says_what_was_opened_and_why(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs, open_engine(write_model(tmp_path), "frame") as engine:
-        assert engine.infer(pictures(1, 32, 48)).keys() == {"colour", "brightness"}
+        assert engine.infer(pictures(1, 32, 48)).keys() == OUTPUTS.keys()
     [line] = logs
     assert (line["event"], line["entry"], line["backend"]) == ("engine opened", "frame", engine.backend)
     assert line["why"] == choose_backend().reason
@@ -106,7 +106,7 @@ def test_an_engine_that_does_not_match_its_spec_is_closed_again(
     closed: list[object] = []
     monkeypatch.setattr(OnnxRuntimeEngine, "close", lambda self: closed.append(self))
     with pytest.raises(ModelError):
-        open_engine(write_model(tmp_path, {"other": (1,)}), "face", "onnxruntime")
+        open_engine(write_model(tmp_path, {**OUTPUTS, "other": (1,)}), "frame", "onnxruntime")
     assert len(closed) == 1
 
 
@@ -158,5 +158,5 @@ def test_a_model_that_was_read_can_be_opened_more_than_once(tmp_path: Path) -> N
     write_model(tmp_path)
     model = load_model(tmp_path)
     with open_engine(model, "frame") as first, open_engine(model, "face") as second:
-        assert len(first.infer(pictures(2, 32, 48))["brightness"]) == 2
-        assert len(second.infer(pictures(3, 16, 16))["brightness"]) == 3
+        assert len(first.infer(pictures(2, 32, 48))["quality"]) == 2
+        assert len(second.infer(pictures(3, 16, 16))["quality"]) == 3

@@ -5,7 +5,20 @@ import numpy as np
 import pytest
 
 from engines.errors import EngineError, ModelError
-from engines.spec import load_model
+from engines.spec import (
+    TASKS,
+    EntrySpec,
+    GateFigure,
+    Model,
+    ModelSpec,
+    NetworkSettings,
+    Quantised,
+    QuantisedFile,
+    Task,
+    load_model,
+    output_names,
+    sha256_of,
+)
 from tests.engines.made_models import write_model, write_onnx, write_spec
 
 
@@ -25,6 +38,44 @@ def test_the_fingerprint_follows_the_onnx_files(tmp_path: Path) -> None:
     write_onnx(tmp_path / "second" / "frame.onnx", 64, 64)
     assert write_spec(tmp_path / "second", (64, 64)).fingerprint != first.fingerprint
     assert len(first.fingerprint) == 16
+
+
+def with_int8(model: Model) -> Model:
+    """The same folder, with int8 files that pass for ones."""
+    files = {}
+    for entry in model.spec.network.entries:
+        file = model.file(entry).with_suffix(".int8.onnx")
+        file.write_bytes(f"{entry} in int8".encode())
+        files[entry] = QuantisedFile(file.name, sha256_of(file), 3, ("/stem",), {"detection/images/train": 4})
+    figures = (GateFigure("scene", "top1", "openvino", 0.5, 0.498, 0.004),)
+    spec = msgspec.structs.replace(model.spec, int8=Quantised(files, 0.01, figures))
+    (model.path / "spec.json").write_bytes(msgspec.json.encode(spec))
+    return load_model(model.path)
+
+
+def test_int8_files_belong_to_the_model_and_its_fingerprint_stays(tmp_path: Path) -> None:
+    plain = write_model(tmp_path)
+    model = with_int8(plain)
+    assert model.file("face", "int8") == tmp_path / "face.int8.onnx"
+    assert model.file("face", "f32") == model.file("face") == tmp_path / "face.onnx"
+    assert model.fingerprint == plain.fingerprint
+    assert model.spec.int8 is not None and model.spec.int8.figures[0].loss == 0.004
+
+
+def test_an_int8_file_that_is_missing_or_changed_is_named(tmp_path: Path) -> None:
+    file = with_int8(write_model(tmp_path)).file("frame", "int8")
+    file.write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"frame\.int8\.onnx does not match spec\.json: sha256 is"):
+        load_model(tmp_path)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"frame\.int8\.onnx is missing"):
+        load_model(tmp_path)
+
+
+def test_a_model_that_was_not_compiled_to_int8_says_what_does_it(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    with pytest.raises(ModelError, match=rf"no int8 file of the face entry.* trunkline compile {tmp_path} --precision"):
+        model.file("face", "int8")
 
 
 def test_no_folder(tmp_path: Path) -> None:
@@ -90,3 +141,77 @@ def test_a_spec_that_was_cut_off(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_fit(tmp_path: Path, case: str, batch: np.ndarray, sentence: str) -> None:
     with pytest.raises(EngineError, match=sentence):
         write_model(tmp_path).spec.frame.check(batch)
+
+
+def write_tasks(folder: Path, tasks: tuple[Task, ...], **changes: object) -> Path:
+    """A model folder whose spec fits its tasks but for the changes; nobody opens its files."""
+    entries = {}
+    for name in ("frame", "face"):
+        (folder / f"{name}.onnx").write_bytes(name.encode())
+        outputs: dict[str, tuple[int, ...]] = dict.fromkeys(output_names(name, tasks), ())
+        digest = sha256_of(folder / f"{name}.onnx")
+        entries[name] = EntrySpec(f"{name}.onnx", digest, 32, 32, outputs) if outputs else None
+    spec = ModelSpec(1, "some", entries["frame"], entries["face"], (), (), NetworkSettings(tasks=tasks))
+    (folder / "spec.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(spec, **changes)))
+    return folder
+
+
+def test_a_spec_of_an_earlier_time_says_nothing_of_tasks_and_has_all(tmp_path: Path) -> None:
+    write_tasks(tmp_path, TASKS)
+    spec = msgspec.json.decode((tmp_path / "spec.json").read_bytes())
+    del spec["network"]["tasks"]
+    (tmp_path / "spec.json").write_bytes(msgspec.json.encode(spec))
+    assert load_model(tmp_path).spec.network.tasks == TASKS
+
+
+@pytest.mark.parametrize(
+    ("tasks", "there", "missing"),
+    [(("objects", "scene"), "frame", "face"), (("identity",), "face", "frame")],
+    ids=["without identity", "identity alone"],
+)
+def test_a_model_may_have_one_entry(tmp_path: Path, tasks: tuple[Task, ...], there: str, missing: str) -> None:
+    model = load_model(write_tasks(tmp_path, tasks))
+    assert model.spec.network.entries == (there,)
+    assert model.spec.entry(there).file == f"{there}.onnx"  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=f"model 'some' has no {missing} entry: it knows {', '.join(tasks)} alone"):
+        model.spec.entry(missing)  # type: ignore[arg-type]
+    assert len(model.fingerprint) == 16
+
+
+@pytest.mark.parametrize(
+    ("case", "tasks", "changes", "sentence"),
+    [
+        (
+            "no entry for a task",
+            ("objects", "identity"),
+            {"face": None},
+            "spec.json says it knows identity, but has no face entry",
+        ),
+        (
+            "an entry without a task",
+            ("objects", "identity"),
+            {"network": NetworkSettings(tasks=("objects",))},
+            "spec.json has a face entry, but none of its tasks",
+        ),
+        (
+            "outputs of a task that are not there",
+            ("objects", "scene"),
+            {"network": NetworkSettings(tasks=("objects", "faces"))},
+            "spec.json says it knows objects, faces, but its frame entry gives no face_boxes, face_scores, "
+            "face_landmarks",
+        ),
+    ],
+)
+def test_tasks_that_are_not_those_of_the_entries(
+    tmp_path: Path, case: str, tasks: tuple[Task, ...], changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        load_model(write_tasks(tmp_path, tasks, **changes))
+
+
+def test_whoever_needs_a_task_says_so_in_one_sentence(tmp_path: Path) -> None:
+    model = load_model(write_tasks(tmp_path, ("objects", "faces")))
+    model.require(("faces",), "somebody")
+    sentence = f"enroll needs a model that knows faces, identity; model {tmp_path} knows objects, faces$"
+    with pytest.raises(ModelError, match=sentence):
+        model.require(("faces", "identity"), "enroll")

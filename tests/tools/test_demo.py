@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from engines.errors import StageError
+from engines.errors import ModelError, StageError
 from pipeline.config import load
+from tests.engines.made_models import write_partial_model
 from tools import demo as verb
 from tools.demo import SOURCE_VARIABLE, demo
 
@@ -51,6 +52,14 @@ def test_the_demo_enrols_runs_enrols_again_and_leaves_its_files(commands, tmp_pa
     config = load(out / "run.toml")
     assert (config.streams[0].source, config.streams[0].pace) == (str(out / "clip.mp4"), "realtime")
     assert config.identity.gallery == str(out / "gallery.sqlite")
+
+
+def test_a_model_that_lacks_a_task_shows_no_demo(tmp_path: Path, monkeypatch) -> None:
+    write_partial_model(tmp_path / "engines/zoo/n", "scene")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="demo needs a model that knows objects, faces, scene, identity; model"):
+        run_demo(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_demo_does_not_mix_with_the_first_and_leaves_other_files_alone(

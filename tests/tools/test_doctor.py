@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from engines import engine as engine_module
 from engines.hardware import Gpu
-from tests.engines.made_models import write_model
+from tests.engines.made_models import write_model, write_partial_model
 from tools import doctor as doctor_module
 from tools.doctor import Report, doctor
 
@@ -72,6 +72,21 @@ def test_a_damaged_model_is_a_problem(tmp_path: Path) -> None:
     status, found = report("--model", str(tmp_path))
     assert status == 1
     assert "face.onnx does not match spec.json" in found.problems[0]
+
+
+def test_a_model_without_a_frame_entry_is_a_problem(tmp_path: Path) -> None:
+    write_partial_model(tmp_path, "identity")
+    status, found = report("--model", str(tmp_path))
+    assert status == 1
+    assert found.problems == ("model 'made' has no frame entry: it knows identity alone",)
+
+
+def test_a_model_without_a_face_entry_is_none(tmp_path: Path) -> None:
+    write_partial_model(tmp_path, "scene")
+    status, found = report("--model", str(tmp_path))
+    assert status == 0
+    assert "frame 48x32 runs in" in found.model.detail
+    assert "face" not in found.model.detail
 
 
 def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(

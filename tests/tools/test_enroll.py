@@ -9,6 +9,7 @@ import tools.enroll
 from engines.errors import EnrollError, GalleryError
 from pipeline.enrolling import FaceReader, enroll_photos
 from pipeline.gallery import Gallery
+from tests.engines.made_models import write_partial_model
 from tests.tools.made_engines import MODEL, MadeEngine, open_made, photo
 from tools.main import app
 
@@ -140,6 +141,16 @@ def test_the_command_refuses_a_missing_model(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "cannot read spec.json" in result.stderr
     assert not (tmp_path / "g").exists()
+
+
+def test_the_command_refuses_a_model_that_tells_nobody_apart(tmp_path: Path) -> None:
+    write_partial_model(tmp_path / "model", "scene")
+    picture, gallery = photo(tmp_path / "a.png", FACE), tmp_path / "people.sqlite"
+    result = trunkline("enroll", "Ada", picture, "--gallery", gallery, "--model", tmp_path / "model")
+    assert result.exit_code == 2
+    needs = f"enroll needs a model that knows faces, identity; model {tmp_path / 'model'} knows scene"
+    assert result.stderr == f"error: {needs}\n"
+    assert not gallery.exists()
 
 
 def test_the_command_needs_a_photo(tmp_path: Path) -> None:

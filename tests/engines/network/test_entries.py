@@ -1,10 +1,11 @@
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
-from engines.network.entries import FACE_OUTPUTS, FRAME_OUTPUTS, MAX_FACES, MAX_OBJECTS, FaceEntry, FrameEntry
+from engines.network.entries import MAX_FACES, MAX_OBJECTS, FaceEntry, FrameEntry
 from engines.network.network import Network, anchor_points, build_network
-from engines.spec import NetworkSettings
+from engines.spec import NetworkSettings, Task, output_names
 
 OBJECTS, SCENES = 3, 4
 SIZE = (64, 96)  # height, width
@@ -32,7 +33,7 @@ def images() -> Tensor:
 @pytest.fixture(scope="module")
 def rows(network: Network, images: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        return dict(zip(FRAME_OUTPUTS, FrameEntry(network, SIZE)(images), strict=True))
+        return dict(zip(output_names("frame"), FrameEntry(network, SIZE)(images), strict=True))
 
 
 def test_shapes(rows: dict[str, Tensor]) -> None:
@@ -95,7 +96,9 @@ def test_scenes_are_probabilities(rows: dict[str, Tensor], network: Network, ima
 @pytest.mark.parametrize(("size", "objects", "faces"), [((32, 32), 21, 21), ((64, 64), 84, 84), ((160, 160), 300, 100)])
 def test_no_more_rows_than_anchor_points(network: Network, size: tuple[int, int], objects: int, faces: int) -> None:
     with torch.no_grad():
-        found = dict(zip(FRAME_OUTPUTS, FrameEntry(network, size)(torch.zeros(1, *size, 3).byte()), strict=True))
+        found = dict(
+            zip(output_names("frame"), FrameEntry(network, size)(torch.zeros(1, *size, 3).byte()), strict=True)
+        )
     assert (found["object_boxes"].shape[1], found["face_boxes"].shape[1]) == (objects, faces)
 
 
@@ -103,7 +106,7 @@ def test_the_face_entry_is_the_networks(network: Network) -> None:
     faces = torch.randint(0, 256, (2, 112, 112, 3), dtype=torch.uint8)
     with torch.no_grad():
         served, plain = FaceEntry(network)(faces), network.face(faces)
-    assert len(served) == len(FACE_OUTPUTS)
+    assert len(served) == len(output_names("face"))
     assert all(torch.equal(a, b) for a, b in zip(served, plain, strict=True))
 
 
@@ -114,3 +117,26 @@ def test_both_entries_hold_the_same_trunk_tensors(network: Network) -> None:
     assert all(ours[name] is theirs[name] for name in ours)
     held = {id(p) for entry in (frame, face) for p in entry.parameters()}
     assert len(held) == len(list(network.parameters())), "an entry has weights that the network does not know"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"),
+    [
+        (("objects",), ["object_boxes", "object_scores", "object_labels"]),
+        (("scene", "faces"), ["face_boxes", "face_scores", "face_landmarks", "scene"]),
+        (("scene", "identity"), ["scene"]),
+    ],
+    ids=["objects", "scene and faces", "scene, and identity in the other entry"],
+)
+def test_the_frame_entry_gives_its_tasks_alone(
+    network: Network, images: Tensor, rows: dict[str, Tensor], tasks: tuple[Task, ...], names: list[str]
+) -> None:
+    settings = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16)
+    part = build_network(msgspec.structs.replace(settings, tasks=tasks), OBJECTS, SCENES).eval()
+    whole = network.state_dict()
+    part.load_state_dict({name: whole[name] for name in part.state_dict()})
+    assert list(output_names("frame", tasks)) == names
+    with torch.no_grad():
+        found = FrameEntry(part, SIZE)(images)
+    for name, value in zip(names, found, strict=True):
+        torch.testing.assert_close(value, rows[name], msg=name)

@@ -1,5 +1,7 @@
+import itertools
 import math
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engines.network.layers import ConvNorm, normalise_pixels
 from engines.network.network import Network, anchor_points, build_network
-from engines.spec import NetworkSettings
+from engines.spec import TASKS, NetworkSettings, Task
 
 OBJECTS, SCENES = 3, 4
 TINY = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16)
@@ -212,3 +214,58 @@ def test_the_default_size_is_n() -> None:
     assert parameters == pytest.approx(1.15e6, rel=0.1)
     assert 0.44e9 < frame.get_total_flops() / 2 < 0.5e9  # two operations a MAC
     assert face.get_total_flops() / 2 < 50e6
+
+
+SUBSETS = [subset for count in (1, 2, 3, 4) for subset in itertools.combinations(TASKS, count)]
+
+
+def with_tasks(*tasks: Task) -> Network:
+    return build_network(msgspec.structs.replace(TINY, tasks=tasks), OBJECTS, SCENES).eval()
+
+
+@pytest.mark.parametrize("tasks", SUBSETS, ids=lambda tasks: "+".join(tasks))
+def test_a_network_is_built_of_what_its_tasks_need_and_no_more(network: Network, tasks: tuple[Task, ...]) -> None:
+    part = with_tasks(*tasks)
+    heads = {task for task in TASKS if getattr(part, task) is not None}
+    assert heads == set(tasks)
+    assert (part.neck is not None) == bool({"objects", "faces"} & heads)
+    entries = {"frame"} if heads - {"identity"} else set()
+    entries |= {"face"} if "identity" in heads else set()
+    for module in part.trunk.modules():
+        if isinstance(module, ConvNorm):
+            assert set(module.norms) == entries
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    assert {name: value.shape for name, value in part.state_dict().items()}.items() <= shapes.items()
+
+
+@pytest.mark.parametrize("tasks", SUBSETS, ids=lambda tasks: "+".join(tasks))
+def test_what_a_network_says_of_its_tasks_does_not_depend_on_the_others(
+    network: Network, tasks: tuple[Task, ...]
+) -> None:
+    part = with_tasks(*tasks)
+    whole = network.state_dict()
+    part.load_state_dict({name: whole[name] for name in part.state_dict()})
+    frames, faces = pictures(2, 64, 64), pictures(2, 112, 112)
+    with torch.no_grad():
+        if tasks != ("identity",):
+            said, expected = part.frame(frames)._asdict(), network.frame(frames)._asdict()
+            assert {name for name, value in said.items() if value is not None} == set(tasks) - {"identity"}
+            for name in set(tasks) - {"identity"}:
+                torch.testing.assert_close(said[name], expected[name])
+        if "identity" in tasks:
+            torch.testing.assert_close(part.face(faces), network.face(faces))
+
+
+def test_the_order_of_the_tasks_does_not_matter() -> None:
+    one, other = with_tasks("scene", "objects"), with_tasks("objects", "scene")
+    assert list(one.state_dict()) == list(other.state_dict())
+
+
+@pytest.mark.parametrize("tasks", [(), ("faces", "faces")], ids=["no task", "one of them twice"])
+def test_tasks_are_at_least_one_and_each_once(tasks: tuple[Task, ...]) -> None:
+    with pytest.raises(ValueError, match="tasks must name at least one of objects, faces, scene, identity, each once"):
+        NetworkSettings(tasks=tasks)
+
+
+def test_settings_of_an_earlier_time_name_no_tasks_and_mean_all() -> None:
+    assert msgspec.json.decode(b'{"neck": 8}', type=NetworkSettings).tasks == TASKS
