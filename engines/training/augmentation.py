@@ -1,34 +1,27 @@
-"""Batched augmentation in torch: one affine resampling and a few pixel operations, on whatever device holds the data.
+"""Batched augmentation: one affine map and one colour matrix a picture, then what cameras and codecs do to it.
 
-Boxes and landmarks go through the same matrix as the pixels. Mosaics are four quarter-size resamplings side by side.
+Boxes and landmarks go through the same map as the pixels. Mosaics are four quarter-size pictures side by side. All
+random numbers come from one CPU generator, so that a run goes on exactly on any device.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from engines.pictures import PADDING_GREY
+from engines.training import degradation, pasting
 from engines.training.datasets import BoxLabels, PictureSet
-from engines.training.settings import AugmentationSettings
+from engines.training.rendering import render
+from engines.training.settings import AugmentationSettings, DatasetSettings
+from engines.training.targets import Targets, move, tile, trim
 
-MIN_VISIBLE = 0.35  # a box that keeps less of its area is ignored
-MIN_SIDE_PX = 3.0
-MIRRORED = [1, 0, 2, 4, 3]  # landmarks after a flip
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Boxes of a micro-batch in input pixels, padded to B; see BoxLabels."""
-
-    boxes: Tensor  # (N, B, 4)
-    classes: Tensor  # (N, B), -1 for padding
-    ignore: Tensor  # (N, B)
-    landmarks: Tensor | None
-    has_landmarks: Tensor | None
-    only_near: bool
+HALF_ENOUGH = 1.05  # up to this many times a half-size canvas' side, the input is made from it
+LUMA = (0.299, 0.587, 0.114)
+JPEG_QUALITY = (15.0, 75.0)
+ERASED_SHARE = (0.1, 0.4)  # of a picture's side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +32,81 @@ class MicroBatch:
     objects: Targets | None
     faces: Targets | None
     labels: Tensor | None  # (N,)
+    scene_targets: Tensor | None = None  # (N, S) a teacher's probabilities
+    embeddings: Tensor | None = None  # (N, D) a teacher's, of unit length
+
+
+def build_augmenters(
+    entries: Sequence[DatasetSettings], sets: Sequence[PictureSet], generator: torch.Generator
+) -> list["Augmenter"]:
+    """One for each set, with the faces that it pastes."""
+    by_name = {each.name: each for each in sets}
+    return [
+        Augmenter(entry.augmentation, generator, None if entry.faces_from is None else by_name[entry.faces_from])
+        for entry in entries
+    ]
 
 
 class Augmenter:
-    """Draws varied micro-batches from a set. Deterministic for a generator's state."""
+    """Draws varied micro-batches from a set. Deterministic for a generator's state.
 
-    def __init__(self, settings: AugmentationSettings, generator: torch.Generator) -> None:
+    Args:
+        settings: how much of what.
+        generator: on the CPU.
+        faces: the set whose faces are pasted.
+    """
+
+    def __init__(
+        self, settings: AugmentationSettings, generator: torch.Generator, faces: PictureSet | None = None
+    ) -> None:
         self.settings = settings
         self.generator = generator
+        self.faces = faces
+        self._candidates: dict[tuple[str, bool], Tensor] = {}  # by set and whether they are faces
 
     def __call__(self, data: PictureSet, rows: Tensor, size: int, *, mosaic: bool = False) -> MicroBatch:
         """Micro-batch of ``rows`` at ``size`` pixels; a mosaic makes one picture of each four rows."""
-        side = size // 2 if mosaic else size
-        matrices, flipped = self._matrices(data, rows, side)
-        pictures = _resample(data.pictures[rows], data.extents[rows], matrices, side)
+        side, device = size // 2 if mosaic else size, data.pictures.device
+        matrices, flipped = self._matrices(data.extents[rows].cpu(), side)
+        pictures = self._rendered(data, rows, matrices, side)
+        moved, mirrored = matrices.to(device), flipped.to(device)
+        window = torch.tensor([[0.0, 0.0, side, side]], device=device).repeat(len(rows), 1)
         objects, faces = (
-            None if labels is None else _move(labels, rows, matrices, flipped, data.extents[rows], side)
+            None if labels is None else move(labels, rows, moved, mirrored, window)
             for labels in (data.objects, data.faces)
         )
         if mosaic:
             pictures = _tile(pictures)
-            objects, faces = (None if t is None else _tile_targets(t, side) for t in (objects, faces))
-        objects, faces = (None if t is None else _trim(t) for t in (objects, faces))
+            objects, faces = (None if t is None else tile(t, side) for t in (objects, faces))
+        if data.objects is not None:
+            objects, faces = self._paste(data, data.objects, self.settings.paste_objects, pictures, objects, faces)
+        if self.faces is not None and self.faces.faces is not None:
+            share = self.settings.paste_faces
+            objects, faces = self._paste(self.faces, self.faces.faces, share, pictures, objects, faces, large=True)
+        objects, faces = (None if t is None else trim(t) for t in (objects, faces))
         labels = None if data.labels is None else data.labels[rows]
-        return MicroBatch(self._pixels(pictures), objects, faces, labels)
+        # What is said of whole pictures is not true of mosaics.
+        scene_targets, embeddings = (
+            None if said is None or mosaic else said[rows] for said in (data.scene_targets, data.embeddings)
+        )
+        self._degrade(pictures)
+        return MicroBatch(pictures, objects, faces, labels, scene_targets, embeddings)
 
-    def _uniform(self, count: int, low: float, high: float) -> Tensor:
+    def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(count, generator=self.generator) * (high - low) + low
 
-    def _matrices(self, data: PictureSet, rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Canvas -> input matrices (N, 2, 3) and which rows are mirrored (N,)."""
-        s, count = self.settings, len(rows)
-        extent = data.extents[rows].cpu()
+    def _some(self, count: int, share: float) -> Tensor:
+        """Which of ``count`` pictures something happens to."""
+        return (torch.rand(count, generator=self.generator) < share).nonzero()[:, 0]
+
+    def _matrices(self, extent: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Canvas -> input matrices (N, 2, 3) and which rows are mirrored (N,), for pictures of extents (N, 2)."""
+        s, count = self.settings, len(extent)
         fit = side / extent.amax(1)  # the letterbox's own scale
         scale = fit * torch.exp(self._uniform(count, math.log(s.scale[0]), math.log(s.scale[1])))
-        aspect = torch.exp(self._uniform(count, -0.1, 0.1))
+        aspect = torch.exp(self._uniform(count, -s.stretch, s.stretch))
         angle = torch.deg2rad(self._uniform(count, -s.rotate_deg, s.rotate_deg))
-        flipped = torch.rand(count, generator=self.generator) < s.flip
+        flipped = self._uniform(count) < s.flip
         sx, sy = scale * aspect, scale / aspect
         mirror = torch.where(flipped, -1.0, 1.0)
         linear = torch.stack(
@@ -90,136 +121,100 @@ class Augmenter:
         room = torch.maximum(slack, torch.full_like(slack, s.shift * side))
         offset = (torch.rand(count, 2, generator=self.generator) * 2 - 1) * room
         centre = (linear @ (extent / 2)[..., None])[..., 0]
-        shift = side / 2 + offset - centre
-        matrices = torch.cat([linear, shift[..., None]], 2)
-        return matrices.to(data.pictures.device), flipped.to(data.pictures.device)
+        return torch.cat([linear, (side / 2 + offset - centre)[..., None]], 2), flipped
 
-    def _pixels(self, pictures: Tensor) -> Tensor:
-        """Colour, noise, blur and erasing; float (N, 3, H, W) in, uint8 (N, H, W, 3) out."""
-        s, count, device = self.settings, pictures.shape[0], pictures.device
+    def _rendered(self, data: PictureSet, rows: Tensor, matrices: Tensor, side: int) -> Tensor:
+        """Pictures (N, side, side, 3) in other colours.
 
-        def factor(amount: float) -> Tensor:
-            return (1 + self._uniform(count, -amount, amount)).to(device)[:, None, None, None]
+        They are made from half-size canvases where the input is not much larger than those: that spares the smoothing
+        which a strong reduction needs, and most of the reading.
+        """
+        colours = self._colours(data.pictures[:, ::8, ::8].index_select(0, rows).cpu())
+        if data.half is None or side > HALF_ENOUGH * data.half.shape[1]:
+            return render(data.pictures, rows, matrices, colours, side)
+        doubled = torch.cat([matrices[:, :, :2] * 2, matrices[:, :, 2:]], 2)
+        return render(data.half, rows, doubled, colours, side)
 
-        weights = torch.tensor([0.299, 0.587, 0.114], device=device)[None, :, None, None]
-        grey = (pictures * weights).sum(1, keepdim=True)
-        to_grey = (torch.rand(count, generator=self.generator) < s.grey).to(device)[:, None, None, None]
-        colour = torch.where(to_grey, torch.zeros_like(factor(0.0)), factor(s.saturation))
-        contrast, brightness = factor(s.contrast), factor(s.brightness)
-        mean = grey.mean((2, 3), keepdim=True)
-        pictures = ((grey + (pictures - grey) * colour - mean) * contrast + mean) * brightness
-        blurred = (torch.rand(count, generator=self.generator) < s.blur).to(device)
-        if bool(blurred.any()):
-            pictures[blurred] = _soften(pictures[blurred])
-        if s.noise > 0:
-            amount = (self._uniform(count, 0, s.noise)).to(device)[:, None, None, None]
-            grain = torch.randn(1, *pictures.shape[1:], generator=self.generator).to(device)
-            pictures = pictures + grain * amount
+    def _colours(self, thumbnails: Tensor) -> Tensor:
+        """Colour matrices (N, 3, 4): saturation, contrast about the picture's own mean, and brightness."""
+        s, count = self.settings, len(thumbnails)
+        luma = torch.tensor(LUMA)
+        mean = thumbnails.float().mean((1, 2)) @ luma
+        to_grey = self._uniform(count) < s.grey
+        saturation = torch.where(to_grey, 0.0, 1 + self._uniform(count, -s.saturation, s.saturation))
+        contrast = 1 + self._uniform(count, -s.contrast, s.contrast)
+        brightness = 1 + self._uniform(count, -s.brightness, s.brightness)
+        mixed = saturation[:, None, None] * torch.eye(3) + (1 - saturation)[:, None, None] * luma
+        offset = (brightness * (1 - contrast) * mean)[:, None, None].expand(-1, 3, 1)
+        return torch.cat([mixed * (brightness * contrast)[:, None, None], offset], 2)
+
+    def _paste(
+        self,
+        source: PictureSet,
+        labels: BoxLabels,
+        share: float,
+        pictures: Tensor,
+        objects: Targets | None,
+        faces: Targets | None,
+        *,
+        large: bool = False,
+    ) -> tuple[Targets | None, Targets | None]:
+        """Paste boxes of a set into a share of the pictures, in place; the labels after that."""
+        inputs, fit = self._some(len(pictures), share), self._fit(source, labels, large)
+        if not len(inputs) or not len(fit):
+            return objects, faces
+        side = pictures.shape[1]
+        chosen = fit[torch.randint(len(fit), (len(inputs),), generator=self.generator)]
+        patches = pasting.place(source, labels, chosen, side, self._uniform, faces=large)
+        rendered = self._rendered(source, patches.rows.to(pictures.device), patches.matrices, side)
+        places = inputs.to(pictures.device)
+        pictures[places] = pasting.blend(pictures[places], rendered, patches.window)
+        # Another set may not know all the classes of this one: what its patches show counts for faces alone.
+        if objects is not None:
+            objects = pasting.add_labels(objects, None if large else source.objects, patches, inputs, side)
+        if faces is not None:
+            faces = pasting.add_labels(faces, source.faces, patches, inputs, side)
+        return objects, faces
+
+    def _fit(self, source: PictureSet, labels: BoxLabels, faces: bool) -> Tensor:
+        key = (source.name, faces)
+        if key not in self._candidates:
+            self._candidates[key] = pasting.candidates(labels, with_landmarks=faces)
+        return self._candidates[key]
+
+    def _degrade(self, pictures: Tensor) -> None:
+        """Erasing, darkness, blur, noise and JPEG, in place."""
+        s, (count, height, width), device = self.settings, pictures.shape[:3], pictures.device
         self._erase(pictures)
-        return pictures.clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        dark, darkness = self._some(count, s.low_light), self._uniform(count)
+        blurred = self._some(count, s.blur).to(device)
+        squeezed, quality = self._some(count, s.jpeg), self._uniform(count, *JPEG_QUALITY)
+        if s.noise or len(dark):
+            grain = torch.randn(height, width, 3, generator=self.generator).to(device)
+            if len(dark):
+                rows = dark.to(device)
+                pictures[rows] = degradation.low_light(pictures[rows], grain, darkness[dark].to(device))
+        if len(blurred):
+            pictures[blurred] = degradation.blur(pictures[blurred])
+        if s.noise:
+            pictures.copy_(degradation.noise(pictures, grain, self._uniform(count, 0, s.noise).to(device)))
+        if len(squeezed):
+            rows = squeezed.to(device)
+            pictures[rows] = degradation.jpeg(pictures[rows], quality[squeezed])
 
     def _erase(self, pictures: Tensor) -> None:
         """Cover a random rectangle of some pictures with grey, in place (Zhong et al. 2020)."""
-        height, width = pictures.shape[2:]
-        for row in (torch.rand(len(pictures), generator=self.generator) < self.settings.erase).nonzero()[:, 0].tolist():
-            share = self._uniform(4, 0, 1).tolist()
-            h, w = int(height * (0.1 + 0.3 * share[0])), int(width * (0.1 + 0.3 * share[1]))
+        height, width = pictures.shape[1:3]
+        low, high = ERASED_SHARE
+        for row in self._some(len(pictures), self.settings.erase).tolist():
+            share = self._uniform(4).tolist()
+            h, w = int(height * (low + (high - low) * share[0])), int(width * (low + (high - low) * share[1]))
             y, x = int((height - h) * share[2]), int((width - w) * share[3])
-            pictures[row, :, y : y + h, x : x + w] = PADDING_GREY
-
-
-def _resample(pictures: Tensor, extents: Tensor, matrices: Tensor, side: int) -> Tensor:
-    """uint8 canvases (N, S, S, 3) -> float (N, 3, side, side); outside a picture is grey."""
-    count, canvas = pictures.shape[0], pictures.shape[1]
-    linear = torch.linalg.inv(matrices[:, :, :2])
-    shift = -(linear @ matrices[:, :, 2:])
-    axis = torch.arange(side, device=pictures.device) + 0.5
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(1, -1, 2)
-    source = grid @ linear.transpose(1, 2) + shift.transpose(1, 2)
-    inside = ((source >= 0) & (source <= extents[:, None])).all(-1).view(count, 1, side, side)
-    normal = (source * (2.0 / canvas) - 1).view(count, side, side, 2)
-    planes = pictures.permute(0, 3, 1, 2).float()
-    sampled = F.grid_sample(planes, normal, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where(inside, sampled, torch.full_like(sampled, float(PADDING_GREY)))
-
-
-def _move(labels: BoxLabels, rows: Tensor, matrices: Tensor, flipped: Tensor, extents: Tensor, side: int) -> Targets:
-    """Labels of rows in input pixels: clipped, and those that left the picture removed or ignored."""
-    boxes, classes, ignore = labels.boxes[rows], labels.classes[rows], labels.ignore[rows]
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    corners = torch.stack([torch.stack([x, y], -1) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], 2)
-    moved = _apply(corners, matrices)
-    # A turned box's hull grows; take the mean of hull and inscribed extents, which follows the object better.
-    centre, reach = moved.mean(2), (moved - moved.mean(2, keepdim=True)).abs().mean(2)
-    whole = torch.cat([centre - reach, centre + reach], -1)
-    clipped = whole.clamp(0, side)
-    area, visible = _area(whole), _area(clipped)
-    small = ((clipped[..., 2:] - clipped[..., :2]) < MIN_SIDE_PX).any(-1)
-    gone = (visible <= 0) | small
-    classes = torch.where(gone, torch.full_like(classes, -1), classes)
-    ignore = ignore | (visible < MIN_VISIBLE * area)
-    if labels.landmarks is None or labels.has_landmarks is None:
-        return Targets(clipped, classes, ignore, None, None, labels.only_near)
-    points = _apply(labels.landmarks[rows], matrices)
-    points = torch.where(flipped[:, None, None, None], points[:, :, MIRRORED], points)
-    return Targets(clipped, classes, ignore, points, labels.has_landmarks[rows], labels.only_near)
-
-
-def _apply(points: Tensor, matrices: Tensor) -> Tensor:
-    """(N, B, K, 2) points through (N, 2, 3) matrices."""
-    return torch.einsum("nij,nbkj->nbki", matrices[:, :, :2], points) + matrices[:, None, None, :, 2]
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
-
-
-def _soften(pictures: Tensor) -> Tensor:
-    """Half the resolution and back."""
-    small = F.interpolate(pictures, scale_factor=0.5, mode="area")
-    return F.interpolate(small, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+            pictures[row, y : y + h, x : x + w] = PADDING_GREY
 
 
 def _tile(quarters: Tensor) -> Tensor:
-    """(4N, C, h, w) -> (N, C, 2h, 2w)."""
-    count, channels, h, w = quarters.shape
-    grid = quarters.view(count // 4, 2, 2, channels, h, w).permute(0, 3, 1, 4, 2, 5)
-    return grid.reshape(count // 4, channels, 2 * h, 2 * w)
-
-
-def _tile_targets(targets: Targets, side: int) -> Targets:
-    """Labels of quarters (4N, B) -> of mosaics (N, 4B)."""
-    quarter = torch.arange(targets.boxes.shape[0], device=targets.boxes.device) % 4
-    shift = torch.stack([quarter % 2, quarter // 2], 1).float() * side
-
-    def joined(values: Tensor) -> Tensor:
-        return values.reshape(values.shape[0] // 4, 4 * values.shape[1], *values.shape[2:])
-
-    return Targets(
-        joined(targets.boxes + shift.repeat(1, 2)[:, None]),
-        joined(targets.classes),
-        joined(targets.ignore),
-        None if targets.landmarks is None else joined(targets.landmarks + shift[:, None, None]),
-        None if targets.has_landmarks is None else joined(targets.has_landmarks),
-        targets.only_near,
-    )
-
-
-def _trim(targets: Targets) -> Targets:
-    """Real rows first, and only as many columns as the fullest picture needs."""
-    real = targets.classes >= 0
-    most = max(1, int(real.sum(1).max()))
-    order = real.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-
-    def picked(values: Tensor) -> Tensor:
-        index = order.view(*order.shape, *(1,) * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
-        return values.gather(1, index)
-
-    return Targets(
-        picked(targets.boxes),
-        picked(targets.classes),
-        picked(targets.ignore),
-        None if targets.landmarks is None else picked(targets.landmarks),
-        None if targets.has_landmarks is None else picked(targets.has_landmarks),
-        targets.only_near,
-    )
+    """(4N, h, w, C) -> (N, 2h, 2w, C)."""
+    count, h, w, channels = quarters.shape
+    grid = quarters.view(count // 4, 2, 2, h, w, channels).permute(0, 1, 3, 2, 4, 5)
+    return grid.reshape(count // 4, 2 * h, 2 * w, channels)

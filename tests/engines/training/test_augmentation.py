@@ -1,14 +1,22 @@
 """Pictures here are black with painted rectangles, so that what the labels say can be read off the pixels."""
 
+from dataclasses import replace
+
+import cv2
 import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from engines.pictures import PADDING_GREY
-from engines.training.augmentation import Augmenter, MicroBatch, Targets
+from engines.training import pasting
+from engines.training.augmentation import Augmenter, MicroBatch
 from engines.training.datasets import BoxLabels, PictureSet
+from engines.training.degradation import jpeg
+from engines.training.preview import STILL
+from engines.training.rendering import _with_opencv, _with_torch
 from engines.training.settings import AugmentationSettings
+from engines.training.targets import Targets
 
 CANVAS = 96
 EXTENT = (96, 72)  # width, height of the picture on the canvas
@@ -17,19 +25,8 @@ COLOURS = [[250, 20, 20], [20, 250, 20]]
 EYES_NOSE_MOUTH = [[26, 22], [38, 22], [32, 30], [28, 40], [36, 40]]
 SPOTS = [[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [20, 250, 250]]
 
-STILL = AugmentationSettings(
-    scale=(1.0, 1.0),
-    shift=0.0,
-    rotate_deg=0.0,
-    flip=0.0,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    grey=0.0,
-    noise=0.0,
-    blur=0.0,
-    erase=0.0,
-)
+
+NO_LABELS = BoxLabels(torch.zeros(0), torch.zeros(0), torch.zeros(0))
 
 
 def painted(count: int) -> PictureSet:
@@ -43,7 +40,7 @@ def painted(count: int) -> PictureSet:
     classes = torch.tensor([[0, 1, -1, -1, -1]]).repeat(count, 1)
     labels = BoxLabels(boxes, classes, torch.zeros(count, 5, dtype=torch.bool))
     pictures = picture[None].repeat(count, 1, 1, 1)
-    return PictureSet("painted", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), objects=labels)
+    return PictureSet("painted", "boxes", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), objects=labels)
 
 
 def faces(count: int) -> PictureSet:
@@ -59,7 +56,7 @@ def faces(count: int) -> PictureSet:
         torch.ones(count, 1, dtype=torch.bool),
     )
     pictures = picture[None].repeat(count, 1, 1, 1)
-    return PictureSet("faces", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), faces=labels)
+    return PictureSet("faces", "boxes", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), faces=labels)
 
 
 def varied(data: PictureSet, size: int = 96, *, seed: int = 0, mosaic: bool = False, **changes: object) -> MicroBatch:
@@ -223,7 +220,7 @@ def test_pictures_without_any_box_keep_one_column_of_padding() -> None:
 
 def test_labels_go_with_their_rows() -> None:
     data = painted(5)
-    data = PictureSet("scenes", data.pictures, data.extents, labels=torch.arange(5) * 10, classes=5)
+    data = PictureSet("scenes", "scene", data.pictures, data.extents, labels=torch.arange(5) * 10, classes=5)
     augmenter = Augmenter(STILL, torch.Generator().manual_seed(0))
     batch = augmenter(data, torch.tensor([3, 1, 1]), 64)
     assert batch.labels is not None and batch.labels.tolist() == [30, 10, 10]
@@ -260,7 +257,7 @@ def test_grey_pictures_have_no_colour() -> None:
 
 
 def test_erasing_covers_a_rectangle_with_grey() -> None:
-    still, erased = varied(painted(8)).pictures, varied(painted(8), erase=1.0).pictures
+    still, erased = (varied(painted(8), scale=(2.0, 2.0), erase=share).pictures for share in (0.0, 1.0))
     # Both draw the same matrices, so that all that differs is what was erased.
     changed = (still != erased).any(-1)
     assert changed.flatten(1).any(1).all()
@@ -270,3 +267,98 @@ def test_erasing_covers_a_rectangle_with_grey() -> None:
 def test_blurring_softens_edges() -> None:
     sharp, soft = (varied(painted(2), blur=share).pictures.float() for share in (0.0, 1.0))
     assert (soft.diff(dim=2).abs().amax()) < sharp.diff(dim=2).abs().amax()
+
+
+def test_opencv_and_torch_make_the_same_pictures() -> None:
+    """On smooth pictures, to within what OpenCV's rounding of positions costs."""
+    torch.manual_seed(0)
+    coarse = torch.rand(4, 3, 6, 6) * 255
+    smooth = torch.nn.functional.interpolate(coarse, size=CANVAS, mode="bicubic").clamp(0, 255)
+    pictures = smooth.permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+    turn = torch.tensor([[0.9, -0.3, 20.0], [0.3, 0.9, -15.0]])
+    matrices = torch.stack([torch.eye(2, 3), turn, turn * 0.6])
+    colours = torch.eye(3, 4).repeat(3, 1, 1)
+    colours[1] = torch.tensor([[0.8, 0.1, 0.0, 9.0], [0.2, 0.9, 0.1, -20.0], [0.0, 0.4, 0.3, 5.0]])
+    rows = torch.tensor([2, 0, 3])
+    one, other = (made(pictures, rows, matrices, colours, 80).float() for made in (_with_opencv, _with_torch))
+    assert (one - other).abs().mean() < 0.6
+    assert ((one - other).abs() > 4).float().mean() < 0.01
+    assert torch.equal(one[0], pictures[2, :80, :80].float()), "the identity changes nothing"
+
+
+def test_what_is_pasted_brings_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pasting, "MIN_PATCH_PX", 10.0)
+    data = painted(32)
+    batch = varied(data, 128, paste_objects=1.0)
+    targets, compared = objects_of(batch), 0
+    still = objects_of(varied(data, 128))
+    for picture, boxes, classes, ignore in zip(
+        batch.pictures, targets.boxes, targets.classes, targets.ignore, strict=True
+    ):
+        for box, kind, ignored in zip(boxes, classes.tolist(), ignore.tolist(), strict=True):
+            if kind >= 0 and not ignored:
+                x, y = ((box[:2] + box[2:]) / 2).int().tolist()
+                known = (picture[y, x].int() - torch.tensor(COLOURS[kind])).abs().max() < 60
+                compared += int(known)
+    assert compared >= 0.9 * int((still.classes >= 0).sum()), "boxes are where their colours are"
+    assert int((targets.classes >= 0).sum()) > int((still.classes >= 0).sum())
+
+
+def test_a_pasted_face_is_large_has_its_points_and_is_no_background_for_objects() -> None:
+    target = painted(8)
+    target = replace(target, faces=replace(faces(8).faces or NO_LABELS, classes=torch.full((8, 1), -1)))
+    donor = faces(4)
+    donor = replace(donor, faces=replace(donor.faces or NO_LABELS, boxes=torch.tensor([[[20.0, 14, 56, 50]]] * 4)))
+    settings = msgspec.structs.replace(STILL, paste_faces=1.0)
+    batch = Augmenter(settings, torch.Generator().manual_seed(0), donor)(target, torch.arange(8), 128)
+    assert batch.faces is not None and batch.faces.landmarks is not None and batch.faces.has_landmarks is not None
+    assert batch.faces.classes.tolist() == [[0]] * 8 and batch.faces.has_landmarks.all()
+    sides = (batch.faces.boxes[..., 2:] - batch.faces.boxes[..., :2]).amax(-1)
+    assert (sides > 0.25 * 128).all()
+    objects = objects_of(batch)
+    for picture, points, box, boxes, ignore in zip(
+        batch.pictures, batch.faces.landmarks[:, 0], batch.faces.boxes[:, 0], objects.boxes, objects.ignore, strict=True
+    ):
+        nose = points[2].int().tolist()
+        assert (picture[nose[1], nose[0]].int() - torch.tensor(SPOTS[2])).abs().max() < 90
+        covers = ignore & (boxes[:, :2] <= box[:2] + 1).all(1) & (boxes[:, 2:] >= box[2:] - 1).all(1)
+        assert covers.any(), "nobody says which objects a pasted face belongs to"
+
+
+def test_a_pasted_face_hides_the_face_under_it() -> None:
+    donor = replace(faces(1), faces=replace(faces(1).faces or NO_LABELS, boxes=torch.tensor([[[10.0, 4, 70, 64]]])))
+    settings = msgspec.structs.replace(STILL, paste_faces=1.0)
+    small = replace(faces(64).faces or NO_LABELS, boxes=torch.tensor([[[44.0, 32, 52, 40]]] * 64))
+    batch = Augmenter(settings, torch.Generator().manual_seed(0), donor)(
+        replace(faces(64), faces=small), torch.arange(64), 96
+    )
+    assert batch.faces is not None
+    assert (batch.faces.classes >= 0).sum(1).unique().tolist() == [1, 2], "hidden in some, beside it in others"
+
+
+def test_little_light_is_darker_and_keeps_what_is_there() -> None:
+    light, dark = (varied(painted(4), low_light=share).pictures.float() for share in (0.0, 1.0))
+    assert dark.mean() < 0.8 * light.mean()
+    assert seen(varied(painted(1), low_light=1.0).pictures[0], [120, 10, 10]) is not None
+
+
+def test_jpeg_is_what_a_codec_leaves() -> None:
+    """Near what OpenCV's own encoder makes of the same picture at the same quality."""
+    torch.manual_seed(0)
+    coarse = torch.rand(1, 3, 16, 16) * 255
+    picture = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear").to(torch.uint8)[0].permute(1, 2, 0)
+    errors = {}
+    for quality in (20, 90):
+        ours = jpeg(picture[None].contiguous(), torch.tensor([float(quality)]))[0].float()
+        _, data = cv2.imencode(".jpg", picture.numpy()[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        theirs = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)).float()
+        assert (ours - theirs).abs().mean() < 3.0
+        errors[quality] = (ours - picture).abs().mean()
+    assert errors[20] > errors[90] > 0
+
+
+@pytest.mark.parametrize("size", [112, 160])
+def test_every_augmentation_works_at_every_size(size: int) -> None:
+    everything = AugmentationSettings(low_light=0.5, blur=0.5, jpeg=0.5, erase=0.5, paste_objects=0.5)
+    batch = Augmenter(everything, torch.Generator().manual_seed(0))(painted(6), torch.arange(6), size)
+    assert batch.pictures.shape == (6, size, size, 3) and batch.pictures.dtype == torch.uint8
