@@ -78,6 +78,12 @@ def _doctor() -> Callable[..., None]:
     return doctor
 
 
+def _data() -> typer.Typer:
+    from tools.data import app
+
+    return app
+
+
 def _train() -> Callable[..., None]:
     from tools.train import train
 
@@ -90,10 +96,22 @@ def _evaluate() -> Callable[..., None]:
     return evaluate
 
 
+def _crossval() -> Callable[..., None]:
+    from tools.crossval import crossval
+
+    return crossval
+
+
 def _compile() -> Callable[..., None]:
     from tools.compile import compile_model
 
     return compile_model
+
+
+def _report() -> typer.Typer:
+    from tools.report import app
+
+    return app
 
 
 VERBS = {
@@ -106,8 +124,11 @@ VERBS = {
     "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
     "benchmark": Verb("Measure engine, decoding and the whole pipeline.", _benchmark),
+    "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
     "evaluate": Verb("Score a model on a folder of data.", _evaluate),
+    "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
+    "report": Verb("Do a study, and write its pages.", _report),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),
 }
 
@@ -200,3 +221,7 @@ def configure_logging(level: str, *, as_json: bool) -> None:
 def main() -> None:
     """The console entry."""
     app()
+
+
+if __name__ == "__main__":  # for launchers that want a module, such as torchrun
+    main()

@@ -1,17 +1,25 @@
 """``trunkline train``: joint training from a configuration."""
 
-import csv
+import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engines.errors import BackendUnavailable, ConfigError, one_line
+from engines.spec import load_model
+from tools.train_classifier import train_classifier
 
 if TYPE_CHECKING:
     import torch
+    from rich.progress import Progress
+
+    from engines.training.checkpoint import Checkpoint
+    from engines.training.loop import Progress as Now
 
 LOG_EVERY = 20
 
@@ -21,84 +29,141 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with the training data.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    init: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint of another run.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Begin with the weights of a checkpoint or model folder.")] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
     stop_at: Annotated[int | None, typer.Option(min=1, help="Stop at this step with a checkpoint.")] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Model folder whose word fills in what the data lacks; may be repeated.")
+    ] = None,
+    price: Annotated[float, typer.Option(min=0.0, help="Of an hour of this machine; the cost is shown.")] = 0.0,
 ) -> None:
     """Train the network on all tasks that the data labels.
 
     Example: trunkline train configs/training/n.toml --data DIR --resume
+
+    Several processes: torchrun --nproc-per-node 2 -m tools.main train configs/training/n.toml --data DIR
     """
     try:
         import torch
     except ModuleNotFoundError as error:
         raise BackendUnavailable("train needs PyTorch, which is not installed: pip install -e .[train]") from error
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from engines.compiling.validation import validation_scores
+    from engines.training.classifier_settings import is_classifier
+    from engines.training.curves import LOG, PICTURE, CurveLog, plot_log
+    from engines.training.loop import BEST, CHECKPOINT
     from engines.training.loop import train as run
+    from engines.training.processes import joined_processes
     from engines.training.settings import load_settings
 
-    settings = load_settings(config)
     if threads:
         torch.set_num_threads(threads)
-    place = _device(device)
+    place = device_named(device)
+    if is_classifier(config):
+        if resume or init or stop_at:
+            raise ConfigError(f"{config}: a classifier is trained in one go, without --resume, --init and --stop-at")
+        return train_classifier(config, data, out, place)
+    settings = load_settings(config)
     folder = out or Path("runs") / settings.name
-    if not resume and (folder / "checkpoint.pt").exists():
+    if not resume and (folder / CHECKPOINT).exists():
         raise ConfigError(f"--out {folder}: holds a run already; add --resume to go on with it, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.csv"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    fresh = not (resume and log.is_file())
-    with (
-        Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[losses]}")) as bar,
-        log.open("w" if fresh else "a", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "seconds", "learning_rate", "name", "value"])
-        task = bar.add_task(f"training {settings.name} on {place}", total=settings.steps, losses="reading the data")
+    log = folder / LOG
+
+    def validate(saved: "Checkpoint") -> dict[str, float]:
+        assert saved.settings.validation is not None
+        return validation_scores(saved, data, saved.settings.validation)
+
+    now = None
+    with joined_processes(place) as processes, _bar(shown=processes.leads) as bar:
         steps = run(
-            settings, data, folder, resume=resume, init=init, device=place, stop_at=stop_at, opened=bar.console.log
+            settings,
+            data,
+            folder,
+            resume=resume,
+            init=init,
+            device=place,
+            stop_at=stop_at,
+            teachers=[load_model(folder) for folder in teacher or ()],
+            processes=processes,
+            validate=validate if settings.validation else None,
+            stop=stop_signal(),
+            opened=bar.console.log if processes.leads else lambda _: None,
         )
-        interrupted = threading.Event()
-        signal.signal(signal.SIGINT, lambda *_: _interrupt(interrupted))
-        done = 0
-        for now in steps:
-            done = now.step
-            totals = {k.removesuffix(".total"): v for k, v in now.losses.items() if k.endswith(".total")}
-            bar.update(task, completed=now.step, losses=" ".join(f"{k} {v:.2f}" for k, v in sorted(totals.items())))
-            if now.step % LOG_EVERY == 0:
-                for name, value in now.losses.items():
-                    writer.writerow([now.step, f"{now.seconds:.0f}", f"{now.learning_rate:.6f}", name, f"{value:.4f}"])
-                file.flush()
-            if interrupted.is_set():
-                steps.close()
-                raise KeyboardInterrupt
-    typer.echo(f"step {done}: {folder / 'checkpoint.pt'}" if done else f"{folder} has all its steps already")
+        title = f"training {settings.name} on {place}" + (
+            f", {processes.count} processes" if processes.count > 1 else ""
+        )
+        task = bar.add_task(title, total=settings.steps, told="reading the data")
+        with log.open("a" if resume else "w", newline="") if processes.leads else nullcontext() as file:
+            curves = CurveLog(file) if file else None
+            for now in steps:
+                if curves is None:
+                    continue
+                bar.update(task, completed=now.step, told=_told(now, price, processes.count))
+                if now.step % LOG_EVERY == 0:
+                    curves.write(now, now.losses)
+                if now.scores:
+                    curves.write(now, {f"score.{name}": score for name, score in now.scores.items()})
+                    bar.console.log(f"step {now.step}: " + _listed(now.scores))
+                    plot_log(log, folder / PICTURE)
+    if not processes.leads:
+        return
+    if now is None:
+        typer.echo(f"{folder} has all its steps already")
+        return
+    plot_log(log, folder / PICTURE)
+    best = f", best scores: {folder / BEST}" if (folder / BEST).is_file() else ""
+    typer.echo(f"step {now.step}, {_spent(now, price, processes.count)}: {folder / CHECKPOINT}{best}")
 
 
-def _interrupt(interrupted: threading.Event) -> None:
-    """The first ctrl-C lets the step finish and saves it, the second does not."""
-    if interrupted.is_set():
-        raise KeyboardInterrupt
-    interrupted.set()
+def _bar(*, shown: bool) -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[told]}"), disable=not shown)
 
 
-def _device(name: str) -> "torch.device":
+def _listed(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in sorted(values.items()))
+
+
+def _told(now: "Now", price: float, processes: int) -> str:
+    totals = {k.removesuffix(".total"): v for k, v in now.losses.items() if k.endswith(".total")}
+    return f"{_spent(now, price, processes)} {_listed(totals)}"
+
+
+def _spent(now: "Now", price: float, processes: int) -> str:
+    """Hours so far, of all processes together, and what they cost."""
+    hours = now.seconds / 3600 * processes
+    return f"{hours:.2f} h" + (f", {hours * price:.2f} spent" if price else "")
+
+
+def stop_signal() -> Callable[[], bool]:
+    """Whether the user, or the system, has asked for the end: the first signal lets the step finish, the second not."""
+    asked = threading.Event()
+
+    def handle(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, handle)
+    return asked.is_set
+
+
+def device_named(name: str) -> "torch.device":
+    """The device that ``--device`` names.
+
+    Raises:
+        ConfigError: it cannot be used here.
+    """
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch that was built without CUDA

@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on, in one file written atomically."""
 
+import io
 import os
 import pickle
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from engines.training.settings import TrainingSettings
 # What a file that is no checkpoint, or half of one, makes torch and msgspec raise.
 DAMAGED = (
     EOFError,
+    OSError,
     AttributeError,
     LookupError,
     RuntimeError,
@@ -38,11 +40,13 @@ class Checkpoint:
     ema: dict[str, Tensor]
     cosface: dict[str, Tensor]
     optimiser: dict[str, Any]
-    balance: tuple[dict[str, float], dict[str, int]]
-    random: tuple[Tensor, Tensor]
+    balance: dict[str, Any]
+    random: Tensor
     credit: Tensor
     queues: list[Tensor]
     means: dict[str, float]
+    seconds: float  # that the run has taken
+    best: tuple[float, int]  # best validation score, and validations since
 
 
 def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
@@ -61,10 +65,12 @@ def load_checkpoint(file: Path) -> Checkpoint:
         DataError: the file is missing or not a checkpoint.
     """
     try:
-        fields = torch.load(file, map_location="cpu", weights_only=True)
-        fields["settings"] = msgspec.json.decode(fields["settings"], type=TrainingSettings)
-        return Checkpoint(**fields)
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(f"checkpoint {file}: cannot be read: {error.strerror}") from error
+    try:
+        fields = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        fields["settings"] = msgspec.json.decode(fields["settings"], type=TrainingSettings)
+        return Checkpoint(**fields)
     except DAMAGED as error:
         raise DataError(f"checkpoint {file}: is damaged or no checkpoint of a training run") from error

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from engines.network.heads import DetectionHead
 from engines.training.assignment import assign
-from engines.training.augmentation import Targets
+from engines.training.targets import Targets
 
 FOCUS = 2.0  # beta of the quality focal loss
 BOX_WEIGHT, LANDMARK_WEIGHT = 2.0, 1.0
@@ -37,7 +37,10 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Tensor, targets: Targets) -> Loss:
-    """Class, box and landmark loss of one detection head; normalised by the sum of the positives' quality."""
+    """Class, box and landmark loss of one detection head; normalised by the sum of the positives' quality.
+
+    Classes that the set does not label have no class loss.
+    """
     logits, boxes, landmarks = head.split(raw.float(), points, strides)
     given = assign(logits.sigmoid(), boxes, points, targets)
     row, anchor = given.positive.nonzero(as_tuple=True)
@@ -45,7 +48,10 @@ def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Te
     wanted = torch.zeros_like(logits)
     wanted[row, anchor, targets.classes[row, owner]] = quality
     scale = quality.sum().clamp(min=1.0)
-    score_loss = (quality_focal(logits, wanted) * given.counted[..., None]).sum() / scale
+    counted = given.counted[..., None]
+    if targets.known is not None:
+        counted = counted & targets.known
+    score_loss = (quality_focal(logits, wanted) * counted).sum() / scale
     box_loss = ((1 - giou(boxes[row, anchor], targets.boxes[row, owner])) * quality).sum() / scale
     parts = {"class": score_loss.detach(), "box": box_loss.detach()}
     total = score_loss + BOX_WEIGHT * box_loss
@@ -59,6 +65,34 @@ def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Te
         parts["landmarks"] = point_loss.detach()
         total = total + LANDMARK_WEIGHT * point_loss
     return Loss(total, parts)
+
+
+def scene_loss(
+    logits: Tensor, labels: Tensor | None, targets: Tensor | None, smoothing: float, distillation: float
+) -> Loss:
+    """Cross-entropy of logits (N, S) with labels (N,), and with a teacher's probabilities (N, S) where there are any.
+
+    The teacher's part counts ``distillation`` and the labels' the rest (Hinton et al. 2015, at temperature 1).
+    """
+    parts, total = {}, logits.new_zeros(())
+    if labels is not None:
+        total = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        parts["top1"] = (logits.argmax(1) == labels).float().mean()
+    if targets is not None:
+        taught = F.cross_entropy(logits, targets)
+        parts["taught"] = taught.detach()
+        total = distillation * taught + (1 - distillation) * total
+    return Loss(total, parts)
+
+
+def drawn_to(found: Loss, embedding: Tensor, teacher: Tensor, scale: float, distillation: float) -> Loss:
+    """An identity loss and the cosine distance of embeddings (N, D) to a teacher's, all of unit length.
+
+    The distance is multiplied by ``scale``, as the cosines of the other loss are.
+    """
+    distance = (1 - (embedding * teacher).sum(1)).mean()
+    total = (1 - distillation) * found.total + distillation * scale * distance
+    return Loss(total, found.parts | {"taught": distance.detach()})
 
 
 class CosFace(nn.Module):

@@ -9,14 +9,14 @@ from engines.training.datasets import PictureSet
 
 
 class SetSampler:
-    """Spreads micro-batches over sets in proportion to (size)^temperature.
+    """Spreads micro-batches over sets in proportion to weight * (size)^temperature.
 
     The shares are met by carrying the remainder from step to step, so that every step is as mixed as it can be.
     """
 
-    def __init__(self, sizes: Sequence[int], temperature: float, micro_batches: int) -> None:
-        weights = torch.tensor(sizes, dtype=torch.float64) ** temperature
-        self.shares = weights / weights.sum()
+    def __init__(self, sizes: Sequence[int], weights: Sequence[float], temperature: float, micro_batches: int) -> None:
+        shares = torch.tensor(sizes, dtype=torch.float64) ** temperature * torch.tensor(weights, dtype=torch.float64)
+        self.shares = shares / shares.sum()
         self.micro_batches = micro_batches
         self.credit = torch.zeros(len(sizes), dtype=torch.float64)
 

@@ -1,4 +1,6 @@
 import csv
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import tools.train
+from engines.training.datasets import load_sets
+from engines.training.settings import load_settings
+from engines.training.trainer import Trainer
 from tests.engines.training.made_data import write_training_data
 from tools.main import app
 
@@ -22,12 +27,14 @@ precision = "f32"
 network = { channels = [8, 8, 8, 8, 8], neck = 8, towers = 1, embedding = 16 }
 
 [[datasets]]
-kind = "scenes"
+name = "scenes"
+scene = { format = "folders", folders = ["classification/imagenette10/train", "classification/cats_dogs/train"] }
 batch = 2
 size = 32
 
 [[datasets]]
-kind = "identities"
+name = "people"
+identity = { format = "folders", folders = ["face_recognition/train"] }
 batch = 2
 size = 112
 """
@@ -77,7 +84,7 @@ def test_a_run_leaves_a_checkpoint_and_a_log(config: Path, data: Path, tmp_path:
     out = tmp_path / "run"
     result = run(config, "--data", data, "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == f"step 4: {out / 'checkpoint.pt'}"
+    assert re.fullmatch(rf"step 4, 0\.\d\d h: {out / 'checkpoint.pt'}", result.stdout.splitlines()[-1])
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 4
     assert {(2, "scene.total"), (2, "identity.total"), (4, "scene.total"), (4, "identity.top1")} <= set(logged(out))
 
@@ -116,7 +123,7 @@ def test_missing_data_is_refused_and_can_be_put_right(config: Path, data: Path, 
 def test_data_without_one_of_the_sets_is_refused(config: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     sentence = refused(config, "--data", tmp_path / "empty", "--out", tmp_path / "run")
-    assert "training set scenes: there are no pictures" in sentence
+    assert "classification/imagenette10/train: no such folder" in sentence
 
 
 def test_a_missing_configuration_is_refused(data: Path, tmp_path: Path) -> None:
@@ -169,6 +176,38 @@ def test_an_install_without_torch_says_what_is_missing(
 
 def test_the_configuration_here_is_one_that_is_allowed(config: Path) -> None:
     """So that the refusals above are of what they changed in it."""
-    from engines.training.settings import load_settings
-
     assert msgspec.to_builtins(load_settings(config))["steps"] == 4
+
+
+def begun(data: Path, config: Path) -> torch.Tensor:
+    """The stem's weights before the first step."""
+    settings = load_settings(config)
+    loaded = load_sets(settings.datasets, data)
+    weights = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), torch.device("cpu")).network.state_dict()
+    return weights["trunk.stem.conv.weight"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("steps", "close"), [(1, 2e-6), (4, 2e-3)], ids=["one step", "four steps"])
+def test_two_processes_train_the_weights_of_one(
+    config: Path, data: Path, tmp_path: Path, steps: int, close: float
+) -> None:
+    """Micro-batches are dealt out and gradients summed: weights and statistics agree within float tolerance.
+
+    Later steps are compared more loosely: Adam divides by the gradient's size, so that rounding of a gradient near
+    zero becomes a share of the learning rate, and batches of two pictures carry it on.
+    """
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert run(config, "--data", data, "--out", alone, "--stop-at", steps).exit_code == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "tools.main", "train", config, "--data", data, "--out", together, "--stop-at", steps]
+    done = subprocess.run([*map(str, launch + train)], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (torch.load(out / "checkpoint.pt", weights_only=True) for out in (alone, together))
+    assert one["step"] == two["step"] == steps
+    for part in ("network", "ema", "cosface"):
+        for name, wanted in one[part].items():
+            torch.testing.assert_close(two[part][name], wanted, rtol=1e-5, atol=close, msg=f"{part}: {name}")
+    moved = (one["network"]["trunk.stem.conv.weight"] - begun(data, config)).abs().max()
+    assert float(moved) > 2 * close, "a process that went its own way would differ by more"
+    assert two["means"] == pytest.approx(one["means"], rel=1e-2 if steps > 1 else 1e-4)

@@ -8,13 +8,41 @@ import numpy as np
 import torch
 
 from engines.alignment import TEMPLATE
+from engines.data.sources import Coco, Folders
 from engines.spec import NetworkSettings
-from engines.training.datasets import object_labels, scene_labels
-from engines.training.loop import Trainer, load_sets
+from engines.training.datasets import load_sets
 from engines.training.settings import AugmentationSettings, DatasetSettings, TrainingSettings
+from engines.training.trainer import Trainer
 from tests.engines.evaluation.colours import COLOUR, GREY, OBJECTS, PEOPLE, Box, face_colour, paint, write_coco
 
-KINDS = ("detection", "face_detection", "face_landmarks", "scenes", "identities")
+SOURCES: dict[str, dict[str, object]] = {
+    "detection": {
+        "images": "detection/images/train",
+        "objects": Coco(file="detection/annotations/instances_train.json"),
+        "faces": Coco(file="detection/annotations/faces_silver_train.json"),
+    },
+    "face_detection": {
+        "images": "face_detection/images/train",
+        "faces": Coco(
+            file="face_detection/annotations/instances_train.json",
+            points="face_detection/annotations/landmarks5_silver_train.json",
+        ),
+    },
+    "face_landmarks": {
+        "images": "face_landmarks/images/train",
+        "faces": Coco(file="face_landmarks/annotations/landmarks_train.json", only_near=True),
+    },
+    "scenes": {
+        "scene": Folders(
+            folders=("classification/imagenette10/train", "classification/cats_dogs/train"),
+            rename={"dog_english_springer": "dog"},
+        )
+    },
+    "identities": {
+        "identity": Folders(folders=("face_recognition/train",), points="face_recognition/ytf_landmarks5_train.json")
+    },
+}
+SETS = tuple(SOURCES)
 IDENTITIES = PEOPLE[:3]
 PICTURES = 5  # of each set with boxes; micro-batches of two leave some for the next epoch
 FACE: Box = (28, 4, 20, 20)  # xywh
@@ -97,23 +125,24 @@ def keypoints(face: Box) -> dict[str, object]:
     return {"keypoints": flat, "num_keypoints": 5}
 
 
-def dataset(kind: str, **changes: object) -> DatasetSettings:
+def dataset(name: str, **changes: object) -> DatasetSettings:
     """One set at 64 pixels (aligned faces have 112), a few pictures a micro-batch."""
     entry = DatasetSettings(
-        kind=kind,  # type: ignore[arg-type]
+        name=name,
         batch=2,
-        size=112 if kind == "identities" else 64,
+        size=112 if name == "identities" else 64,
         augmentation=AugmentationSettings(scale=(0.9, 1.2), shift=0.05),
+        **SOURCES[name],  # type: ignore[arg-type]  # one of each kind
     )
     return msgspec.structs.replace(entry, **changes)
 
 
-def tiny_settings(*kinds: str, **changes: object) -> TrainingSettings:
-    """A run of 6 steps in f32 on sets of these kinds; by default all five."""
+def tiny_settings(*names: str, **changes: object) -> TrainingSettings:
+    """A run of 6 steps in f32 on sets of these names; by default all five."""
     settings = TrainingSettings(
         name="tiny",
         network=TINY,
-        datasets=tuple(dataset(kind, mosaic=0.5 if "det" in kind else 0.0) for kind in kinds or KINDS),
+        datasets=tuple(dataset(name, mosaic=0.5 if "det" in name else 0.0) for name in names or SETS),
         steps=6,
         warmup_steps=2,
         precision="f32",
@@ -123,5 +152,5 @@ def tiny_settings(*kinds: str, **changes: object) -> TrainingSettings:
 
 def trainer_on(data: Path, settings: TrainingSettings) -> Trainer:
     """A trainer on a folder of :func:`write_training_data`."""
-    sets = load_sets(settings.datasets, data)
-    return Trainer(settings, sets, (object_labels(data), scene_labels(data)), torch.device("cpu"))
+    loaded = load_sets(settings.datasets, data)
+    return Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), torch.device("cpu"))

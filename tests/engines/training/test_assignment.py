@@ -6,7 +6,7 @@ from torch import Tensor
 
 from engines.network.network import anchor_points
 from engines.training.assignment import CANDIDATES, NEAR, Assignment, assign, pair_iou
-from engines.training.augmentation import Targets
+from engines.training.targets import Targets
 
 SIZE = 64
 POINTS, STRIDES = anchor_points(SIZE, SIZE)

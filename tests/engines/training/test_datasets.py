@@ -2,22 +2,23 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from engines.alignment import TEMPLATE
+from engines.data.sources import Coco, Folders
 from engines.errors import DataError
-from engines.training import datasets
-from engines.training.datasets import PictureSet
-from engines.training.loop import load_sets
+from engines.training.datasets import Loaded, PictureSet, load_sets
+from engines.training.settings import DatasetSettings
 from tests.engines.evaluation.colours import GREY, SCENES, face_colour, paint, write_coco
 from tests.engines.training.made_data import (
     FACE,
     IDENTITIES,
-    KINDS,
     OTHER_FACE,
     PICTURES,
+    SETS,
     dataset,
     landmarks,
 )
@@ -33,9 +34,16 @@ ANNOTATIONS = {
 }
 
 
+CANVAS = {"detection": 384, "face_detection": 416, "face_landmarks": 224, "scenes": 192, "identities": 112}
+
+
 def load(data: Path, kind: str) -> PictureSet:
-    (found,) = load_sets([dataset(kind)], data)
+    (found,) = read(data, dataset(kind, canvas=CANVAS[kind])).sets
     return found
+
+
+def read(data: Path, *entries: DatasetSettings) -> Loaded:
+    return load_sets(entries, data)
 
 
 def corners(box: tuple[int, int, int, int], scale: float) -> list[float]:
@@ -54,7 +62,7 @@ def test_detection_labels_objects_and_faces(data: Path) -> None:
     assert found.objects.landmarks is None
     assert found.faces.ignore[:, 0].tolist() == [True] + [False] * (PICTURES - 1)
     assert found.faces.has_landmarks is not None and found.faces.has_landmarks.all()
-    assert datasets.object_labels(data) == ("cat", "person")
+    assert read(data, dataset("detection")).objects == ("cat", "person")
 
 
 def test_boxes_lie_where_the_pixels_are(data: Path) -> None:
@@ -77,7 +85,7 @@ def test_objects_follow_their_category_ids_whatever_the_order_in_the_file(tmp_pa
     content["categories"] = [{"id": 9, "name": "tram"}, {"id": 3, "name": "bike"}]
     file.write_text(json.dumps(content))
     found = load(tmp_path, "detection")
-    assert datasets.object_labels(tmp_path) == ("bike", "tram")
+    assert read(tmp_path, dataset("detection")).objects == ("bike", "tram")
     assert found.objects is not None and found.objects.classes.tolist() == [[1]]
     assert found.faces is not None and found.faces.classes.tolist() == [[-1]], "a picture without faces has padding"
 
@@ -102,7 +110,7 @@ def test_other_people_beside_the_one_face_are_not_background(data: Path) -> None
 
 def test_scenes_of_both_sources_share_their_names(data: Path) -> None:
     found = load(data, "scenes")
-    assert datasets.scene_labels(data) == SCENES
+    assert read(data, dataset("scenes")).scenes == SCENES
     assert found.labels is not None and found.objects is None and found.faces is None
     assert found.classes == len(SCENES)
     assert torch.bincount(found.labels).tolist() == [3, 3, 6], "dog comes from both"
@@ -134,6 +142,12 @@ def test_a_crop_with_points_is_aligned_and_one_without_is_resized(tmp_path: Path
     assert resized[y, x, 0] > 220 and resized[y, x, 1] < 60
 
 
+def small(data: Path, kind: str) -> PictureSet:
+    """On canvases of 16 pixels, as large as the pictures."""
+    (found,) = read(data, dataset(kind, canvas=16)).sets
+    return found
+
+
 def broken_detection(folder: Path, pictures: int, broken: int) -> Path:
     names = [f"{number}.png" for number in range(1, pictures + 1)]
     for name in names:
@@ -147,7 +161,7 @@ def broken_detection(folder: Path, pictures: int, broken: int) -> Path:
 
 
 def test_a_broken_picture_in_a_hundred_is_skipped_with_its_labels_and_listed(tmp_path: Path) -> None:
-    found = datasets.load_detection(broken_detection(tmp_path, 100, 1), side=16)
+    found = small(broken_detection(tmp_path, 100, 1), "detection")
     assert len(found) == 99
     (reason,) = found.broken
     assert "detection/images/train/2.png" in reason
@@ -156,18 +170,19 @@ def test_a_broken_picture_in_a_hundred_is_skipped_with_its_labels_and_listed(tmp
 
 
 def test_two_broken_pictures_in_a_hundred_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"detection: 2 of 100 pictures cannot be read, first: .*2\.png"):
-        datasets.load_detection(broken_detection(tmp_path, 100, 2), side=16)
+    with pytest.raises(DataError, match=r"detection, pictures: 2 of 100 rows cannot be read, .*3\.png"):
+        small(broken_detection(tmp_path, 100, 2), "detection")
 
 
 def test_scenes_keep_their_labels_when_a_picture_is_broken(tmp_path: Path) -> None:
+    paint(tmp_path / f"classification/imagenette10/train/{SCENES[0]}/first.png", (16, 16), [], ground=GREY[SCENES[0]])
     for number in range(100):
         name = SCENES[number % 2]
         path = tmp_path / f"classification/cats_dogs/train/{name}/{number:03}.png"
         paint(path, (16, 16), [], ground=GREY[name])
     (tmp_path / f"classification/cats_dogs/train/{SCENES[0]}/000.png").write_bytes(b"")
     found = load(tmp_path, "scenes")
-    assert found.labels is not None and torch.bincount(found.labels).tolist() == [49, 50]
+    assert found.labels is not None and torch.bincount(found.labels).tolist() == [50, 50]
     assert found.pictures[:, 8, 8, 0].tolist() == [GREY[SCENES[label]] for label in found.labels.tolist()]
 
 
@@ -182,21 +197,21 @@ def people(folder: Path, pictures: int, broken: int) -> Path:
 
 
 def test_broken_crops_are_counted_too(tmp_path: Path) -> None:
-    found = datasets.load_identities(people(tmp_path, 100, 1))
+    found = load(people(tmp_path, 100, 1), "identities")
     assert len(found) == 99 and found.labels is not None and len(found.labels) == 99
     assert "lfw_0.png" in found.broken[0]
 
 
 def test_more_broken_crops_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"identities: 2 of 100 pictures cannot be read, first: .*lfw_0"):
-        datasets.load_identities(people(tmp_path, 100, 2))
+    with pytest.raises(DataError, match=r"identities, pictures: 2 of 100 rows cannot be read, .*lfw_1"):
+        load(people(tmp_path, 100, 2), "identities")
 
 
 def test_points_that_fit_no_face_count_as_a_broken_crop(tmp_path: Path) -> None:
     people(tmp_path, 100, 0)
     known = [{"file": "Person_0/lfw_0.png", "points5": [[3.0, 3.0]] * 5}]
     (tmp_path / "face_recognition/ytf_landmarks5_train.json").write_text(json.dumps(known))
-    found = datasets.load_identities(tmp_path)
+    found = load(tmp_path, "identities")
     assert len(found) == 99
     assert "lfw_0.png" in found.broken[0] and "one spot" in found.broken[0]
 
@@ -222,11 +237,13 @@ def test_an_annotation_file_of_another_kind_is_one_sentence(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("kind", "missing"), [("scenes", "classification"), ("identities", "face_recognition/train")])
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("scenes", "classification/cats_dogs/train"), ("identities", "face_recognition/train")]
+)
 def test_a_missing_folder_of_pictures_is_one_sentence(data: Path, tmp_path: Path, kind: str, missing: str) -> None:
     folder = shutil.copytree(data, tmp_path / "data")
     shutil.rmtree(folder / missing)
-    with pytest.raises(DataError, match=f"{kind}: there are no pictures"):
+    with pytest.raises(DataError, match=f"{missing}: no such folder"):
         load(folder, kind)
 
 
@@ -236,7 +253,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_set_moves_to_a_device_with_all_it_has(data: Path) -> None:
-    for kind in KINDS:
+    for kind in SETS:
         found = load(data, kind)
         moved = found.to(torch.device("cpu"))
         assert len(moved) == len(found) and moved.classes == found.classes and moved.name == kind
@@ -245,3 +262,85 @@ def test_a_set_moves_to_a_device_with_all_it_has(data: Path) -> None:
             found.faces is None,
             found.labels is None,
         )
+
+
+def boxes_in(folder: Path, name: str, classes: list[str], files: list[str]) -> DatasetSettings:
+    """A set of pictures with one box each, whose class is the first."""
+    for file in files:
+        paint(folder / name / "images/train" / file, (32, 32), [])
+    rows = [{"image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4]} for n in range(1, len(files) + 1)]
+    write_coco(folder / name, "boxes.json", classes, files, rows)
+    return DatasetSettings(
+        name=name, images=f"{name}/images/train", objects=Coco(file=f"{name}/annotations/boxes.json"), canvas=32
+    )
+
+
+def test_a_run_knows_the_classes_of_all_its_sets_and_each_set_those_it_labels(tmp_path: Path) -> None:
+    first = boxes_in(tmp_path, "zoo", ["zebra", "cat"], ["1.png"])
+    second = boxes_in(tmp_path, "home", ["cat", "chair"], ["1.png"])
+    loaded = read(tmp_path, first, second)
+    assert loaded.objects == ("zebra", "cat", "chair"), "in the order in which they appear"
+    zoo, home = (each.objects for each in loaded.sets)
+    assert zoo is not None and home is not None and zoo.known is not None and home.known is not None
+    assert (zoo.classes.tolist(), home.classes.tolist()) == ([[0]], [[1]])
+    assert (zoo.known.tolist(), home.known.tolist()) == ([True, True, False], [False, True, True])
+    assert all(each.classes == 3 for each in loaded.sets)
+
+
+def test_a_set_that_labels_all_classes_needs_no_mask(tmp_path: Path) -> None:
+    (only,) = read(tmp_path, boxes_in(tmp_path, "zoo", ["zebra"], ["1.png"])).sets
+    assert only.objects is not None and only.objects.known is None
+
+
+def test_a_picture_that_only_one_of_two_sources_lists_is_unlabelled_for_the_other(tmp_path: Path) -> None:
+    entry = boxes_in(tmp_path, "zoo", ["zebra"], ["1.png", "2.png"])
+    write_coco(tmp_path / "zoo", "faces.json", ["face"], ["2.png"], [])
+    entry = msgspec.structs.replace(entry, faces=Coco(file="zoo/annotations/faces.json"))
+    (found,) = read(tmp_path, entry).sets
+    assert found.faces is not None
+    assert found.faces.ignore.tolist() == [[True], [False]]
+    assert found.faces.classes.tolist() == [[0], [-1]], "the second has no faces, which is known"
+    assert (found.faces.boxes[0, 0, 2:] > 32).all(), "what is ignored is the whole picture"
+
+
+def test_the_pictures_of_one_person_are_a_group(data: Path) -> None:
+    found = load(data, "identities")
+    assert found.groups is not None and found.groups.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [file.parent.name for file in found.files] == [name for name in IDENTITIES for _ in range(2)]
+
+
+def test_a_pattern_says_which_pictures_belong_together(tmp_path: Path) -> None:
+    entry = boxes_in(tmp_path, "zoo", ["zebra"], ["Ada_1.png", "Ada_2.png", "Bo_1.png", "other.png", "more.png"])
+    assert [each.groups.tolist() for each in read(tmp_path, entry).sets if each.groups is not None] == [[0, 1, 2, 3, 4]]
+    (found,) = read(tmp_path, msgspec.structs.replace(entry, group=r"^(\w+)_")).sets
+    assert found.groups is not None and found.groups.tolist() == [0, 0, 1, 2, 3], "what does not match is its own"
+    with pytest.raises(DataError, match=r"zoo: group 'x_' is in no file name, as in Ada_1\.png"):
+        read(tmp_path, msgspec.structs.replace(entry, group="x_"))
+
+
+def test_two_sets_of_people_share_their_names(tmp_path: Path) -> None:
+    for folder, names in {"one": ("Bo", "Cy"), "two": ("Ada", "Bo")}.items():
+        for name in names:
+            paint(tmp_path / folder / name / "1.png", (16, 16), [])
+    loaded = read(tmp_path, *(DatasetSettings(name=name, identity=Folders(folders=(name,))) for name in ("one", "two")))
+    assert loaded.identities == ("Ada", "Bo", "Cy")
+    assert [each.labels.tolist() for each in loaded.sets if each.labels is not None] == [[1, 2], [0, 1]]
+
+
+def test_a_limit_takes_pictures_from_the_whole_length_with_their_labels(data: Path) -> None:
+    (found,) = load_sets([dataset("scenes")], data, limit=3).sets
+    assert found.labels is not None and found.labels.tolist() == [1, 2, 2]
+
+
+def test_what_is_too_much_is_only_said_where_that_is_asked_for(tmp_path: Path) -> None:
+    loaded = load_sets([dataset("detection")], broken_detection(tmp_path, 100, 3), strict=False)
+    assert len(loaded.sets[0]) == 97 and len(loaded.sets[0].broken) == 3
+    (sentence,) = loaded.refusals
+    assert "3 of 100 rows cannot be read" in sentence
+
+
+def test_pictures_of_which_none_can_be_read_are_refused_all_the_same(tmp_path: Path) -> None:
+    entry = boxes_in(tmp_path, "zoo", ["zebra"], ["1.png"])
+    (tmp_path / "zoo/images/train/1.png").write_bytes(b"")
+    with pytest.raises(DataError, match="zoo: none of its 1 pictures can be read"):
+        load_sets([entry], tmp_path, strict=False)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,8 +7,8 @@ from torch import Tensor
 
 from engines.network.heads import DetectionHead
 from engines.network.network import anchor_points
-from engines.training.augmentation import Targets
 from engines.training.losses import CosFace, detection_loss, giou, quality_focal
+from engines.training.targets import Targets
 from tests.engines.training.made_data import TINY
 
 POINTS, STRIDES = anchor_points(64, 64)
@@ -181,3 +182,14 @@ def test_quality_learns_how_surely_a_face_is_told_apart() -> None:
     cosface()(unit(0.0, 45.0), quality, torch.tensor([0, 0]), 1.0).total.backward()
     assert quality.grad is not None
     assert quality.grad[0] < 0 and quality.grad[0] < quality.grad[1]
+
+
+def test_a_set_teaches_nothing_about_classes_that_it_does_not_label() -> None:
+    """Neither as background nor where a box is; the classes that it does label are taught both."""
+    torch.manual_seed(0)
+    both = DetectionHead(TINY, 2, landmarks=False)
+    said = (torch.randn(1, ANCHORS, 6) * 0.01).requires_grad_()
+    given = Targets(*(getattr(targets(), key) for key in ("boxes", "classes", "ignore")), None, None, False)
+    detection_loss(both, said, POINTS, STRIDES, replace(given, known=torch.tensor([True, False]))).total.backward()
+    assert said.grad is not None
+    assert (said.grad[..., 1] == 0).all() and (said.grad[..., 0] != 0).all()

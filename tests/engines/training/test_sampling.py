@@ -13,14 +13,16 @@ sizes_of_sets = st.lists(st.integers(1, 100_000), min_size=1, max_size=6)
 
 def pictures(count: int, labels: list[int] | None = None) -> PictureSet:
     made = torch.zeros(count, 1, 1, 3, dtype=torch.uint8)
-    return PictureSet("made", made, torch.ones(count, 2), labels=None if labels is None else torch.tensor(labels))
+    return PictureSet(
+        "made", "boxes", made, torch.ones(count, 2), labels=None if labels is None else torch.tensor(labels)
+    )
 
 
 @given(sizes_of_sets, st.floats(0, 1), st.integers(1, 8), st.integers(1, 60))
 def test_shares_are_met_to_within_one_micro_batch_at_any_time(
     sizes: list[int], temperature: float, micro_batches: int, steps: int
 ) -> None:
-    sampler = SetSampler(sizes, temperature, micro_batches)
+    sampler = SetSampler(sizes, [1.0] * len(sizes), temperature, micro_batches)
     chosen: Counter[int] = Counter()
     for step in range(1, steps + 1):
         drawn = sampler.step()
@@ -32,14 +34,19 @@ def test_shares_are_met_to_within_one_micro_batch_at_any_time(
 
 @pytest.mark.parametrize(("temperature", "shares"), [(0.0, [0.5, 0.5]), (0.5, [0.25, 0.75]), (1.0, [0.1, 0.9])])
 def test_the_temperature_bends_the_shares(temperature: float, shares: list[float]) -> None:
-    sampler = SetSampler([100, 900], temperature, 4)
+    sampler = SetSampler([100, 900], [1.0, 1.0], temperature, 4)
     assert sampler.shares.tolist() == pytest.approx(shares)
     chosen = Counter(index for _ in range(100) for index in sampler.step())
     assert [chosen[0] / 400, chosen[1] / 400] == pytest.approx(shares, abs=0.01)
 
 
+def test_a_weight_multiplies_the_share() -> None:
+    sampler = SetSampler([100, 100], [3.0, 1.0], 0.5, 4)
+    assert sampler.shares.tolist() == pytest.approx([0.75, 0.25])
+
+
 def test_as_many_micro_batches_as_equal_sets_visit_each_in_every_step() -> None:
-    sampler = SetSampler([7, 7, 7], 1.0, 3)
+    sampler = SetSampler([7, 7, 7], [1.0] * 3, 1.0, 3)
     assert all(sorted(sampler.step()) == [0, 1, 2] for _ in range(20))
 
 

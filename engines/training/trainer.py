@@ -1,0 +1,373 @@
+"""One step of joint training, and all that must be saved to go on exactly."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from torch import Tensor
+
+from engines.errors import DataError, TrainingError
+from engines.network.network import FrameLogits, anchor_points, build_network
+from engines.spec import TASKS, Model, Task
+from engines.training.augmentation import MicroBatch, build_augmenters
+from engines.training.balancing import build_balance
+from engines.training.checkpoint import Checkpoint
+from engines.training.datasets import PictureSet
+from engines.training.ema import Ema
+from engines.training.gradients import cosines, trunk_gradients
+from engines.training.losses import CosFace, Loss, detection_loss, drawn_to, scene_loss
+from engines.training.processes import NormStatistics, Processes
+from engines.training.sampling import RowSampler, SetSampler
+from engines.training.settings import DatasetSettings, TrainingSettings
+
+MARGIN_RAMP_SHARE = 0.2  # the identity margin grows over this first share of the run
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A micro-batch before it is made: the same in every process."""
+
+    dataset: int
+    rows: Tensor  # (N,) int64
+    side: int  # of its pictures, pixels
+    mosaic: bool
+    seed: int  # of everything random in it
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a micro-batch gave."""
+
+    totals: dict[str, float]  # raw loss by task
+    parts: dict[str, float]  # for the log: TASK.total and TASK.PART
+
+    @classmethod
+    def of(cls, losses: Mapping[Task, Loss]) -> "Found":
+        """Bring the values of a micro-batch to the CPU, all at once."""
+        named = {
+            f"{task}.{name}": value.detach()
+            for task, loss in losses.items()
+            for name, value in {"total": loss.total, **loss.parts}.items()
+        }
+        values = dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
+        return cls({task: values[f"{task}.total"] for task in losses}, values)
+
+
+def _with_tasks(
+    settings: TrainingSettings, sets: Sequence[PictureSet], chosen: Collection[Task] | None
+) -> TrainingSettings:
+    """The settings with only those of their (or the chosen) tasks that the sets label: other heads learn nothing."""
+    labelled = {each.name: set(_tasks_of(each)) for each in sets}
+    wanted = settings.network.tasks
+    for name, found in labelled.items():
+        if not found & set(wanted):
+            raise DataError(
+                f"dataset {name!r} labels {', '.join(sorted(found))}, none of which network.tasks "
+                f"{list(wanted)} has: leave it out"
+            )
+    learnt = wanted if chosen is None else [task for task in wanted if task in chosen]
+    tasks = tuple(task for task in learnt if any(task in found for found in labelled.values()))
+    return msgspec.structs.replace(settings, network=msgspec.structs.replace(settings.network, tasks=tasks))
+
+
+def _tasks_of(data: PictureSet) -> Iterator[Task]:
+    if data.objects is not None:
+        yield "objects"
+    if data.faces is not None:
+        yield "faces"
+    if data.labels is not None:
+        yield "identity" if data.kind == "identity" else "scene"
+
+
+class Gradients:
+    """Sums of the tasks' gradients on the trunk over a step's micro-batches."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, gradients: Mapping[str, Tensor]) -> None:
+        """Take in a micro-batch."""
+        for task, gradient in gradients.items():
+            self.sums[task] = self.sums[task] + gradient if task in self.sums else gradient
+
+
+class Trainer:
+    """A run: network, sets, optimiser and all that must be saved to go on exactly.
+
+    With ``tasks``, the network learns these alone. Micro-batches are drawn as for all tasks, and those of sets that
+    label none of these are passed over: the network sees the very pictures that one with all tasks sees of their sets.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        sets: Sequence[PictureSet],
+        labels: tuple[tuple[str, ...], tuple[str, ...]],
+        device: torch.device,
+        processes: Processes | None = None,
+        tasks: Collection[Task] | None = None,
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings = _with_tasks(settings, sets, tasks)
+        self.device = device
+        self.processes = processes or Processes()
+        self.labels = labels
+        self.sets = [s.to(device) for s in sets]
+        self.learnt = {row for row, s in enumerate(sets) if set(_tasks_of(s)) & set(settings.network.tasks)}
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
+        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
+        identities = max((s.classes for s in sets if s.kind == "identity"), default=1)
+        loss = settings.loss
+        self.cosface = CosFace(settings.network.embedding, identities, loss.identity_scale, loss.identity_margin)
+        self.cosface.to(device)
+        self.balance = build_balance(
+            loss.balance, {"objects": loss.objects, "faces": loss.faces, "scene": loss.scene, "identity": loss.identity}
+        ).to(device)
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.ema = Ema(self.network, settings.ema_decay)
+        self.norms = NormStatistics(self.network) if self.processes.count > 1 else None
+        self.set_sampler = SetSampler(
+            [len(s) for s in sets],
+            [entry.weight for entry in settings.datasets],
+            settings.temperature,
+            settings.micro_batches,
+        )
+        self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
+        self.micro_batch_generator = torch.Generator()
+        self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
+        sides = {phase.side(entry) for phase in settings.phases for entry in settings.datasets}
+        self.grids = {side: self._grid(side) for side in sides}
+        self.step = 0
+        self.means: dict[str, float] = {}
+
+    def _grid(self, size: int) -> tuple[Tensor, Tensor]:
+        points, strides = anchor_points(size, size)
+        return points.to(self.device), strides.to(self.device)
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Weight decay for matrices alone; norms, biases, centres and the balance have none."""
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        return [
+            {"params": decayed, "weight_decay": self.settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+            {"params": [*self.cosface.parameters(), *self.balance.parameters()], "weight_decay": 0.0},
+        ]
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then cosine to 1 % (Loshchilov & Hutter 2017)."""
+        s = self.settings
+        if self.step < s.warmup_steps:
+            return s.learning_rate * (self.step + 1) / s.warmup_steps
+        share = (self.step - s.warmup_steps) / max(1, s.steps - s.warmup_steps)
+        return s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def train_step(self) -> float:
+        """One optimiser step over the micro-batches of all tasks; returns the learning rate used.
+
+        Raises:
+            TrainingError: a loss is no longer a number; the step changed no weight.
+        """
+        self.network.train()
+        rate = self.learning_rate()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        draws = [draw for draw in map(self._draw, self.set_sampler.step()) if draw.dataset in self.learnt]
+        measured = self.settings.gradient_steps and self.step % self.settings.gradient_steps == 0
+        found = self._run(draws, Gradients() if measured else None)
+        for task, value in ((task, value) for each in found for task, value in each.totals.items()):
+            if not math.isfinite(value):
+                raise TrainingError(f"the {task} loss is {value} at step {self.step}: lower learning_rate")
+        self.processes.sum_gradients(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
+        self.optimiser.step()
+        self.step += 1
+        self.ema.update(self.network, self.step)
+        totals = [each.totals for each in found]
+        self.balance.observe(totals)
+        if self.balance.looks_back:
+            self.balance.learn(totals, self._look_back(draws))
+        for each in found:
+            for name, value in each.parts.items():
+                self._note(name, value)
+        return rate
+
+    def _draw(self, index: int) -> Draw:
+        """Choose a micro-batch of a set. Every process chooses all of them, and works on its own."""
+        entry, phase = self.settings.datasets[index], self.settings.phase(self.step)
+        mosaic = float(torch.rand((), generator=self.generator)) < entry.mosaic and phase.mosaic
+        rows = self.row_samplers[index].take(entry.batch * (4 if mosaic else 1))
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        return Draw(index, rows, phase.side(entry), mosaic, seed)
+
+    def _run(self, draws: Sequence[Draw], gradients: "Gradients | None") -> "list[Found]":
+        """Forward and backward of this process' micro-batches; what all processes found, in order."""
+        found, statistics = {}, {}
+        if self.norms:
+            self.norms.begin()
+        for position, draw in self.processes.mine(draws):
+            found[position] = self._backward(draw, gradients)
+            if self.norms:
+                statistics[position] = self.norms.take()
+        if self.norms:
+            self.norms.end(self.processes.gathered(statistics))
+        if gradients is not None:
+            self._note_gradients(gradients)
+        return self.processes.gathered(found)
+
+    def _backward(self, draw: Draw, gradients: "Gradients | None" = None) -> "Found":
+        losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+        weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
+        if gradients is not None:
+            gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
+        torch.stack(list(weighted.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return Found.of(losses)
+
+    def _look_back(self, draws: Sequence[Draw]) -> list[dict[str, float]]:
+        """The losses of a step's micro-batches with the weights after it; nothing else changes."""
+        kept = {name: value.clone() for name, value in self.network.named_buffers()}
+        found = {}
+        with torch.no_grad():
+            for position, draw in self.processes.mine(draws):
+                losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+                found[position] = Found.of(losses).totals
+            for name, value in self.network.named_buffers():
+                value.copy_(kept[name])
+        return self.processes.gathered(found)
+
+    def _note(self, name: str, value: float) -> None:
+        self.means[name] = value if name not in self.means else 0.98 * self.means[name] + 0.02 * value
+
+    def _note_gradients(self, mine: "Gradients") -> None:
+        like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
+        self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
+
+    def _make(self, draw: Draw) -> MicroBatch:
+        """The pictures and labels of a micro-batch, alike whoever makes them and whenever."""
+        torch.manual_seed(draw.seed)  # dropout
+        self.micro_batch_generator.manual_seed(draw.seed)
+        rows = draw.rows.to(self.device)
+        return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.side, mosaic=draw.mosaic)
+
+    def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[Task, Loss]:
+        """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
+        bf16 = self.settings.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            match entry.kind:
+                case "identity":
+                    embedding, quality = self.network.face(batch.pictures)
+                    return {"identity": self._identity_loss(embedding, quality, batch)}
+                case "scene":
+                    return {"scene": self._scene_loss(self.network.scene_only(batch.pictures), batch)}
+                case "boxes":
+                    raw = self.network.frame(batch.pictures)
+                    return self._frame_losses(raw, batch)
+
+    def _frame_losses(self, raw: FrameLogits, batch: MicroBatch) -> dict[Task, Loss]:
+        points, strides = self.grids[batch.pictures.shape[1]]
+        losses: dict[Task, Loss] = {}
+        if batch.objects is not None and self.network.objects is not None and raw.objects is not None:
+            losses["objects"] = detection_loss(self.network.objects, raw.objects, points, strides, batch.objects)
+        if batch.faces is not None and self.network.faces is not None and raw.faces is not None:
+            losses["faces"] = detection_loss(self.network.faces, raw.faces, points, strides, batch.faces)
+        if batch.scene_targets is not None and raw.scene is not None:
+            losses["scene"] = self._scene_loss(raw.scene, batch)
+        return losses
+
+    def _scene_loss(self, logits: Tensor, batch: MicroBatch) -> Loss:
+        loss = self.settings.loss
+        return scene_loss(logits.float(), batch.labels, batch.scene_targets, loss.label_smoothing, loss.distillation)
+
+    def _identity_loss(self, embedding: Tensor, quality: Tensor, batch: MicroBatch) -> Loss:
+        assert batch.labels is not None
+        ramp = min(1.0, self.step / max(1.0, MARGIN_RAMP_SHARE * self.settings.steps))
+        found: Loss = self.cosface(embedding.float(), quality.float(), batch.labels, ramp)
+        if batch.embeddings is None:
+            return found
+        loss = self.settings.loss
+        return drawn_to(found, embedding.float(), batch.embeddings, loss.identity_scale, loss.distillation)
+
+    def checkpoint(self, seconds: float = 0.0, best: tuple[float, int] = (-math.inf, 0)) -> Checkpoint:
+        """Everything needed to go on, also for whoever keeps the time and the best validation."""
+        return Checkpoint(
+            settings=self.settings,
+            objects=self.labels[0],
+            scenes=self.labels[1],
+            step=self.step,
+            network=self.network.state_dict(),
+            ema=self.ema.network.state_dict(),
+            cosface=self.cosface.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            balance=self.balance.state(),
+            random=self.generator.get_state(),
+            credit=self.set_sampler.credit,
+            queues=[s.queue for s in self.row_samplers],
+            means=dict(self.means),
+            seconds=seconds,
+            best=best,
+        )
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on where a checkpoint stopped.
+
+        Raises:
+            DataError: the checkpoint is of another configuration or other data.
+        """
+        before, now = (
+            (each.network, [entry.learnt for entry in each.datasets]) for each in (saved.settings, self.settings)
+        )
+        if before != now:
+            raise DataError(
+                "--resume: the checkpoint was made with another network or other datasets than the config's"
+            )
+        if self._of_other_data(saved):
+            raise DataError("--resume: the checkpoint was made from other data: its classes, people or pictures differ")
+        self.network.load_state_dict(saved.network)
+        self.ema.network.load_state_dict(saved.ema)
+        self.cosface.load_state_dict(saved.cosface)
+        self.optimiser.load_state_dict(saved.optimiser)
+        self.balance.restore(saved.balance)
+        self.generator.set_state(saved.random)
+        self.set_sampler.credit = saved.credit
+        for sampler, queue in zip(self.row_samplers, saved.queues, strict=True):
+            sampler.queue = queue
+        self.step, self.means = saved.step, dict(saved.means)
+
+    def begin_from(self, saved: Checkpoint) -> None:
+        """Start a new run from the averaged weights of another one, with fresh optimiser and schedule.
+
+        Raises:
+            DataError: the checkpoint is of another network, other classes or other people.
+        """
+        if saved.settings.network != self.settings.network or self._of_other_data(saved):
+            raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
+        self.network.load_state_dict(saved.ema)
+        self.ema.network.load_state_dict(saved.ema)
+        self.cosface.load_state_dict(saved.cosface)
+        self.balance.restore_initial_values(saved.balance)  # the tasks keep their relative weights
+
+    def begin_from_model(self, model: Model) -> None:
+        """Start a new run from the weights of a released model; what identities look like is learnt anew.
+
+        Raises:
+            DataError: the model is of another network or other classes.
+        """
+        spec = model.spec
+        if (spec.network, spec.objects, spec.scenes) != (self.settings.network, *self.labels):
+            raise DataError(f"--init {model.path}: the model's network or classes are not the configuration's")
+        weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
+        self.network.load_state_dict(weights)
+        self.ema.network.load_state_dict(weights)
+
+    def _of_other_data(self, saved: Checkpoint) -> bool:
+        queues = zip(saved.queues, self.sets, strict=True)
+        return (
+            (saved.objects, saved.scenes) != self.labels
+            or saved.cosface["centres"].shape != self.cosface.centres.shape
+            or any(bool((queue >= len(each)).any()) for queue, each in queues)
+        )
