@@ -12,31 +12,60 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError
-from engines.evaluation.data import Task
-from engines.spec import Backend, Precision, load_model
+from engines.spec import TASKS, Backend, Precision, Task, load_model
 
 if TYPE_CHECKING:
+    from engines.evaluation.bootstrap import Interval
     from engines.evaluation.report import Report
 
-HEADLINES = {  # of each task: the figures of the table
-    Task.OBJECTS: ("ap", "ap50", "person_ap50", "pictures", "boxes", "ignored"),
-    Task.FACES: ("ap50", "nme", "nme_missed", "pictures", "boxes", "nme_pictures"),
-    Task.SCENE: ("top1", "top5", "ece", "pictures"),
-    Task.IDENTITY: ("accuracy", "accuracy_std", "accuracy_end_to_end", "accuracy_end_to_end_std"),
-}
+HEADLINES = {  # of each task: the figures of the table, by their names in the JSON report
+    "objects": (
+        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "person_ap50",
+        "pictures", "boxes", "ignored",
+    ),
+    "faces": (
+        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "pictures", "boxes",
+        "nme", "nme_box", "nme_failure_rate", "nme_missed", "nme_pictures",
+    ),
+    "scene": ("top1", "top5", "ece", "pictures"),
+    "identity": (
+        "accuracy", "accuracy_std", "tar_at_far_1e-1", "tar_at_far_1e-2", "tar_at_far_1e-3",
+        "dir_at_far_1e-1", "dir_at_far_1e-2", "accuracy_end_to_end", "accuracy_end_to_end_std",
+    ),
+}  # fmt: skip
+
+
+def _task(name: str) -> Task:
+    for task in TASKS:
+        if name == task:
+            return task
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(TASKS)}")
 
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model folder: spec.json and its ONNX files.")],
     data: Annotated[Path, typer.Option(help="Folder with the validation data.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
+    ] = None,
     backend: Annotated[Literal["auto", Backend], typer.Option(help="What runs the model.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "f32",
-    task: Annotated[list[Task] | None, typer.Option(help="Score this task only; may be repeated.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(TASKS)}; repeatable."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at this many pictures or pairs of each set.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the whole report to this JSON file, too.")] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
+    ] = None,
 ) -> None:
     """Score an exported model on validation data, the way the pipeline runs it.
+
+    docs/evaluation.md says what every figure means. Without --config, or where the configuration has no
+    [[validation_sets]], DATA has the standard layout that docs/data.md describes.
 
     Example: trunkline evaluate --model engines/zoo/n --data ../data --task faces --json
     """
@@ -44,16 +73,26 @@ def evaluate(
         raise ConfigError("evaluate: faster-coco-eval is not installed; install it with: pip install -e '.[train]'")
     # Only here: a run-time install is without that package, and every other verb works there.
     from engines.evaluation.report import evaluate_model
+    from engines.evaluation.truth import configured_truth
+    from engines.training.settings import load_settings
 
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: the folder {out.parent} does not exist")
+    if plots is not None:
+        _make(plots)
+    opened = load_model(model)
+    asked = [_task(name) for name in task] if task else None
+    wanted = asked or opened.spec.network.tasks
+    opened.require(wanted, "evaluation")
+    truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
     report = evaluate_model(
-        load_model(model),
-        data,
+        opened,
+        truth,
         backend=backend,
         precision=precision,
-        tasks=task or tuple(Task),
+        tasks=asked,
         limit=limit,
+        plots=plots,
     )
     text = msgspec.json.format(msgspec.json.encode(report), indent=2)
     if out is not None:
@@ -71,11 +110,18 @@ def _write(out: Path, text: bytes) -> None:
         raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
+def _make(plots: Path) -> None:
+    try:
+        plots.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--plots {plots}: cannot be made a folder: {error.strerror}") from error
+
+
 def _show(report: "Report") -> None:
     console = Console()
-    table = Table("task", "figure", "value")
-    for task, name, value in _rows(report):
-        table.add_row(task, name, value)
+    table = Table("task", "figure", "value", "95 % interval")
+    for row in _rows(report):
+        table.add_row(*row)
     console.print(table)
     console.print(
         f"{report.model} {report.fingerprint}, {report.backend} {report.precision} on {report.device}, "
@@ -87,11 +133,17 @@ def _show(report: "Report") -> None:
             console.print(f"skipped ({task}): {reason}", markup=False)
 
 
-def _rows(report: "Report") -> Iterator[tuple[str, str, str]]:
+def _rows(report: "Report") -> Iterator[tuple[str, str, str, str]]:
     for task, names in HEADLINES.items():
         scores = getattr(report, task)
-        for name in names if scores is not msgspec.UNSET else ():
-            yield task, name, _text(getattr(scores, name))
+        if scores is not msgspec.UNSET:
+            values = msgspec.to_builtins(scores)
+            for name in names:
+                yield task, name, _text(values[name]), _between(scores.intervals.get(name))
+
+
+def _between(interval: "Interval | None") -> str:
+    return "" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
 
 
 def _text(value: float | int | None) -> str:

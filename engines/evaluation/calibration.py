@@ -1,6 +1,5 @@
 """Thresholds from data: where a model's scores and similarities start to mean something."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,72 +7,71 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float, iou_matrix
+from engines.boxes import Float
+from engines.data.coco import CocoSet
+from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
-from engines.evaluation.data import CocoBox, CocoSet, Skipped, identity_of, pictures_below
 from engines.evaluation.faces import find_faces
-from engines.evaluation.identity import FOLDER, embed_whole
+from engines.evaluation.identity import embed_whole
+from engines.evaluation.matching import Flags, match
 from engines.evaluation.objects import find_objects
 from engines.evaluation.runner import Runner
+from engines.evaluation.truth import IdentityTruth, Truth
 from engines.evaluation.verification import accept_threshold
 from engines.spec import Thresholds
 
 FALSE_ACCEPT_RATE = 1e-3  # of one comparison; a frame compares each face with everybody in the gallery
-MATCH_IOU = 0.5
 BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
-Flags = npt.NDArray[np.bool_]
 
+def calibrate_thresholds(runner: Runner, truth: Truth, far: float = FALSE_ACCEPT_RATE) -> Thresholds:
+    """Choose the thresholds of a model's tasks on validation data; the NMS overlaps stay as they are.
 
-def calibrate_thresholds(runner: Runner, data: Path, far: float = FALSE_ACCEPT_RATE) -> Thresholds:
-    """Choose a model's thresholds on validation data; the NMS overlaps stay as they are.
+    A threshold of which the data says nothing stays as it is, too.
 
     Object and face scores: where F0.5 at IoU 0.5 is best, over all categories together. Identity similarity: where the
     share ``far`` of impostor pairs is accepted, on all crops and, with the new face score, on faces that the network
-    finds and aligns itself; the higher of the two.
+    finds and aligns itself, if it can; the higher of the two.
 
     Raises:
-        DataError: the data is missing or too broken.
+        DataError: too many pictures cannot be read, or the model finds nothing in them.
     """
-    skipped = Skipped()
-    objects = best_f_threshold(*matched(*find_objects(runner, data, runner.curve_thresholds, skipped)), BETA)
-    faces = best_f_threshold(*matched(*find_faces(runner, data, runner.curve_thresholds, skipped)), BETA)
-    chosen = msgspec.structs.replace(
-        runner.curve_thresholds, object_score=round(objects, 3), face_score=round(faces, 3)
-    )
-    similarity = max(
-        _crop_threshold(runner, data / FOLDER, skipped, far),
-        _whole_threshold(runner, data / FOLDER, chosen, skipped, far),
-    )
-    # Rounded up, so that no more impostors pass than were asked for.
-    return msgspec.structs.replace(chosen, identity_similarity=min(1.0, float(np.ceil(similarity * 1000) / 1000)))
+    skipped, tasks, chosen = Skipped(), runner.model.spec.network.tasks, runner.model.spec.thresholds
+    if "objects" in tasks and truth.objects is not None:
+        score = best_f_threshold(*matched(*find_objects(runner, truth.objects, runner.curve_thresholds, skipped)), BETA)
+        chosen = msgspec.structs.replace(chosen, object_score=round(score, 3))
+    if "faces" in tasks and truth.faces is not None:
+        score = best_f_threshold(*matched(*find_faces(runner, truth.faces, runner.curve_thresholds, skipped)), BETA)
+        chosen = msgspec.structs.replace(chosen, face_score=round(score, 3))
+    if "identity" in tasks and truth.identity is not None:
+        similarity = _crop_threshold(runner, truth.identity, skipped, far)
+        if "faces" in tasks and truth.identity.whole:
+            similarity = max(similarity, _whole_threshold(runner, truth.identity, chosen, skipped, far))
+        # Rounded up, so that no more impostors pass than were asked for.
+        similarity = min(1.0, float(np.ceil(similarity * 1000) / 1000))
+        chosen = msgspec.structs.replace(chosen, identity_similarity=similarity)
+    return chosen
 
 
-def _crop_threshold(runner: Runner, folder: Path, skipped: Skipped, far: float) -> float:
-    embeddings = runner.embed_crops("face crops", pictures_below(folder / "val"), skipped)
+def _crop_threshold(runner: Runner, truth: IdentityTruth, skipped: Skipped, far: float) -> float:
+    set_of = {path: name for name, paths in truth.crops.items() for path in paths}
+    embeddings = runner.embed_crops("face crops", sorted(set_of), skipped)
     # Pictures of different sets are told apart by their colours and sizes, which would make impostors look easy.
-    sets = np.array([_set_of(path) for path in embeddings])
-    return identity_threshold(*_stacked(embeddings), far, sets)
+    sets = np.array([set_of[path] for path in embeddings])
+    return identity_threshold(*_stacked(embeddings, truth), far, sets)
 
 
-def _whole_threshold(runner: Runner, folder: Path, thresholds: Thresholds, skipped: Skipped, far: float) -> float:
-    pictures = pictures_below(folder / "lfw_loose_val")
-    found = embed_whole(runner, pictures, thresholds, skipped)
-    names = {identity_of(path) for path in found.embeddings}
-    return identity_threshold(*_stacked(found.embeddings), far) if len(names) > 1 else -1.0
+def _whole_threshold(
+    runner: Runner, truth: IdentityTruth, thresholds: Thresholds, skipped: Skipped, far: float
+) -> float:
+    found = embed_whole(runner, truth.whole, thresholds, skipped)
+    names = {truth.who(path) for path in found.embeddings}
+    return identity_threshold(*_stacked(found.embeddings, truth), far) if len(names) > 1 else -1.0
 
 
-def _set_of(crop: Path) -> str:
-    """The set that a crop comes from: ``lfw_0001.webp``, ``ytf_07.webp``, ``bolly_NAME/...``; singletons are LFW's."""
-    for name in ("ytf", "bolly"):
-        if crop.name.startswith(f"{name}_") or crop.parent.name.startswith(f"{name}_"):
-            return name
-    return "lfw"
-
-
-def _stacked(embeddings: dict[Path, Float]) -> tuple[Float, npt.NDArray[np.str_]]:
-    names = np.array([identity_of(path) for path in embeddings])
+def _stacked(embeddings: dict[Path, Float], truth: IdentityTruth) -> tuple[Float, npt.NDArray[np.str_]]:
+    names = np.array([truth.who(path) for path in embeddings])
     return np.stack(list(embeddings.values())), names
 
 
@@ -130,42 +128,12 @@ def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: in
 
 
 def matched(truth: CocoSet, detections: Sequence[BoxDetection]) -> tuple[npt.NDArray[np.float64], Flags, int]:
-    """Match detections to boxes, best first, each box once, at IoU 0.5 within a picture and category.
+    """Match detections to boxes at IoU 0.5 (see :func:`match`).
 
     Returns:
         (N,) scores and (N,) whether each is right, without detections that lie on an ignored box; how many boxes count.
     """
-    boxes: dict[tuple[int, int], list[CocoBox]] = defaultdict(list)
-    found: dict[tuple[int, int], list[BoxDetection]] = defaultdict(list)
-    for box in truth.boxes:
-        boxes[box.image_id, box.category_id].append(box)
-    for detection in detections:
-        found[detection.image_id, detection.category_id].append(detection)
-    rows = [row for key, group in found.items() for row in _match_group(boxes[key], group)]
-    scores, correct = np.array([score for score, _ in rows]), np.array([right for _, right in rows], np.bool_)
-    return scores, correct, sum(not box.ignored for box in truth.boxes)
-
-
-def _match_group(boxes: list[CocoBox], detections: list[BoxDetection]) -> list[tuple[float, bool]]:
-    """Scores of the detections of one picture and category that count, and whether each is right."""
-    detections = sorted(detections, key=lambda detection: -detection.score)
-    if not boxes:
-        return [(detection.score, False) for detection in detections]
-    corners = np.array([_corners(detection) for detection in detections], np.float32)
-    overlaps = iou_matrix(corners, np.array([box.xyxy for box in boxes], np.float32))
-    ignored = np.array([box.ignored for box in boxes])
-    free = ~ignored
-    rows = []
-    for detection, overlap in zip(detections, overlaps, strict=True):
-        best = int(np.where(free, overlap, -1.0).argmax())
-        if free[best] and overlap[best] >= MATCH_IOU:
-            free[best] = False
-            rows.append((detection.score, True))
-        elif not (overlap[ignored] >= MATCH_IOU).any():
-            rows.append((detection.score, False))
-    return rows
-
-
-def _corners(detection: BoxDetection) -> tuple[float, float, float, float]:
-    x, y, width, height = detection.bbox
-    return x, y, x + width, y + height
+    categories = match(truth, detections).categories.values()
+    rows = [category.at(0) for category in categories]
+    scores, correct = np.concatenate([row[0] for row in rows]), np.concatenate([row[2] for row in rows])
+    return scores, correct, sum(int(category.wanted.sum()) for category in categories)

@@ -10,9 +10,16 @@ from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
 from engines.boxes import Float
-from engines.evaluation.data import CocoSet
+from engines.data.coco import CocoSet
 
 MAX_DETECTIONS = 100  # per picture, best first
+AREAS = {  # of boxes, in source pixels
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+AT_75 = 5  # row of IoU 0.75 among 0.50, 0.55, ..., 0.95
 
 
 class BoxDetection(msgspec.Struct, frozen=True):
@@ -26,10 +33,15 @@ class BoxDetection(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AveragePrecision:
-    """Average precision by category; None for a category that has no boxes in the data."""
+    """Average precision and recall by category; None for a category that has no boxes (of a size) in the data."""
 
     ap: dict[str, float | None]  # mean over IoU 0.50, 0.55, ..., 0.95
     ap50: dict[str, float | None]  # at IoU 0.50
+    ap75: dict[str, float | None]  # at IoU 0.75
+    ap_small: dict[str, float | None]  # as ap, for boxes below 32 x 32 source pixels
+    ap_medium: dict[str, float | None]  # below 96 x 96
+    ap_large: dict[str, float | None]  # the rest
+    ar100: dict[str, float | None]  # recall, mean over the same overlaps
 
 
 def mean_of(values: dict[str, float | None]) -> float | None:
@@ -50,30 +62,38 @@ def detections_of(
 
 
 def average_precision(truth: CocoSet, detections: Sequence[BoxDetection]) -> AveragePrecision:
-    """COCO average precision: 101 recall points, at most 100 detections a picture, every size of box.
+    """COCO average precision: 101 recall points, at most 100 detections a picture, all boxes and those of each size.
 
     Ignored boxes follow COCO's rule for crowds: a detection that lies on one (intersection over the detection's own
     area) is neither right nor wrong, however many do, and an ignored box that nobody found is no miss.
     """
-    reference = COCO(_ground_truth(truth))
-    found = COCO(_found(truth, detections))
-    evaluation = COCOeval_faster(reference, found, iouType="bbox")
+    evaluation = COCOeval_faster(COCO(_ground_truth(truth)), COCO(_found(truth, detections)), iouType="bbox")
     evaluation.params.maxDets = [MAX_DETECTIONS]
-    evaluation.params.areaRng = [[0.0, 1e10]]
-    evaluation.params.areaRngLbl = ["all"]
+    evaluation.params.areaRng = [list(area) for area in AREAS.values()]
+    evaluation.params.areaRngLbl = list(AREAS)
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = np.asarray(evaluation.eval["precision"])[..., 0, 0]  # (IoU, recall, category)
+    precision = np.asarray(evaluation.eval["precision"])[..., 0]  # (IoU, recall, category, area)
+    recall = np.asarray(evaluation.eval["recall"])[:, None, :, 0, 0]  # (IoU, 1, category)
     names = [truth.categories[key] for key in evaluation.params.catIds]
-    return AveragePrecision(_by_category(names, precision), _by_category(names, precision[:1]))
+    whole, small, medium, large = (precision[..., area] for area in range(len(AREAS)))
+    return AveragePrecision(
+        ap=_by_category(names, whole),
+        ap50=_by_category(names, whole[:1]),
+        ap75=_by_category(names, whole[AT_75 : AT_75 + 1]),
+        ap_small=_by_category(names, small),
+        ap_medium=_by_category(names, medium),
+        ap_large=_by_category(names, large),
+        ar100=_by_category(names, recall),
+    )
 
 
-def _by_category(names: Sequence[str], precision: npt.NDArray[np.float64]) -> dict[str, float | None]:
+def _by_category(names: Sequence[str], values: npt.NDArray[np.float64]) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for column, name in enumerate(names):
-        values = precision[:, :, column]
+        known = values[:, :, column]
         # The library marks a category without boxes by -1.
-        scores[name] = float(values.mean()) if (values > -1).all() else None
+        scores[name] = float(known.mean()) if (known > -1).all() else None
     return scores
 
 

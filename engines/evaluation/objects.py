@@ -1,67 +1,52 @@
-"""Objects: COCO average precision on ``detection/annotations/instances_val.json``."""
-
-from pathlib import Path
+"""Objects: COCO average precision."""
 
 import msgspec
 
+from engines.data.coco import CocoSet
+from engines.data.reading import Skipped
 from engines.errors import DataError
-from engines.evaluation.coco import MAX_DETECTIONS, BoxDetection, average_precision, detections_of, mean_of
-from engines.evaluation.data import CocoSet, Skipped, read_coco
-from engines.evaluation.runner import LOW_SCORE, Runner
+from engines.evaluation.coco import BoxDetection, detections_of
+from engines.evaluation.detection import BoxEvidence, BoxScores, score_boxes
+from engines.evaluation.runner import Runner
+from engines.evaluation.truth import Truth
 from engines.spec import Thresholds
 
 PERSON = "person"
 
 
-class ObjectScores(msgspec.Struct, frozen=True, kw_only=True):
+class ObjectScores(BoxScores, frozen=True, kw_only=True):
     """How well objects are found; None where the data has no box to find."""
 
-    ap: float | None  # mean over categories and IoU 0.50:0.95
-    ap50: float | None
     person_ap50: float | None
-    ap50_by_label: dict[str, float | None]
-    pictures: int
-    boxes: int  # that count
-    ignored: int  # boxes marked difficult: neither misses nor mistakes
-    score_threshold: float  # detections below it were not looked at
-    max_detections: int  # per picture
-    nms_iou: float
-    skipped: list[str]  # what could not be read
 
 
-def score_objects(runner: Runner, data: Path, limit: int | None = None) -> ObjectScores:
-    """Score the model's objects; ``limit`` looks at that many pictures only.
+def gather_objects(runner: Runner, truth: Truth) -> BoxEvidence:
+    """Run the model over the annotated pictures.
 
     Raises:
-        DataError: the data is missing or too broken, or has a label that the model does not know.
+        DataError: too many pictures cannot be read, or one has a label that the model does not know.
     """
     skipped = Skipped()
-    truth, detections = find_objects(runner, data, runner.curve_thresholds, skipped, limit)
-    scores = average_precision(truth, detections)
-    ignored = sum(box.ignored for box in truth.boxes)
-    return ObjectScores(
-        ap=mean_of(scores.ap),
-        ap50=mean_of(scores.ap50),
-        person_ap50=scores.ap50.get(PERSON),
-        ap50_by_label=scores.ap50,
-        pictures=len(truth.pictures),
-        boxes=len(truth.boxes) - ignored,
-        ignored=ignored,
-        score_threshold=LOW_SCORE,
-        max_detections=MAX_DETECTIONS,
-        nms_iou=runner.curve_thresholds.object_iou,
-        skipped=skipped.rows,
-    )
+    assert truth.objects is not None
+    found, detections = find_objects(runner, truth.objects, runner.curve_thresholds, skipped)
+    own = runner.model.spec.thresholds
+    rows = [*truth.skipped.get("objects", ()), *skipped.rows]
+    return BoxEvidence.of(found, detections, own.object_score, own.object_iou, rows)
+
+
+def score_objects(evidence: BoxEvidence) -> ObjectScores:
+    """The figures of the objects that were found."""
+    scores = score_boxes(evidence)
+    return ObjectScores(**msgspec.structs.asdict(scores), person_ap50=scores.ap50_by_label.get(PERSON))
 
 
 def find_objects(
-    runner: Runner, data: Path, thresholds: Thresholds, skipped: Skipped, limit: int | None = None
+    runner: Runner, truth: CocoSet, thresholds: Thresholds, skipped: Skipped
 ) -> tuple[CocoSet, list[BoxDetection]]:
     """The annotated pictures that could be read, and what the model finds in them.
 
     A label of the model that the data does not name is left out: nothing says whether it is right.
     """
-    truth = read_coco(data, "detection", "instances_val.json", skipped, limit)
     categories = _categories_by_label(truth, runner.model.spec.objects)
     ids = {path: key for key, path in truth.pictures.items()}
     detections: list[BoxDetection] = []

@@ -1,8 +1,10 @@
 """All tasks of a model, scored through its exported entries."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +14,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engines.engine import Backend, Precision, open_engine
-from engines.errors import DataError
+from engines.evaluation.bootstrap import Bootstrap
 from engines.evaluation.calibration import FALSE_ACCEPT_RATE, calibrate_thresholds
-from engines.evaluation.data import Task
-from engines.evaluation.faces import FaceScores, score_faces
-from engines.evaluation.identity import IdentityScores, score_identity
-from engines.evaluation.objects import ObjectScores, score_objects
+from engines.evaluation.faces import FaceScores, gather_faces, score_faces
+from engines.evaluation.identity import IdentityScores, gather_identity, score_identity
+from engines.evaluation.objects import ObjectScores, gather_objects, score_objects
+from engines.evaluation.plots import draw_faces, draw_identity, draw_objects, draw_scene
 from engines.evaluation.runner import Runner
-from engines.evaluation.scene import SceneScores, score_scene
-from engines.spec import Model, Thresholds
+from engines.evaluation.scene import SceneScores, gather_scene, score_scene
+from engines.evaluation.truth import Truth, standard_truth
+from engines.spec import Model, Task, Thresholds
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     limit: int | None  # pictures, or pairs, of each set that were looked at; None: all
     thresholds: Thresholds  # the model's own
+    bootstrap: Bootstrap = Bootstrap()  # how the intervals were made
     objects: ObjectScores | UnsetType = UNSET
     faces: FaceScores | UnsetType = UNSET
     scene: SceneScores | UnsetType = UNSET
@@ -41,63 +45,154 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A figure that stands for a task: an attribute of the task's scores in a :class:`Report`."""
+
+    task: Task
+    figure: str
+    lower_is_better: bool = False
+
+    def loss(self, before: float, after: float) -> float:
+        """How much worse it became, as a share of what it was; below 0 where it is better."""
+        worse = after - before if self.lower_is_better else before - after
+        return worse / abs(before) if before else float(worse > 0)
+
+    @property
+    def worst(self) -> float:
+        """What stands for a figure of a model that finds nothing."""
+        return math.inf if self.lower_is_better else 0.0
+
+
+HEADLINES = (
+    Headline("objects", "ap50"),
+    Headline("faces", "ap50"),
+    Headline("faces", "nme", lower_is_better=True),
+    Headline("scene", "top1"),
+    Headline("identity", "accuracy"),
+)
+
+
+def headlines(report: Report) -> dict[Headline, float]:
+    """The headline figures that a report has."""
+    found = {}
+    for each in HEADLINES:
+        scores = getattr(report, each.task)
+        value = None if scores is UNSET else getattr(scores, each.figure)
+        if value is not None:
+            found[each] = float(value)
+    return found
+
+
 def evaluate_model(
     model: Model,
-    data: Path,
+    data: Path | Truth,
     *,
     backend: Literal["auto"] | Backend = "auto",
     precision: Precision = "f32",
-    tasks: Sequence[Task] = tuple(Task),
+    tasks: Sequence[Task] | None = None,
     limit: int | None = None,
+    plots: Path | None = None,
 ) -> Report:
     """Score an exported model on ``data`` through the pipeline's own letterbox, decode and NMS.
 
     Shows its progress on stderr.
 
+    Args:
+        model: from :func:`engines.spec.load_model`.
+        data: folder with the validation data of the standard layout, or what is to be found in other data.
+        backend: what runs the model.
+        precision: its arithmetic.
+        tasks: what to score; each by itself. None: all that the model has and the data tells.
+        limit: of a folder, look at this many pictures or pairs of each set only.
+        plots: an existing folder for curves and sheets of the worst pictures, as PNG; None draws nothing.
+
     Raises:
         DataError: the data is missing, too broken, or has labels that the model does not know.
+        ModelError: a task was asked for that the model does not have.
         BackendUnavailable: the backend was asked for by name and cannot run here.
     """
     started = time.monotonic()
-    with open_runner(model, data, backend, precision) as runner:
+    known = model.spec.network.tasks
+    if tasks is not None:
+        model.require(tasks, "evaluation")
+    truth = data if isinstance(data, Truth) else standard_truth(data, tasks or known, limit)
+    scored = truth.scored(known, tasks)
+    with open_runner(model, backend, precision) as runner:
+        engine = runner.frame or runner.face  # both run on the same backend
+        assert engine is not None
         return Report(
             model=model.spec.name,
             fingerprint=model.fingerprint,
-            backend=runner.frame.backend,
-            precision=runner.frame.precision,
-            device=runner.frame.device,
-            data=str(data),
-            limit=limit,
+            backend=engine.backend,
+            precision=engine.precision,
+            device=engine.device,
+            data=truth.name,
+            limit=truth.limit,
             thresholds=model.spec.thresholds,
-            objects=score_objects(runner, data, limit) if Task.OBJECTS in tasks else UNSET,
-            faces=score_faces(runner, data, limit) if Task.FACES in tasks else UNSET,
-            scene=score_scene(runner, data, limit) if Task.SCENE in tasks else UNSET,
-            identity=score_identity(runner, data, limit) if Task.IDENTITY in tasks else UNSET,
+            objects=_objects(runner, truth, plots) if "objects" in scored else UNSET,
+            faces=_faces(runner, truth, plots) if "faces" in scored else UNSET,
+            scene=_scene(runner, truth, plots) if "scene" in scored else UNSET,
+            identity=_identity(runner, truth, plots) if "identity" in scored else UNSET,
             seconds=round(time.monotonic() - started, 1),
         )
 
 
+def _objects(runner: Runner, truth: Truth, plots: Path | None) -> ObjectScores:
+    evidence = gather_objects(runner, truth)
+    scores = score_objects(evidence)
+    if plots is not None:
+        draw_objects(evidence, scores, plots)
+    return scores
+
+
+def _faces(runner: Runner, truth: Truth, plots: Path | None) -> FaceScores:
+    evidence = gather_faces(runner, truth)
+    scores = score_faces(evidence)
+    if plots is not None:
+        draw_faces(evidence, scores, plots)
+    return scores
+
+
+def _scene(runner: Runner, truth: Truth, plots: Path | None) -> SceneScores:
+    evidence = gather_scene(runner, truth)
+    scores = score_scene(evidence)
+    if plots is not None:
+        draw_scene(evidence, scores, plots)
+    return scores
+
+
+def _identity(runner: Runner, truth: Truth, plots: Path | None) -> IdentityScores:
+    evidence = gather_identity(runner, truth)
+    scores = score_identity(evidence)
+    if plots is not None:
+        draw_identity(evidence, scores, plots)
+    return scores
+
+
 def calibrate(
-    model: Model, data: Path, *, backend: Literal["auto"] | Backend = "auto", far: float = FALSE_ACCEPT_RATE
+    model: Model, data: Path | Truth, *, backend: Literal["auto"] | Backend = "auto", far: float = FALSE_ACCEPT_RATE
 ) -> Thresholds:
     """Choose the model's thresholds on ``data``, with an f32 engine (see :func:`calibrate_thresholds`).
+
+    ``data`` is as in :func:`evaluate_model`.
 
     Raises:
         DataError: the data is missing or too broken, or the model finds nothing in it.
         BackendUnavailable: the backend was asked for by name and cannot run here.
     """
-    with open_runner(model, data, backend, "f32") as runner:
-        return calibrate_thresholds(runner, data, far)
+    truth = data if isinstance(data, Truth) else standard_truth(data, model.spec.network.tasks)
+    with open_runner(model, backend, "f32") as runner:
+        return calibrate_thresholds(runner, truth, far)
 
 
 @contextmanager
-def open_runner(model: Model, data: Path, backend: Literal["auto"] | Backend, precision: Precision) -> Iterator[Runner]:
-    """Both entries of a model, open, with a progress bar on stderr."""
-    if not data.is_dir():
-        raise DataError(f"data {data}: is not a folder")
-    with (
-        open_engine(model, "frame", backend, precision) as frame,
-        open_engine(model, "face", backend, precision) as face,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
-        yield Runner(model, frame, face, progress)
+def open_runner(model: Model, backend: Literal["auto"] | Backend, precision: Precision) -> Iterator[Runner]:
+    """The entries of a model, open, with a progress bar on stderr."""
+    with ExitStack() as opened:
+        engines = {
+            entry: opened.enter_context(open_engine(model, entry, backend, precision))
+            for entry in model.spec.network.entries
+        }
+        progress = opened.enter_context(Progress(console=Console(stderr=True), transient=True))
+        yield Runner(model, engines.get("frame"), engines.get("face"), progress)

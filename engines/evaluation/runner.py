@@ -13,10 +13,10 @@ from rich.progress import Progress
 
 from engines.alignment import SIZE
 from engines.boxes import Float, letterbox
+from engines.data.reading import Skipped
 from engines.decode import Detections, decode
 from engines.engine import Engine
 from engines.errors import DataError
-from engines.evaluation.data import Skipped
 from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize
 from engines.spec import Model, Thresholds
 
@@ -41,8 +41,8 @@ class Runner:
     """Runs an open model over pictures; what cannot be read is skipped and left out of the answers."""
 
     model: Model
-    frame: Engine
-    face: Engine
+    frame: Engine | None  # None: the model has no such entry
+    face: Engine | None
     progress: Progress
 
     @property
@@ -56,6 +56,7 @@ class Runner:
         Raises:
             DataError: too many pictures cannot be read.
         """
+        assert self.frame is not None
         for batch in _batches(self._read(title, paths, skipped, read_rgb), BATCH):
             size = (self.frame.spec.width, self.frame.spec.height)
             boxes = [letterbox((pixels.shape[1], pixels.shape[0]), size) for _, pixels in batch]
@@ -81,6 +82,7 @@ class Runner:
 
     def embed(self, faces: Sequence[Pixels]) -> Float:
         """Unit embeddings (N, D) of a batch of aligned faces (112, 112, 3) RGB."""
+        assert self.face is not None
         return self.face.infer(np.stack(faces))["embedding"].astype(np.float32)
 
     def _read(

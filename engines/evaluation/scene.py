@@ -1,5 +1,8 @@
 """Scenes: accuracy and calibration of the scene probabilities."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -7,11 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.boxes import Float
+from engines.data.reading import Skipped
 from engines.errors import DataError
-from engines.evaluation.data import SCENE_FOLDERS, Skipped, pictures_below, scene_of, spread
+from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
+from engines.evaluation.detection import WORST
+from engines.evaluation.matching import Doubles, Flags, Rows
 from engines.evaluation.runner import Runner
+from engines.evaluation.truth import Truth
 
 ECE_BINS = 15
+
+
+class WorstScene(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the most confident wrong answers."""
+
+    picture: str
+    label: str
+    predicted: str
+    probability: float
 
 
 class SceneScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,52 +37,137 @@ class SceneScores(msgspec.Struct, frozen=True, kw_only=True):
     top5: float
     ece: float  # expected calibration error
     ece_bins: int
+    intervals: dict[str, Interval | None]  # by figure
     top1_by_label: dict[str, float]
+    labels: list[str]  # of the rows and columns of the confusion matrix
+    confusion: list[list[int]]  # pictures, by true label (row) and predicted label (column)
     pictures: int
+    worst: list[WorstScene]  # the most confident first
     skipped: list[str]
 
 
-def score_scene(runner: Runner, data: Path, limit: int | None = None) -> SceneScores:
-    """Score the scene probabilities of whole, letterboxed pictures; ``limit`` looks at that many pictures only.
+@dataclass(frozen=True)
+class SceneEvidence:
+    """P pictures and the probabilities of the C scenes that the model gives each."""
+
+    pictures: list[Path]
+    probabilities: Float  # (P, C)
+    target: Rows  # (P,) the true scene
+    labels: tuple[str, ...]  # (C,)
+    skipped: list[str]
+
+    @cached_property
+    def predicted(self) -> Rows:
+        """(P,) the scene with the largest probability."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @cached_property
+    def hit(self) -> Flags:
+        """(P,) whether that is the true one."""
+        return np.asarray(self.predicted == self.target, np.bool_)
+
+    @cached_property
+    def confidence(self) -> Doubles:
+        """(P,) its probability."""
+        return np.asarray(self.probabilities.max(axis=1), np.float64)
+
+
+def gather_scene(runner: Runner, truth: Truth) -> SceneEvidence:
+    """Run the model over whole, letterboxed pictures.
 
     Raises:
-        DataError: the data is missing or too broken, or has a label that the model does not know.
+        DataError: too many pictures cannot be read, or one shows a scene that the model does not know.
     """
-    folders = [data / "classification" / name / "val" for name in SCENE_FOLDERS]
-    pictures = spread([path for folder in folders for path in pictures_below(folder)], limit)
-    labels = {path: _label(path, runner.model.spec.scenes) for path in pictures}
+    assert truth.scene is not None
+    return tell_scenes(runner, {path: label for label, path in truth.scene})
+
+
+def tell_scenes(runner: Runner, scenes: Mapping[Path, str]) -> SceneEvidence:
+    """Run the model over whole, letterboxed pictures, each with the scene that it shows.
+
+    Raises:
+        DataError: too many pictures cannot be read, or one shows a scene that the model does not know.
+    """
+    known = runner.model.spec.scenes
+    labels = {path: _label(name, known) for path, name in scenes.items()}
     skipped = Skipped()
-    truth, rows = [], []
-    for picture in runner.see("scene", pictures, runner.model.spec.thresholds, skipped):
-        truth.append(labels[picture.path])
+    seen, rows = [], []
+    for picture in runner.see("scene", list(labels), runner.model.spec.thresholds, skipped):
+        seen.append(picture.path)
         rows.append(picture.detections.scene)
-    probabilities, target = np.stack(rows), np.array(truth)
-    hit = probabilities.argmax(axis=1) == target
-    return SceneScores(
-        top1=float(hit.mean()),
-        top5=top_k(probabilities, target, 5),
-        ece=calibration_error(probabilities.max(axis=1), hit),
-        ece_bins=ECE_BINS,
-        top1_by_label={runner.model.spec.scenes[label]: float(hit[target == label].mean()) for label in set(truth)},
-        pictures=len(truth),
-        skipped=skipped.rows,
-    )
+    target = np.array([labels[path] for path in seen], np.int64)
+    return SceneEvidence(seen, np.stack(rows), target, known, skipped.rows)
 
 
-def _label(picture: Path, scenes: tuple[str, ...]) -> int:
-    name = scene_of(picture.parent)
+def _label(name: str, scenes: tuple[str, ...]) -> int:
     if name not in scenes:
         raise DataError(f"the data has a scene that the model does not know: {name}")
     return scenes.index(name)
 
 
-def top_k(probabilities: Float, target: npt.NDArray[np.integer], k: int) -> float:
-    """Share of the rows of ``probabilities`` (N, C) whose ``target`` (N,) class is among their ``k`` largest."""
+def among_labels(evidence: SceneEvidence, labels: Sequence[str]) -> SceneEvidence:
+    """The same pictures where the model may choose among these ``labels`` alone, all of the pictures' own included."""
+    columns = [evidence.labels.index(name) for name in labels]
+    chosen = evidence.probabilities[:, columns]
+    places = {column: place for place, column in enumerate(columns)}
+    target = np.array([places[column] for column in evidence.target.tolist()], np.int64)
+    return replace(
+        evidence,
+        probabilities=chosen / np.maximum(chosen.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny),
+        target=target,
+        labels=tuple(labels),
+    )
+
+
+def score_scene(evidence: SceneEvidence) -> SceneScores:
+    """The figures of the scenes that were told."""
+    confusion = confusion_matrix(evidence.target, evidence.predicted, len(evidence.labels))
+    among_5 = among_top(evidence.probabilities, evidence.target, 5)
+    return SceneScores(
+        top1=float(evidence.hit.mean()),
+        top5=float(among_5.mean()),
+        ece=float(calibration_errors(evidence.confidence, evidence.hit, np.ones((1, len(evidence.hit))))[0]),
+        ece_bins=ECE_BINS,
+        intervals=_intervals(evidence, among_5),
+        top1_by_label={
+            label: float(row[index] / row.sum())
+            for index, (label, row) in enumerate(zip(evidence.labels, confusion, strict=True))
+            if row.any()
+        },
+        labels=list(evidence.labels),
+        confusion=confusion.tolist(),
+        pictures=len(evidence.pictures),
+        worst=worst_scenes(evidence),
+        skipped=evidence.skipped,
+    )
+
+
+def _intervals(evidence: SceneEvidence, among_5: Flags) -> dict[str, Interval | None]:
+    weights = resample(len(evidence.pictures))
+    return {
+        "top1": percentile_interval(weighted_mean(evidence.hit, weights)),
+        "top5": percentile_interval(weighted_mean(among_5, weights)),
+        "ece": percentile_interval(calibration_errors(evidence.confidence, evidence.hit, weights)),
+    }
+
+
+def confusion_matrix(target: Rows, predicted: Rows, classes: int) -> npt.NDArray[np.int64]:
+    """How many of the N pictures of each true class (row) were taken for each class (column)."""
+    return np.bincount(target * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def among_top(probabilities: Float, target: Rows, k: int) -> Flags:
+    """Whether the ``target`` (N,) class of each row of ``probabilities`` (N, C) is among its ``k`` largest: (N,)."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((best == target[:, None]).any(axis=1).mean())
+    return np.asarray((best == target[:, None]).any(axis=1), np.bool_)
 
 
-def calibration_error(confidence: Float, correct: npt.NDArray[np.bool_], bins: int = ECE_BINS) -> float:
+def bin_of(confidence: Doubles, bins: int = ECE_BINS) -> Rows:
+    """The bin (N,) of each confidence: bin m of M, counted from 0, covers (m / M, (m + 1) / M]."""
+    return np.asarray(np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1), np.int64)
+
+
+def calibration_errors(confidence: Doubles, correct: Flags, weights: Doubles, bins: int = ECE_BINS) -> Doubles:
     """Expected calibration error: mean distance of accuracy from confidence, in bins of equal width.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
@@ -74,9 +175,27 @@ def calibration_error(confidence: Float, correct: npt.NDArray[np.bool_], bins: i
     Args:
         confidence: (N,) probability of the predicted class, in [0, 1].
         correct: (N,) whether the prediction is right.
-        bins: bin m of M covers confidences in ((m - 1) / M, m / M].
+        weights: (R, N) how often each prediction counts, in each of R resamples.
+        bins: see :func:`bin_of`.
+
+    Returns:
+        (R,) in [0, 1].
     """
-    which = np.clip(np.ceil(confidence.astype(np.float64) * bins) - 1, 0, bins - 1).astype(int)
+    gaps = np.zeros((len(confidence), bins))
     # Bin by bin |accuracy - confidence| weighted by its share; a sum of differences, divided once.
-    gaps = np.bincount(which, correct.astype(np.float64) - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    gaps[np.arange(len(confidence)), bin_of(confidence, bins)] = correct - confidence
+    return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
+
+
+def worst_scenes(evidence: SceneEvidence) -> list[WorstScene]:
+    """The most confident wrong answers."""
+    wrong = np.flatnonzero(~evidence.hit)
+    return [
+        WorstScene(
+            picture=str(evidence.pictures[row]),
+            label=evidence.labels[evidence.target[row]],
+            predicted=evidence.labels[evidence.predicted[row]],
+            probability=float(evidence.confidence[row]),
+        )
+        for row in wrong[np.argsort(-evidence.confidence[wrong], kind="stable")][:WORST].tolist()
+    ]

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.boxes import Float
+from engines.data.pairs import Pair
 from engines.errors import DataError
-from engines.evaluation.data import Pair
+from engines.evaluation.bootstrap import weighted_mean
+from engines.evaluation.matching import Doubles, Flags
 
 FOLDS = 10
-
-Doubles = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+ROC_POINTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,23 @@ def split_folds(pairs: Sequence[Pair], folds: int = FOLDS) -> Folds:
 
 @dataclass(frozen=True, slots=True)
 class FoldAccuracy:
-    """Verification accuracy over folds."""
+    """Verification accuracy of each fold, in each of R resamples of the pairs."""
 
-    accuracy: float  # mean over the folds
-    std: float  # standard deviation over the folds
-    threshold: float  # mean of the folds' thresholds
+    accuracies: Doubles  # (R, folds) not a number where a resample has no pair in a fold
+    thresholds: Doubles  # (R, folds) chosen on the other folds
+
+    @property
+    def mean(self) -> Doubles:
+        """(R,) mean over the folds."""
+        return weighted_mean(self.accuracies, np.ones_like(self.accuracies))
+
+    @property
+    def std(self) -> Doubles:
+        """(R,) standard deviation over the folds."""
+        return np.asarray(np.nanstd(self.accuracies, axis=1))
 
 
-def fold_accuracy(similarities: Doubles, genuine: Flags, folds: Folds) -> FoldAccuracy:
+def fold_accuracy(similarities: Doubles, genuine: Flags, folds: Folds, weights: Doubles | None = None) -> FoldAccuracy:
     """Accuracy of "one person" at or above a threshold chosen on the other folds, in the manner of LFW.
 
     Huang et al., "Labeled Faces in the Wild", University of Massachusetts, 2007.
@@ -73,43 +82,55 @@ def fold_accuracy(similarities: Doubles, genuine: Flags, folds: Folds) -> FoldAc
         similarities: (P,) not a number where a pair could not be compared: that is an error, whichever kind it is.
         genuine: (P,) whether the pair shows one person.
         folds: of the same pairs.
+        weights: (R, P) how often each pair counts, in each of R resamples; None: once, in one.
 
     Raises:
         DataError: the pairs are too few to choose a threshold away from the fold that it is tested on.
     """
+    weights = np.ones((1, len(similarities))) if weights is None else weights
     accuracies, thresholds = [], []
     for fold in np.unique(folds.fold).tolist():
         test, train = folds.split(fold)
         train &= np.isfinite(similarities)
         if not train.any():
             raise DataError(f"verification: {len(genuine)} pairs are too few for {FOLDS} folds of identities")
-        threshold = best_threshold(similarities[train], genuine[train])
-        accuracies.append(float(right(similarities[test], genuine[test], threshold).mean()))
-        thresholds.append(threshold)
-    return FoldAccuracy(float(np.mean(accuracies)), float(np.std(accuracies)), float(np.mean(thresholds)))
+        chosen = best_thresholds(similarities[train], genuine[train], weights[:, train])
+        told = right(similarities[test], genuine[test], chosen[:, None])
+        accuracies.append(weighted_mean(told, weights[:, test]))
+        thresholds.append(chosen)
+    return FoldAccuracy(np.stack(accuracies, axis=1), np.stack(thresholds, axis=1))
 
 
-def right(similarities: Doubles, genuine: Flags, threshold: float) -> Flags:
+def right(similarities: Doubles, genuine: Flags, threshold: float | Doubles) -> Flags:
     """(P,) whether each pair is told rightly; a pair that could not be compared never is."""
     accepted: Flags = similarities >= threshold
     return np.asarray(np.isfinite(similarities) & (accepted == genuine), np.bool_)
 
 
-def best_threshold(similarities: Doubles, genuine: Flags) -> float:
-    """The threshold with most pairs right: the middle one, where several are equally good.
+def best_thresholds(similarities: Doubles, genuine: Flags, weights: Doubles) -> Doubles:
+    """The threshold with most pairs right, in each resample: the middle one, where several are equally good.
 
     Candidates lie half-way between neighbouring similarities, and just outside them all.
+
+    Args:
+        similarities: (P,) all of them numbers.
+        genuine: (P,)
+        weights: (R, P) how often each pair counts.
+
+    Returns:
+        (R,)
     """
     order = np.argsort(-similarities, kind="stable")
-    ranked = similarities[order]
+    ranked, weights = similarities[order], weights[:, order]
     # With the i best pairs accepted: genuine ones among them, and impostors not among them, are right.
-    accepted = np.concatenate([[0], np.cumsum(genuine[order])])
-    rejected = np.concatenate([[0], np.cumsum(~genuine[order])])
-    correct = accepted + (rejected[-1] - rejected)
+    correct = np.zeros((len(weights), len(ranked) + 1))
+    np.cumsum(np.where(genuine[order], weights, -weights), axis=1, out=correct[:, 1:])
     cuts = np.concatenate([[ranked[0] + 1e-6], (ranked[:-1] + ranked[1:]) / 2, [ranked[-1] - 1e-6]])
     possible = np.concatenate([[True], ranked[:-1] > ranked[1:], [True]])  # equal similarities cannot be told apart
-    best = np.flatnonzero(possible & (correct == correct[possible].max()))
-    return float(cuts[best[len(best) // 2]])
+    correct, cuts = correct[:, possible], cuts[possible]
+    best = correct == correct.max(axis=1, keepdims=True)
+    middle = best.sum(axis=1) // 2 + 1
+    return np.asarray(cuts[(np.cumsum(best, axis=1, dtype=np.int32) == middle[:, None]).argmax(axis=1)])
 
 
 def accept_threshold(impostors: Doubles | Float, far: float) -> float:
@@ -121,13 +142,57 @@ def accept_threshold(impostors: Doubles | Float, far: float) -> float:
     return float(np.nextafter(highest, np.inf))
 
 
-def accept_rate(similarities: Doubles, genuine: Flags, far: float) -> tuple[float, float]:
-    """True-accept rate at a false-accept rate, and its threshold.
+def accept_thresholds(impostors: Doubles, far: float, weights: Doubles) -> Doubles:
+    """The same (R,) when each impostor counts as often as ``weights`` (R, K) say; infinite where none does."""
+    order = np.argsort(-impostors, kind="stable")
+    ranked, passed = impostors[order], np.cumsum(weights[:, order], axis=1)
+    # Equal similarities pass together or not at all.
+    last = np.searchsorted(-ranked, -ranked, side="right") - 1
+    refused = passed[:, last] > far * passed[:, -1:] + 1e-9
+    thresholds = np.nextafter(ranked[refused.argmax(axis=1)], np.inf)
+    thresholds[~refused.any(axis=1)] = ranked[-1]
+    return np.where(passed[:, -1] > 0, thresholds, np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptRate:
+    """True-accept rate at a false-accept rate."""
+
+    rate: float
+    threshold: float
+    resampled: Doubles  # (R,)
+
+
+def accept_rate(similarities: Doubles, genuine: Flags, far: float, weights: Doubles) -> AcceptRate | None:
+    """True-accept rate at a false-accept rate, and under ``weights`` (R, P) of the pairs.
 
     A genuine pair that could not be compared counts as rejected; such an impostor pair is left out.
+
+    Returns:
+        None where the impostor pairs are so few that ``far`` allows none of them.
+    """
+    impostors = ~genuine & np.isfinite(similarities)
+    if far * impostors.sum() < 1 or not genuine.any():
+        return None
+    threshold = accept_threshold(similarities[impostors], far)
+    thresholds = accept_thresholds(similarities[impostors], far, weights[:, impostors])
+    accepted = similarities[genuine] >= thresholds[:, None]
+    return AcceptRate(
+        float((similarities[genuine] >= threshold).mean()), threshold, weighted_mean(accepted, weights[:, genuine])
+    )
+
+
+def roc(similarities: Doubles, genuine: Flags, points: int = ROC_POINTS) -> list[tuple[float, float]]:
+    """Points of the receiver operating characteristic: false-accept rate and true-accept rate, both rising.
+
+    At most ``points``, evenly spread over the logarithm of the false-accept rate. A genuine pair that could not be
+    compared counts as rejected; such an impostor pair is left out. Empty where there are no pairs of one kind.
     """
     impostors = similarities[~genuine & np.isfinite(similarities)]
     if not len(impostors) or not genuine.any():
-        raise DataError("verification: needs pairs of one person and pairs of two people that could be compared")
-    threshold = accept_threshold(impostors, far)
-    return float((similarities[genuine] >= threshold).mean()), threshold
+        return []
+    passed = np.unique(np.geomspace(1, len(impostors), points).round()).tolist()
+    thresholds = np.array([accept_threshold(impostors, count / len(impostors)) for count in passed])[:, None]
+    # Where impostors are equally similar, fewer pass than were asked for, and two points may be one.
+    reached, accepted = (impostors >= thresholds).mean(axis=1), (similarities[genuine] >= thresholds).mean(axis=1)
+    return list(dict.fromkeys(zip(reached.tolist(), accepted.tolist(), strict=True)))

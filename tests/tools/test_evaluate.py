@@ -40,8 +40,22 @@ def test_json_goes_to_stdout_alone_and_to_the_file(folders: tuple[str, str], tmp
 def test_the_table_shows_the_figures_and_what_ran(folders: tuple[str, str]) -> None:
     text = run("--model", folders[0], "--data", folders[1], "--task", "scene", "--limit", "4")
     assert "top1" in text and "1.0000" in text
+    assert "1.0000 to 1.0000" in text
     assert "colours f32" in text and "at most 4 of each set" in text
     assert "accuracy" not in text
+
+
+def test_plots_are_drawn_where_they_are_wanted(folders: tuple[str, str], tmp_path: Path) -> None:
+    plots = tmp_path / "plots"
+    run("--model", folders[0], "--data", folders[1], "--task", "scene", "--plots", str(plots))
+    drawn = {file.name for file in plots.iterdir()}
+    assert drawn == {"scene_confusion.png", "scene_reliability.png", "scene_worst.png"}
+
+
+def test_plots_in_the_place_of_a_file_are_refused_before_the_work(folders: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("notes")
+    with pytest.raises(ConfigError, match=r"--plots .*taken: cannot be made a folder"):
+        run("--model", folders[0], "--data", "not-looked-at", "--plots", str(tmp_path / "taken"))
 
 
 def test_an_unknown_task_is_refused(folders: tuple[str, str]) -> None:

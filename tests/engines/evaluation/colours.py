@@ -20,6 +20,15 @@ SCENES = ("cat", "church", "dog")
 PEOPLE = [f"Person_{number}" for number in range(24)]
 COLOUR = {"cat": (0, 255, 0), "person": (255, 0, 0)}
 GREY = {"cat": 40, "church": 80, "dog": 120}
+FRAME_OUTPUTS: dict[str, tuple[int, ...]] = {
+    "object_boxes": (2, 4),
+    "object_scores": (2,),
+    "object_labels": (2,),
+    "face_boxes": (1, 4),
+    "face_scores": (1,),
+    "face_landmarks": (1, 5, 2),
+    "scene": (3,),
+}
 
 Box = tuple[int, int, int, int]
 Colour = tuple[int, int, int]
@@ -125,8 +134,8 @@ def write_model(folder: Path) -> Model:
     spec = ModelSpec(
         format=1,
         name="colours",
-        frame=EntrySpec("frame.onnx", digest, 160, 160, {}),
-        face=EntrySpec("face.onnx", digest, 112, 112, {}),
+        frame=EntrySpec("frame.onnx", digest, 160, 160, FRAME_OUTPUTS),
+        face=EntrySpec("face.onnx", digest, 112, 112, {"embedding": (2,), "quality": ()}),
         objects=OBJECTS,
         scenes=SCENES,
         network=NetworkSettings(),

@@ -5,17 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.data.coco import CocoBox, CocoSet
 from engines.errors import DataError
 from engines.evaluation.calibration import best_f_threshold, calibrate_thresholds, identity_threshold, matched
 from engines.evaluation.coco import BoxDetection
-from engines.evaluation.data import CocoBox, CocoSet
 from engines.evaluation.runner import Runner
+from engines.evaluation.truth import standard_truth
+from engines.spec import TASKS
 
 HERE, THERE = (10, 10, 40, 40), (100, 10, 40, 40)
 
 
 def test_thresholds_of_a_network_that_is_always_right(runner: Runner, data: Path) -> None:
-    chosen = calibrate_thresholds(runner, data)
+    chosen = calibrate_thresholds(runner, standard_truth(data, TASKS))
     assert 0.0 < chosen.object_score <= 0.8
     assert 0.0 < chosen.face_score <= 0.9
     assert 0.9 < chosen.identity_similarity <= 1.0  # neighbours in the circle of 24 colours: cos 15 degrees is 0.966

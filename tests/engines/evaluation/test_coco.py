@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines.data.coco import CocoBox, CocoSet
 from engines.evaluation.coco import BoxDetection, average_precision, detections_of, mean_of
-from engines.evaluation.data import CocoBox, CocoSet
 
 HERE, THERE, ELSEWHERE = (10, 10, 40, 40), (100, 10, 40, 40), (10, 100, 40, 40)
 
@@ -50,6 +50,26 @@ def test_an_ignored_box_is_no_miss_and_detections_on_it_are_no_mistakes(mark: st
     doubled = average_precision(boxes, [found(THERE, 0.9), found(THERE, 0.8), found(HERE, 0.5)])
     assert missed.ap["cat"] == pytest.approx(1.0)
     assert doubled.ap["cat"] == pytest.approx(1.0)
+
+
+def test_boxes_are_parted_by_their_area_in_source_pixels() -> None:
+    small, large = (10, 100, 31, 31), (100, 10, 97, 97)
+    scores = average_precision(
+        truth(CocoBox(1, 1, 1, small), CocoBox(2, 1, 1, HERE), CocoBox(3, 1, 1, large)),
+        [found(small, 0.9), found(large, 0.8)],
+    )
+    assert (scores.ap_small["cat"], scores.ap_medium["cat"], scores.ap_large["cat"]) == (
+        pytest.approx(1.0),
+        0.0,
+        pytest.approx(1.0),
+    )
+    assert scores.ar100["cat"] == pytest.approx(2 / 3)
+
+
+def test_a_box_with_an_iou_of_060_is_not_found_at_075() -> None:
+    scores = average_precision(truth(CocoBox(1, 1, 1, HERE)), [found((20, 10, 40, 40), 0.9)])
+    assert scores.ap75["cat"] == 0.0
+    assert scores.ar100["cat"] == pytest.approx(0.3)
 
 
 def test_a_second_detection_of_one_box_is_a_mistake() -> None:

@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from engines.data.coco import read_coco
+from engines.data.folders import pictures_below, read_points
+from engines.data.pairs import identity_of, read_pairs
+from engines.data.reading import Skipped, spread
 from engines.errors import DataError
-from engines.evaluation.data import Skipped, identity_of, pictures_below, read_coco, read_pairs, read_points, spread
 
 
 def write(path: Path, content: object) -> Path:

@@ -3,18 +3,23 @@ from pathlib import Path
 import pytest
 
 from engines.errors import DataError
-from engines.evaluation.objects import score_objects
+from engines.evaluation.bootstrap import Interval
+from engines.evaluation.objects import gather_objects, score_objects
 from engines.evaluation.runner import Runner
+from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import COLOUR, paint, write_coco
 
 
 def test_a_network_that_is_always_right_has_ap50_1(runner: Runner, data: Path) -> None:
-    scores = score_objects(runner, data)
+    scores = score_objects(gather_objects(runner, standard_truth(data, ["objects"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.person_ap50 == pytest.approx(1.0)
     assert scores.ap is not None and scores.ap > 0.85  # boxes are whole pixels of the network's input
     assert scores.ap50_by_label.keys() == {"cat", "person"}
     assert (scores.pictures, scores.boxes, scores.ignored, scores.skipped) == (3, 6, 0, [])
+    assert scores.intervals.keys() == {"ap", "ap50", "ap75", "person_ap50", "cat_ap50"}
+    assert scores.intervals["ap50"] == Interval(pytest.approx(1.0), pytest.approx(1.0))
+    assert scores.worst == []
 
 
 def test_a_difficult_box_is_counted_apart_and_is_no_miss(runner: Runner, tmp_path: Path) -> None:
@@ -23,7 +28,7 @@ def test_a_difficult_box_is_counted_apart_and_is_no_miss(runner: Runner, tmp_pat
     hard = {"image_id": 1, "category_id": 1, "bbox": [100, 100, 30, 30], "ignore": 1}
     rows = [{"image_id": 1, "category_id": 1, "bbox": cat}, hard]
     write_coco(tmp_path / "detection", "instances_val.json", ["cat"], ["1.png"], rows)
-    scores = score_objects(runner, tmp_path)
+    scores = score_objects(gather_objects(runner, standard_truth(tmp_path, ["objects"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert (scores.boxes, scores.ignored) == (1, 1)
     assert scores.person_ap50 is None  # the data says nothing about people
@@ -34,14 +39,15 @@ def test_labels_are_matched_by_name_and_not_by_number(runner: Runner, tmp_path: 
     paint(tmp_path / "detection/images/val/1.png", (160, 160), [(person, COLOUR["person"])])
     rows = [{"image_id": 1, "category_id": 1, "bbox": person}]
     write_coco(tmp_path / "detection", "instances_val.json", ["person", "cat"], ["1.png"], rows)
-    assert score_objects(runner, tmp_path).ap50_by_label == {"person": pytest.approx(1.0), "cat": None}
+    scores = score_objects(gather_objects(runner, standard_truth(tmp_path, ["objects"])))
+    assert scores.ap50_by_label == {"person": pytest.approx(1.0), "cat": None}
 
 
 def test_a_label_that_the_model_does_not_know_is_named(runner: Runner, tmp_path: Path) -> None:
     rows = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]
     write_coco(tmp_path / "detection", "instances_val.json", ["zebra", "cat"], ["1.png"], rows)
     with pytest.raises(DataError, match="objects that the model does not know: zebra"):
-        score_objects(runner, tmp_path)
+        gather_objects(runner, standard_truth(tmp_path, ["objects"]))
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_with_its_boxes(runner: Runner, tmp_path: Path) -> None:
@@ -51,14 +57,20 @@ def test_a_picture_that_cannot_be_read_is_left_out_with_its_boxes(runner: Runner
         paint(tmp_path / "detection/images/val" / name, (160, 160), [(cat, COLOUR["cat"])])
     rows = [{"image_id": number, "category_id": 1, "bbox": cat} for number in range(1, 101)]
     write_coco(tmp_path / "detection", "instances_val.json", ["cat"], names, rows)
-    scores = score_objects(runner, tmp_path)
+    scores = score_objects(gather_objects(runner, standard_truth(tmp_path, ["objects"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert (scores.pictures, scores.boxes) == (99, 99)
     (reason,) = scores.skipped
     assert "100.png: cannot be read" in reason
 
 
+def test_a_set_without_pictures_has_no_figures(runner: Runner, tmp_path: Path) -> None:
+    write_coco(tmp_path / "detection", "instances_val.json", ["cat"], [], [])
+    scores = score_objects(gather_objects(runner, standard_truth(tmp_path, ["objects"])))
+    assert scores.ap50 is scores.ap_small is scores.ar100 is scores.intervals["ap50"] is None
+
+
 def test_more_unreadable_pictures_than_tolerated_are_refused(runner: Runner, tmp_path: Path) -> None:
     write_coco(tmp_path / "detection", "instances_val.json", ["cat"], ["1.png", "2.png"], [])
     with pytest.raises(DataError, match="1 of 2 rows cannot be read"):
-        score_objects(runner, tmp_path)
+        gather_objects(runner, standard_truth(tmp_path, ["objects"]))

@@ -5,11 +5,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engines.data.coco import read_coco
+from engines.data.folders import pictures_below, read_points
+from engines.data.pairs import read_pairs
+from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation import report
-from engines.evaluation.data import Skipped, Task, pictures_below, read_coco, read_pairs, read_points
 from engines.spec import Model, Thresholds
 from tests.engines.evaluation.colours import open_colours
+
+HEADLINES = [
+    ("objects", "ap50"),
+    ("objects", "person_ap50"),
+    ("faces", "ap50"),
+    ("faces", "nme"),
+    ("scene", "top1"),
+    ("identity", "accuracy"),
+    ("identity", "accuracy_end_to_end"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +33,18 @@ def colour_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_has_the_keys_that_scripts_read(model: Model, data: Path) -> None:
     content = json.loads(msgspec.json.encode(report.evaluate_model(model, data)))
     assert content["objects"].keys() >= {"ap", "ap50", "person_ap50"}
-    assert content["faces"].keys() >= {"ap50", "nme", "nme_missed"}
-    assert content["scene"].keys() >= {"top1", "top5", "ece"}
-    assert content["identity"].keys() >= {"accuracy", "accuracy_end_to_end"}
+    assert content["faces"].keys() >= {"ap50", "nme", "nme_box", "nme_missed"}
+    assert content["scene"].keys() >= {"top1", "top5", "ece", "confusion"}
+    assert content["identity"].keys() >= {"accuracy", "accuracy_end_to_end", "dir_at_far_1e-1"}
+    assert content["bootstrap"].items() >= {"resamples": 1000, "seed": 0, "confidence": 0.95}.items()
+    assert all(content[task]["intervals"][name].keys() == {"low", "high"} for task, name in HEADLINES)
     assert content["identity"]["crops"]["lfw"].keys() >= {"tar_at_far_1e-2", "tar_at_far_1e-3", "threshold_at_far_1e-3"}
     assert (content["model"], content["backend"], content["precision"]) == ("colours", "colours", "f32")
     assert content["fingerprint"] == model.fingerprint
 
 
 def test_only_the_tasks_asked_for_are_there(model: Model, data: Path) -> None:
-    content = json.loads(msgspec.json.encode(report.evaluate_model(model, data, tasks=[Task.SCENE], limit=3)))
+    content = json.loads(msgspec.json.encode(report.evaluate_model(model, data, tasks=["scene"], limit=3)))
     assert content["scene"]["pictures"] == content["limit"] == 3
     assert content.keys().isdisjoint({"objects", "faces", "identity"})
 

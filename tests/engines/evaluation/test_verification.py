@@ -2,26 +2,34 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.data.pairs import Pair
 from engines.errors import DataError
-from engines.evaluation.data import Pair
 from engines.evaluation.verification import (
     accept_rate,
     accept_threshold,
-    best_threshold,
+    accept_thresholds,
+    best_thresholds,
     fold_accuracy,
     right,
+    roc,
     split_folds,
 )
 
+ONCE = np.ones((1, 6))
 NAMES = [f"p{number}" for number in range(20)]
 
 
 def pair(first: str, second: str) -> Pair:
     return Pair(Path(first, "1.png"), Path(second, "2.png"), first == second)
+
+
+def best_threshold(similarities: npt.NDArray[np.float64], genuine: npt.NDArray[np.bool_]) -> float:
+    return float(best_thresholds(similarities, genuine, np.ones((1, len(genuine))))[0])
 
 
 PAIRS = [pair(name, name) for name in NAMES for _ in range(3)] + [pair(a, b) for a, b in combinations(NAMES, 2)]
@@ -30,8 +38,8 @@ GENUINE = np.array([row.genuine for row in PAIRS])
 
 def test_pairs_that_can_be_parted_are_all_right() -> None:
     scores = fold_accuracy(np.where(GENUINE, 0.8, 0.1), GENUINE, split_folds(PAIRS))
-    assert (scores.accuracy, scores.std) == (1.0, 0.0)
-    assert scores.threshold == pytest.approx(0.45)
+    assert (scores.mean[0], scores.std[0]) == (1.0, 0.0)
+    assert scores.thresholds.mean() == pytest.approx(0.45)
 
 
 def test_a_miss_is_an_error_whichever_kind_the_pair_is() -> None:
@@ -41,7 +49,7 @@ def test_a_miss_is_an_error_whichever_kind_the_pair_is() -> None:
     told = right(similarities, GENUINE, 0.45)
     assert not told[genuine_row] and not told[impostor_row]
     assert told.sum() == len(PAIRS) - 2
-    assert fold_accuracy(similarities, GENUINE, split_folds(PAIRS)).accuracy < 1.0
+    assert fold_accuracy(similarities, GENUINE, split_folds(PAIRS)).mean[0] < 1.0
 
 
 def test_a_network_that_finds_nothing_has_no_threshold() -> None:
@@ -54,7 +62,7 @@ def test_chance_is_a_half() -> None:
     balanced = np.concatenate([np.flatnonzero(GENUINE), np.flatnonzero(~GENUINE)[::3]])
     pairs = [PAIRS[row] for row in balanced]
     scores = fold_accuracy(similarities[balanced], GENUINE[balanced], split_folds(pairs))
-    assert 0.3 < scores.accuracy < 0.7
+    assert 0.3 < scores.mean[0] < 0.7
 
 
 def test_folds_hold_equally_many_pairs_of_each_kind() -> None:
@@ -121,6 +129,49 @@ def test_never_more_impostors_pass_than_were_asked_for(values: list[int], far: f
 def test_a_genuine_pair_that_was_missed_is_rejected_and_an_impostor_pair_is_left_out() -> None:
     similarities = np.array([0.9, 0.8, np.nan, 0.1, 0.2, np.nan])
     genuine = np.array([1, 1, 1, 0, 0, 0], np.bool_)
-    rate, threshold = accept_rate(similarities, genuine, 1e-3)
-    assert rate == pytest.approx(2 / 3)
-    assert threshold == pytest.approx(0.2)
+    found = accept_rate(similarities, genuine, 0.5, ONCE)
+    assert found is not None
+    assert (found.rate, found.threshold) == (pytest.approx(2 / 3), pytest.approx(0.1))
+    assert found.resampled.tolist() == [pytest.approx(2 / 3)]
+
+
+def test_a_rate_that_allows_no_impostor_is_not_given() -> None:
+    similarities, genuine = np.array([0.9, 0.8, 0.7, 0.1, 0.2, 0.3]), np.array([1, 1, 1, 0, 0, 0], np.bool_)
+    assert accept_rate(similarities, genuine, 0.3, ONCE) is None
+    assert accept_rate(similarities, genuine, 0.34, ONCE) is not None
+    assert accept_rate(similarities, np.zeros(6, np.bool_), 0.5, ONCE) is None, "nobody to accept"
+
+
+counted = st.lists(st.tuples(st.integers(-5, 5), st.booleans(), st.integers(0, 3)), min_size=2, max_size=30)
+
+
+@given(counted, st.floats(0.0, 1.0))
+def test_a_weight_is_as_many_pairs(rows: list[tuple[int, bool, int]], far: float) -> None:
+    similarities, genuine = np.array([row[0] / 5 for row in rows]), np.array([row[1] for row in rows])
+    weights = np.array([row[2] for row in rows])
+    repeated, kinds = np.repeat(similarities, weights), np.repeat(genuine, weights)
+    if len(repeated):
+        weighted = best_thresholds(similarities, genuine, weights[None].astype(float))[0]
+        once = best_threshold(repeated, kinds)
+        assert right(repeated, kinds, weighted).sum() == right(repeated, kinds, once).sum()
+    impostors = repeated[~kinds]
+    if len(impostors):
+        found = accept_thresholds(similarities[~genuine], far, weights[None, ~genuine].astype(float))[0]
+        assert (impostors >= found).sum() == (impostors >= accept_threshold(impostors, far)).sum()
+
+
+def test_without_any_impostor_nobody_is_accepted() -> None:
+    assert np.isinf(accept_thresholds(np.array([0.1, 0.2]), 0.5, np.zeros((1, 2)))[0])
+
+
+@given(counted)
+def test_the_curve_rises_to_the_upper_right(rows: list[tuple[int, bool, int]]) -> None:
+    similarities, genuine = np.array([row[0] / 5 for row in rows]), np.array([row[1] for row in rows])
+    curve = roc(similarities, genuine)
+    if genuine.any() and not genuine.all():
+        assert curve == sorted(curve) and curve[-1][0] == 1.0
+        for far, tar in curve:
+            threshold = accept_threshold(similarities[~genuine], far)
+            assert tar == pytest.approx((similarities[genuine] >= threshold).mean())
+    else:
+        assert curve == []

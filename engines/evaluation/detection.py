@@ -1,0 +1,126 @@
+"""What the scores of objects and faces have in common: average precision, its intervals and the worst pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from engines.data.coco import CocoSet
+from engines.evaluation.bootstrap import (
+    Interval,
+    mean_over_categories,
+    percentile_interval,
+    resample,
+    resampled_precision,
+)
+from engines.evaluation.coco import AT_75, MAX_DETECTIONS, BoxDetection, average_precision, mean_of
+from engines.evaluation.matching import Matches, count_pictures, match
+from engines.evaluation.runner import LOW_SCORE
+
+WORST = 10  # pictures listed and drawn of each task
+
+
+@dataclass(frozen=True, slots=True)
+class BoxEvidence:
+    """Annotated pictures and what was found in them, of which every figure is made."""
+
+    truth: CocoSet
+    detections: list[BoxDetection]
+    matches: Matches
+    score: float  # the model's own threshold, at which pictures are called bad
+    nms_iou: float
+    skipped: list[str]
+
+    @classmethod
+    def of(
+        cls, truth: CocoSet, detections: list[BoxDetection], score: float, nms_iou: float, skipped: Sequence[str]
+    ) -> "BoxEvidence":
+        """The evidence with its detections matched."""
+        return cls(truth, detections, match(truth, detections), score, nms_iou, list(skipped))
+
+
+class WorstPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the pictures in which boxes are found worst, at IoU 0.5 and the model's own score threshold."""
+
+    picture: str
+    picture_id: int
+    f1: float
+    missed: int  # boxes that were not found
+    mistaken: int  # detections that are no box, or a second one of it
+
+
+class BoxScores(msgspec.Struct, frozen=True, kw_only=True):
+    """How well boxes are found; None where the data has none to find."""
+
+    ap: float | None  # mean over categories and IoU 0.50:0.95
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None  # boxes below 32 x 32 source pixels
+    ap_medium: float | None  # below 96 x 96
+    ap_large: float | None
+    ar100: float | None  # recall with at most 100 detections a picture, mean over the same overlaps
+    ap50_by_label: dict[str, float | None]
+    intervals: dict[str, Interval | None]  # by figure
+    pictures: int
+    boxes: int  # that count
+    ignored: int  # boxes marked difficult: neither misses nor mistakes
+    score_threshold: float  # detections below it were not looked at
+    max_detections: int  # per picture
+    nms_iou: float
+    worst: list[WorstPicture]  # the worst first
+    skipped: list[str]  # what could not be read
+
+
+def score_boxes(evidence: BoxEvidence) -> BoxScores:
+    """The figures of found boxes, and intervals of them and, as ``NAME_ap50``, of each category."""
+    scores = average_precision(evidence.truth, evidence.detections)
+    ignored = sum(box.ignored for box in evidence.truth.boxes)
+    return BoxScores(
+        ap=mean_of(scores.ap),
+        ap50=mean_of(scores.ap50),
+        ap75=mean_of(scores.ap75),
+        ap_small=mean_of(scores.ap_small),
+        ap_medium=mean_of(scores.ap_medium),
+        ap_large=mean_of(scores.ap_large),
+        ar100=mean_of(scores.ar100),
+        ap50_by_label=scores.ap50,
+        intervals=_intervals(evidence.matches),
+        pictures=len(evidence.truth.pictures),
+        boxes=len(evidence.truth.boxes) - ignored,
+        ignored=ignored,
+        score_threshold=LOW_SCORE,
+        max_detections=MAX_DETECTIONS,
+        nms_iou=evidence.nms_iou,
+        worst=worst_pictures(evidence),
+        skipped=evidence.skipped,
+    )
+
+
+def _intervals(matches: Matches) -> dict[str, Interval | None]:
+    precision = resampled_precision(matches, resample(len(matches.pictures)))
+    figures = {
+        "ap": mean_over_categories(precision.mean(axis=2)),
+        "ap50": mean_over_categories(precision[:, :, 0]),
+        "ap75": mean_over_categories(precision[:, :, AT_75]),
+    }
+    figures |= {f"{name}_ap50": precision[:, row, 0] for row, name in enumerate(matches.categories)}
+    return {name: percentile_interval(values) for name, values in figures.items()}
+
+
+def worst_pictures(evidence: BoxEvidence) -> list[WorstPicture]:
+    """The pictures with the lowest F1; of equally low ones those with most errors. Pictures without error are none."""
+    matches = evidence.matches
+    counts = count_pictures(matches, evidence.score)
+    errors, f1 = counts.wrong + counts.missed, counts.f1
+    order = [row for row in np.lexsort((-errors, f1)).tolist() if errors[row]]
+    return [
+        WorstPicture(
+            picture=str(evidence.truth.pictures[matches.pictures[row]]),
+            picture_id=matches.pictures[row],
+            f1=float(f1[row]),
+            missed=int(counts.missed[row]),
+            mistaken=int(counts.wrong[row]),
+        )
+        for row in order[:WORST]
+    ]
