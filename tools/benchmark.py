@@ -31,6 +31,7 @@ class What(StrEnum):
 
 NEEDS_CLIP = frozenset({What.decode, What.preprocess, What.pipeline})
 NEEDS_MODEL = frozenset({What.engine, What.preprocess, What.pipeline})
+NEEDS_FRAMES = frozenset({What.preprocess, What.pipeline})
 
 
 def benchmark(
@@ -64,6 +65,8 @@ def _measure(wanted: Collection[What], source: str | None, settings: ModelSettin
     if source is not None:
         check_file(source)
     model = load_model(settings.path) if NEEDS_MODEL.intersection(wanted) else None
+    if model is not None and NEEDS_FRAMES.intersection(wanted):
+        model.spec.entry("frame")
     report = begin(model, seconds)
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-benchmark-") as folder,
@@ -83,13 +86,12 @@ def _measure(wanted: Collection[What], source: str | None, settings: ModelSettin
 
 
 def _parts(path: str, model: Model | None, settings: ModelSettings, seconds: float) -> dict[What, Callable[[], object]]:
-    """What measures each part; without a model, those that need none."""
+    """What measures each part; without a model or its frame entry, those that need none."""
     parts: dict[What, Callable[[], object]] = {What.decode: lambda: measure_decode(path, seconds)}
     if model is not None:
-        size = model.spec.frame.height, model.spec.frame.width
-        parts |= {
-            What.engine: lambda: measure_engines(model, settings.backend, settings.precision, seconds),
-            What.preprocess: lambda: measure_preprocess(path, size, seconds),
-            What.pipeline: lambda: measure_pipeline(path, settings, seconds),
-        }
+        parts[What.engine] = lambda: measure_engines(model, settings.backend, settings.precision, seconds)
+        if (frame := model.spec.frame) is not None:
+            size = frame.height, frame.width
+            parts[What.preprocess] = lambda: measure_preprocess(path, size, seconds)
+            parts[What.pipeline] = lambda: measure_pipeline(path, settings, seconds)
     return parts

@@ -4,51 +4,57 @@ from collections.abc import Sequence
 
 from engines.compiling.parity import Parity
 from engines.evaluation.report import Report
-from engines.spec import Model
-from engines.training.settings import TrainingSettings
+from engines.network.cost import cost, share_of_single_tasks
+from engines.spec import Model, ModelSpec, Task
+from engines.training.settings import DatasetSettings, TrainingSettings
 
-DATA = """\
-| set | what | labels used | source and terms |
-|---|---|---|---|
-| detection | Pascal VOC 2007 (20 classes), apple, banana, orange | object boxes by hand; faces and five points by \
-YuNet-n (machine-made) | flickr terms, research; fruit_recognition: MIT |
-| face_detection | groups and streets, many masks | face boxes by hand, points by YuNet-n (machine-made) | \
-ILC 2021 face masks, MaskON: no licence stated |
-| face_landmarks | one face a picture | box and five points, hand-checked | P1_Facial_Keypoints: MIT; YouTube Faces \
-frames, research |
-| face_recognition | LFW, YouTube Faces, Bollywood celebrities | identities | research; Bollywood: no licence stated |
-| classification | imagenette (ten ImageNet classes), cats and dogs | scene class | ImageNet terms, research |
-"""
+SEEN: dict[Task, str] = {
+    "objects": "objects",
+    "faces": "faces with five landmarks",
+    "scene": "a scene class",
+    "identity": "an identity embedding and a quality",
+}
+# What is known of the sets that the project's own models were trained on, by their folder.
+TERMS = {
+    "detection": "Pascal VOC 2007 (20 classes): flickr terms, research; apple, banana, orange: MIT. Object boxes by "
+    "hand; faces and five points by YuNet-n (machine-made)",
+    "face_detection": "ILC 2021 face masks, MaskON: no licence stated. Face boxes by hand, points by YuNet-n "
+    "(machine-made)",
+    "face_landmarks": "P1_Facial_Keypoints: MIT; YouTube Faces frames: research. Box and points hand-checked",
+    "face_recognition": "LFW, YouTube Faces: research; Bollywood celebrities: no licence stated",
+    "classification": "imagenette (ten ImageNet classes), cats and dogs: ImageNet terms, research",
+}
+WEAKNESSES: dict[Task, str] = {
+    "objects": "Small objects and crowded scenes are missed.",
+    "faces": "Faces below about 20 pixels, in profile or upside down are missed.",
+    "scene": "The scene class is always one of those above, whatever the picture shows.",
+    "identity": "People who look alike are taken for each other; the model was not audited for bias, and knows people "
+    "unlike those it learned from less well.",
+}
 
 
 def model_card(
-    model: Model,
-    settings: TrainingSettings,
-    step: int,
-    parameters: int,
-    report: Report,
-    parity: Sequence[Parity],
-    note: str = "",
+    model: Model, settings: TrainingSettings, step: int, report: Report, parity: Sequence[Parity], note: str = ""
 ) -> str:
     """Markdown of ``MODEL_CARD.md``; ``note`` tells what else a reader must know of the training."""
     spec = model.spec
     return f"""# Trunkline model {spec.name}
 
-One multi-task network with {parameters / 1e6:.2f} million parameters and two entries: whole frames \
-({spec.frame.width}x{spec.frame.height}) to objects, faces with five landmarks and a scene class; aligned faces \
-({spec.face.width}x{spec.face.height}) to a {spec.network.embedding}-d identity embedding and a quality. Fingerprint \
-`{model.fingerprint}`.
+{_entries(spec)} Fingerprint `{model.fingerprint}`.
 
-**For research and evaluation only.** The training data are research sets; some have no stated licence. Do not use this
-model to make decisions about people. It names people only from a gallery that its user enrols; nothing of the training
-identities is in it but its weights.
+**For research and evaluation only.** Some training data may have no stated licence. Do not use this model to make
+decisions about people. It names people only from a gallery that its user enrols; nothing of whom it was trained on is
+in it but its weights.
 
+## Cost
+
+{_cost(spec)}
 ## Training
 
 `{settings.name}`: {step} of {settings.steps} steps, seed {settings.seed}, {settings.precision}, one run (no spread is
-known). Temperature {settings.temperature:g} over the sets below; no pre-trained weights. {note}
+known). Temperature {settings.temperature:g} over the sets below.{f" {note}" if note else ""}
 
-{DATA}
+{_data(settings.datasets)}
 ## Figures
 
 On the validation splits, from the ONNX files on {report.backend} {report.precision}, through the pipeline's own
@@ -56,18 +62,68 @@ letterbox, decode, NMS and alignment. The thresholds in `spec.json` were chosen 
 them (NME, end-to-end accuracy) are a little flattering; AP, top-1 and the ten-fold accuracy do not depend on them.
 
 {_figures(report)}
-Objects: {", ".join(spec.objects)}.
-Scenes: {", ".join(spec.scenes)}.
-
+{_labels(spec)}
 ## Parity with PyTorch (f32)
 
 {_parity(parity)}
 ## Known weaknesses
 
-Small objects and crowded scenes; faces below about 20 pixels, in profile or upside down; people who look alike: the
-identity task saw about 1,400 people, most of them public figures, unevenly spread over age, sex and origin, and was not
-audited for bias. The scene class knows eleven classes and always picks one of them.
+{" ".join(WEAKNESSES[task] for task in SEEN if task in spec.network.tasks)}
 """
+
+
+def _entries(spec: ModelSpec) -> str:
+    """A sentence on each entry."""
+    tasks = [task for task in SEEN if task in spec.network.tasks]
+    sentences = [f"A network for {_listed(tasks)}."]
+    if spec.frame is not None:
+        seen = _listed([SEEN[task] for task in tasks if task != "identity"])
+        sentences.append(f"Its frame entry takes whole pictures ({spec.frame.width}x{spec.frame.height}) to {seen}.")
+    if spec.face is not None:
+        size = f"{spec.face.width}x{spec.face.height}"
+        sentences.append(
+            f"Its face entry takes aligned faces ({size}) to {SEEN['identity']}, {spec.network.embedding} numbers long."
+        )
+    return " ".join(sentences)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _cost(spec: ModelSpec) -> str:
+    size = (spec.frame.height, spec.frame.width) if spec.frame else None
+    shape = spec.network, len(spec.objects), len(spec.scenes), size
+    found = cost(*shape)
+    rows = "".join(
+        f"| {entry} | {name} | {part.macs / 1e6:.1f} M | {part.parameters / 1e6:.3f} M |\n"
+        for entry, parts in found.entries.items()
+        for name, part in parts.items()
+    )
+    tasks = len(spec.network.tasks)
+    compared = (
+        f"The multiply-accumulates are {share_of_single_tasks(*shape):.2f} of those of {tasks} networks of the same "
+        "shape, one for each task.\n"
+    )
+    return (
+        "Multiply-accumulates (convolutions and linear layers) for one picture through each entry, and parameters.\n"
+        "The trunk's convolutions serve every entry: their parameters count once in the sum.\n\n"
+        "| entry | part | multiply-accumulates | parameters |\n|---|---|---|---|\n"
+        f"{rows}| all | | {found.macs / 1e6:.1f} M | {found.parameters / 1e6:.3f} M |\n\n"
+        f"{compared if tasks > 1 else ''}"
+    )
+
+
+def _data(datasets: Sequence[DatasetSettings]) -> str:
+    rows = []
+    for each in datasets:
+        labels = {"objects": each.objects, "faces": each.faces, "scene": each.scene, "identity": each.identity}
+        labelled = ", ".join(task for task, source in labels.items() if source is not None)
+        folders = [folder for source in (each.scene, each.identity) if source for folder in source.folders]
+        folders += [each.images] if each.images else []
+        terms = "; ".join(dict.fromkeys(TERMS.get(folder.split("/")[0], "terms not known") for folder in folders))
+        rows.append(f"| {each.name} | {labelled} | {', '.join(folders)} | {terms} |\n")
+    return f"| set | labels | pictures | source and terms |\n|---|---|---|---|\n{''.join(rows)}"
 
 
 def _figures(report: Report) -> str:
@@ -81,17 +137,23 @@ def _figures(report: Report) -> str:
         rows += [("scene top-1", scene.top1), ("scene top-5", scene.top5), ("scene ECE", scene.ece)]
     if identity:
         rows += [
-            ("LFW verification accuracy, crops as they are", identity.accuracy),
-            ("LFW verification accuracy, end to end", identity.accuracy_end_to_end),
+            (f"verification accuracy on {identity.headline}, crops as they are", identity.accuracy),
+            (f"verification accuracy on {identity.headline}, end to end", identity.accuracy_end_to_end),
         ]
     table = "".join(f"| {name} | {'-' if value is None else f'{value:.3f}'} |\n" for name, value in rows)
     return f"| figure | value |\n|---|---|\n{table}"
 
 
+def _labels(spec: ModelSpec) -> str:
+    lines = []
+    if "objects" in spec.network.tasks:
+        lines.append(f"Objects: {', '.join(spec.objects)}.\n")
+    if "scene" in spec.network.tasks:
+        lines.append(f"Scenes: {', '.join(spec.scenes)}.\n")
+    return "".join(lines)
+
+
 def _parity(found: Sequence[Parity]) -> str:
-    rows = "".join(
-        f"| {each.backend} | {each.boxes_px:.4f} px | {each.landmarks_px:.4f} px | {each.scores:.1e} | "
-        f"{each.scene:.1e} | {each.cosine:.6f} |\n"
-        for each in found
-    )
-    return f"| backend | boxes | landmarks | scores | scene | least cosine |\n|---|---|---|---|---|---|\n{rows}"
+    names = list(found[0].summary)
+    rows = "".join(f"| {' | '.join([each.backend, *each.summary.values()])} |\n" for each in found)
+    return f"| backend | {' | '.join(names)} |\n|---|{'---|' * len(names)}\n{rows}"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
-from engines.network.entries import FACE_OUTPUTS, FRAME_OUTPUTS, FaceEntry, FrameEntry
+from engines.network.entries import FaceEntry, FrameEntry
 from engines.network.heads import STRIDES
 from engines.network.network import Network, build_network
-from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, sha256_of
+from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, output_names, sha256_of
 
 OPSET = 17
 TRACE_BATCH = 2  # any; the batch dimension is dynamic
@@ -38,7 +38,7 @@ class Trained:
 
 
 def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds: Thresholds) -> ModelSpec:
-    """Write ``frame.onnx``, ``face.onnx``, ``weights.pt`` and ``spec.json`` into ``out``.
+    """Write the ONNX files of the entries that the tasks need, ``weights.pt`` and ``spec.json`` into ``out``.
 
     Args:
         trained: network and class names.
@@ -53,11 +53,19 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
         raise ValueError(f"frame_size must be multiples of {STRIDES[-1]}, got {frame_size[0]}x{frame_size[1]}")
     out.mkdir(parents=True, exist_ok=True)
     network = trained.network()
+    modules = {"frame": FrameEntry(network, frame_size), "face": FaceEntry(network)}
+    sizes = {"frame": frame_size, "face": (FACE_SIZE, FACE_SIZE)}
+    exported = {
+        name: _export_entry(
+            modules[name], out / f"{name}.onnx", sizes[name], output_names(name, trained.settings.tasks)
+        )
+        for name in trained.settings.entries
+    }
     spec = ModelSpec(
         format=1,
         name=trained.name,
-        frame=_export_entry(FrameEntry(network, frame_size), out / "frame.onnx", frame_size, FRAME_OUTPUTS),
-        face=_export_entry(FaceEntry(network), out / "face.onnx", (FACE_SIZE, FACE_SIZE), FACE_OUTPUTS),
+        frame=exported.get("frame"),
+        face=exported.get("face"),
         objects=trained.objects,
         scenes=trained.scenes,
         network=trained.settings,

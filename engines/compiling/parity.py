@@ -1,6 +1,6 @@
 """Whether a compiled form gives what the reference gives, on real pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from engines.alignment import SIZE as FACE_SIZE
 from engines.boxes import letterbox
-from engines.engine import Engine, open_engine
+from engines.engine import open_engine
 from engines.errors import EngineError
 from engines.network.entries import MAX_FACES, MAX_OBJECTS
 from engines.pictures import letterbox_rgb, read_rgb, resize
-from engines.spec import Backend, Model
+from engines.spec import Backend, EntryName, Model
 
 BOX_PX = 0.5
 SCORE = 1e-3
@@ -22,32 +22,42 @@ COMPARED_SCORE = 0.05  # rows below this are noise whose order nothing depends o
 BATCH = 8
 CUT_AT = {"object": MAX_OBJECTS, "face": MAX_FACES}  # rows of the top-k
 
+Pictures = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 Outputs = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """The greatest differences between a backend and the PyTorch reference, f32."""
+    """The greatest differences between a backend and the PyTorch reference, f32; None of what the model has not."""
 
     backend: str
     pictures: int
     faces: int
-    boxes_px: float
-    landmarks_px: float
-    scores: float
-    scene: float
-    quality: float
-    cosine: float  # the least
+    boxes_px: float | None
+    landmarks_px: float | None
+    scores: float | None
+    scene: float | None
+    quality: float | None
+    cosine: float | None  # the least
 
     @property
     def holds(self) -> bool:
         """Whether all differences are within their limits."""
         # One by one: a difference that is not a number is within no limit, but max() may pass over it.
         return (
-            all(gap <= BOX_PX for gap in (self.boxes_px, self.landmarks_px))
-            and all(gap <= SCORE for gap in (self.scores, self.scene, self.quality))
-            and self.cosine >= COSINE
+            all(gap is None or gap <= BOX_PX for gap in (self.boxes_px, self.landmarks_px))
+            and all(gap is None or gap <= SCORE for gap in (self.scores, self.scene, self.quality))
+            and (self.cosine is None or self.cosine >= COSINE)
         )
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """In words, what differs how much, of all that the model gives."""
+        pixels = {"boxes": self.boxes_px, "landmarks": self.landmarks_px}
+        others = {"scores": self.scores, "scene": self.scene, "quality": self.quality}
+        words = {name: f"within {gap:.4f} px" for name, gap in pixels.items() if gap is not None}
+        words |= {name: f"within {gap:.1e}" for name, gap in others.items() if gap is not None}
+        return words if self.cosine is None else {**words, "embeddings": f"cosine at least {self.cosine:.6f}"}
 
 
 def check_parity(
@@ -55,54 +65,63 @@ def check_parity(
 ) -> list[Parity]:
     """Compare backends with PyTorch, all f32, on picture files and face crop files.
 
+    An entry that the model does not have needs no files, and is not compared.
+
     Raises:
         EngineError: a difference is beyond its limit; nothing should be released then.
         BackendUnavailable: a backend cannot run here.
     """
-    entry = model.spec.frame
-    batches = _batches([_fitted(path, entry.width, entry.height) for path in pictures])
-    crops = _batches([resize(read_rgb(path), (FACE_SIZE, FACE_SIZE)) for path in faces])
-    with open_engine(model, "frame", "torch", "f32") as frame, open_engine(model, "face", "torch", "f32") as face:
-        reference = _run(frame, batches), _run(face, crops)
-    found = []
-    for backend in backends:
-        with open_engine(model, "frame", backend, "f32") as frame, open_engine(model, "face", backend, "f32") as face:
-            found.append(_compare(backend, reference, (_run(frame, batches), _run(face, crops))))
+    inputs: dict[EntryName, list[Pictures]] = {}
+    if (entry := model.spec.frame) is not None:
+        inputs["frame"] = _batches([_fitted(path, entry.width, entry.height) for path in pictures])
+    if model.spec.face is not None:
+        inputs["face"] = _batches([resize(read_rgb(path), (FACE_SIZE, FACE_SIZE)) for path in faces])
+    reference = _outputs(model, "torch", inputs)
+    found = [_compare(backend, inputs, reference, _outputs(model, backend, inputs)) for backend in backends]
     failed = [each for each in found if not each.holds]
     if failed:
         raise EngineError(f"parity with PyTorch is broken beyond {BOX_PX} px, {SCORE} or cosine {COSINE}: {failed}")
     return found
 
 
-def _fitted(path: Path, width: int, height: int) -> npt.NDArray[np.uint8]:
+def _fitted(path: Path, width: int, height: int) -> Pictures:
     pixels = read_rgb(path)
     return letterbox_rgb(pixels, letterbox((pixels.shape[1], pixels.shape[0]), (width, height)))
 
 
-def _batches(arrays: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+def _batches(arrays: Sequence[Pictures]) -> list[Pictures]:
     return [np.stack(arrays[start : start + BATCH]) for start in range(0, len(arrays), BATCH)]
 
 
-def _run(engine: Engine, batches: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
-    parts = [engine.infer(batch) for batch in batches]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _outputs(model: Model, backend: Backend, inputs: Mapping[EntryName, Sequence[Pictures]]) -> Outputs:
+    """What a backend gives for the pictures of every entry."""
+    outputs: Outputs = {}
+    for entry, batches in inputs.items():
+        with open_engine(model, entry, backend, "f32") as engine:
+            parts = [engine.infer(batch) for batch in batches]
+        outputs |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return outputs
 
 
-def _compare(backend: str, reference: tuple[Outputs, Outputs], other: tuple[Outputs, Outputs]) -> Parity:
-    objects = _row_differences(reference[0], other[0], "object")
-    faces = _row_differences(reference[0], other[0], "face")
-    embeddings = (each[1]["embedding"].astype(np.float64) for each in (reference, other))
-    cosine = np.prod(np.stack(list(embeddings)), axis=0).sum(axis=1)
+def _compare(
+    backend: str, inputs: Mapping[EntryName, Sequence[Pictures]], reference: Outputs, other: Outputs
+) -> Parity:
+    kinds = [kind for kind in CUT_AT if f"{kind}_scores" in reference]
+    rows = {kind: _row_differences(reference, other, kind) for kind in kinds}
+    cosine = None
+    if "embedding" in reference:
+        embeddings = np.stack([each["embedding"].astype(np.float64) for each in (reference, other)])
+        cosine = float(np.prod(embeddings, axis=0).sum(axis=1).min())
     return Parity(
         backend=backend,
-        pictures=len(reference[0]["scene"]),
-        faces=len(cosine),
-        boxes_px=float(np.maximum(objects[0], faces[0])),
-        landmarks_px=float(faces[2]),
-        scores=float(np.maximum(objects[1], faces[1])),
-        scene=_greatest(reference[0]["scene"], other[0]["scene"]),
-        quality=_greatest(reference[1]["quality"], other[1]["quality"]),
-        cosine=float(cosine.min()),
+        pictures=sum(map(len, inputs.get("frame", ()))),
+        faces=sum(map(len, inputs.get("face", ()))),
+        boxes_px=float(np.max([boxes for boxes, _, _ in rows.values()])) if rows else None,
+        landmarks_px=rows["face"][2] if "face" in rows else None,
+        scores=float(np.max([scores for _, scores, _ in rows.values()])) if rows else None,
+        scene=_greatest(reference["scene"], other["scene"]) if "scene" in reference else None,
+        quality=_greatest(reference["quality"], other["quality"]) if "quality" in reference else None,
+        cosine=cosine,
     )
 
 

@@ -11,10 +11,11 @@ import msgspec
 from engines.compiling.card import model_card
 from engines.compiling.export import Trained, export, write_spec
 from engines.compiling.parity import Parity, check_parity
+from engines.data.reading import spread
 from engines.errors import DataError
-from engines.evaluation.data import PICTURE_SUFFIXES, pictures_below
 from engines.evaluation.report import Report, calibrate, evaluate_model
-from engines.spec import Backend, Model, Thresholds, load_model
+from engines.evaluation.truth import Truth, configured_truth
+from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model
 from engines.training.checkpoint import load_checkpoint
 
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
@@ -44,7 +45,8 @@ def release(
 
     Args:
         checkpoint: a training run's ``checkpoint.pt``; its averaged weights are taken.
-        data: folder with the validation data, for thresholds, parity and figures.
+        data: folder with the validation data, for thresholds, parity and figures: that of the validation sets of the
+            run's configuration, or of the standard layout where it names none.
         out: the model folder.
         frame_size: height and width of the frame entry, multiples of 32.
         name: of the model; by default the training configuration's.
@@ -56,7 +58,9 @@ def release(
         EngineError: a compiled form differs from PyTorch.
     """
     saved = load_checkpoint(checkpoint)
-    pictures, faces = _parity_pictures(data)
+    truth = configured_truth(saved.settings, data, saved.settings.network.tasks)
+    truth.scored(saved.settings.network.tasks)  # first: data that cannot be used is refused at once
+    pictures, faces = _parity_pictures(truth, saved.settings.network)
     trained = Trained(name or saved.settings.name, saved.settings.network, saved.ema, saved.objects, saved.scenes)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
@@ -66,24 +70,37 @@ def release(
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
         told("choosing thresholds")
-        thresholds = calibrate(load_model(part), data)
+        thresholds = calibrate(load_model(part), truth)
         write_spec(msgspec.structs.replace(spec, thresholds=thresholds), part)
         told("measuring")
         model = load_model(part)
-        report = evaluate_model(model, data)
-        parameters = sum(parameter.numel() for parameter in trained.network().parameters())
-        (part / "MODEL_CARD.md").write_text(
-            model_card(model, saved.settings, saved.step, parameters, report, parity, note), encoding="utf-8"
-        )
-        out.mkdir(exist_ok=True)
-        for file in sorted(part.iterdir()):
-            os.replace(file, out / file.name)
+        report = evaluate_model(model, truth)
+        card = model_card(model, saved.settings, saved.step, report, parity, note)
+        (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        _replace(part, out)
     return Released(load_model(out), parity, report)
 
 
-def _parity_pictures(data: Path) -> tuple[Sequence[Path], Sequence[Path]]:
-    folder = data / "detection/images/val"
-    pictures = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not pictures:
-        raise DataError(f"{folder}: has no pictures")
-    return pictures[:PARITY_PICTURES], pictures_below(data / "face_recognition/val")[:PARITY_PICTURES]
+def _replace(part: Path, out: Path) -> None:
+    """Move a model's files into the folder ``out``; of an older model there, no ONNX file is left."""
+    out.mkdir(exist_ok=True)
+    names = {file.name for file in part.iterdir()}
+    for name in sorted(names):
+        os.replace(part / name, out / name)
+    for file in out.glob("*.onnx"):
+        if file.name not in names:
+            file.unlink()
+
+
+def _parity_pictures(truth: Truth, network: NetworkSettings) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Validation pictures for the frame entry and for the face entry, as far as the network has them.
+
+    Raises:
+        DataError: there are none for an entry.
+    """
+    frames = truth.frames if "frame" in network.entries else []
+    faces = truth.crops if "face" in network.entries else []
+    for entry, found in (("frame", frames), ("face", faces)):
+        if entry in network.entries and not found:
+            raise DataError(f"{truth.name}: has no validation pictures for the {entry} entry")
+    return spread(frames, PARITY_PICTURES), faces[:PARITY_PICTURES]

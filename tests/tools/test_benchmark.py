@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from engines.errors import ConfigError, SourceError, StageError
 from pipeline.messages import TimingsMessage
-from tests.engines.made_models import write_model
+from tests.engines.made_models import write_model, write_partial_model
 from tests.tools.made_network import write_constant_model
 from tools.benchmarking.clip import BITS_PER_PIXEL, RATE, Scenery, check_file, describe, render
 from tools.benchmarking.engine import BATCHES
@@ -160,6 +160,29 @@ class TestVerb:
         assert report.clip is None
         assert report.decode is report.preprocess is report.pipeline is msgspec.UNSET
         assert "onnxruntime f32" in shown(report)
+
+    def test_only_the_entries_that_a_model_has(self, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "identity")
+        report = reported("engine", "--model", str(tmp_path), "--backend", "onnxruntime", *SHORT)
+        assert not isinstance(report.engine, msgspec.UnsetType)
+        assert [entry.entry for entry in report.engine] == ["face"]
+
+    @pytest.mark.parametrize("what", ["preprocess", "pipeline"])
+    def test_what_needs_a_frame_entry_is_refused_without(self, what: str, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "identity")
+        result = runner.invoke(app, ["benchmark", what, "--model", str(tmp_path)])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == "error: model 'made' has no frame entry: it knows identity alone\n"
+
+    @pytest.mark.integration
+    def test_a_pipeline_that_names_nobody_is_measured_too(self, clip: Path, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "scene")
+        report = reported("pipeline", "--source", str(clip), "--model", str(tmp_path), "--seconds", "1.5", "--json")
+        assert not isinstance(report.pipeline, msgspec.UnsetType)
+        for figures in (report.pipeline.throughput, report.pipeline.latency):
+            assert figures.frames > 0
+            assert figures.run["face_entry"]["crops"] == 0
+            assert (figures.objects_per_frame, figures.faces_per_frame) == (0.0, 0.0)
 
     def test_decoding_needs_no_model(self, clip: Path, tmp_path: Path) -> None:
         report = reported("decode", "--source", str(clip), "--model", str(tmp_path / "nowhere"), *SHORT)

@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from engines.compiling import gate
 from engines.compiling import release as releasing
 from engines.compiling.parity import Parity
 from engines.compiling.release import Released
 from engines.evaluation.report import Report
 from engines.evaluation.scene import SceneScores
-from engines.spec import Thresholds
+from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds
 from tests.engines.made_models import write_model
 from tools.main import app
 
@@ -43,7 +45,17 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         limit=None,
         thresholds=Thresholds(),
         scene=SceneScores(
-            top1=0.5, top5=1.0, ece=0.1, ece_bins=15, top1_by_label={"street": 0.5}, pictures=2, skipped=[]
+            top1=0.5,
+            top5=1.0,
+            ece=0.1,
+            ece_bins=15,
+            intervals={},
+            top1_by_label={"street": 0.5},
+            labels=["street"],
+            confusion=[[2]],
+            pictures=2,
+            worst=[],
+            skipped=[],
         ),
         seconds=1.0,
     )
@@ -122,6 +134,76 @@ def test_what_must_be_said_is_asked_for(missing: str) -> None:
     given = [word for option in ("--out", "--data") if option != missing for word in (option, "x")]
     result = run("c.pt", *given)
     assert result.exit_code == 2 and missing in result.output
+
+
+@pytest.fixture
+def quantised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stands in for the gate, which has tests of its own; holds what it was asked for."""
+    given: dict[str, Any] = {}
+    model = write_model(tmp_path / "made")
+    files = {
+        "frame": QuantisedFile(
+            "frame.int8.onnx", "00", 44, ("/stem/Conv", "/down/Conv"), {"detection/images/train": 64}
+        ),
+        "face": QuantisedFile("face.int8.onnx", "11", 17, (), {"face_recognition/train": 64}),
+    }
+    figures = (GateFigure("faces", "ap50", "openvino", 0.6, 0.597, 0.005),)
+    done = Model(model.path, msgspec.structs.replace(model.spec, int8=Quantised(files, 0.01, figures)))
+
+    def compile_int8(folder: Path, data: Path, **options: Any) -> Model:
+        options.pop("told")("calibrating")
+        given.update(folder=folder, data=data, **options)
+        return done
+
+    monkeypatch.setattr(gate, "compile_int8", compile_int8)
+    return given
+
+
+def test_int8_shows_the_gates_figures_and_the_layers_in_float(tmp_path: Path, quantised: dict[str, Any]) -> None:
+    result = run(tmp_path, "--precision", "int8", "--data", "d")
+    assert result.exit_code == 0, result.output
+    assert quantised == {"folder": tmp_path, "data": Path("d"), "settings": None, "tolerance": 0.01, "pictures": 256}
+    assert "calibrating ..." in result.stderr
+    assert "0.6000" in result.stdout and "0.5970" in result.stdout and "+0.50%" in result.stdout
+    assert "frame.int8.onnx: 42 of 44 layers in int8, in float: /stem/Conv, /down/Conv" in result.stdout
+    assert "face.int8.onnx: 17 of 17 layers in int8\n" in result.stdout
+
+
+def test_int8_as_json(tmp_path: Path, quantised: dict[str, Any]) -> None:
+    result = run(tmp_path, "--precision", "int8", "--data", "d", "--tolerance", "0", "--images", "8", "--json")
+    assert result.exit_code == 0, result.output
+    assert (quantised["tolerance"], quantised["pictures"]) == (0.0, 8)
+    found = json.loads(result.stdout)["int8"]
+    assert found["files"]["frame"]["float_layers"] == ["/stem/Conv", "/down/Conv"]
+    assert found["figures"][0]["loss"] == 0.005
+
+
+@pytest.mark.parametrize("option", ["--out", "--frame-size", "--name", "--note"])
+def test_what_a_checkpoint_needs_does_not_fit_int8(tmp_path: Path, option: str) -> None:
+    sentence = refused(tmp_path, "--precision", "int8", "--data", "d", option, "64x64")
+    assert sentence == f"error: {option} has no meaning with --precision int8"
+
+
+@pytest.mark.parametrize("option", ["--tolerance", "--images"])
+def test_what_int8_needs_does_not_fit_a_checkpoint(tmp_path: Path, option: str) -> None:
+    sentence = refused("c.pt", "--out", tmp_path / "n", "--data", "d", option, "1")
+    assert sentence == f"error: {option} has no meaning with --precision f32"
+
+
+def test_int8_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").touch()
+    sentence = refused(tmp_path / "checkpoint.pt", "--precision", "int8", "--data", "d")
+    assert "--precision int8 needs a model folder" in sentence and "checkpoint.pt" in sentence
+
+
+def test_a_model_folder_needs_int8_said(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, "--out", tmp_path / "n", "--data", "d")
+    assert "--precision f32 needs a checkpoint" in sentence and "--precision int8" in sentence
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, "--precision", "int8", "--data", tmp_path)
+    assert "cannot read spec.json" in sentence
 
 
 def test_an_install_without_torch_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""Raw engine speed: both entries, by batch."""
+"""Raw engine speed: every entry, by batch."""
 
 from functools import partial
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -11,7 +11,6 @@ from engines.spec import EntryName, Model
 from tools.benchmarking.figures import Percentiles, Spread, measure
 
 BATCHES: Final = (1, 2, 4, 8, 16)
-ENTRIES: Final[tuple[EntryName, ...]] = get_args(EntryName)
 SEED: Final = 0
 
 
@@ -39,16 +38,17 @@ class EngineFigures(msgspec.Struct, frozen=True):
 def measure_engines(
     model: Model, backend: Literal["auto"] | Backend, precision: Precision, seconds: float
 ) -> tuple[EngineFigures, ...]:
-    """Run both entries on random pictures in every batch size, ``seconds`` for all of them together.
+    """Run every entry on random pictures in every batch size, ``seconds`` for all of them together.
 
     Raises:
         EngineError: the backend cannot run here, or fails.
         ModelError: a file of the model does not load.
     """
     figures = []
-    for entry in ENTRIES:
+    entries = model.spec.network.entries
+    for entry in entries:
         with open_engine(model, entry, backend, precision) as engine:
-            share_s = seconds / (len(ENTRIES) * len(BATCHES))
+            share_s = seconds / (len(entries) * len(BATCHES))
             batches = tuple(_measure_batch(engine, batch, share_s) for batch in BATCHES)
             size = engine.spec.width, engine.spec.height
             figures.append(EngineFigures(entry, *size, engine.backend, engine.precision, engine.device, batches))

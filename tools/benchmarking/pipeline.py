@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from engines.errors import ConfigError, StageError
+from engines.spec import load_model
 from pipeline.config import Config, IdentitySettings, ModelSettings, PublishSettings, StreamSettings
 from pipeline.run import run
 from tools.benchmarking.clip import STREAM
@@ -72,11 +73,12 @@ def _measure(source: str, model: ModelSettings, pace: Literal["fast", "realtime"
             listener.start(address)
             clock.start()
 
+        # An empty gallery: nobody is known, and the faces go through the face entry all the same.
+        tells_people = {"faces", "identity"} <= set(load_model(model.path).spec.network.tasks)
         config = Config(
             streams=(StreamSettings(name=STREAM, source=source, pace=pace, loop=True),),
             model=model,
-            # An empty gallery: nobody is known, and the faces go through the face entry all the same.
-            identity=IdentitySettings(gallery=str(Path(folder) / "gallery.sqlite")),
+            identity=IdentitySettings(gallery=str(Path(folder) / "gallery.sqlite") if tells_people else None),
             publish=PublishSettings(address="tcp://127.0.0.1:*"),
         )
         summary = run(config, stop=stop, wait_for_subscriber_s=START_S, started=started)

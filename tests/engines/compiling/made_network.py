@@ -26,8 +26,9 @@ def trained(settings: NetworkSettings = TINY, *, seed: int = 0) -> Trained:
                 module.bias.uniform_(-0.2, 0.2)
                 module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-        for head in (network.objects, network.faces):
+        for head in filter(None, (network.objects, network.faces)):
             for layer in head.predict:
                 layer.bias[: head.classes] = math.log(SCORE / (1 - SCORE))  # type: ignore[index,operator]
-        network.identity.quality.weight.normal_(std=0.02)
+        if network.identity is not None:
+            network.identity.quality.weight.normal_(std=0.02)
     return Trained("tiny", settings, network.state_dict(), OBJECTS, SCENES)

@@ -11,8 +11,8 @@ import torch
 from engines.compiling.export import OPSET, Trained, export, write_spec
 from engines.engine import open_engine
 from engines.errors import ModelError
-from engines.network.entries import FACE_OUTPUTS, FRAME_OUTPUTS, FaceEntry, FrameEntry
-from engines.spec import EntryName, Model, NetworkSettings, Thresholds, load_model
+from engines.network.entries import FaceEntry, FrameEntry
+from engines.spec import EntryName, Model, NetworkSettings, Task, Thresholds, load_model, output_names
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tests.engines.evaluation.colours import OBJECTS, SCENES
 from tests.engines.made_models import pictures
@@ -26,7 +26,7 @@ def expected(network: Trained, entry: EntryName, batch: np.ndarray) -> dict[str,
     built = FrameEntry(network.network(), FRAME_SIZE) if entry == "frame" else FaceEntry(network.network())
     with torch.no_grad():
         values = built.eval()(torch.from_numpy(batch))
-    names = FRAME_OUTPUTS if entry == "frame" else FACE_OUTPUTS
+    names = output_names(entry, network.settings.tasks)
     return {name: value.numpy() for name, value in zip(names, values, strict=True)}
 
 
@@ -155,3 +155,36 @@ def test_a_spec_can_be_written_again_with_other_thresholds(tmp_path: Path, netwo
     (tmp_path / "face.onnx").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"face\.onnx does not match spec\.json"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "files", "outputs"),
+    [
+        (("scene",), {"frame.onnx"}, {"frame": {"scene": (len(SCENES),)}}),
+        (
+            ("faces", "scene"),
+            {"frame.onnx"},
+            {"frame": {"face_boxes": (84, 4), "face_scores": (84,), "face_landmarks": (84, 5, 2), "scene": (3,)}},
+        ),
+        (("identity",), {"face.onnx"}, {"face": {"embedding": (16,), "quality": ()}}),
+    ],
+    ids=["scene needs no neck", "no objects", "no frame entry"],
+)
+def test_only_the_entries_and_outputs_of_the_tasks_are_written(
+    tmp_path: Path, tasks: tuple[Task, ...], files: set[str], outputs: dict[EntryName, dict[str, tuple[int, ...]]]
+) -> None:
+    made = trained(msgspec.structs.replace(TINY, tasks=tasks))
+    export(made, tmp_path, (64, 64), Thresholds())
+    assert {file.name for file in tmp_path.iterdir()} == files | {"weights.pt", "spec.json"}
+    exported = load_model(tmp_path)
+    assert exported.spec.network.tasks == tasks
+    assert {entry: exported.spec.entry(entry).outputs for entry in exported.spec.network.entries} == outputs
+    for entry in exported.spec.network.entries:
+        spec = exported.spec.entry(entry)
+        batch = pictures(3, spec.height, spec.width)
+        name = "embedding" if entry == "face" else "scene"
+        with (
+            open_engine(exported, entry, "openvino", "f32") as compiled,
+            open_engine(exported, entry, "torch", "f32") as reference,
+        ):
+            np.testing.assert_allclose(compiled.infer(batch)[name], reference.infer(batch)[name], atol=1e-4)

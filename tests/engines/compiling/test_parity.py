@@ -4,16 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from engines.compiling.export import export
 from engines.compiling.parity import BOX_PX, COSINE, SCORE, Parity, _row_differences, check_parity
 from engines.engine import open_engine
 from engines.errors import DataError, EngineError
 from engines.network.entries import MAX_OBJECTS
-from engines.spec import Backend, Model, load_model
+from engines.spec import Backend, Model, Task, Thresholds, load_model
+from tests.engines.compiling.made_network import trained
 from tests.engines.made_models import pictures
+from tests.engines.training.made_data import TINY
 
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 PERFECT = Parity("some", 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -81,6 +85,32 @@ def test_another_identity_layer_is_refused(model: Model, frames: list[Path], fac
         check_parity(load_model(folder), ["onnxruntime"], frames[:2], faces[:2])
 
 
+@pytest.mark.parametrize(
+    ("tasks", "compared"),
+    [
+        (("objects",), {"boxes", "scores"}),
+        (("scene",), {"scene"}),
+        (("identity",), {"quality", "embeddings"}),
+        (("faces", "identity"), {"boxes", "landmarks", "scores", "quality", "embeddings"}),
+    ],
+    ids=["objects", "scene", "identity", "faces and identity"],
+)
+def test_only_what_a_model_has_is_compared(
+    frames: list[Path], faces: list[Path], tmp_path: Path, tasks: tuple[Task, ...], compared: set[str]
+) -> None:
+    export(trained(msgspec.structs.replace(TINY, tasks=tasks)), tmp_path, (64, 64), Thresholds())
+    needed = frames[:2] if set(tasks) != {"identity"} else [], faces[:3] if "identity" in tasks else []
+    (found,) = check_parity(load_model(tmp_path), ["openvino"], *needed)
+    assert found.holds
+    assert found.summary.keys() == compared
+    assert (found.pictures, found.faces) == tuple(map(len, needed))
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    weights["model"]["trunk.stem.conv.weight"] *= -1
+    torch.save(weights, tmp_path / "weights.pt")
+    with pytest.raises(EngineError, match="parity with PyTorch is broken"):
+        check_parity(load_model(tmp_path), ["openvino"], *needed)
+
+
 def test_a_picture_that_cannot_be_read_is_named(model: Model, faces: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken\.png"):
@@ -94,6 +124,12 @@ def test_each_difference_has_its_limit() -> None:
     beyond |= {name: 2 * SCORE for name in ("scores", "scene", "quality")} | {"cosine": 0.999}
     for name, value in beyond.items():
         assert not replace(PERFECT, **{name: value}).holds, name
+
+
+def test_what_is_not_there_breaks_nothing_and_is_not_told() -> None:
+    alone = Parity("some", 0, 3, None, None, None, None, 0.0, 1.0)
+    assert alone.holds and not replace(alone, quality=2 * SCORE).holds and not replace(alone, cosine=0.9).holds
+    assert alone.summary == {"quality": "within 0.0e+00", "embeddings": "cosine at least 1.000000"}
 
 
 @pytest.mark.parametrize("name", ["boxes_px", "landmarks_px", "scores", "scene", "quality", "cosine"])

@@ -2,6 +2,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -9,8 +10,7 @@ from engines.compiling import release as releasing
 from engines.compiling.export import Trained
 from engines.compiling.release import release
 from engines.errors import DataError, EngineError
-from engines.evaluation.data import Task
-from engines.spec import load_model
+from engines.spec import TASKS, Task, load_model
 from engines.training.checkpoint import Checkpoint, save_checkpoint
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import write_data
@@ -69,7 +69,7 @@ def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: 
     assert all(torch.equal(weights[name], value) for name, value in checkpoint.ema.items()), "the averaged ones"
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert model.fingerprint in card and "5 of 6 steps" in card and "Stopped early." in card
-    for task in Task:
+    for task in TASKS:
         assert getattr(done.report, task), task
 
 
@@ -79,6 +79,50 @@ def test_an_old_model_is_replaced_as_a_whole_and_may_have_another_name(file: Pat
     assert done.model.spec.name == "better"
     assert not any(text.startswith(b"the old") for text in content(released).values())
     assert (released / "notes.txt").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "needed", "said", "unsaid"),
+    [
+        (("scene",), ["classification"], ["| frame | scene |", "scene top-1"], ["neck", "face entry", "objects"]),
+        (
+            ("identity",),
+            ["face_recognition"],
+            ["| face | identity |", "crops as they are |", "end to end | -"],
+            ["frame entry", "Scenes:", "landmarks"],
+        ),
+        (("objects", "scene"), ["detection", "classification"], ["| frame | neck |", "one for each task"], ["LFW"]),
+    ],
+    ids=["scene", "identity", "objects and scene"],
+)
+def test_a_model_of_some_tasks_needs_their_data_alone(
+    checkpoint: Checkpoint,
+    data: Path,
+    released: Path,
+    tmp_path: Path,
+    tasks: tuple[Task, ...],
+    needed: list[str],
+    said: list[str],
+    unsaid: list[str],
+) -> None:
+    settings = msgspec.structs.replace(checkpoint.settings.network, tasks=tasks)
+    whole = msgspec.structs.replace(checkpoint.settings, network=settings)
+    weights = {name: checkpoint.ema[name] for name in trained(settings).weights}
+    save_checkpoint(replace(checkpoint, settings=whole, ema=weights), tmp_path / "checkpoint.pt")
+    for folder in needed:
+        shutil.copytree(data / folder, tmp_path / "data" / folder)
+    done = release(tmp_path / "checkpoint.pt", tmp_path / "data", released, frame_size=(64, 96))
+    assert done.model.spec.network.tasks == tasks
+    files = {f"{entry}.onnx" for entry in settings.entries} | {"weights.pt", "spec.json", "MODEL_CARD.md"}
+    assert {each.name for each in released.iterdir()} == files, "no entry of the model that was there before is left"
+    assert {task for task in TASKS if getattr(done.report, task)} == set(tasks)
+    card = (released / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card, data_table, rest = card.partition("| set |")[0], card.partition("| set |")[2], card.partition("## Figures")[2]
+    for text in said:
+        assert text in card + rest, text
+    for text in unsaid:
+        assert text not in card + rest, text
+    assert data_table
 
 
 def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,117 @@
+"""Training pictures that show which values a network's tensors take, as the network gets them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engines.alignment import SIZE as FACE_SIZE
+from engines.alignment import align
+from engines.boxes import letterbox
+from engines.data.folders import NOBODY, SCENE_FOLDERS, read_points
+from engines.data.reading import PICTURE_SUFFIXES, Skipped, spread
+from engines.data.sources import labelled_pictures, points_of, read_boxes
+from engines.errors import DataError
+from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize
+from engines.spec import EntrySpec
+from engines.training.settings import DatasetSettings
+
+DETECTION = ("detection/images/train", "face_detection/images/train")
+SCENES = tuple(f"classification/{name}/train" for name in SCENE_FOLDERS)
+FACES = "face_recognition"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Inputs of an entry, and where they come from."""
+
+    pictures: list[Pixels]  # (H, W, 3) each, of the entry's input size
+    counts: dict[str, int]  # folder of the data -> pictures
+
+
+def frame_calibration(
+    data: Path, entry: EntrySpec, count: int, sets: Sequence[DatasetSettings] | None = None
+) -> Calibration:
+    """About ``count`` letterboxed pictures, as many of each of the ``sets`` of boxes and scenes.
+
+    Without sets, those of the standard layout: detection, face detection and both folders of scenes.
+
+    Raises:
+        DataError: none of these sets is there, or too many pictures cannot be read.
+    """
+    if sets is None:
+        files = {name: sorted((data / name).glob("*")) for name in DETECTION}
+        files |= {name: sorted((data / name).glob("*/*")) for name in SCENES}
+    else:
+        files = {each.name: files_of(each, data) for each in sets if each.identity is None}
+
+    def read(path: Path) -> Pixels:
+        pixels = read_rgb(path)
+        return letterbox_rgb(pixels, letterbox((pixels.shape[1], pixels.shape[0]), (entry.width, entry.height)))
+
+    return _read(data, files, count, read)
+
+
+def face_calibration(data: Path, count: int, sets: Sequence[DatasetSettings] | None = None) -> Calibration:
+    """About ``count`` faces, aligned where their five points are known, else as they were cut.
+
+    As many of each of the ``sets`` of people; without sets, of those of the standard layout.
+
+    Raises:
+        DataError: there are none, or too many cannot be read.
+    """
+    if sets is None:
+        folder, known = data / FACES / "train", data / FACES / "ytf_landmarks5_train.json"
+        points = read_points(known, folder) if known.is_file() else {}
+        files: dict[str, Sequence[Path]] = {f"{FACES}/train": sorted(folder.glob("*/*"))}
+    else:
+        people = [(each, each.identity) for each in sets if each.identity is not None]
+        points = {path: found for _, source in people for path, found in points_of(source, data).items()}
+        files = {each.name: files_of(each, data) for each, _ in people}
+
+    def read(path: Path) -> Pixels:
+        pixels = read_rgb(path)
+        if path not in points:
+            return resize(pixels, (FACE_SIZE, FACE_SIZE))
+        try:
+            return align(pixels, np.array(points[path], np.float32))
+        except ValueError as error:
+            raise DataError(f"picture {path}: {error}") from error
+
+    return _read(data, files, count, read)
+
+
+def files_of(entry: DatasetSettings, data: Path) -> list[Path]:
+    """The pictures of a set, in the order of their paths; not those of its folders that it does not list.
+
+    Raises:
+        DataError: a file is missing or of another kind, or too many rows are broken.
+    """
+    folders = entry.scene or entry.identity
+    if folders is not None:
+        without = NOBODY if entry.identity is not None else None
+        return sorted(path for _, path in labelled_pictures(folders, data, without=without))
+    sources = [source for source in (entry.objects, entry.faces) if source is not None]
+    assert entry.images is not None
+    found = [read_boxes(source, data, entry.images, Skipped()) for source in sources]
+    return sorted({path for each in found for path in each.pictures.values()})
+
+
+def _read(data: Path, files: Mapping[str, Sequence[Path]], count: int, read: Callable[[Path], Pixels]) -> Calibration:
+    sets = {name: [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES] for name, paths in files.items()}
+    there = {name: paths for name, paths in sets.items() if paths}
+    if not there:
+        raise DataError(f"data {data}: has no training pictures to calibrate on, looked for in {', '.join(files)}")
+    pictures: list[Pixels] = []
+    counts: dict[str, int] = {}
+    skipped = Skipped()
+    for name, paths in there.items():
+        before = len(pictures)
+        for path in spread(paths, -(-count // len(there))):
+            try:
+                pictures.append(read(path))
+            except DataError as error:
+                skipped.add(name, len(paths), str(error))
+        counts[name] = len(pictures) - before
+    return Calibration(pictures, counts)

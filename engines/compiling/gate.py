@@ -1,0 +1,243 @@
+"""The int8 form of a model, kept only where no task loses more than is tolerated.
+
+Layers that cost too much go back into float, the costliest first, until every task holds.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
+from engines.compiling.export import write_spec
+from engines.compiling.quantise import Pictures, Quantiser
+from engines.data.reading import spread
+from engines.errors import DataError, EngineError
+from engines.evaluation.report import Headline, evaluate_model, headlines
+from engines.evaluation.truth import Truth, configured_truth, standard_truth
+from engines.spec import (
+    ENTRY_OF,
+    OUTPUTS_OF,
+    Backend,
+    EntryName,
+    GateFigure,
+    Model,
+    Precision,
+    Quantised,
+    QuantisedFile,
+    Task,
+    load_model,
+    sha256_of,
+)
+from engines.training.settings import DatasetSettings, TrainingSettings
+
+TOLERANCE: Final = 0.01
+PICTURES: Final = 256  # to calibrate each entry on
+BATCH = 4  # pictures whose activations are all in memory at once
+STEP = 0.25  # of the error that is left goes with one round: a round costs less than a layer kept in float for nothing
+COMPARED = 16  # pictures that the layers' errors are measured on
+# Both that run the files: they round in different places, and where one keeps a figure the other may lose it.
+BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime")
+
+Told = Callable[[str], None]
+
+
+class Row(NamedTuple):
+    """A line of the gate's table."""
+
+    headline: Headline
+    backend: Backend
+
+
+@dataclass(slots=True)
+class Part:
+    """An entry on its way to int8."""
+
+    name: EntryName
+    file: str  # of the f32 form
+    tasks: list[Task]
+    quantiser: Quantiser
+    calibration: Calibration
+    in_float: list[str] = field(default_factory=list)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)  # by layer, then output; measured when needed
+
+    def put_back(self, failed: set[Task]) -> bool:
+        """Put the layers that cost the ``failed`` tasks most into float; False where that would leave none in int8."""
+        if not self.errors:
+            sample = np.stack(spread(self.calibration.pictures, COMPARED))
+            self.errors = dict(_shown(f"layers, {self.name} entry", self.quantiser, sample))
+        in_int8 = {layer: errors for layer, errors in self.errors.items() if layer not in self.in_float}
+        chosen = costliest(shares(in_int8, failed.intersection(self.tasks)))
+        self.in_float += chosen
+        return bool(chosen) and len(self.in_float) < len(self.quantiser.layers)
+
+    def write(self, folder: Path) -> QuantisedFile:
+        """Write the int8 file as it is to be now."""
+        file = folder / f"{Path(self.file).stem}.int8.onnx"
+        self.quantiser.write(file, self.in_float)
+        in_order = tuple(layer for layer in self.quantiser.layers if layer in self.in_float)
+        return QuantisedFile(file.name, sha256_of(file), len(self.quantiser.layers), in_order, self.calibration.counts)
+
+
+def shares(errors: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> dict[str, float]:
+    """What each layer brings to the error of each of the tasks, as a share of all layers' errors, summed over tasks.
+
+    Args:
+        errors: by layer, then by output of the entry (see :meth:`Quantiser.errors`).
+        tasks: those that count.
+    """
+    found = dict.fromkeys(errors, 0.0)
+    for task in tasks:
+        # The outputs of one head have one error.
+        own = {layer: max(each[output] for output in OUTPUTS_OF[task]) for layer, each in errors.items()}
+        total = sum(own.values())
+        for layer, error in own.items():
+            found[layer] += error / total if total else 0.0
+    return found
+
+
+def costliest(costs: Mapping[str, float]) -> list[str]:
+    """The fewest layers that make up :data:`STEP` of the sum of ``costs``, the costliest first; none where it is 0."""
+    chosen: list[str] = []
+    left = sum(costs.values()) * STEP
+    for layer in sorted(costs, key=lambda layer: -costs[layer]):
+        if left <= 0:
+            break
+        chosen.append(layer)
+        left -= costs[layer]
+    return chosen
+
+
+def compile_int8(
+    folder: Path,
+    data: Path,
+    *,
+    settings: TrainingSettings | None = None,
+    tolerance: float = TOLERANCE,
+    pictures: int = PICTURES,
+    told: Told = lambda text: None,
+) -> Model:
+    """Add int8 files to a model folder; it is changed only when every task passes the gate.
+
+    Args:
+        folder: the model.
+        data: folder with training pictures, to calibrate on, and the validation data, which the gate decides on.
+        settings: a training configuration that says where in the folder they are; None: the standard layout.
+        tolerance: the greatest share of a headline figure of any task that may be lost.
+        pictures: to calibrate each entry on.
+        told: called with a line at each step.
+
+    Raises:
+        ModelError: the model is damaged, or has nothing that could be int8.
+        DataError: the data is missing or too broken, or says nothing about one of the model's tasks.
+        EngineError: a task loses more than is tolerated, however many layers stay in float.
+    """
+    model = load_model(folder)
+    told("calibrating")
+    sets, tasks = settings.datasets if settings else None, model.spec.network.tasks
+    parts = [_calibrated(model, name, data, pictures, sets) for name in model.spec.network.entries]
+    truth = configured_truth(settings, data, tasks) if settings else standard_truth(data, tasks)
+    truth.scored(tasks, tasks)  # a task of which nothing is known could lose anything
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        work = Path(name)
+        _publish(model, work, Gate(model, parts, truth, tolerance, told).passed(work))
+    return load_model(folder)
+
+
+class Gate:
+    """Both columns of the headline figures, and the layers that go back into float until all of them hold."""
+
+    def __init__(self, model: Model, parts: Sequence[Part], truth: Truth, tolerance: float, told: Told) -> None:
+        """Measure the f32 column."""
+        self._model, self._parts, self._truth, self._tolerance, self._told = model, parts, truth, tolerance, told
+        self._tasks = [task for part in parts for task in part.tasks]
+        told("measuring f32")
+        self._f32 = self._measure(model, "f32", self._tasks)
+        if not self._f32:
+            raise DataError(f"{truth.name}: has nothing that says what int8 costs this model")
+        self._int8: dict[Row, float] = {}
+
+    def passed(self, work: Path) -> Quantised:
+        """Write files that pass into ``work``; EngineError where there are none."""
+        failed: set[Task] = set()
+        stale = set(self._tasks)  # not measured since their entry changed
+        while stale:
+            due = [task for task in self._tasks if task in (failed or stale)]  # what failed is looked at first, alone
+            files = {part.name: part.write(work) for part in self._parts}
+            failed = self._failed(due, Quantised(files, self._tolerance, ()), work)
+            stale.difference_update(due)
+            for part in self._parts:
+                if failed.intersection(part.tasks):
+                    stale.update(part.tasks)
+                    if not part.put_back(failed):
+                        raise EngineError(self._refusal(part))
+        return Quantised(files, self._tolerance, tuple(map(self._figure, self._f32)))
+
+    def _failed(self, due: Sequence[Task], int8: Quantised, work: Path) -> set[Task]:
+        """Those of the tasks that lose too much."""
+        kept = ", ".join(f"{part.name} {len(part.in_float)} of {len(part.quantiser.layers)}" for part in self._parts)
+        self._told(f"measuring int8: {', '.join(due)}; layers in float: {kept}")
+        found = self._measure(Model(work, msgspec.structs.replace(self._model.spec, int8=int8)), "int8", due)
+        rows = [row for row in self._f32 if row.headline.task in due]
+        self._int8 |= {row: found.get(row, row.headline.worst) for row in rows}
+        lost = [each for each in map(self._figure, rows) if each.loss > self._tolerance]
+        for each in lost:
+            self._told(f"{each.task} {each.figure} loses {each.loss:.1%} in {each.backend}")
+        return {row.headline.task for row in rows if self._figure(row).loss > self._tolerance}
+
+    def _measure(self, model: Model, precision: Precision, tasks: Sequence[Task]) -> dict[Row, float]:
+        return {
+            Row(headline, backend): value
+            for backend in BACKENDS
+            for headline, value in headlines(
+                evaluate_model(model, self._truth, backend=backend, precision=precision, tasks=tasks)
+            ).items()
+        }
+
+    def _figure(self, row: Row) -> GateFigure:
+        f32, int8 = self._f32[row], self._int8[row]
+        return GateFigure(row.headline.task, row.headline.figure, row.backend, f32, int8, row.headline.loss(f32, int8))
+
+    def _refusal(self, part: Part) -> str:
+        lost = ", ".join(
+            f"{each.task} {each.figure} {each.f32:.4f} -> {each.int8:.4f} in {each.backend}"
+            for each in map(self._figure, self._int8)
+            if each.loss > self._tolerance
+        )
+        return (
+            f"model {self._model.path}: int8 is refused, since no layer of the {part.name} entry can be int8 "
+            f"without a loss of more than {self._tolerance:.1%}; the last try: {lost}"
+        )
+
+
+def _publish(model: Model, work: Path, int8: Quantised) -> None:
+    if model.spec.int8 is not None:
+        # At no time may the spec name a file that is not what it says.
+        write_spec(msgspec.structs.replace(model.spec, int8=None), model.path)
+    for each in int8.files.values():
+        os.replace(work / each.file, model.path / each.file)
+    write_spec(msgspec.structs.replace(model.spec, int8=int8), model.path)
+
+
+def _calibrated(model: Model, name: EntryName, data: Path, count: int, sets: Sequence[DatasetSettings] | None) -> Part:
+    entry = model.spec.entry(name)
+    calibration = (
+        frame_calibration(data, entry, count, sets) if name == "frame" else face_calibration(data, count, sets)
+    )
+    held = calibration.pictures
+    batches = [np.stack(held[start : start + BATCH]) for start in range(0, len(held), BATCH)]
+    shown = track(batches, f"calibrating, {name} entry", console=Console(stderr=True), transient=True)
+    tasks = [task for task in model.spec.network.tasks if ENTRY_OF[task] == name]
+    return Part(name, entry.file, tasks, Quantiser(model.file(name), shown), calibration)
+
+
+def _shown(title: str, quantiser: Quantiser, sample: Pictures) -> Iterable[tuple[str, dict[str, float]]]:
+    errors = quantiser.errors(sample)
+    return track(errors, title, len(quantiser.layers), console=Console(stderr=True), transient=True)
