@@ -1,0 +1,222 @@
+"""The page of a cross-validation: Markdown, picture and JSON, all made of the same finished folds."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+
+from engines.evaluation.bootstrap import CONFIDENCE
+from engines.evaluation.plots import save
+from engines.evaluation.report import HEADLINES
+from engines.study.crossval import FoldOutcome
+from engines.study.writing import filled, write_text
+
+NAME = "crossval"
+LOWER_IS_BETTER = {f"{line.task}.{line.figure}": line.lower_is_better for line in HEADLINES}
+PANEL_INCHES = 3.4
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of a variant over the folds."""
+
+    variant: str
+    figure: str
+    mean: float
+    std: float | None  # sample standard deviation; None of a single fold
+    by_fold: dict[int, float]  # folds that have the figure
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What a variant brings over the first one, fold by fold."""
+
+    variant: str
+    figure: str
+    mean: float  # of the differences
+    std: float | None  # of the differences
+    half_width: float | None  # of the confidence interval of their mean
+    exceeds: bool  # whether the interval leaves 0 out
+    better: bool  # whether the mean is on the good side
+
+
+class CrossValidated(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the page shows."""
+
+    command: str
+    config: str
+    folds: int
+    seed: int
+    stop_at: int | None
+    variants: tuple[str, ...]
+    summaries: tuple[Summary, ...]
+    differences: tuple[Difference, ...]
+    outcomes: tuple[FoldOutcome, ...]
+
+
+def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[Summary, ...]:
+    """Mean and standard deviation over the folds of each figure of each variant, in the order of the headlines."""
+    found = []
+    for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.variant == variant]
+        for figure in LOWER_IS_BETTER:
+            values = {outcome.fold: outcome.figures[figure] for outcome in own if figure in outcome.figures}
+            if values:
+                mean, std = _spread(list(values.values()))
+                found.append(Summary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
+    return tuple(found)
+
+
+def differences(summaries: Sequence[Summary], folds: int) -> tuple[Difference, ...]:
+    """How every later variant differs from the first one, in the folds that both have.
+
+    The interval is that of the corrected resampled t-test, since the training parts of the folds overlap: the variance
+    of the mean is var * (1 / n + share that is tested / share that is trained on), with n - 1 degrees of freedom
+    (Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003).
+    """
+    first = {each.figure: each for each in summaries if each.variant == summaries[0].variant}
+    found = []
+    for each in summaries:
+        base = first.get(each.figure)
+        if base is None or each.variant == base.variant:
+            continue
+        gaps = [value - base.by_fold[fold] for fold, value in each.by_fold.items() if fold in base.by_fold]
+        if gaps:
+            found.append(_difference(each, gaps, folds))
+    return tuple(found)
+
+
+def _difference(summary: Summary, gaps: Sequence[float], folds: int) -> Difference:
+    mean, std = _spread(gaps)
+    half = None
+    if std is not None:
+        quantile = float(student.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1))
+        half = quantile * std * math.sqrt(1 / len(gaps) + 1 / (folds - 1))
+    return Difference(
+        variant=summary.variant,
+        figure=summary.figure,
+        mean=mean,
+        std=std,
+        half_width=half,
+        exceeds=half is not None and abs(mean) > half,
+        better=(mean < 0) == LOWER_IS_BETTER[summary.figure] and mean != 0,
+    )
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def write_page(found: CrossValidated, out: Path) -> Path:
+    """Write ``crossval.md``, ``.png`` and ``.json``; each replaces the old one when it is whole.
+
+    Returns:
+        The Markdown page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    save(_plot(found), out / f"{NAME}.png")
+    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+    page = out / f"{NAME}.md"
+    write_text(page, _markdown(found))
+    return page
+
+
+def _plot(found: CrossValidated) -> Figure:
+    """A panel for each figure: a line for each fold over the variants, and their means."""
+    figures = list(dict.fromkeys(each.figure for each in found.summaries))
+    figure = Figure(figsize=(PANEL_INCHES * max(1, len(figures)), PANEL_INCHES), layout="constrained")
+    for number, name in enumerate(figures, start=1):
+        own = {each.variant: each for each in found.summaries if each.figure == name}
+        _panel(figure.add_subplot(1, len(figures), number), name, own, found)
+    figure.suptitle(f"{found.folds} folds: each a line; mean and standard deviation in black", fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, name: str, own: Mapping[str, Summary], found: CrossValidated) -> None:
+    shown = [variant for variant in found.variants if variant in own]
+    for fold in range(found.folds):
+        rows = [(place, own[variant].by_fold.get(fold)) for place, variant in enumerate(shown)]
+        known = [(place, value) for place, value in rows if value is not None]
+        axes.plot(*zip(*known, strict=True), marker=".", linewidth=1, alpha=0.6) if known else None
+    means, spreads = [own[variant].mean for variant in shown], [own[variant].std or 0.0 for variant in shown]
+    axes.errorbar(range(len(shown)), means, yerr=spreads, fmt="_", color="black", markersize=14, capsize=4)
+    axes.set_xticks(range(len(shown)), shown, rotation=20, ha="right", fontsize=7)
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    axes.set_title(f"{name}{', lower is better' if LOWER_IS_BETTER[name] else ''}", fontsize=9)
+
+
+def _markdown(found: CrossValidated) -> str:
+    compared = f"\n## Differences\n\n{_compared(found)}\n" if found.differences else ""
+    return f"""# Cross-validation of {found.config}
+
+Written by the command below; a change by hand is lost with the next run of it.
+
+```sh
+{found.command}
+```
+
+![The figures of every fold]({NAME}.png)
+
+| variant | figure | mean | deviation | {" | ".join(f"fold {fold}" for fold in range(found.folds))} |
+|---|---|---:|---:|{"---:|" * found.folds}
+{_rows(found)}
+
+{_about(found)}
+{compared}
+Everything: [{NAME}.json]({NAME}.json).
+"""
+
+
+def _rows(found: CrossValidated) -> str:
+    return "\n".join(
+        f"| {each.variant} | {each.figure} | {each.mean:.4f} | {_number(each.std)} | "
+        f"{' | '.join(_number(each.by_fold.get(fold)) for fold in range(found.folds))} |"
+        for each in found.summaries
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _about(found: CrossValidated) -> str:
+    some = found.outcomes[0]
+    sizes = ", ".join(f"{name} {count}" for name, count in some.held_out.items())
+    points = (
+        f"The pictures are split with the seed {found.seed} so that what shows the same thing is in one fold: a "
+        "person, the frames that the configuration's `group` joins, and pictures that are nearly the same by their "
+        f"perceptual hashes. Held out in fold {some.fold}: {sizes}.",
+        f"Each fold's network was trained for {some.steps} steps on the other folds, without validation and without "
+        "an early end, and scored through its exported form on the held-out pictures, with their original labels; "
+        "what a machine labelled is not scored. The thresholds are those that every model begins with.",
+        "Identity: accuracy on pairs that are drawn among the held-out people, none of whom the network has seen.",
+        "The deviation is the sample standard deviation over the folds: what other pictures do to a figure. The runs "
+        "all have the configuration's seed, so what another seed does is not in it.",
+    )
+    return "\n".join(filled(f"* {point}") for point in points)
+
+
+def _compared(found: CrossValidated) -> str:
+    rows = "\n".join(
+        f"| {each.variant} | {each.figure} | {each.mean:+.4f} | {_number(each.std)} | {_number(each.half_width)} | "
+        f"{_verdict(each)} |"
+        for each in found.differences
+    )
+    words = filled(
+        f"Of each variant to `{found.variants[0]}`, paired by fold. A difference exceeds the spread where the "
+        f"{CONFIDENCE:.0%} interval of its mean (Nadeau and Bengio, 2003: the folds' training parts overlap) leaves 0 "
+        "out. Nothing is corrected for how many are compared."
+    )
+    return (
+        f"{words}\n\n| variant | figure | mean difference | deviation | interval, ± | exceeds the spread |\n"
+        f"|---|---|---:|---:|---:|---|\n{rows}"
+    )
+
+
+def _verdict(each: Difference) -> str:
+    if not each.exceeds:
+        return "no"
+    return "yes, better" if each.better else "yes, worse"
