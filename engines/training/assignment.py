@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engines.training.augmentation import Targets
+from engines.training.targets import Targets
 
 ALPHA, BETA = 0.5, 6.0  # weight of the score and of the overlap
 CANDIDATES = 10  # anchor points per box

@@ -1,18 +1,24 @@
 """The training configuration: frozen structs read from TOML."""
 
+import math
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from engines.alignment import SIZE as FACE_SIZE
+from engines.data.sources import Coco, FaceSource, Folders, ObjectSource, Voc
 from engines.errors import ConfigError
 from engines.spec import NetworkSettings, Positive, Share
 
+FRAME_SIZE = 320  # side of the exported frame entry where nothing else is said, pixels
 COARSEST_STRIDE = 32  # of the pyramid, pixels
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
-Task = Literal["objects", "faces", "scene", "identity"]
+Kind = Literal["boxes", "scene", "identity"]  # what a picture's label is
+BalanceKind = Literal["fixed", "uncertainty", "famo"]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -20,46 +26,156 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class AugmentationSettings(_Section, frozen=True, kw_only=True):
-    """How pictures are varied, all batched."""
+    """How pictures are varied, all batched. A share is the part of the pictures that it happens to."""
 
-    scale: tuple[NonNegative, NonNegative] = (0.6, 1.7)
+    scale: tuple[NonNegative, NonNegative] = (0.6, 1.7)  # of the letterbox's own; above 1 crops
     shift: Share = 0.15  # of the input's side
+    stretch: NonNegative = 0.1  # width by e^x and height by e^-x, x up to this either way
     rotate_deg: NonNegative = 5.0
     flip: Share = 0.5
     brightness: NonNegative = 0.3
     contrast: NonNegative = 0.3
     saturation: NonNegative = 0.5
     grey: Share = 0.1
-    noise: NonNegative = 6.0  # grey levels
+    low_light: Share = 0.05  # dark and grainy
     blur: Share = 0.1
+    noise: NonNegative = 6.0  # grey levels, at most
+    jpeg: Share = 0.1
     erase: Share = 0.1
+    paste_faces: Share = 0.0  # with a large face of the set that faces_from names
+    paste_objects: Share = 0.0  # with an object of another picture of the same set
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must rise from more than 0, got {list(self.scale)}")
 
 
-class DatasetSettings(_Section, frozen=True, kw_only=True):
-    """One folder of the data and what it labels. A task that is not named here gets no loss from it."""
+class _Defaults(NamedTuple):
+    batch: int
+    size: int
 
-    kind: Literal["detection", "face_detection", "face_landmarks", "scenes", "identities"]
-    batch: Positive  # pictures of one micro-batch
-    size: Positive  # side of the square that training sees, pixels
+
+DEFAULTS: dict[Kind, _Defaults] = {
+    "boxes": _Defaults(16, 288),
+    "scene": _Defaults(32, 160),
+    "identity": _Defaults(64, FACE_SIZE),
+}
+
+
+class DatasetSettings(_Section, frozen=True, kw_only=True):
+    """A set of pictures and where its labels come from. A task that is not named here gets no loss from it.
+
+    All paths are relative to the folder of the data.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    images: str | None = None  # folder of the pictures that objects and faces are labelled in
+    objects: ObjectSource | None = None
+    faces: FaceSource | None = None
+    scene: Folders | None = None
+    identity: Folders | None = None
+    group: str | None = None  # regular expression; pictures whose names it matches alike show the same thing
+    batch: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures of one micro-batch; 0: what suits the kind
+    size: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the square that training sees, pixels; 0: as above
+    canvas: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the squares in memory, pixels; 0: a third more than size
+    weight: NonNegative = 1.0  # factor on the share of micro-batches that its size gives it
     mosaic: Share = 0.0  # share of micro-batches made of 2x2 mosaics
+    faces_from: str | None = None  # name of the set whose faces paste_faces takes
     augmentation: AugmentationSettings = AugmentationSettings()
 
+    @property
+    def learnt(self) -> "DatasetSettings":
+        """The set as training knows it: without what only scoring asks for."""
+
+        def plain(source: FaceSource | None) -> FaceSource | None:
+            return msgspec.structs.replace(source, machine_made=()) if isinstance(source, Coco) else source
+
+        return msgspec.structs.replace(self, objects=plain(self.objects), faces=plain(self.faces))
+
+    @property
+    def kind(self) -> Kind:
+        """What one picture's label is."""
+        if self.identity is not None:
+            return "identity"
+        return "boxes" if self.scene is None else "scene"
+
     def __post_init__(self) -> None:
-        if self.kind == "identities" and self.size != FACE_SIZE:
-            raise ValueError(f"size must be {FACE_SIZE} for identities, got {self.size}")
-        if self.kind != "identities" and self.size % COARSEST_STRIDE:
+        self._check_sources()
+        suited = DEFAULTS[self.kind]
+        self._fill("batch", self.batch or suited.batch)
+        self._fill("size", self.size or suited.size)
+        self._fill("canvas", self.canvas or self._suited_canvas())
+        self._check_sizes()
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(f"group must be a regular expression, got {self.group!r}: {error}") from error
+
+    def _fill(self, key: str, value: int) -> None:
+        msgspec.structs.force_setattr(self, key, value)
+
+    def _suited_canvas(self) -> int:
+        return (
+            FACE_SIZE if self.kind == "identity" else math.ceil(self.size * 4 / 3 / COARSEST_STRIDE) * COARSEST_STRIDE
+        )
+
+    def _check_sources(self) -> None:
+        boxes = self.objects is not None or self.faces is not None
+        if boxes + (self.scene is not None) + (self.identity is not None) != 1:
+            raise ValueError(f"dataset {self.name!r} must label objects and faces, or scene, or identity, and just one")
+        if boxes and self.images is None:
+            raise ValueError(f"images must name the folder of the pictures of {self.name!r}")
+        if not boxes and self.images is not None:
+            raise ValueError(f"images must be left out where folders are the labels, got {self.images!r}")
+        if isinstance(self.faces, Voc) and not self.faces.classes:
+            raise ValueError('faces in voc format must say which classes are faces, as in classes = ["face"]')
+        if isinstance(self.objects, Coco) and self.objects.points is not None:
+            raise ValueError(f"points must be left out of objects, which have none, got {self.objects.points!r}")
+        if self.scene is not None and self.scene.points is not None:
+            raise ValueError(f"points must be left out of scene, got {self.scene.points!r}")
+        if self.scene is not None and self.scene.pairs is not None:
+            raise ValueError(f"pairs must be left out of scene, got {self.scene.pairs!r}")
+
+    def _check_sizes(self) -> None:
+        if self.kind == "identity" and (self.size, self.canvas) != (FACE_SIZE, FACE_SIZE):
+            raise ValueError(f"size and canvas must be {FACE_SIZE} for identity, got {self.size} and {self.canvas}")
+        if self.kind != "identity" and self.size % COARSEST_STRIDE:
             raise ValueError(f"size must be a multiple of {COARSEST_STRIDE} for {self.kind}, got {self.size}")
-        if self.mosaic and self.kind in ("scenes", "identities"):
-            raise ValueError(f"mosaic must be 0 for {self.kind}, whose pictures have one label each, got {self.mosaic}")
+        if self.canvas % 2:
+            raise ValueError(f"canvas must be even, got {self.canvas}")
+        vary = self.augmentation
+        mixed = {"mosaic": self.mosaic, "paste_faces": vary.paste_faces, "paste_objects": vary.paste_objects}
+        for key, value in mixed.items():
+            if value and self.kind != "boxes":
+                raise ValueError(f"{key} must be 0 for {self.kind}, whose pictures have one label each, got {value}")
+        if vary.paste_faces and (self.faces is None or self.faces_from is None):
+            raise ValueError("paste_faces must be 0 without faces, and while faces_from names no set to take them of")
+        if vary.paste_objects and self.objects is None:
+            raise ValueError("paste_objects must be 0 where there are no objects")
+
+
+def check_names(datasets: Sequence[DatasetSettings]) -> None:
+    """Refuse two sets of one name, and a ``faces_from`` that names no set with faces.
+
+    Raises:
+        ValueError: as above.
+    """
+    by_name = {entry.name: entry for entry in datasets}
+    if len(by_name) < len(datasets):
+        names = [entry.name for entry in datasets]
+        raise ValueError(f"datasets must have names of their own, got {', '.join(names)}")
+    for entry in datasets:
+        if entry.faces_from is not None and (
+            entry.faces_from not in by_name or by_name[entry.faces_from].faces is None
+        ):
+            raise ValueError(f"faces_from must name a dataset that labels faces, got {entry.faces_from!r}")
 
 
 class LossSettings(_Section, frozen=True, kw_only=True):
-    """Weights of the fixed weighted sum. Each task's loss is first divided by its own running initial value."""
+    """Weights of the weighted sum. Each task's loss is first divided by its own initial value."""
 
+    balance: BalanceKind = "fixed"  # whether the weights stay as they are, or are adapted while training
     objects: NonNegative = 1.0
     faces: NonNegative = 1.0
     scene: NonNegative = 1.0
@@ -67,6 +183,35 @@ class LossSettings(_Section, frozen=True, kw_only=True):
     label_smoothing: Share = 0.1
     identity_scale: NonNegative = 32.0
     identity_margin: NonNegative = 0.3
+    distillation: Share = 0.5  # what a teacher's word counts for, against the label's; without teacher it is not used
+
+
+class PhaseSettings(_Section, frozen=True, kw_only=True):
+    """A part of the run: how large its pictures are, and whether mosaics are made."""
+
+    share: Share  # of the run's steps
+    size: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0  # of each set's size, rounded to whole strides
+    mosaic: bool = True
+
+    def side(self, entry: DatasetSettings) -> int:
+        """Side of a set's pictures in this phase, pixels. Aligned faces have one size only."""
+        if entry.kind == "identity":
+            return entry.size
+        return max(1, round(entry.size * self.size / COARSEST_STRIDE)) * COARSEST_STRIDE
+
+
+class ValidationSettings(_Section, frozen=True, kw_only=True):
+    """When the averaged weights are scored on the validation data, and when the run ends early."""
+
+    steps: Positive  # between two validations
+    limit: Positive | None = None  # pictures, or pairs, of each set; None: all
+    frame_size: Positive = FRAME_SIZE  # side of the exported frame entry, pixels
+    patience: Positive | None = None  # validations without a better score after which the run ends; None: it never does
+    least_gain: NonNegative = 0.001  # by which a score must exceed the best one to be better
+
+    def __post_init__(self) -> None:
+        if self.frame_size % COARSEST_STRIDE:
+            raise ValueError(f"frame_size must be a multiple of {COARSEST_STRIDE}, got {self.frame_size}")
 
 
 class TrainingSettings(_Section, frozen=True, kw_only=True):
@@ -75,8 +220,10 @@ class TrainingSettings(_Section, frozen=True, kw_only=True):
     name: str
     network: NetworkSettings = NetworkSettings()
     datasets: Annotated[tuple[DatasetSettings, ...], msgspec.Meta(min_length=1)]
+    validation_sets: tuple[DatasetSettings, ...] = ()  # where the figures come from; (): the standard folders
     loss: LossSettings = LossSettings()
     steps: Positive
+    phases: tuple[PhaseSettings, ...] = (PhaseSettings(share=0.85), PhaseSettings(share=0.15, mosaic=False))
     micro_batches: Positive = 5  # per step
     temperature: Share = 0.25  # sampling in proportion to (dataset size)^temperature
     learning_rate: NonNegative = 2e-3
@@ -84,10 +231,35 @@ class TrainingSettings(_Section, frozen=True, kw_only=True):
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 300
     clip_norm: NonNegative = 10.0
     ema_decay: Share = 0.999
-    calm_share: Share = 0.15  # last share of the run without mosaics
     checkpoint_steps: Positive = 250
+    gradient_steps: Annotated[int, msgspec.Meta(ge=0)] = 200  # between two logs of the tasks' gradients; 0: none
+    validation: ValidationSettings | None = None
     seed: int = 0
     precision: Literal["bf16", "f32"] = "bf16"
+
+    def __post_init__(self) -> None:
+        check_names(self.datasets)
+        check_names(self.validation_sets)
+        for entry in self.datasets:
+            if entry.identity is not None and entry.identity.pairs is not None:
+                raise ValueError(f"pairs must be left out of dataset {entry.name!r}: they belong to validation_sets")
+        total = sum(phase.share for phase in self.phases)
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"phases must have shares that sum to 1, got {total:g}")
+
+    @property
+    def frame_size(self) -> int:
+        """Side of the frame entry that the run is scored with, pixels."""
+        return self.validation.frame_size if self.validation else FRAME_SIZE
+
+    def phase(self, step: int) -> PhaseSettings:
+        """The phase that the ``step``-th step, counted from 0, belongs to."""
+        end = 0.0
+        for phase in self.phases:
+            end += phase.share * self.steps
+            if step < round(end):
+                return phase
+        return self.phases[-1]
 
 
 def load_settings(path: Path) -> TrainingSettings:
@@ -96,9 +268,30 @@ def load_settings(path: Path) -> TrainingSettings:
     Raises:
         ConfigError: the file cannot be read or a key is wrong.
     """
+    return settings_of(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The content of a training configuration as it is written.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), TrainingSettings)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"training config {path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"training config {path}: {error}") from error
+
+
+def settings_of(content: Mapping[str, object], what: str) -> TrainingSettings:
+    """The configuration that a file's ``content`` is.
+
+    Raises:
+        ConfigError: a key is wrong.
+    """
+    try:
+        return msgspec.convert(content, TrainingSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"training config {what}: {error}") from error
