@@ -1,0 +1,145 @@
+"""What came of a comparison, over its seeds: everything that its pages show."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import msgspec
+
+from engines.evaluation.bootstrap import Interval
+from engines.spec import Task
+from engines.study.comparison import JOINT, Name, Outcome
+from engines.study.metrics import DELTA_M, METRICS, WITH_LANDMARKS, Figures, Metric, Spread, delta_m
+from engines.study.speed import Speed
+from engines.training.settings import TrainingSettings
+
+
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric of the joint network and of the task's own."""
+
+    key: str
+    title: str
+    lower_is_better: bool
+    joint: Spread | None
+    single: Spread | None  # None, too, where it takes more than one task
+    gain: Spread | None  # a share of the single-task figure, seed by seed; above 0 the joint network is better
+    joint_interval: Interval | None  # bootstrap, of the first seed
+    single_interval: Interval | None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network costs, and what it took to train it."""
+
+    name: Name
+    parameters: int
+    macs: int  # of a picture through each of its entries
+    steps: int
+    pictures: int  # that it saw in training
+    seconds: Spread  # of training
+
+
+class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished comparison."""
+
+    command: str
+    config: str
+    config_steps: int  # that the configuration asks for by itself
+    hours: float | None  # that the steps were chosen to fit into; None: the steps were asked for
+    seeds: tuple[int, ...]
+    tasks: tuple[Task, ...]
+    rows: tuple[MetricRow, ...]
+    delta_m: Spread | None  # over the seeds
+    delta_m_landmarks: Spread | None  # with the landmarks' error as a further figure
+    costs: tuple[Cost, ...]  # the joint network first
+    cosines: dict[str, float]  # A.B -> cosine of the two tasks' gradients, mean over the joint runs
+    speed: Speed
+    runs: tuple[Outcome, ...]
+
+    @property
+    def validated(self) -> bool:
+        """Whether the runs were scored as they went."""
+        return any(name.startswith("score.") for run in self.runs for name in run.curves)
+
+
+def summarise(
+    command: str,
+    settings: TrainingSettings,
+    hours: float | None,
+    outcomes: Sequence[Outcome],
+    speed: Speed,
+) -> MultiTask:
+    """Everything over the seeds, of which each has all its runs.
+
+    Args:
+        command: that does all this again.
+        settings: the joint configuration as it is written.
+        hours: that the steps were chosen to fit into; None where they were asked for.
+        outcomes: of all runs, seed by seed, the joint network's first.
+        speed: of the first seed's networks.
+    """
+    seeds = tuple(dict.fromkeys(outcome.seed for outcome in outcomes))
+    joint = [outcome for outcome in outcomes if outcome.name == JOINT]
+    apart = [_together(each.figures for each in outcomes if each.seed == seed and each.name != JOINT) for seed in seeds]
+    pairs = [(each.figures, single) for each, single in zip(joint, apart, strict=True)]
+    return MultiTask(
+        command=command,
+        config=settings.name,
+        config_steps=settings.steps,
+        hours=hours,
+        seeds=seeds,
+        tasks=joint[0].tasks,
+        rows=tuple(_row(metric, pairs) for metric in METRICS if metric.key in joint[0].figures),
+        delta_m=Spread.of(delta_m(*pair, DELTA_M) for pair in pairs),
+        delta_m_landmarks=Spread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
+        costs=tuple(
+            _cost([each for each in outcomes if each.name == name])
+            for name in dict.fromkeys(outcome.name for outcome in outcomes)
+        ),
+        cosines=_cosines(joint),
+        speed=speed,
+        runs=tuple(outcomes),
+    )
+
+
+def _together(figures: Iterable[Figures]) -> Figures:
+    return dict(chain.from_iterable(each.items() for each in figures))
+
+
+def _row(metric: Metric, pairs: Sequence[tuple[Figures, Figures]]) -> MetricRow:
+    """A metric over the (joint, single-task) figures of the seeds."""
+    joint = [ours[metric.key] for ours, _ in pairs]
+    single = [theirs[metric.key] for _, theirs in pairs if metric.key in theirs]
+    values = [(one.value, other.value) for one, other in zip(single, joint, strict=False)]
+    gains = [None if one is None or other is None else metric.gain(one, other) for one, other in values]
+    return MetricRow(
+        key=metric.key,
+        title=metric.title,
+        lower_is_better=metric.lower_is_better,
+        joint=Spread.of(figure.value for figure in joint),
+        single=Spread.of(figure.value for figure in single),
+        gain=Spread.of(gains),
+        joint_interval=joint[0].interval,
+        single_interval=single[0].interval if single else None,
+    )
+
+
+def _cost(outcomes: Sequence[Outcome]) -> Cost:
+    """Of the runs of one network."""
+    first, seconds = outcomes[0], Spread.of(outcome.seconds for outcome in outcomes)
+    assert seconds is not None
+    return Cost(
+        name=first.name,
+        parameters=first.parameters,
+        macs=sum(first.macs.values()),
+        steps=first.steps,
+        pictures=first.pictures,
+        seconds=seconds,
+    )
+
+
+def _cosines(joint: Sequence[Outcome]) -> dict[str, float]:
+    names = joint[0].cosines
+    return {
+        name.removeprefix("gradient."): sum(each.cosines[name] for each in joint) / len(joint)
+        for name in names
+        if all(name in each.cosines for each in joint)
+    }

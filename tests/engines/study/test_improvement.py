@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from engines.errors import DataError
+from engines.network.plain import PlainSettings
+from engines.study.improvement import OUTCOMES, Now, Study, declared_steps, plain_cost
+from engines.training.classifier_settings import ClassifierSettings
+from tests.engines.training.made_classes import colours, write_classes, write_plain
+
+BASE = colours(1)
+ALONE = ("augmentation", "layers", "width", "activation", "normalisation", "regularisation")
+NAMES = ("baseline", *ALONE, "input", "together", "together, input", "together, input, time")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_classes(tmp_path / "data", pictures=2)
+
+
+def study(data: Path, seeds: tuple[int, ...] = (0,), base: ClassifierSettings = BASE) -> Study:
+    return Study(base, data, data.parent / "work", seeds, torch.device("cpu"))
+
+
+def changed(settings: ClassifierSettings) -> set[str]:
+    """The keys in which settings differ from the base, those of the network by their own names."""
+    found = set()
+    for before, after in ((BASE, settings), (BASE.network, settings.network)):
+        names = before.__struct_fields__
+        found |= {name for name in names if getattr(before, name) != getattr(after, name)}
+    return found - {"network"}
+
+
+def test_each_step_alone_changes_what_it_says() -> None:
+    steps = {step.name: changed(step.settings) for step in declared_steps(BASE)}
+    assert tuple(steps) == NAMES
+    assert steps["baseline"] == set()
+    assert steps["augmentation"] == {"augmentation"}
+    assert steps["layers"] == {"blocks"}
+    assert steps["width"] == {"blocks", "dense"}
+    assert steps["activation"] == {"activation"}
+    assert steps["normalisation"] == {"normalisation"}
+    assert steps["regularisation"] == {"dropout", "weight_decay", "label_smoothing"}
+    assert steps["input"] == {"size"}
+
+
+def test_together_is_all_of_them() -> None:
+    steps = {step.name: step.settings for step in declared_steps(BASE)}
+    assert changed(steps["together"]) == set().union(*(changed(steps[name]) for name in ALONE))
+    assert steps["together"].network.blocks == ((6,), (12, 12))  # half as wide again, the further block too
+    assert steps["together, input"].network.size == 2 * BASE.network.size
+    assert steps["together, input, time"].epochs == 2 * BASE.epochs
+
+
+def test_every_step_is_run_with_every_seed(data: Path) -> None:
+    whole = study(data, (0, 1))
+    seen = list(whole.run())
+    assert whole.runs == len(whole.outcomes) == 2 * len(NAMES)
+    assert [(outcome.step, outcome.seed) for outcome in whole.outcomes] == [(s, n) for s in NAMES for n in (0, 1)]
+    assert [now.step for now in seen if now.seed == 0 and now.epoch == 1] == list(NAMES)  # first each step once
+    for outcome in whole.outcomes:
+        assert outcome.pictures == 4 and outcome.top1 == outcome.correct / 4
+        assert outcome.cpu_seconds > 0
+
+
+def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
+    runs = study(data).run()
+    first = [next(runs), next(runs), next(runs)]
+    runs.close()  # while the third is kept nowhere yet
+    again = study(data)
+    assert [outcome.step for outcome in again.outcomes] == ["baseline", "augmentation"]
+    rest = list(again.run())
+    assert rest[0] == Now(step="layers", seed=0, epoch=1, epochs=1, done=2) == first[2]
+    assert len(again.outcomes) == len(NAMES)
+    assert list(study(data).run()) == []
+
+
+def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
+    runs = study(data).run()
+    next(runs), next(runs)
+    runs.close()
+    interrupted, other = study(data), write_classes(tmp_path / "other/data", pictures=2)
+    whole = study(other)
+    list(interrupted.run()), list(whole.run())
+
+    def figures(done: Study) -> list[tuple[str, float, float]]:
+        return [(outcome.key, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
+
+    assert figures(interrupted) == figures(whole)
+
+
+def test_runs_of_other_pictures_or_settings_do_not_count(data: Path) -> None:
+    list(study(data).run())
+    assert study(data, base=msgspec.structs.replace(BASE, batch=3)).outcomes == []
+    assert len(study(data, base=msgspec.structs.replace(BASE, name="renamed")).outcomes) == len(NAMES)
+    write_plain(data / "classes/train/room/new.png", (9, 9), (0, 0, 0), np.random.default_rng(0))
+    assert study(data).outcomes == []
+
+
+def test_a_work_folder_with_something_else_in_it_is_refused(data: Path) -> None:
+    (data.parent / "work").mkdir()
+    (data.parent / "work" / OUTCOMES).write_text('{"not": "outcomes"}')
+    with pytest.raises(DataError, match=r"outcomes\.json: is not a list of outcomes"):
+        study(data)
+
+
+def test_the_cost_of_the_network_of_the_articles() -> None:
+    macs, parameters = plain_cost(PlainSettings(), 10)
+    assert macs == 28 * 28 * 32 * 27 + 14 * 14 * 64 * 32 * 9 + 7 * 7 * 64 * 128 + 128 * 10
+    assert parameters == 422_218

@@ -1,0 +1,62 @@
+"""``trunkline train`` for a plain classifier."""
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engines.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+LOG = "log.csv"
+
+
+def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.device") -> None:
+    """Train from a configuration with ``recipe = "classifier"``; the run is short, and begins anew each time.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the folder of the run holds one already.
+        DataError: the data cannot be used.
+    """
+    from engines.evaluation.scene import score_scene
+    from engines.training.classifier import (
+        CHECKPOINT,
+        SCORES,
+        ClassifierTrainer,
+        Epoch,
+        load_classifier_data,
+        save_classifier,
+    )
+    from engines.training.classifier_settings import load_classifier_settings
+
+    settings = load_classifier_settings(config)
+    folder = out or Path("runs") / settings.name
+    if (folder / CHECKPOINT).exists():
+        raise ConfigError(f"--out {folder}: holds a run already; name another folder")
+    trainer = ClassifierTrainer(settings, load_classifier_data(settings, data), device)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, TextColumn("{task.fields[told]}")) as bar,
+        (folder / LOG).open("w", newline="") as file,
+    ):
+        log = csv.writer(file)
+        log.writerow(Epoch.__slots__)
+        task = bar.add_task(f"training {settings.name} on {device}, epochs", total=settings.epochs, told="")
+        for now in trainer.run():
+            log.writerow(getattr(now, name) for name in Epoch.__slots__)
+            file.flush()
+            bar.update(task, completed=now.number, told=f"loss {now.loss:.3f} validation {now.validation_top1:.3f}")
+    scores = score_scene(trainer.evidence())
+    part = folder / f"{SCORES}.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
+    os.replace(part, folder / SCORES)
+    save_classifier(trainer, folder / CHECKPOINT)
+    right = sum(row[index] for index, row in enumerate(scores.confusion))
+    typer.echo(f"validation accuracy {scores.top1:.3f}, {right} of {scores.pictures} pictures: {folder / SCORES}")
