@@ -53,10 +53,10 @@ def improvement(
     import torch
 
     from engines.spec import load_model
+    from engines.study.classifier_settings import load_classifier_settings
     from engines.study.improvement import SEEDS, Study
     from engines.study.joint import measure_joint
     from engines.study.pages import Improvement, summarise, write_pages
-    from engines.training.classifier_settings import load_classifier_settings
     from tools.train import device_named
 
     if threads:

@@ -51,7 +51,7 @@ def train(
     except ModuleNotFoundError as error:
         raise BackendUnavailable("train needs PyTorch, which is not installed: pip install -e .[train]") from error
     from engines.compiling.validation import validation_scores
-    from engines.training.classifier_settings import is_classifier
+    from engines.study.classifier_settings import is_classifier
     from engines.training.curves import LOG, PICTURE, CurveLog, plot_log
     from engines.training.loop import BEST, CHECKPOINT
     from engines.training.loop import train as run

@@ -25,7 +25,7 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
         DataError: the data cannot be used.
     """
     from engines.evaluation.scene import score_scene
-    from engines.training.classifier import (
+    from engines.study.classifier import (
         CHECKPOINT,
         SCORES,
         ClassifierTrainer,
@@ -33,7 +33,7 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
         load_classifier_data,
         save_classifier,
     )
-    from engines.training.classifier_settings import load_classifier_settings
+    from engines.study.classifier_settings import load_classifier_settings
 
     settings = load_classifier_settings(config)
     folder = out or Path("runs") / settings.name

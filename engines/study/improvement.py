@@ -18,8 +18,8 @@ from engines.data.reading import read_json
 from engines.data.sources import labelled_pictures
 from engines.network.cost import count_macs
 from engines.network.plain import PlainNetwork, PlainSettings
-from engines.training.classifier import ClassifierData, ClassifierTrainer, load_classifier_data
-from engines.training.classifier_settings import ClassifierSettings
+from engines.study.classifier import ClassifierData, ClassifierTrainer, load_classifier_data
+from engines.study.classifier_settings import ClassifierSettings
 from engines.training.settings import AugmentationSettings
 
 OUTCOMES = "outcomes.json"

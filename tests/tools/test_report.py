@@ -9,7 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.engines.made_models import write_partial_model
-from tests.engines.training.made_classes import TOML, write_classes
+from tests.engines.study.made_classes import TOML, write_classes
 from tools.main import app
 
 

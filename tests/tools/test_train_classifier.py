@@ -9,8 +9,8 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from engines.training.classifier import load_classifier
-from tests.engines.training.made_classes import TOML, write_classes
+from engines.study.classifier import load_classifier
+from tests.engines.study.made_classes import TOML, write_classes
 from tools.main import app
 
 

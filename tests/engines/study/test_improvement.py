@@ -7,9 +7,9 @@ import torch
 
 from engines.errors import DataError
 from engines.network.plain import PlainSettings
+from engines.study.classifier_settings import ClassifierSettings
 from engines.study.improvement import OUTCOMES, Now, Study, declared_steps, plain_cost
-from engines.training.classifier_settings import ClassifierSettings
-from tests.engines.training.made_classes import colours, write_classes, write_plain
+from tests.engines.study.made_classes import colours, write_classes, write_plain
 
 BASE = colours(1)
 ALONE = ("augmentation", "layers", "width", "activation", "normalisation", "regularisation")

@@ -7,7 +7,7 @@ from engines.data.sources import Folders
 from engines.errors import DataError, ModelError
 from engines.study.joint import measure_joint
 from tests.engines.made_models import write_partial_model
-from tests.engines.training.made_classes import write_plain
+from tests.engines.study.made_classes import write_plain
 
 # The made model's probabilities are the mean red, green and blue, for "street", "room" and "field".
 PICTURES = {

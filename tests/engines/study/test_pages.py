@@ -9,7 +9,7 @@ from engines.evaluation.bootstrap import Interval
 from engines.study.improvement import Outcome, Step, declared_steps
 from engines.study.joint import JointOutcome, SceneFigure
 from engines.study.pages import Improvement, summarise, write_pages
-from tests.engines.training.made_classes import colours
+from tests.engines.study.made_classes import colours
 
 STEPS = declared_steps(colours())
 JOINT = JointOutcome(

@@ -7,7 +7,7 @@ import numpy as np
 
 from engines.data.sources import Folders
 from engines.network.plain import PlainSettings
-from engines.training.classifier_settings import ClassifierSettings
+from engines.study.classifier_settings import ClassifierSettings
 
 COLOURS = {"room": (30, 200, 30), "street": (200, 30, 30)}  # RGB
 TOML = """

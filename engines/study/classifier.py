@@ -19,9 +19,9 @@ from engines.errors import DataError
 from engines.evaluation.scene import SceneEvidence
 from engines.network.plain import PlainNetwork
 from engines.pictures import read_rgb, resize
+from engines.study.classifier_settings import ClassifierSettings
 from engines.training.augmentation import Augmenter
 from engines.training.checkpoint import DAMAGED
-from engines.training.classifier_settings import ClassifierSettings
 from engines.training.datasets import PictureSet
 
 CHECKPOINT, SCORES = "checkpoint.pt", "scores.json"

@@ -7,16 +7,16 @@ from msgspec.structs import replace
 
 from engines.errors import ConfigError, DataError
 from engines.network.plain import PlainSettings
-from engines.training.classifier import (
+from engines.study.classifier import (
     ClassifierTrainer,
     Epoch,
     load_classifier,
     load_classifier_data,
     save_classifier,
 )
-from engines.training.classifier_settings import ClassifierSettings, is_classifier, load_classifier_settings
+from engines.study.classifier_settings import ClassifierSettings, is_classifier, load_classifier_settings
 from engines.training.settings import AugmentationSettings
-from tests.engines.training.made_classes import TOML, colours, write_classes, write_plain
+from tests.engines.study.made_classes import TOML, colours, write_classes, write_plain
 
 CPU = torch.device("cpu")
 SHIPPED = Path(__file__).parents[3] / "configs/training/plain-cnn.toml"
