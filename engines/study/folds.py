@@ -49,7 +49,8 @@ def groups_of(loaded: Loaded) -> Rows:
     """(N,) which pictures of all sets, one set after the other, show the same thing.
 
     That is one person, frames of one video where the configuration says how to tell, one file, or pictures that are
-    nearly the same by their perceptual hashes.
+    nearly the same by their perceptual hashes. Two crops of faces are never joined by those: all faces look much the
+    same to them, and whom each shows is known.
     """
     first, own = len(loaded.identities), []
     for each in loaded.sets:
@@ -63,7 +64,9 @@ def groups_of(loaded: Loaded) -> Rows:
     hashes = np.concatenate([picture_hashes(each) for each in loaded.sets])
     order = np.argsort(files, kind="stable")
     same = np.stack([order[:-1], order[1:]], axis=1)[files[order[:-1]] == files[order[1:]]]
-    return merged(np.concatenate(own), np.concatenate([near(hashes), same]))
+    faces = np.concatenate([np.full(len(each), each.kind == "identity") for each in loaded.sets])
+    alike = near(hashes)
+    return merged(np.concatenate(own), np.concatenate([alike[~faces[alike].all(axis=1)], same]))
 
 
 def split(loaded: Loaded, folds: int, seed: int) -> list[Rows]:
@@ -147,6 +150,8 @@ def _take(data: PictureSet, rows: Tensor) -> PictureSet:
         objects=None if data.objects is None else _take_boxes(data.objects, rows),
         faces=None if data.faces is None else _take_boxes(data.faces, rows),
         labels=None if data.labels is None else data.labels[rows],
+        scene_targets=None if data.scene_targets is None else data.scene_targets[rows],
+        embeddings=None if data.embeddings is None else data.embeddings[rows],
         half=None if data.half is None else data.half[rows],
         files=tuple(data.files[row] for row in rows.tolist()),
         groups=None if data.groups is None else data.groups[rows.numpy()],

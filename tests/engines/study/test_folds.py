@@ -123,3 +123,11 @@ def test_training_sees_everything_but_the_fold_and_people_are_numbered_anew() ->
     names = [rest.identities[label] for label in rest.sets[1].labels.tolist()]
     assert len(rest.identities) == rest.sets[1].classes == len(set(names)) == 6
     assert names == [f"P{int(file.stem) // 3}" for file in rest.sets[1].files]
+
+
+def test_crops_of_two_people_that_look_alike_to_a_hash_stay_two_people() -> None:
+    same = torch.zeros(6, SIDE, SIDE, 3, dtype=torch.uint8)
+    data = replace(people(6), pictures=same)
+    assert len(set(groups_of(loaded(data)).tolist())) == 2
+    frames = made_set("frames", "boxes", 6, pictures=same)
+    assert len(set(groups_of(loaded(frames)).tolist())) == 1, "other pictures that look alike are one thing"
