@@ -1,12 +1,15 @@
 """The model card: what a model is, what it was made from and what it can do, with the figures that were measured."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from engines.compiling.parity import Parity
+from engines.evaluation.bootstrap import Interval
 from engines.evaluation.report import Report
 from engines.network.cost import cost, share_of_single_tasks
-from engines.spec import Model, ModelSpec, Task
-from engines.training.settings import DatasetSettings, TrainingSettings
+from engines.spec import Model, ModelSpec, Quantised, Task
+from engines.training.checkpoint import Checkpoint
+from engines.training.settings import DatasetSettings
 
 SEEN: dict[Task, str] = {
     "objects": "objects",
@@ -33,11 +36,12 @@ WEAKNESSES: dict[Task, str] = {
 }
 
 
-def model_card(
-    model: Model, settings: TrainingSettings, step: int, report: Report, parity: Sequence[Parity], note: str = ""
-) -> str:
+INT8 = "\n## int8\n"
+
+
+def model_card(model: Model, saved: Checkpoint, report: Report, parity: Sequence[Parity], note: str = "") -> str:
     """Markdown of ``MODEL_CARD.md``; ``note`` tells what else a reader must know of the training."""
-    spec = model.spec
+    spec, settings = model.spec, saved.settings
     return f"""# Trunkline model {spec.name}
 
 {_entries(spec)} Fingerprint `{model.fingerprint}`.
@@ -51,15 +55,17 @@ in it but its weights.
 {_cost(spec)}
 ## Training
 
-`{settings.name}`: {step} of {settings.steps} steps, seed {settings.seed}, {settings.precision}, one run (no spread is
-known). Temperature {settings.temperature:g} over the sets below.{f" {note}" if note else ""}
+`{settings.name}`: {saved.step} of {settings.steps} steps in {saved.seconds / 3600:.1f} hours, seed {settings.seed},
+{settings.precision}, one run (no spread is known). Temperature {settings.temperature:g} over the sets below.
 
-{_data(settings.datasets)}
+{f"{note}{chr(10) * 2}" if note else ""}{_data(settings.datasets)}
 ## Figures
 
 On the validation splits, from the ONNX files on {report.backend} {report.precision}, through the pipeline's own
 letterbox, decode, NMS and alignment. The thresholds in `spec.json` were chosen on the same splits, so figures that use
 them (NME, end-to-end accuracy) are a little flattering; AP, top-1 and the ten-fold accuracy do not depend on them.
+
+The intervals are 95 % bootstrap intervals over {report.bootstrap.resamples} resamples of the pictures or people.
 
 {_figures(report)}
 {_labels(spec)}
@@ -69,7 +75,27 @@ them (NME, end-to-end accuracy) are a little flattering; AP, top-1 and the ten-f
 ## Known weaknesses
 
 {" ".join(WEAKNESSES[task] for task in SEEN if task in spec.network.tasks)}
-"""
+
+The worst pictures of the validation data, by their files; `trunkline evaluate --plots DIR` draws them.
+
+{_worst(report)}"""
+
+
+def int8_section(int8: Quantised) -> str:
+    """Markdown of the card's last section: what the int8 files cost each task."""
+    rows = "".join(
+        f"| {each.task} {each.figure} | {each.backend} | {each.f32:.4f} | {each.int8:.4f} | {each.loss:+.2%} |\n"
+        for each in int8.figures
+    )
+    files = "".join(
+        f"* `{each.file}`: {each.layers - len(each.float_layers)} of {each.layers} layers in int8, calibrated on "
+        f"{sum(each.calibrated_on.values())} training pictures.\n"
+        for each in int8.files.values()
+    )
+    return (
+        f"{INT8}\nStatic QDQ files that lose no more than {int8.tolerance:.0%} of any task's figure.\n\n{files}\n"
+        f"| figure | engine | f32 | int8 | loss |\n|---|---|---|---|---|\n{rows}"
+    )
 
 
 def _entries(spec: ModelSpec) -> str:
@@ -128,20 +154,71 @@ def _data(datasets: Sequence[DatasetSettings]) -> str:
 
 def _figures(report: Report) -> str:
     objects, faces, scene, identity = report.objects, report.faces, report.scene, report.identity
-    rows: list[tuple[str, float | None]] = []
+    rows: list[tuple[str, float | None, Interval | None]] = []
     if objects:
-        rows += [("objects AP", objects.ap), ("objects AP50", objects.ap50), ("person AP50", objects.person_ap50)]
-    if faces:
-        rows += [("faces AP50", faces.ap50), ("landmarks NME (inter-ocular)", faces.nme)]
-    if scene:
-        rows += [("scene top-1", scene.top1), ("scene top-5", scene.top5), ("scene ECE", scene.ece)]
-    if identity:
         rows += [
-            (f"verification accuracy on {identity.headline}, crops as they are", identity.accuracy),
-            (f"verification accuracy on {identity.headline}, end to end", identity.accuracy_end_to_end),
+            ("objects AP", objects.ap, objects.intervals.get("ap")),
+            ("objects AP50", objects.ap50, objects.intervals.get("ap50")),
+            ("person AP50", objects.person_ap50, objects.intervals.get("person_ap50")),
         ]
-    table = "".join(f"| {name} | {'-' if value is None else f'{value:.3f}'} |\n" for name, value in rows)
-    return f"| figure | value |\n|---|---|\n{table}"
+    if faces:
+        rows += [
+            ("faces AP50", faces.ap50, faces.intervals.get("ap50")),
+            ("landmarks NME (of the distance between the eyes)", faces.nme, faces.intervals.get("nme")),
+            ("landmarks NME (of the face box's size)", faces.nme_box, faces.intervals.get("nme_box")),
+        ]
+    if scene:
+        rows += [
+            ("scene top-1", scene.top1, scene.intervals.get("top1")),
+            ("scene top-5", scene.top5, scene.intervals.get("top5")),
+            ("scene ECE", scene.ece, scene.intervals.get("ece")),
+        ]
+    if identity:
+        drawn = identity.intervals
+        rows += [
+            (f"verification accuracy on {identity.headline}", identity.accuracy, drawn.get("accuracy")),
+            (
+                "the same end to end: found, aligned and embedded by the model",
+                identity.accuracy_end_to_end,
+                drawn.get("accuracy_end_to_end"),
+            ),
+            ("true-accept rate at a false-accept rate of 1e-2", identity.tar_at_far_2, drawn.get("tar_at_far_1e-2")),
+            (
+                "rank-1 identification at a false-alarm rate of 1e-1",
+                identity.dir_at_far_1,
+                drawn.get("dir_at_far_1e-1"),
+            ),
+        ]
+    table = "".join(f"| {name} | {_number(value)} | {_interval(interval)} |\n" for name, value, interval in rows)
+    return f"| figure | value | 95 % |\n|---|---|---|\n{table}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _worst(report: Report) -> str:
+    """The files of the worst pictures of each task, a line each."""
+    found: list[tuple[str, Sequence[str]]] = []
+    if report.objects:
+        found.append(("objects", [each.picture for each in report.objects.worst]))
+    if report.faces:
+        found.append(("faces", [each.picture for each in report.faces.worst]))
+        found.append(("landmarks", [each.picture for each in report.faces.nme_worst]))
+    if report.scene:
+        found.append(("scene", [each.picture for each in report.scene.worst]))
+    if report.identity:
+        found.append(("identity", [f"{each.first} and {each.second}" for each in report.identity.worst]))
+    return "".join(f"* {task}: {', '.join(map(_short, names))}\n" for task, names in found if names)
+
+
+def _short(names: str) -> str:
+    """File names with the folder they lie in, which is whom or what they show."""
+    return " and ".join("/".join(Path(name).parts[-2:]) for name in names.split(" and "))
 
 
 def _labels(spec: ModelSpec) -> str:

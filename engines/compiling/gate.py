@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
+from engines.compiling.card import INT8, int8_section
 from engines.compiling.export import write_spec
 from engines.compiling.quantise import Pictures, Quantiser
 from engines.data.reading import spread
@@ -224,6 +225,10 @@ def _publish(model: Model, work: Path, int8: Quantised) -> None:
     for each in int8.files.values():
         os.replace(work / each.file, model.path / each.file)
     write_spec(msgspec.structs.replace(model.spec, int8=int8), model.path)
+    card = model.path / "MODEL_CARD.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8").split(INT8)[0]
+        card.write_text(text + int8_section(int8), encoding="utf-8")
 
 
 def _calibrated(model: Model, name: EntryName, data: Path, count: int, sets: Sequence[DatasetSettings] | None) -> Part:

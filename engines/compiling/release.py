@@ -75,7 +75,7 @@ def release(
         told("measuring")
         model = load_model(part)
         report = evaluate_model(model, truth)
-        card = model_card(model, saved.settings, saved.step, report, parity, note)
+        card = model_card(model, saved, report, parity, note)
         (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         _replace(part, out)
     return Released(load_model(out), parity, report)

@@ -222,6 +222,16 @@ def test_int8_files_are_replaced_by_the_next_ones(folder: Path, data: Path, meas
     assert load_model(folder) == second
 
 
+def test_the_card_says_what_int8_costs_and_says_it_once(folder: Path, data: Path, measured: Measured) -> None:
+    measured(lambda int8, backend: F32)
+    (folder / "MODEL_CARD.md").write_text("# A model\n")
+    for _ in range(2):
+        compile_int8(folder, data, pictures=8)
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert card.startswith("# A model\n\n## int8\n") and card.count("## int8") == 1
+    assert "| scene top1 | openvino | 0.7000 | 0.7000 | +0.00% |" in card
+
+
 def test_the_real_evaluation_decides(folder: Path, data: Path) -> None:
     spec = load_model(folder).spec
     # What fresh weights find has low scores.

@@ -88,7 +88,7 @@ def test_an_old_model_is_replaced_as_a_whole_and_may_have_another_name(file: Pat
         (
             ("identity",),
             ["face_recognition"],
-            ["| face | identity |", "crops as they are |", "end to end | -"],
+            ["| face | identity |", "verification accuracy on", "embedded by the model | -"],
             ["frame entry", "Scenes:", "landmarks"],
         ),
         (("objects", "scene"), ["detection", "classification"], ["| frame | neck |", "one for each task"], ["LFW"]),
