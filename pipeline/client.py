@@ -74,9 +74,10 @@ class Subscriber:
         self._topics = None if streams is None else {f"{kind}/{name}".encode() for kind in kinds for name in streams}
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         try:
-            self._connect(address, server_key)
+            # Before connecting, so that the publisher is told all of it at once.
             for prefix in self._topics if self._topics is not None else [f"{kind}/".encode() for kind in kinds]:
                 self._socket.subscribe(prefix)
+            self._connect(address, server_key)
         except BaseException:
             self.close()
             raise

@@ -32,6 +32,7 @@ from pipeline.types import Identity, Result, Stamps
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
+SUBSCRIPTIONS_MS = 100  # without another one, a new subscriber has said all that it wants
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
 
 _TCP = re.compile(r"tcp://(\[[^\]\s]+\]|[^:/\[\]\s]+):(\*|\d{1,5})")
@@ -112,9 +113,16 @@ class Publisher:
             self._socket.send_multipart(parts)
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
-        """Wait until somebody subscribes; False when ``timeout_s`` seconds passed first."""
+        """Wait until somebody subscribes; False when ``timeout_s`` seconds passed first.
+
+        A subscriber asks for one kind of message after the other: the first is waited for, and those that follow it.
+        """
         with self._lock:
-            return bool(self._socket.poll(round(timeout_s * 1000)))
+            if not self._socket.poll(round(timeout_s * 1000)):
+                return False
+            while self._socket.poll(SUBSCRIPTIONS_MS):
+                self._socket.recv()
+            return True
 
     def close(self) -> None:
         """Give the last messages half a second to leave; may be called twice."""
