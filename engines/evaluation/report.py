@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -43,6 +43,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     scene: SceneScores | UnsetType = UNSET
     identity: IdentityScores | UnsetType = UNSET
     seconds: float
+
+
+Evidence = TypeVar("Evidence")
+Scores = TypeVar("Scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ def evaluate_model(
     with open_runner(model, backend, precision) as runner:
         engine = runner.frame or runner.face  # both run on the same backend
         assert engine is not None
+        given = runner, truth, plots
         return Report(
             model=model.spec.name,
             fingerprint=model.fingerprint,
@@ -130,43 +135,27 @@ def evaluate_model(
             data=truth.name,
             limit=truth.limit,
             thresholds=model.spec.thresholds,
-            objects=_objects(runner, truth, plots) if "objects" in scored else UNSET,
-            faces=_faces(runner, truth, plots) if "faces" in scored else UNSET,
-            scene=_scene(runner, truth, plots) if "scene" in scored else UNSET,
-            identity=_identity(runner, truth, plots) if "identity" in scored else UNSET,
+            objects=_scored(gather_objects, score_objects, draw_objects, *given) if "objects" in scored else UNSET,
+            faces=_scored(gather_faces, score_faces, draw_faces, *given) if "faces" in scored else UNSET,
+            scene=_scored(gather_scene, score_scene, draw_scene, *given) if "scene" in scored else UNSET,
+            identity=_scored(gather_identity, score_identity, draw_identity, *given) if "identity" in scored else UNSET,
             seconds=round(time.monotonic() - started, 1),
         )
 
 
-def _objects(runner: Runner, truth: Truth, plots: Path | None) -> ObjectScores:
-    evidence = gather_objects(runner, truth)
-    scores = score_objects(evidence)
+def _scored(
+    gather: Callable[[Runner, Truth], Evidence],
+    score: Callable[[Evidence], Scores],
+    draw: Callable[[Evidence, Scores, Path], None],
+    runner: Runner,
+    truth: Truth,
+    plots: Path | None,
+) -> Scores:
+    """The three steps of a task: what the model finds, what that is worth, and pictures of it."""
+    evidence = gather(runner, truth)
+    scores = score(evidence)
     if plots is not None:
-        draw_objects(evidence, scores, plots)
-    return scores
-
-
-def _faces(runner: Runner, truth: Truth, plots: Path | None) -> FaceScores:
-    evidence = gather_faces(runner, truth)
-    scores = score_faces(evidence)
-    if plots is not None:
-        draw_faces(evidence, scores, plots)
-    return scores
-
-
-def _scene(runner: Runner, truth: Truth, plots: Path | None) -> SceneScores:
-    evidence = gather_scene(runner, truth)
-    scores = score_scene(evidence)
-    if plots is not None:
-        draw_scene(evidence, scores, plots)
-    return scores
-
-
-def _identity(runner: Runner, truth: Truth, plots: Path | None) -> IdentityScores:
-    evidence = gather_identity(runner, truth)
-    scores = score_identity(evidence)
-    if plots is not None:
-        draw_identity(evidence, scores, plots)
+        draw(evidence, scores, plots)
     return scores
 
 

@@ -1,22 +1,10 @@
 """Fixtures around an exported tiny network."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from engines.compiling.export import Trained, export
 from engines.spec import Model, Thresholds, load_model
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small lose more to waiting for threads than they win."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
