@@ -205,20 +205,22 @@ def _worst(report: Report) -> str:
     """The files of the worst pictures of each task, a line each."""
     found: list[tuple[str, Sequence[str]]] = []
     if report.objects:
-        found.append(("objects", [each.picture for each in report.objects.worst]))
+        found.append(("objects", [_short(each.picture) for each in report.objects.worst]))
     if report.faces:
-        found.append(("faces", [each.picture for each in report.faces.worst]))
-        found.append(("landmarks", [each.picture for each in report.faces.nme_worst]))
+        found.append(("faces", [_short(each.picture) for each in report.faces.worst]))
+        found.append(("landmarks", [_short(each.picture) for each in report.faces.nme_worst]))
     if report.scene:
-        found.append(("scene", [each.picture for each in report.scene.worst]))
+        found.append(("scene", [_short(each.picture) for each in report.scene.worst]))
     if report.identity:
-        found.append(("identity", [f"{each.first} and {each.second}" for each in report.identity.worst]))
-    return "".join(f"* {task}: {', '.join(map(_short, names))}\n" for task, names in found if names)
+        found.append(
+            ("identity", [f"{_short(each.first)} and {_short(each.second)}" for each in report.identity.worst])
+        )
+    return "".join(f"* {task}: {', '.join(names)}\n" for task, names in found if names)
 
 
-def _short(names: str) -> str:
-    """File names with the folder they lie in, which is whom or what they show."""
-    return " and ".join("/".join(Path(name).parts[-2:]) for name in names.split(" and "))
+def _short(file: str) -> str:
+    """A file's name with the folder that it lies in, which is whom or what it shows."""
+    return "/".join(Path(file).parts[-2:])
 
 
 def _labels(spec: ModelSpec) -> str:

@@ -15,6 +15,7 @@ from engines.network.entries import FaceEntry, FrameEntry
 from engines.network.heads import STRIDES
 from engines.network.network import Network, build_network
 from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, output_names, sha256_of
+from engines.training.checkpoint import Checkpoint
 
 OPSET = 17
 TRACE_BATCH = 2  # any; the batch dimension is dynamic
@@ -29,6 +30,12 @@ class Trained:
     weights: dict[str, Tensor]
     objects: tuple[str, ...]
     scenes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, saved: Checkpoint, name: str | None = None) -> "Trained":
+        """The averaged weights of a checkpoint, by default under the name of its run."""
+        settings = saved.settings
+        return cls(name or settings.name, settings.network, saved.ema, saved.objects, saved.scenes)
 
     def network(self) -> Network:
         """The network with its weights, in inference mode."""

@@ -61,7 +61,7 @@ def release(
     truth = configured_truth(saved.settings, data, saved.settings.network.tasks)
     truth.scored(saved.settings.network.tasks)  # first: data that cannot be used is refused at once
     pictures, faces = _parity_pictures(truth, saved.settings.network)
-    trained = Trained(name or saved.settings.name, saved.settings.network, saved.ema, saved.objects, saved.scenes)
+    trained = Trained.of(saved, name)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         part = Path(folder)

@@ -30,8 +30,6 @@ def evaluate_checkpoint(checkpoint: Checkpoint, truth: Truth, frame_size: int) -
     Raises:
         DataError: the data cannot be used.
     """
-    settings = checkpoint.settings
-    trained = Trained(settings.name, settings.network, checkpoint.ema, checkpoint.objects, checkpoint.scenes)
     with tempfile.TemporaryDirectory() as folder:
-        export(trained, Path(folder), (frame_size, frame_size), Thresholds())
+        export(Trained.of(checkpoint), Path(folder), (frame_size, frame_size), Thresholds())
         return evaluate_model(load_model(folder), truth)
