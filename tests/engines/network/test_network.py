@@ -13,6 +13,7 @@ from engines.spec import TASKS, NetworkSettings, Task
 
 OBJECTS, SCENES = 3, 4
 TINY = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16)
+ROUNDING = {"rtol": 1e-4, "atol": 1e-5}  # of float32, which differs between processors
 
 
 def pictures(count: int, height: int, width: int) -> Tensor:
@@ -57,7 +58,7 @@ def test_the_face_entry_gives_unit_embeddings_and_qualities(network: Network) ->
 
 def test_the_scene_alone_is_the_scene_of_the_frame_entry(network: Network) -> None:
     batch = pictures(2, 64, 64)
-    torch.testing.assert_close(network.scene_only(batch), network.frame(batch).scene)
+    torch.testing.assert_close(network.scene_only(batch), network.frame(batch).scene, **ROUNDING)
 
 
 def test_gradients_of_both_entries_reach_the_same_convolutions(network: Network) -> None:
@@ -82,7 +83,7 @@ def test_changing_any_convolution_of_the_trunk_changes_what_both_entries_say(net
             assert not torch.equal(network.frame(frames).scene, scene), f"the frame entry does not use {name}"
             assert not torch.equal(network.face(faces)[0], embedding), f"the face entry does not use {name}"
             weight.copy_(before)
-        torch.testing.assert_close(network.frame(frames).scene, scene)
+        torch.testing.assert_close(network.frame(frames).scene, scene, **ROUNDING)
 
 
 def test_no_convolution_belongs_to_one_entry_alone(network: Network) -> None:
@@ -251,9 +252,9 @@ def test_what_a_network_says_of_its_tasks_does_not_depend_on_the_others(
             said, expected = part.frame(frames)._asdict(), network.frame(frames)._asdict()
             assert {name for name, value in said.items() if value is not None} == set(tasks) - {"identity"}
             for name in set(tasks) - {"identity"}:
-                torch.testing.assert_close(said[name], expected[name])
+                torch.testing.assert_close(said[name], expected[name], **ROUNDING)
         if "identity" in tasks:
-            torch.testing.assert_close(part.face(faces), network.face(faces))
+            torch.testing.assert_close(part.face(faces), network.face(faces), **ROUNDING)
 
 
 def test_the_order_of_the_tasks_does_not_matter() -> None:
