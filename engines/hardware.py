@@ -79,6 +79,18 @@ def nvidia_gpus() -> tuple[Gpu, ...]:
     return tuple(Gpu(row[0], int(row[1]) if row[1].isdigit() else 0, row[2]) for row in rows if len(row) == 3)
 
 
+def nvidia_on_bus(devices: Path = Path("/sys/bus/pci/devices")) -> int:
+    """NVIDIA GPUs that are in this machine, with or without a driver; 0 where the system does not tell."""
+    found = 0
+    for device in devices.glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        found += vendor == "0x10de" and kind.startswith("0x03")  # display controllers; others are sound and bridges
+    return found
+
+
 def _first_processor(cpuinfo: Path) -> dict[str, str]:
     try:
         text = cpuinfo.read_text()

@@ -136,7 +136,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: NetworkSettings
     weights: str = "weights.pt"
     thresholds: Thresholds = Thresholds()
-    int8: Quantised | None = None
+    int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
+    int8_tensorrt: Quantised | None = None  # TensorRT takes other files
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -157,20 +158,22 @@ class Model:
     path: Path
     spec: ModelSpec
 
-    def file(self, entry: EntryName, precision: Precision = "auto") -> Path:
-        """Path of the ONNX file of an entry that engines of this precision run.
+    def file(self, entry: EntryName, precision: Precision = "auto", backend: Backend | None = None) -> Path:
+        """Path of the ONNX file of an entry that engines of this precision run; of int8, TensorRT has its own.
 
         Raises:
             ModelError: int8 was asked for, and the model was not compiled to it.
         """
         if precision != "int8":
             return self.path / self.spec.entry(entry).file
-        if self.spec.int8 is None or entry not in self.spec.int8.files:
+        int8 = self.spec.int8_tensorrt if backend == "tensorrt" else self.spec.int8
+        if int8 is None or entry not in int8.files:
+            where = " --backend tensorrt" if backend == "tensorrt" else ""
             raise ModelError(
-                f"model {self.path}: has no int8 file of the {entry} entry; "
-                f"make it with: trunkline compile {self.path} --precision int8 --data DATA"
+                f"model {self.path}: has no int8 file of the {entry} entry{' for TensorRT' if where else ''}; "
+                f"make it with: trunkline compile {self.path}{where} --precision int8 --data DATA"
             )
-        return self.path / self.spec.int8.files[entry].file
+        return self.path / int8.files[entry].file
 
     @property
     def weights(self) -> Path:
@@ -217,8 +220,9 @@ def load_model(path: str | Path) -> Model:
     except msgspec.MsgspecError as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
     _check_entries(spec, folder)
-    parts = (spec.frame, spec.face, *(spec.int8.files.values() if spec.int8 else ()))
-    for part in filter(None, parts):
+    parts: list[EntrySpec | QuantisedFile] = [entry for entry in (spec.frame, spec.face) if entry]
+    parts += [file for form in (spec.int8, spec.int8_tensorrt) if form for file in form.files.values()]
+    for part in parts:
         file = folder / part.file
         if not file.is_file():
             raise ModelError(f"model {folder}: {part.file} is missing")

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from engines.engine import BackendStatus, Choice, available, choose_backend, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
-from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
+from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on_bus
 from engines.spec import load_model
 from pipeline.config import ModelSettings
 
@@ -43,6 +44,15 @@ class ModelHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Cuda:
+    """What programs reach the GPUs through; None of what is not installed."""
+
+    driver: str | None  # the newest CUDA version that it runs
+    runtime: str | None  # of cuda-bindings, which TensorRT is used with
+    torch: str | None  # that PyTorch was built with
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that ``doctor`` found."""
 
@@ -54,6 +64,7 @@ class Report:
     memory_bytes: int
     shared_memory_bytes: int | None  # free in /dev/shm; None where there is none
     gpus: tuple[Gpu, ...]
+    cuda: Cuda
     libraries: tuple[Library, ...]
     backends: tuple[BackendStatus, ...]
     choice: Choice | None  # what backend = "auto" takes
@@ -100,6 +111,7 @@ def examine(model: Path) -> Report:
         memory_bytes=memory_bytes(),
         shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None,
         gpus=gpus,
+        cuda=_cuda(),
         libraries=libraries,
         backends=backends,
         choice=choice,
@@ -146,6 +158,16 @@ def _opencv() -> Library:
     return Library("OpenCV", cv2.__version__, f"{cv2.getNumThreads()} threads")
 
 
+def _cuda() -> Cuda:
+    driver = runtime = built = None
+    with suppress(ImportError, OSError, EngineError):  # not installed, or no driver at all
+        found = importlib.import_module("engines.backends.cuda").versions()
+        driver, runtime = found[0] if found[0] != "0.0" else None, found[1]
+    with suppress(ImportError, OSError):
+        built = importlib.import_module("torch").version.cuda
+    return Cuda(driver, runtime, built)
+
+
 def _missing(name: str, package: str, error: Exception) -> Library:
     return Library(name, None, f"cannot be imported ({one_line(error)}); install it with: pip install {package}")
 
@@ -154,7 +176,9 @@ def _advice(backends: tuple[BackendStatus, ...], gpus: tuple[Gpu, ...]) -> list[
     status = {backend.name: backend for backend in backends}
     advice = []
     if gpus and not status["tensorrt"].available:
-        advice.append(f"TensorRT would be fastest on the {gpus[0].name}: {status['tensorrt'].detail}")
+        advice.append(f"TensorRT would be fastest on the {gpus[0].name}: {status['tensorrt'].detail}; see docs/gpu.md")
+    if not gpus and nvidia_on_bus():
+        advice.append("this machine has an NVIDIA GPU that no driver runs: install NVIDIA's; see docs/gpu.md")
     if not status["openvino"].available:
         advice.append(f"OpenVINO is the fastest backend for CPUs: {status['openvino'].detail}")
     return advice
@@ -194,6 +218,9 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("/dev/shm", "none" if shared is None else f"{shared / GIB:.1f} GiB free"),
     ]
     rows += [("GPU", f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}") for gpu in report.gpus]
+    if report.gpus:
+        parts = {"driver": report.cuda.driver, "cuda-bindings": report.cuda.runtime, "PyTorch": report.cuda.torch}
+        rows.append(("CUDA", ", ".join(f"{name} {version or 'none'}" for name, version in parts.items())))
     rows += [(library.name, f"{library.version or 'missing'}, {library.detail}") for library in report.libraries]
     for backend in report.backends:
         mark = "yes" if backend.available else "no"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.compiling.parity import Parity
+from engines.compiling.quantise import Form
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.report import Report
 from engines.network.cost import cost, share_of_single_tasks
@@ -36,7 +37,7 @@ WEAKNESSES: dict[Task, str] = {
 }
 
 
-INT8 = "\n## int8\n"
+HEADINGS: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8 for TensorRT"}
 
 
 def model_card(model: Model, saved: Checkpoint, report: Report, parity: Sequence[Parity], note: str = "") -> str:
@@ -81,8 +82,14 @@ The worst pictures of the validation data, by their files; `trunkline evaluate -
 {_worst(report)}"""
 
 
-def int8_section(int8: Quantised) -> str:
-    """Markdown of the card's last section: what the int8 files cost each task."""
+def with_int8(card: str, int8: Quantised, form: Form) -> str:
+    """The card with the section that tells what the int8 files of a form cost each task, in place of an older one."""
+    parts = card.split("\n## ")
+    kept = [part for part in parts if part.split("\n", 1)[0] != HEADINGS[form]]
+    return "\n## ".join(kept) + _int8_section(int8, form)
+
+
+def _int8_section(int8: Quantised, form: Form) -> str:
     rows = "".join(
         f"| {each.task} {each.figure} | {each.backend} | {each.f32:.4f} | {each.int8:.4f} | {each.loss:+.2%} |\n"
         for each in int8.figures
@@ -93,7 +100,8 @@ def int8_section(int8: Quantised) -> str:
         for each in int8.files.values()
     )
     return (
-        f"{INT8}\nStatic QDQ files that lose no more than {int8.tolerance:.0%} of any task's figure.\n\n{files}\n"
+        f"\n## {HEADINGS[form]}\n\n"
+        f"Static QDQ files that lose no more than {int8.tolerance:.0%} of any task's figure.\n\n{files}\n"
         f"| figure | engine | f32 | int8 | loss |\n|---|---|---|---|---|\n{rows}"
     )
 

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import track
 
 from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
-from engines.compiling.card import INT8, int8_section
+from engines.compiling.card import with_int8
 from engines.compiling.export import write_spec
-from engines.compiling.quantise import Pictures, Quantiser
+from engines.compiling.quantise import Form, Pictures, Quantiser
 from engines.data.reading import spread
-from engines.errors import DataError, EngineError
-from engines.evaluation.report import Headline, evaluate_model, headlines
+from engines.engine import require_backend
+from engines.errors import BackendUnavailable, DataError, EngineError
+from engines.evaluation.report import Headline, Report, evaluate_model, headlines
 from engines.evaluation.truth import Truth, configured_truth, standard_truth
 from engines.spec import (
     ENTRY_OF,
@@ -44,8 +45,13 @@ PICTURES: Final = 256  # to calibrate each entry on
 BATCH = 4  # pictures whose activations are all in memory at once
 STEP = 0.25  # of the error that is left goes with one round: a round costs less than a layer kept in float for nothing
 COMPARED = 16  # pictures that the layers' errors are measured on
-# Both that run the files: they round in different places, and where one keeps a figure the other may lose it.
-BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime")
+# All that run the files: they round in different places, and where one keeps a figure the other may lose it.
+# TensorRT's files are made without it, too; then ONNX Runtime alone says what their arithmetic costs.
+BACKENDS: dict[Form, tuple[Backend, ...]] = {
+    "cpu": ("openvino", "onnxruntime"),
+    "tensorrt": ("onnxruntime", "tensorrt"),
+}
+SUFFIXES: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8-tensorrt"}
 
 Told = Callable[[str], None]
 
@@ -81,7 +87,7 @@ class Part:
 
     def write(self, folder: Path) -> QuantisedFile:
         """Write the int8 file as it is to be now."""
-        file = folder / f"{Path(self.file).stem}.int8.onnx"
+        file = folder / f"{Path(self.file).stem}.{SUFFIXES[self.quantiser.form]}.onnx"
         self.quantiser.write(file, self.in_float)
         in_order = tuple(layer for layer in self.quantiser.layers if layer in self.in_float)
         return QuantisedFile(file.name, sha256_of(file), len(self.quantiser.layers), in_order, self.calibration.counts)
@@ -123,6 +129,7 @@ def compile_int8(
     settings: TrainingSettings | None = None,
     tolerance: float = TOLERANCE,
     pictures: int = PICTURES,
+    form: Form = "cpu",
     told: Told = lambda text: None,
 ) -> Model:
     """Add int8 files to a model folder; it is changed only when every task passes the gate.
@@ -133,6 +140,7 @@ def compile_int8(
         settings: a training configuration that says where in the folder they are; None: the standard layout.
         tolerance: the greatest share of a headline figure of any task that may be lost.
         pictures: to calibrate each entry on.
+        form: for CPUs, or for TensorRT; where that is not installed, the gate runs its files in ONNX Runtime alone.
         told: called with a line at each step.
 
     Raises:
@@ -143,21 +151,34 @@ def compile_int8(
     model = load_model(folder)
     told("calibrating")
     sets, tasks = settings.datasets if settings else None, model.spec.network.tasks
-    parts = [_calibrated(model, name, data, pictures, sets) for name in model.spec.network.entries]
+    parts = [_calibrated(model, name, data, pictures, sets, form) for name in model.spec.network.entries]
     truth = configured_truth(settings, data, tasks) if settings else standard_truth(data, tasks)
     truth.scored(tasks, tasks)  # a task of which nothing is known could lose anything
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         work = Path(name)
-        _publish(model, work, Gate(model, parts, truth, tolerance, told).passed(work))
+        _publish(model, work, Gate(model, parts, truth, tolerance, form, told).passed(work), form)
     return load_model(folder)
+
+
+def tensorrt_runs() -> bool:
+    """Whether TensorRT can run on this machine."""
+    try:
+        require_backend("tensorrt")
+    except BackendUnavailable:
+        return False
+    return True
 
 
 class Gate:
     """Both columns of the headline figures, and the layers that go back into float until all of them hold."""
 
-    def __init__(self, model: Model, parts: Sequence[Part], truth: Truth, tolerance: float, told: Told) -> None:
+    def __init__(
+        self, model: Model, parts: Sequence[Part], truth: Truth, tolerance: float, form: Form, told: Told
+    ) -> None:
         """Measure the f32 column."""
         self._model, self._parts, self._truth, self._tolerance, self._told = model, parts, truth, tolerance, told
+        self._form = form
+        self._backends = BACKENDS[form] if form == "cpu" or tensorrt_runs() else BACKENDS[form][:1]
         self._tasks = [task for part in parts for task in part.tasks]
         told("measuring f32")
         self._f32 = self._measure(model, "f32", self._tasks)
@@ -185,7 +206,9 @@ class Gate:
         """Those of the tasks that lose too much."""
         kept = ", ".join(f"{part.name} {len(part.in_float)} of {len(part.quantiser.layers)}" for part in self._parts)
         self._told(f"measuring int8: {', '.join(due)}; layers in float: {kept}")
-        found = self._measure(Model(work, msgspec.structs.replace(self._model.spec, int8=int8)), "int8", due)
+        tensorrt = int8 if self._form == "tensorrt" else None
+        spec = msgspec.structs.replace(self._model.spec, int8=int8, int8_tensorrt=tensorrt)
+        found = self._measure(Model(work, spec), "int8", due)
         rows = [row for row in self._f32 if row.headline.task in due]
         self._int8 |= {row: found.get(row, row.headline.worst) for row in rows}
         lost = [each for each in map(self._figure, rows) if each.loss > self._tolerance]
@@ -196,11 +219,15 @@ class Gate:
     def _measure(self, model: Model, precision: Precision, tasks: Sequence[Task]) -> dict[Row, float]:
         return {
             Row(headline, backend): value
-            for backend in BACKENDS
-            for headline, value in headlines(
-                evaluate_model(model, self._truth, backend=backend, precision=precision, tasks=tasks)
-            ).items()
+            for backend in self._backends
+            for headline, value in headlines(self._evaluate(model, backend, precision, tasks)).items()
         }
+
+    def _evaluate(self, model: Model, backend: Backend, precision: Precision, tasks: Sequence[Task]) -> Report:
+        # What f32 gives is the same everywhere but for rounding, and TensorRT would build engines for it.
+        if backend == "tensorrt" and precision == "f32":
+            backend = "onnxruntime"
+        return evaluate_model(model, self._truth, backend=backend, precision=precision, tasks=tasks)
 
     def _figure(self, row: Row) -> GateFigure:
         f32, int8 = self._f32[row], self._int8[row]
@@ -218,20 +245,22 @@ class Gate:
         )
 
 
-def _publish(model: Model, work: Path, int8: Quantised) -> None:
-    if model.spec.int8 is not None:
+def _publish(model: Model, work: Path, int8: Quantised, form: Form) -> None:
+    field = "int8" if form == "cpu" else "int8_tensorrt"
+    if getattr(model.spec, field) is not None:
         # At no time may the spec name a file that is not what it says.
-        write_spec(msgspec.structs.replace(model.spec, int8=None), model.path)
+        write_spec(msgspec.structs.replace(model.spec, **{field: None}), model.path)
     for each in int8.files.values():
         os.replace(work / each.file, model.path / each.file)
-    write_spec(msgspec.structs.replace(model.spec, int8=int8), model.path)
+    write_spec(msgspec.structs.replace(model.spec, **{field: int8}), model.path)
     card = model.path / "MODEL_CARD.md"
     if card.is_file():
-        text = card.read_text(encoding="utf-8").split(INT8)[0]
-        card.write_text(text + int8_section(int8), encoding="utf-8")
+        card.write_text(with_int8(card.read_text(encoding="utf-8"), int8, form), encoding="utf-8")
 
 
-def _calibrated(model: Model, name: EntryName, data: Path, count: int, sets: Sequence[DatasetSettings] | None) -> Part:
+def _calibrated(
+    model: Model, name: EntryName, data: Path, count: int, sets: Sequence[DatasetSettings] | None, form: Form
+) -> Part:
     entry = model.spec.entry(name)
     calibration = (
         frame_calibration(data, entry, count, sets) if name == "frame" else face_calibration(data, count, sets)
@@ -240,7 +269,7 @@ def _calibrated(model: Model, name: EntryName, data: Path, count: int, sets: Seq
     batches = [np.stack(held[start : start + BATCH]) for start in range(0, len(held), BATCH)]
     shown = track(batches, f"calibrating, {name} entry", console=Console(stderr=True), transient=True)
     tasks = [task for task in model.spec.network.tasks if ENTRY_OF[task] == name]
-    return Part(name, entry.file, tasks, Quantiser(model.file(name), shown), calibration)
+    return Part(name, entry.file, tasks, Quantiser(model.file(name), shown, form), calibration)
 
 
 def _shown(title: str, quantiser: Quantiser, sample: Pictures) -> Iterable[tuple[str, dict[str, float]]]:

@@ -1,8 +1,11 @@
 """f32 ONNX file -> static QDQ int8 (Jacob et al., CVPR 2018): trunk and neck in int8, the heads in float.
 
-Weights are int8 for each output channel apart, activations uint8 for each tensor as a whole: with signed activations
-ONNX Runtime's CPU kernels ran no faster than f32. Ranges are percentiles over real pictures: of the extremes, least
-entropy, 99.99 and 99.999 %, the last kept most of the signal where least was left, at the heads of faces and scenes.
+Weights are int8 for each output channel apart, activations for each tensor as a whole. For CPUs those are uint8: with
+signed ones ONNX Runtime's kernels ran no faster than f32. TensorRT takes int8 with a zero point of 0 and nothing else,
+leaves biases in float, and wants to see how weights are rounded.
+
+Ranges are percentiles over real pictures: of the extremes, least entropy, 99.99 and 99.999 %, the last kept most of the
+signal where least was left, at the heads of faces and scenes.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import io
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +39,13 @@ TOWER = "/towers."  # in the names of a detection head's layers: boxes and point
 JOINED = "Relu"  # becomes part of what stands before it, where that is quantised
 QUIET = 3  # errors only; they reach the user as exceptions
 
+Form = Literal["cpu", "tensorrt"]
+ACTIVATIONS: Final = {"cpu": QuantType.QUInt8, "tensorrt": QuantType.QInt8}
+OPTIONS: Final[dict[Form, dict[str, object]]] = {
+    "cpu": {},
+    "tensorrt": {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False},
+}
+
 Pictures = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 Signals = dict[str, npt.NDArray[np.float64]]
 
@@ -47,8 +58,8 @@ class Quantiser:
     boxes lost 1.5 to 2.5 % of their average precision however many layers of the trunk were in float.
     """
 
-    def __init__(self, file: Path, batches: Iterable[Pictures]) -> None:
-        """Calibrate on ``batches`` of pictures, as the network gets them.
+    def __init__(self, file: Path, batches: Iterable[Pictures], form: Form = "cpu") -> None:
+        """Calibrate on ``batches`` of pictures, as the network gets them, for what will run the int8 ``form``.
 
         Raises:
             ModelError: the file is no ONNX network, or has no layer that could be int8.
@@ -63,6 +74,7 @@ class Quantiser:
         if not self.layers:
             raise ModelError(f"{file}: has no convolution before its heads' outputs that could be int8")
         self._ranges = _ranges(file, batches)
+        self.form: Form = form
 
     def write(self, out: Path, in_float: Collection[str] = ()) -> None:
         """Write the int8 form, with those of :attr:`layers` that are named ``in_float`` left as they are."""
@@ -92,12 +104,12 @@ class Quantiser:
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=ACTIVATIONS[self.form],
             tensors_range=self._ranges,
             nodes_to_quantize=sorted(nodes),
             nodes_to_exclude=[],
             op_types_to_quantize=[*QUANTISED, JOINED],
-            extra_options={},
+            extra_options=dict(OPTIONS[self.form]),
         )
         quantiser.quantize_model()
         quantiser.model.save_model_to_file(str(out), False)

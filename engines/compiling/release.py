@@ -60,7 +60,7 @@ def release(
     saved = load_checkpoint(checkpoint)
     truth = configured_truth(saved.settings, data, saved.settings.network.tasks)
     truth.scored(saved.settings.network.tasks)  # first: data that cannot be used is refused at once
-    pictures, faces = _parity_pictures(truth, saved.settings.network)
+    pictures, faces = parity_pictures(truth, saved.settings.network)
     trained = Trained.of(saved, name)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
@@ -92,7 +92,7 @@ def _replace(part: Path, out: Path) -> None:
             file.unlink()
 
 
-def _parity_pictures(truth: Truth, network: NetworkSettings) -> tuple[Sequence[Path], Sequence[Path]]:
+def parity_pictures(truth: Truth, network: NetworkSettings) -> tuple[Sequence[Path], Sequence[Path]]:
     """Validation pictures for the frame entry and for the face entry, as far as the network has them.
 
     Raises:

@@ -11,13 +11,14 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from engines.compiling import gate
+from engines.compiling import gate, tensorrt
 from engines.compiling import release as releasing
 from engines.compiling.parity import Parity
 from engines.compiling.release import Released
+from engines.compiling.tensorrt import Compiled
 from engines.evaluation.report import Report
 from engines.evaluation.scene import SceneScores
-from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds
+from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds, load_model
 from tests.engines.made_models import write_model
 from tools.main import app
 
@@ -162,7 +163,8 @@ def quantised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 def test_int8_shows_the_gates_figures_and_the_layers_in_float(tmp_path: Path, quantised: dict[str, Any]) -> None:
     result = run(tmp_path, "--precision", "int8", "--data", "d")
     assert result.exit_code == 0, result.output
-    assert quantised == {"folder": tmp_path, "data": Path("d"), "settings": None, "tolerance": 0.01, "pictures": 256}
+    asked = {"folder": tmp_path, "data": Path("d"), "settings": None, "tolerance": 0.01, "pictures": 256}
+    assert quantised == {**asked, "form": "cpu"}
     assert "calibrating ..." in result.stderr
     assert "0.6000" in result.stdout and "0.5970" in result.stdout and "+0.50%" in result.stdout
     assert "frame.int8.onnx: 42 of 44 layers in int8, in float: /stem/Conv, /down/Conv" in result.stdout
@@ -212,3 +214,114 @@ def test_an_install_without_torch_says_what_is_missing(tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "torch", None)
     sentence = refused("c.pt", "--out", tmp_path / "n", "--data", "d")
     assert "compile needs torch, not installed: pip install -e .[train]" in sentence
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantised: dict[str, Any]) -> dict[str, Any]:
+    """Stands in for the builder, which has tests of its own; holds what it was asked for."""
+    given: dict[str, Any] = {}
+    model = load_model(tmp_path / "made")
+
+    def compile_tensorrt(folder: Path, data: Path, precision: str, **options: Any) -> Compiled:
+        options.pop("told")("building")
+        given.update(folder=folder, data=data, precision=precision, **options)
+        figures = (GateFigure("faces", "ap50", "tensorrt", 0.6, 0.597, 0.005),)
+        f32 = precision == "f32"
+        checked = ([PARITY], []) if f32 else ([], figures)
+        return Compiled(model, precision, "Made GPU (GPU 0)", Path("/cache"), *checked)
+
+    monkeypatch.setattr(tensorrt, "compile_tensorrt", compile_tensorrt)
+    return given
+
+
+@pytest.mark.parametrize(("said", "meant"), [("fp16", "f16"), ("f16", "f16"), ("fp32", "f32"), ("f32", "f32")])
+def test_engines_for_tensorrt(tmp_path: Path, built: dict[str, Any], said: str, meant: str) -> None:
+    result = run(tmp_path / "made", "--backend", "tensorrt", "--precision", said, "--data", "d", "--workspace", 512)
+    assert result.exit_code == 0, result.output
+    assert built == {
+        "folder": tmp_path / "made",
+        "data": Path("d"),
+        "precision": meant,
+        "settings": None,
+        "tolerance": 0.01,
+        "workspace": 512 * 2**20,
+        "version_compatible": False,
+    }
+    assert ("boxes within 0.0100 px" in result.stdout) == (meant == "f32")
+    assert ("0.5970" in result.stdout) == (meant == "f16")
+    assert "Made GPU (GPU 0): engines of" in result.stdout
+
+
+def test_engines_for_tensorrt_as_json(tmp_path: Path, built: dict[str, Any]) -> None:
+    options = "--backend", "tensorrt", "--precision", "fp16", "--data", "d", "--version-compatible", "--json"
+    result = run(tmp_path / "made", *options)
+    assert result.exit_code == 0, result.output
+    assert built["version_compatible"] is True
+    found = json.loads(result.stdout)
+    assert (found["device"], found["precision"], found["cache"]) == ("Made GPU (GPU 0)", "f16", "/cache")
+    assert found["figures"][0]["loss"] == 0.005 and found["parity"] == []
+
+
+def test_int8_for_tensorrt_makes_its_files_where_there_are_none(
+    tmp_path: Path, built: dict[str, Any], quantised: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(monkeypatch)
+    monkeypatch.setattr(gate, "tensorrt_runs", lambda: True)
+    options = "--backend", "tensorrt", "--precision", "int8", "--data", "d", "--tolerance", "0.02", "--images", "8"
+    result = run(tmp_path / "made", *options)
+    assert result.exit_code == 0, result.output
+    assert (quantised["form"], quantised["tolerance"], quantised["pictures"]) == ("tensorrt", 0.02, 8)
+    assert (built["precision"], built["tolerance"]) == ("int8", 0.02)
+
+
+def test_int8_for_tensorrt_without_it_stops_at_the_files(
+    tmp_path: Path, built: dict[str, Any], quantised: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(monkeypatch)
+    monkeypatch.setattr(gate, "tensorrt_runs", lambda: False)
+    result = run(tmp_path / "made", "--backend", "tensorrt", "--precision", "int8", "--data", "d")
+    assert result.exit_code == 0, result.output
+    assert built == {}
+    assert "the files are made; engines are built of them where TensorRT is" in result.stderr
+    assert "frame.int8.onnx: 42 of 44 layers in int8" in result.stdout
+
+
+def with_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stand-in of the gate made are files for TensorRT."""
+    before = gate.compile_int8
+
+    def compile_int8(*arguments: Any, **options: Any) -> Model:
+        done = before(*arguments, **options)
+        return Model(done.path, msgspec.structs.replace(done.spec, int8=None, int8_tensorrt=done.spec.int8))
+
+    monkeypatch.setattr(gate, "compile_int8", compile_int8)
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "sentence"),
+    [
+        ("a checkpoint's option", ["--out", "o"], "--out has no meaning with --backend tensorrt"),
+        ("nothing to calibrate", ["--images", "8"], "--images has no meaning with --precision fp16"),
+        ("no folder", [], "--backend tensorrt needs a model folder, nowhere is none"),
+    ],
+)
+def test_what_does_not_fit_engines(case: str, options: list[str], sentence: str) -> None:
+    said = refused("nowhere", "--backend", "tensorrt", "--precision", "fp16", "--data", "d", *options)
+    assert sentence in said, case
+
+
+@pytest.mark.parametrize("option", [["--workspace", "8"], ["--version-compatible"]])
+def test_what_engines_need_does_not_fit_files(tmp_path: Path, option: list[str]) -> None:
+    sentence = refused(tmp_path, "--precision", "int8", "--data", "d", *option)
+    assert sentence == f"error: {option[0]} has no meaning without --backend tensorrt"
+
+
+def test_f16_is_for_tensorrt(tmp_path: Path) -> None:
+    assert "--precision fp16 is for --backend tensorrt" in refused(tmp_path, "--precision", "fp16", "--data", "d")
+
+
+def test_without_tensorrt_it_says_what_is_missing(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "made")
+    (tmp_path / "d").mkdir()
+    sentence = refused(model.path, "--backend", "tensorrt", "--precision", "fp16", "--data", tmp_path / "d")
+    assert "backend 'tensorrt' cannot run: this machine has no NVIDIA GPU" in sentence

@@ -10,8 +10,11 @@ import typer
 from typer.testing import CliRunner
 
 from engines import engine as engine_module
-from engines.hardware import Gpu
+from engines.hardware import Gpu, nvidia_on_bus
 from tests.engines.made_models import write_model, write_partial_model
+from tests.fakes.cuda_double import Gpu as FakeGpu
+from tests.fakes.nvidia import acted_out
+from tests.fakes.tensorrt_double import Machine
 from tools import doctor as doctor_module
 from tools.doctor import Report, doctor
 
@@ -142,3 +145,47 @@ def test_the_table_of_a_machine_that_cannot_run_says_why(tmp_path: Path) -> None
     result = runner.invoke(app, ["--model", str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert "A pipeline cannot run: model" in result.stdout
+
+
+def test_cuda_and_its_versions_are_shown_beside_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+    monkeypatch.setattr(doctor_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
+    monkeypatch.setattr(doctor_module, "_cuda", lambda: doctor_module.Cuda("13.0", "13.5", None))
+    rows = dict(doctor_module._rows(doctor_module.examine(tmp_path)))
+    assert rows["CUDA"] == "driver 13.0, cuda-bindings 13.5, PyTorch none"
+
+
+def test_without_a_gpu_there_are_no_cuda_versions_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+    monkeypatch.setattr(doctor_module, "nvidia_gpus", tuple)
+    assert "CUDA" not in dict(doctor_module._rows(doctor_module.examine(tmp_path)))
+
+
+def test_versions_come_from_the_libraries_themselves() -> None:
+    with acted_out(Machine(FakeGpu())):
+        found = doctor_module._cuda()
+    assert (found.driver, found.runtime) == ("13.0", "13.5")
+    with acted_out(Machine(FakeGpu(driver=False))):
+        assert doctor_module._cuda().driver is None
+
+
+@pytest.mark.parametrize(
+    ("case", "vendor", "kind", "said"),
+    [
+        ("a GPU", "0x10de", "0x030200", True),
+        ("its sound device", "0x10de", "0x040300", False),
+        ("another maker's", "0x1002", "0x030000", False),
+    ],
+)
+def test_a_gpu_that_no_driver_runs_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, vendor: str, kind: str, said: bool
+) -> None:
+    device = tmp_path / "bus" / "0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
+    (device / "class").write_text(f"{kind}\n")
+    monkeypatch.setattr(doctor_module, "nvidia_gpus", tuple)
+    monkeypatch.setattr(doctor_module, "nvidia_on_bus", lambda: nvidia_on_bus(tmp_path / "bus"))
+    write_model(tmp_path / "model")
+    _, found = report("--model", str(tmp_path / "model"))
+    assert any("a GPU that no driver runs" in advice.replace("an NVIDIA", "a") for advice in found.advice) == said, case

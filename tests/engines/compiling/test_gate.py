@@ -66,7 +66,7 @@ def quantisers(model: Model) -> dict[str, Guessing]:
 
 @pytest.fixture
 def quick(quantisers: dict[str, Guessing], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "Quantiser", lambda file, batches: quantisers[file.name])
+    monkeypatch.setattr(gate, "Quantiser", lambda file, batches, form: quantisers[file.name])
 
 
 @pytest.fixture

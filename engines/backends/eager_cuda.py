@@ -1,0 +1,244 @@
+"""PyTorch on a GPU: what ``auto`` takes there when TensorRT is not installed; it needs nothing but PyTorch.
+
+What was shown without a GPU: that batches, slots and graphs are kept apart and given back (a test acts out the device).
+What only a GPU can show, and tests/gpu does: parity with the CPU, and speed.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+import torch
+
+from engines.backends.eager import PRECISIONS, as_array, check_outputs, load_entry
+from engines.errors import BackendUnavailable, EngineError, one_line
+from engines.spec import EntryName, EntrySpec, Model, Precision
+
+log = structlog.get_logger()
+
+DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
+GRAPHS: Final = 8  # batch sizes that get a CUDA graph: each holds its own tensors
+
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+
+class TorchCudaEngine:
+    """An entry run from ``weights.pt`` on a GPU, in channels-last layout, one CUDA graph for each batch size.
+
+    Each batch under way has a slot of its own: a stream, pinned memory, and its graphs.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        entry: EntryName,
+        precision: Precision = "auto",
+        *,
+        gpu: int = 0,
+        compiled: bool = False,
+    ) -> None:
+        """Build the network around its weights on the GPU; ``auto`` is bf16.
+
+        Args:
+            model: the model.
+            entry: which way into the network.
+            precision: f32, which is computed without TF32, bf16 or f16.
+            gpu: index among those that CUDA shows to this process.
+            compiled: let ``torch.compile`` make the kernels, which takes about a minute for each batch size.
+
+        Raises:
+            BackendUnavailable: int8, or there is no such GPU.
+            ModelError: the weights cannot be read or belong to another network.
+        """
+        self.spec = model.spec.entry(entry)
+        self.backend = "torch"
+        self.depth = DEPTH
+        self.precision: str = "bf16" if precision == "auto" else precision
+        if self.precision not in PRECISIONS:
+            raise BackendUnavailable(f"backend 'torch' has precision 'f32', 'bf16' or 'f16', not {precision!r}")
+        count = torch.cuda.device_count()
+        if not 0 <= gpu < count:
+            raise BackendUnavailable(f"gpu is {gpu}, but this machine has {count}, counted from 0")
+        self._device = torch.device("cuda", gpu)
+        self.device = f"{torch.cuda.get_device_name(gpu)} (GPU {gpu})"
+        network = load_entry(model, entry).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: Network | None = torch.compile(network, dynamic=False) if compiled else network
+        self._lock = threading.Lock()
+        self._free: list[_Slot] = []
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> "TorchRun":
+        """Begin to run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
+        if self._network is None:
+            raise EngineError("the engine is closed")
+        self.spec.check(batch)
+        with self._lock:
+            slot = self._free.pop() if self._free else None
+        with self._computing():
+            slot = slot or _Slot(self._network, self.spec, self._device)
+            slot.start(batch)
+        return TorchRun(self, slot)
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
+        return self.start(batch).outputs()
+
+    def close(self) -> None:
+        """Free the network, and the memory of batches under way when they are done; may be called twice."""
+        with self._lock:
+            self._network, self._free = None, []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _finish(self, slot: "_Slot") -> dict[str, npt.NDArray[np.generic]]:
+        with self._computing():
+            outputs = slot.outputs()
+        with self._lock:
+            if self._network is not None:
+                self._free.append(slot)
+        return outputs
+
+    def _computing(self) -> ExitStack:
+        """Every setting that this engine computes under, all of which PyTorch keeps for each thread."""
+        with ExitStack() as settings:
+            settings.enter_context(_Sentences())
+            settings.enter_context(torch.cuda.device(self._device))
+            settings.enter_context(torch.inference_mode())
+            # TF32 would round f32, which parity is checked with, to 10 bits.
+            settings.enter_context(torch.backends.cudnn.flags(allow_tf32=False))
+            low = PRECISIONS[self.precision]
+            # Casts of the weights that autocast keeps would not outlive a graph's capture.
+            settings.enter_context(torch.autocast("cuda", low, enabled=low is not torch.float32, cache_enabled=False))
+            return settings.pop_all()
+
+
+class TorchRun:
+    """A batch under way."""
+
+    def __init__(self, engine: TorchCudaEngine, slot: "_Slot") -> None:
+        self._engine = engine
+        self._slot: _Slot | None = slot
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for the batch and return the entry's outputs, batch first; to be called once.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        if self._slot is None:
+            raise EngineError("the outputs of this batch were taken already")
+        slot, self._slot = self._slot, None
+        return self._engine._finish(slot)
+
+    def __del__(self) -> None:
+        # A batch that nobody waits for still writes to its slot.
+        if getattr(self, "_slot", None) is not None:
+            try:
+                self.outputs()
+            except EngineError as error:
+                log.warning("a batch that nobody waited for failed", error=str(error))
+
+
+@dataclass(slots=True)
+class _Sized:
+    """What runs batches of one size: tensors on the GPU, and the same in pinned memory."""
+
+    images: torch.Tensor
+    pinned: torch.Tensor
+    values: tuple[torch.Tensor, ...] = ()
+    taken: tuple[torch.Tensor, ...] = ()
+    runs: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+
+
+class _Slot:
+    """A stream, and the memory of one batch under way."""
+
+    def __init__(self, network: Network, spec: EntrySpec, device: torch.device) -> None:
+        self._network = network
+        self._spec = spec
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Without blocking a waiting thread would spin, on a core that the decoders need.
+        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()  # its graphs never run at once, and share what lies between layers
+        self._sized: dict[int, _Sized] = {}
+        self._running: _Sized | None = None
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> None:
+        """Copy a batch, and begin to run it."""
+        sized = self._running = self._for(len(batch))
+        sized.pinned.copy_(torch.from_numpy(np.ascontiguousarray(batch)))
+        with torch.cuda.stream(self._stream):
+            if sized.runs == 1 and len(batch) in self._sized:
+                sized.graph = self._captured(sized)
+            sized.images.copy_(sized.pinned, non_blocking=True)
+            if sized.graph is not None:
+                sized.graph.replay()
+            else:
+                sized.values = self._compute(sized.images)
+            sized.runs += 1
+            if not sized.taken:
+                sized.taken = tuple(_pinned(value.shape, value.dtype) for value in sized.values)
+            for taken, value in zip(sized.taken, sized.values, strict=True):
+                taken.copy_(value, non_blocking=True)
+            self._done.record(self._stream)
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for the batch and copy what it gave."""
+        self._done.synchronize()
+        assert self._running is not None, "nothing was started"
+        sized, self._running = self._running, None
+        return {name: as_array(value).copy() for name, value in zip(self._spec.outputs, sized.taken, strict=True)}
+
+    def _compute(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = self._network(images)
+        check_outputs(values, self._spec.outputs)
+        return values
+
+    def _captured(self, sized: _Sized) -> torch.cuda.CUDAGraph | None:
+        """The run as a graph, from the second batch of a size on: in the first, libraries choose their kernels."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                sized.values = self._compute(sized.images)
+        except RuntimeError as error:
+            log.info("batches of this size run without a CUDA graph", batch=len(sized.images), why=one_line(error))
+            return None
+        return graph
+
+    def _for(self, count: int) -> _Sized:
+        if count in self._sized:
+            return self._sized[count]
+        shape = torch.Size((count, self._spec.height, self._spec.width, 3))
+        images = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        sized = _Sized(images, _pinned(shape, torch.uint8))
+        if len(self._sized) < GRAPHS:
+            self._sized[count] = sized
+        return sized
+
+
+class _Sentences:
+    """Turns PyTorch's errors into ours."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise EngineError(f"the GPU has not enough memory for this batch: {one_line(error)}") from error
+        if isinstance(error, RuntimeError):
+            raise EngineError(f"the PyTorch network failed: {one_line(error)}") from error
+
+
+def _pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Memory that stays where it is, so that copies to and from the GPU run beside everything else."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)

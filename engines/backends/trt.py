@@ -1,0 +1,267 @@
+"""TensorRT: the engine that ``auto`` takes on NVIDIA GPUs.
+
+What was shown without a GPU: the calls are those of the bindings of TensorRT 10 and 11 (their types are checked), and
+they come in the right order and are cleaned up after (a stand-in runs the network behind the same interface). What only
+a GPU can show: that TensorRT builds the network, how fast it is, and that its figures hold. tests/gpu does that.
+"""
+
+import hashlib
+import threading
+from math import prod
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import structlog
+import tensorrt as trt
+
+from engines.backends import cuda
+from engines.backends.trt_build import Building, build_engine, shapes
+from engines.backends.trt_cache import EngineKey, cache_folder, cached, forget, is_cached, read_timing, write_timing
+from engines.backends.trt_log import Log
+from engines.backends.trt_network import tensorrt_network
+from engines.backends.trt_slot import Loaded, Slot, Tensor
+from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.spec import INPUT, EntryName, EntrySpec, Model, Precision
+
+log = structlog.get_logger()
+
+DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
+
+
+class TensorRtEngine:
+    """An entry's network as a TensorRT engine, built at first and taken from the cache from then on.
+
+    Each batch under way has a slot of its own: a stream, pinned memory to copy from and to, and memory on the GPU. So
+    the copies of one batch run beside the arithmetic of another. Batches of a size that came before are one launch of
+    a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        entry: EntryName,
+        precision: Precision = "auto",
+        *,
+        gpu: int = 0,
+        building: Building | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """Load the engine from the cache, or build it; ``auto`` is f16.
+
+        Args:
+            model: the model.
+            entry: which way into the network.
+            precision: f32, f16 or int8; with int8, what the file leaves in float is f16.
+            gpu: index among those that CUDA shows to this process.
+            building: how to build what the cache does not have; by default with the defaults.
+            cache: folder of built engines; by default :func:`engines.backends.trt_cache.cache_folder`.
+
+        Raises:
+            BackendUnavailable: there is no GPU that TensorRT can use, or it has no such precision.
+            ModelError: the network is not there, TensorRT cannot run it, or it takes something else than pictures.
+            EngineError: building or loading failed, as for lack of memory.
+        """
+        if precision not in ("auto", "f32", "f16", "int8"):
+            raise BackendUnavailable(f"backend 'tensorrt' has precision 'f32', 'f16' or 'int8', not {precision!r}")
+        self.spec = model.spec.entry(entry)
+        self.backend = "tensorrt"
+        self.precision: str = "f16" if precision == "auto" else precision
+        self.depth = DEPTH
+        self._gpu = gpu
+        self._file = model.file(entry, precision, "tensorrt")
+        device = cuda.open_device(gpu)
+        self.device = f"{device.name} (GPU {gpu})"
+        chosen: Precision = "f16" if precision == "auto" else precision
+        self._loaded: Loaded | None = _load(
+            self._file, self.spec, chosen, device, building or Building(), cache or cache_folder()
+        )
+        self._check(model)
+        self._lock = threading.Lock()
+        self._free: list[Slot] = []
+        try:
+            for _ in range(DEPTH):
+                self._give_back(self._new_slot(self._loaded))
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> "TensorRtRun":
+        """Begin to run uint8 RGB pictures (N, H, W, 3).
+
+        Raises:
+            EngineError: the batch is not good, TensorRT or CUDA fails, or the engine is closed.
+        """
+        if self._loaded is None:
+            raise EngineError("the engine is closed")
+        self.spec.check(batch)
+        if len(batch) > self._loaded.most:
+            raise EngineError(f"batch has {len(batch)} pictures, the engine was built for {self._loaded.most} at most")
+        cuda.use_device(self._gpu)
+        with self._lock:
+            slot = self._free.pop() if self._free else None
+        slot = slot or self._new_slot(self._loaded)
+        try:
+            slot.start(batch)
+        except BaseException:
+            slot.close()  # it may be in any state
+            raise
+        return TensorRtRun(self, slot, len(batch))
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
+        return self.start(batch).outputs()
+
+    def close(self) -> None:
+        """Free the memory on the GPU, that of batches under way when they are done; may be called twice."""
+        with self._lock:
+            slots, self._free, self._loaded = self._free, [], None
+        for slot in slots:
+            self._close(slot)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _finish(self, slot: Slot, count: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for a batch and give its slot back."""
+        cuda.use_device(self._gpu)
+        try:
+            outputs = slot.outputs(count)
+        except BaseException:
+            slot.close()
+            raise
+        self._give_back(slot)
+        return outputs
+
+    def _give_back(self, slot: Slot) -> None:
+        with self._lock:
+            if self._loaded is not None:
+                self._free.append(slot)
+                return
+        self._close(slot)
+
+    def _close(self, slot: Slot) -> None:
+        cuda.use_device(self._gpu)
+        slot.close()
+
+    def _new_slot(self, loaded: Loaded) -> Slot:
+        return Slot(loaded, self._file.name)
+
+    def _check(self, model: Model) -> None:
+        assert self._loaded is not None
+        found = {each.name: np.dtype(each.dtype).name for each in self._loaded.inputs}
+        if found != {INPUT: "uint8"}:
+            raise ModelError(
+                f"model {model.path}: {self._file.name} must take one input {INPUT!r} of uint8, it takes {found}"
+            )
+
+
+class TensorRtRun:
+    """A batch under way."""
+
+    def __init__(self, engine: TensorRtEngine, slot: Slot, count: int) -> None:
+        self._engine = engine
+        self._slot: Slot | None = slot
+        self._count = count
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for the batch and return the entry's outputs, batch first; to be called once.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        if self._slot is None:
+            raise EngineError("the outputs of this batch were taken already")
+        slot, self._slot = self._slot, None
+        return self._engine._finish(slot, self._count)
+
+    def __del__(self) -> None:
+        # A batch that nobody waits for still writes to its slot.
+        if getattr(self, "_slot", None) is not None:
+            try:
+                self.outputs()
+            except EngineError as error:
+                log.warning("a batch that nobody waited for failed", error=str(error))
+
+
+class _Runtime:
+    """What loads engines, and the log that says why it does not."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        try:
+            self._runtime = trt.Runtime(self.log)
+        except TypeError as error:  # what the bindings make of a null pointer
+            raise BackendUnavailable(f"TensorRT cannot use a GPU here: {self.log.failure()}") from error
+        self._runtime.engine_host_code_allowed = True  # version-compatible engines hold some; only our own are loaded
+
+    def load(self, plan: bytes) -> Loaded | None:
+        """Load an engine; None where TensorRT does not take it."""
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            log.info("TensorRT does not load an engine", why=self.log.failure())
+            return None
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        given = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        # The engine knows what stands in the file, where a side may be computed; a context computes it.
+        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise EngineError(f"TensorRT cannot prepare to run an engine: {self.log.failure()}")
+        for name in given:
+            context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[2])
+        tensors = {name: _tensor(engine, context, name) for name in names}
+        inputs = tuple(tensors.pop(name) for name in given)
+        most = context.get_tensor_shape(given[0])[0]
+        return Loaded(self._runtime, engine, self.log, inputs, tuple(tensors.values()), most)
+
+
+def _load(file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path) -> Loaded:
+    """The engine from the cache, else built."""
+    network = tensorrt_network(file, precision)
+    exact = EngineKey(
+        network=hashlib.sha256(network).hexdigest(),
+        tensorrt=trt.__version__,
+        gpu=device.name,
+        capability=device.capability,
+        precision=precision,
+        shapes=shapes(spec, how.batches),
+        version_compatible=False,
+    )
+    major = trt.__version__.split(".")[0]
+    lasting = msgspec.structs.replace(exact, tensorrt=f"{major}.x", version_compatible=True)
+    if how.version_compatible:
+        forget(cache, exact)  # it would be taken before the one that was asked for
+    key = lasting if how.version_compatible or (is_cached(cache, lasting) and not is_cached(cache, exact)) else exact
+
+    def build() -> bytes:
+        log.info(
+            "building a TensorRT engine, which takes minutes", file=file.name, precision=precision, gpu=device.name
+        )
+        plan, timing = build_engine(network, file.name, spec, precision, how, read_timing(cache, exact))
+        write_timing(cache, exact, timing)
+        return plan
+
+    return cached(cache, key, build, _Runtime().load)
+
+
+def _tensor(engine: trt.ICudaEngine, context: trt.IExecutionContext, name: str) -> Tensor:
+    types: dict[trt.DataType, type[np.generic]] = {
+        trt.DataType.FLOAT: np.float32,
+        trt.DataType.HALF: np.float16,
+        trt.DataType.INT32: np.int32,
+        trt.DataType.INT64: np.int64,
+        trt.DataType.UINT8: np.uint8,
+        trt.DataType.BOOL: np.bool_,
+    }
+    dtype = engine.get_tensor_dtype(name)
+    if dtype not in types:
+        raise ModelError(f"tensor {name!r} of the engine is {dtype}, which no array of NumPy holds")
+    shape = context.get_tensor_shape(name)[1:]
+    if min(shape, default=0) < 0:
+        raise ModelError(f"tensor {name!r} of the engine is (N, {', '.join(map(str, shape))}), -1 for an unknown side")
+    return Tensor(name, types[dtype], shape, prod(shape) * np.dtype(types[dtype]).itemsize)

@@ -1,0 +1,206 @@
+"""What one batch under way in a TensorRT engine needs for itself."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+import tensorrt as trt
+
+from engines.backends.cuda import CudaError, DeviceMemory, Event, Graph, PinnedMemory, Stream
+from engines.backends.trt_log import Log
+from engines.errors import EngineError
+
+log = structlog.get_logger()
+
+GRAPHS: Final = 8  # batch sizes that get one: each holds an execution context
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of an engine."""
+
+    name: str
+    dtype: type[np.generic]
+    shape: tuple[int, ...]  # without the batch dimension
+    size: int  # bytes, for one picture
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine in TensorRT."""
+
+    runtime: trt.Runtime  # must live as long as the engine
+    engine: trt.ICudaEngine
+    log: Log
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    most: int  # pictures in a batch
+
+
+@dataclass(slots=True)
+class Sized:
+    """What runs batches of one size."""
+
+    context: trt.IExecutionContext
+    runs: int = 0
+    graph: Graph | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor's memory here and on the GPU, for the largest batch."""
+
+    host: PinnedMemory
+    device: DeviceMemory
+
+
+@dataclass(slots=True)
+class _Held:
+    """All that is to be given back, in the order in which it was taken."""
+
+    closing: list[Callable[[], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Give everything back, the last first; after a failure CUDA may refuse, and frees it all with the process."""
+        while self.closing:
+            with suppress(CudaError):
+                self.closing.pop()()
+
+
+class Slot:
+    """A stream and the memory of one batch under way.
+
+    A graph holds what TensorRT prepared for one batch size in an execution context, so each size has a context of its
+    own. They share the memory for what lies between layers: one stream runs one of them at a time.
+    """
+
+    def __init__(self, loaded: Loaded, file: str) -> None:
+        """Take everything that the largest batch needs; EngineError where the GPU has not enough memory."""
+        self._loaded = loaded
+        self._file = file
+        self._held = _Held()
+        self._sized: dict[int, Sized] = {}
+        try:
+            self._stream = Stream()
+            self._held.closing.append(self._stream.close)
+            self._done = Event()
+            self._held.closing.append(self._done.close)
+            self._between = self._device(loaded.engine.device_memory_size_v2, "activations")
+            self._buffers = {each.name: self._buffer(each) for each in (*loaded.inputs, *loaded.outputs)}
+            self._unsized: trt.IExecutionContext | None = self._new_context()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> None:
+        """Copy a batch, and begin to run it.
+
+        Raises:
+            EngineError: TensorRT or CUDA fails.
+        """
+        count = len(batch)
+        [source] = self._loaded.inputs
+        into = self._buffers[source.name].host.array[: count * source.size]
+        np.copyto(into.reshape(batch.shape), batch)
+        sized = self._for(count)
+        if sized is None:
+            self._enqueue(self._shaped(self._unsized, count), count)
+        elif sized.graph is not None:
+            self._stream.launch(sized.graph)
+        else:
+            self._enqueue(sized.context, count)
+            sized.runs += 1
+        self._stream.record(self._done)
+
+    def outputs(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for the batch and copy what it gave.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        try:
+            self._done.wait()
+        except CudaError as error:
+            raise EngineError(f"{self._file} failed in TensorRT: {error}; {self._loaded.log.failure()}") from error
+        found: dict[str, npt.NDArray[np.generic]] = {}
+        for each in self._loaded.outputs:
+            values = self._buffers[each.name].host.array[: count * each.size].view(each.dtype)
+            found[each.name] = values.reshape(count, *each.shape).copy()
+        return found
+
+    def close(self) -> None:
+        """Wait for what is under way and free everything; may be called twice."""
+        if self._held.closing:
+            with suppress(CudaError):
+                self._stream.synchronise()
+        for sized in self._sized.values():
+            if sized.graph is not None:
+                with suppress(CudaError):
+                    sized.graph.close()
+        self._sized.clear()
+        self._unsized = None
+        self._held.close()
+
+    def _for(self, count: int) -> Sized | None:
+        """What runs batches of this size, with a graph from the second one on; None when enough others have that.
+
+        The first one runs without: TensorRT does some work only once for a shape, and that must not be in a graph.
+        """
+        if count not in self._sized:
+            if len(self._sized) >= GRAPHS:
+                return None
+            self._sized[count] = Sized(self._shaped(self._new_context(), count))
+        sized = self._sized[count]
+        if sized.runs == 1:
+            sized.graph = self._captured(sized.context, count)
+            sized.runs += 1
+        return sized
+
+    def _captured(self, context: trt.IExecutionContext, count: int) -> Graph | None:
+        try:
+            with self._stream.capture() as graph:
+                self._enqueue(context, count)
+        except EngineError as error:
+            log.info("batches of this size run without a CUDA graph", file=self._file, batch=count, why=str(error))
+            return None
+        return graph
+
+    def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
+        """Give the stream the copies and the network."""
+        for each in self._loaded.inputs:
+            self._stream.upload(self._buffers[each.name].device, self._buffers[each.name].host, count * each.size)
+        if not context.execute_async_v3(self._stream.handle):
+            raise EngineError(f"{self._file} failed in TensorRT: {self._loaded.log.failure()}")
+        for each in self._loaded.outputs:
+            self._stream.download(self._buffers[each.name].host, self._buffers[each.name].device, count * each.size)
+
+    def _shaped(self, context: trt.IExecutionContext | None, count: int) -> trt.IExecutionContext:
+        assert context is not None, "a closed slot runs nothing"
+        for each in self._loaded.inputs:
+            if not context.set_input_shape(each.name, (count, *each.shape)):
+                raise EngineError(f"{self._file} refuses a batch of {count}: {self._loaded.log.failure()}")
+        return context
+
+    def _new_context(self) -> trt.IExecutionContext:
+        context = self._loaded.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise EngineError(f"TensorRT cannot prepare to run {self._file}: {self._loaded.log.failure()}")
+        context.set_device_memory(self._between.address, self._between.size)
+        for name, buffer in self._buffers.items():
+            context.set_tensor_address(name, buffer.device.address)
+        return context
+
+    def _buffer(self, tensor: Tensor) -> Buffer:
+        size = tensor.size * self._loaded.most
+        host = PinnedMemory(size)
+        self._held.closing.append(host.free)
+        return Buffer(host, self._device(size, f"{self._loaded.most} times {tensor.name}"))
+
+    def _device(self, size: int, what: str) -> DeviceMemory:
+        memory = DeviceMemory(size, f"{what} of {self._file}")
+        self._held.closing.append(memory.free)
+        return memory

@@ -1,0 +1,191 @@
+"""What only a GPU can show. Skipped with its reason elsewhere; ``tools/gpu_report.sh`` runs it all."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.backends.eager import TorchEngine
+from engines.compiling.quantise import Quantiser
+from engines.engine import Backend, Engine, choose_backend, open_engine
+from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.spec import EntryName, Model, Precision, Quantised, QuantisedFile, sha256_of
+from tests.engines.made_models import pictures, write_model, write_spec
+
+pytestmark = pytest.mark.gpu
+ENTRIES: tuple[EntryName, ...] = ("frame", "face")
+# Scores, scenes, qualities and embeddings; boxes stand in the order of the scores and are compared through parity.
+TOLERANCES = {"f32": 1e-3, "bf16": 0.05, "f16": 0.01, "int8": 0.1}
+
+
+@pytest.fixture(params=["torch", "tensorrt"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    name: Backend = request.param
+    request.getfixturevalue("cuda" if name == "torch" else "tensorrt")
+    return name
+
+
+def batch_of(model: Model, entry: EntryName, count: int) -> np.ndarray:
+    spec = model.spec.entry(entry)
+    return pictures(count, spec.height, spec.width)
+
+
+def close_to_the_cpu(engine: Engine, model: Model, entry: EntryName, batch: np.ndarray, tolerance: float) -> None:
+    with TorchEngine(model, entry, "f32") as reference:
+        wanted = reference.infer(batch)
+    found = engine.infer(batch)
+    assert found.keys() == wanted.keys()
+    for name in {"object_scores", "face_scores", "scene", "quality", "embedding"}.intersection(wanted):
+        np.testing.assert_allclose(found[name], wanted[name], atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_it_gives_what_the_cpu_gives(tiny: Model, backend: Backend, entry: EntryName, precision: Precision) -> None:
+    with open_engine(tiny, entry, backend, precision) as engine:
+        for count in (1, 1, 1, 3, 8, 3, 1):  # as it is, captured, from the graph, and in between
+            close_to_the_cpu(engine, tiny, entry, batch_of(tiny, entry, count), TOLERANCES[precision])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_bf16_is_near_the_cpu(tiny: Model, cuda: None, entry: EntryName) -> None:
+    with open_engine(tiny, entry, "torch", "bf16") as engine:
+        close_to_the_cpu(engine, tiny, entry, batch_of(tiny, entry, 4), TOLERANCES["bf16"])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.timeout(600)
+def test_the_released_model_gives_what_the_cpu_gives(released: Model, backend: Backend, entry: EntryName) -> None:
+    with open_engine(released, entry, backend, "f32") as engine:
+        close_to_the_cpu(engine, released, entry, batch_of(released, entry, 8), TOLERANCES["f32"])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_int8_runs_the_files_that_were_made_for_tensorrt(
+    tiny: Model, tensorrt: Path, tmp_path: Path, entry: EntryName
+) -> None:
+    import msgspec
+
+    batch = batch_of(tiny, entry, 4)
+    file = tmp_path / f"{entry}.int8-tensorrt.onnx"
+    Quantiser(tiny.file(entry), [batch], "tensorrt").write(file)
+    made = Quantised({entry: QuantisedFile(file.name, sha256_of(file), 1, (), {})}, 0.01, ())
+    for each in (tiny.spec.entry("frame").file, tiny.spec.entry("face").file):
+        (tmp_path / each).write_bytes((tiny.path / each).read_bytes())
+    model = Model(tmp_path, msgspec.structs.replace(tiny.spec, int8_tensorrt=made))
+    with open_engine(model, entry, "tensorrt", "int8") as engine:
+        close_to_the_cpu(engine, tiny, entry, batch, TOLERANCES["int8"])
+
+
+def test_batches_under_way_do_not_write_over_each_other(tiny: Model, backend: Backend) -> None:
+    batches = [batch_of(tiny, "face", count) for count in (1, 2, 3, 4)]
+    with open_engine(tiny, "face", backend, "f32") as engine:
+        wanted = [engine.infer(batch)["embedding"] for batch in batches]
+        for _ in range(20):
+            running = [engine.start(batch) for batch in batches]
+            for values, each in zip(wanted, running, strict=True):
+                np.testing.assert_allclose(each.outputs()["embedding"], values, atol=1e-4)
+
+
+def test_threads_wait_for_their_own_batches(tiny: Model, backend: Backend) -> None:
+    batches = [batch_of(tiny, "face", count) for count in (1, 2)]
+    found: dict[int, Any] = {}
+    with open_engine(tiny, "face", backend, "f32") as engine:
+        wanted = [engine.infer(batch)["embedding"] for batch in batches]
+        running = [engine.start(batch) for batch in batches]
+
+        def wait(at: int) -> None:
+            found[at] = running[at].outputs()["embedding"]
+
+        threads = [threading.Thread(target=wait, args=(at,)) for at in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    for at, values in enumerate(wanted):
+        np.testing.assert_allclose(found[at], values, atol=1e-4)
+
+
+def test_memory_is_given_back(tiny: Model, backend: Backend) -> None:
+    import torch
+
+    with open_engine(tiny, "face", backend) as engine:
+        engine.infer(batch_of(tiny, "face", 1))
+    torch.cuda.empty_cache()
+    before = torch.cuda.mem_get_info()[0]
+    for _ in range(5):
+        with open_engine(tiny, "face", backend) as engine:
+            for _ in range(3):
+                engine.infer(batch_of(tiny, "face", 8))
+    torch.cuda.empty_cache()
+    assert before - torch.cuda.mem_get_info()[0] < 64 * 2**20
+
+
+def test_what_was_built_is_loaded_the_next_time(tiny: Model, tensorrt: Path) -> None:
+    for _ in range(2):
+        open_engine(tiny, "face", "tensorrt").close()
+    files = sorted(tensorrt.glob("*.engine"))
+    times = [file.stat().st_mtime_ns for file in files]
+    open_engine(tiny, "face", "tensorrt").close()
+    assert [file.stat().st_mtime_ns for file in sorted(tensorrt.glob("*.engine"))] == times
+    assert list(tensorrt.glob("*.timing"))
+
+
+def test_a_damaged_engine_is_built_again(tiny: Model, tensorrt: Path) -> None:
+    open_engine(tiny, "face", "tensorrt").close()
+    for file in tensorrt.glob("*.engine"):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+    with open_engine(tiny, "face", "tensorrt", "f16") as engine:
+        assert len(engine.infer(batch_of(tiny, "face", 1))["quality"]) == 1
+
+
+def test_tensorrts_own_parser_names_the_node_that_it_refuses(tmp_path: Path, tensorrt: Path) -> None:
+    import onnx
+
+    model = write_model(tmp_path)
+    network = onnx.load(model.file("frame"))
+    for node in network.graph.node:
+        node.name = f"{node.op_type}_of_{node.output[0]}"
+        if node.op_type == "Sub":
+            node.op_type, node.domain = "NoSuchOperator", "nowhere"
+    network.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
+    onnx.save(network, model.file("frame"))
+    with pytest.raises(ModelError, match=r"cannot be run by TensorRT: .*Sub_of_embedding"):
+        open_engine(write_spec(tmp_path, (32, 48)), "frame", "tensorrt", "f32")
+
+
+def test_an_engine_is_refused_what_it_was_not_built_for(tiny: Model, tensorrt: Path) -> None:
+    with (
+        open_engine(tiny, "face", "tensorrt") as engine,
+        pytest.raises(EngineError, match="the engine was built for 128 at most"),
+    ):
+        engine.infer(batch_of(tiny, "face", 129))
+
+
+def test_a_gpu_that_is_not_there(tiny: Model, backend: Backend) -> None:
+    with pytest.raises(BackendUnavailable, match="gpu is 99, but this machine has"):
+        open_engine(tiny, "face", backend, gpu=99)
+
+
+def test_a_process_that_sees_no_gpu_says_so(tiny: Model, tensorrt: Path) -> None:
+    program = (
+        "from engines.backends.trt import TensorRtEngine; from engines.spec import load_model; import sys; "
+        "TensorRtEngine(load_model(sys.argv[1]), 'face')"
+    )
+    done = subprocess.run(
+        ["env", "CUDA_VISIBLE_DEVICES=", sys.executable, "-c", program, str(tiny.path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert "BackendUnavailable: no GPU can be used: CUDA failed in cudaGetDeviceCount" in done.stderr
+
+
+def test_auto_takes_the_gpu(backend: Backend) -> None:
+    assert choose_backend().backend in ("tensorrt", "torch")

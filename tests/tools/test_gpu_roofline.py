@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from engines.backends.ort import OnnxRuntimeEngine
+from engines.compiling.export import export
+from engines.network.cost import cost
+from engines.spec import Model, Thresholds, load_model
+from tests.engines.compiling.made_network import FRAME_SIZE, trained
+from tools import gpu_roofline
+from tools.gpu_roofline import Peaks, Work, images_per_s, work_of
+
+PEAKS = Peaks({"f32": 1e12, "f16": 4e12}, memory=1e11, upload=1e10)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export(trained(), folder, FRAME_SIZE, Thresholds())
+    return load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("case", "work", "precision", "batch", "most", "bound"),
+    [
+        ("much arithmetic", Work(10**9, 10**3, 10**3, 10), "f16", 8, 4e3, "arithmetic"),
+        ("it takes four times as long in f32", Work(10**9, 10**3, 10**3, 10), "f32", 8, 1e3, "arithmetic"),
+        ("large activations", Work(10**3, 10**7, 0, 10), "f16", 8, 5e3, "memory"),
+        ("of twice the size in f32", Work(10**3, 10**7, 0, 10), "f32", 8, 2.5e3, "memory"),
+        ("weights for one image", Work(10**3, 0, 10**7, 10), "f16", 1, 5e3, "memory"),
+        ("weights shared by a batch", Work(10**3, 0, 10**7, 10), "f16", 8, 4e4, "memory"),
+        ("large pictures", Work(10**3, 10, 10, 10**7), "f16", 8, 1e3, "upload"),
+    ],
+)
+def test_the_roof_is_what_is_slowest(
+    case: str, work: Work, precision: str, batch: int, most: float, bound: str
+) -> None:
+    found, by = work.images_per_s(PEAKS, precision, batch)
+    assert (found, by) == (pytest.approx(most), bound), case
+
+
+@pytest.mark.parametrize("entry", ["frame", "face"])
+def test_work_is_that_of_the_network(model: Model, entry: str) -> None:
+    work = work_of(model, entry)  # type: ignore[arg-type]
+    parts = cost(model.spec.network, len(model.spec.objects), len(model.spec.scenes), FRAME_SIZE).entries[entry]  # type: ignore[index]
+    spec = model.spec.entry(entry)  # type: ignore[arg-type]
+    assert work.macs == sum(part.macs for part in parts.values())
+    assert work.picture == spec.height * spec.width * 3
+    assert work.weights < sum(part.parameters for part in parts.values()) < 1.3 * work.weights
+    assert work.values > spec.height * spec.width
+
+
+def test_images_are_counted_while_batches_are_under_way(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_roofline, "MEASURED_S", 0.05)
+    with OnnxRuntimeEngine(model, "face") as engine:
+        assert images_per_s(engine, 2) > 1
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="error: no GPU: PyTorch finds none"):
+        gpu_roofline.main()
