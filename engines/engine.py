@@ -19,32 +19,63 @@ __all__ = [
     "Choice",
     "Engine",
     "Precision",
+    "Running",
     "available",
     "choose_backend",
     "open_engine",
+    "require_backend",
 ]
 
 log = structlog.get_logger()
 
-# What `auto` takes, best first. PyTorch is the reference that the others are checked against, never a choice.
-PREFERENCE: tuple[Backend, ...] = ("tensorrt", "openvino", "onnxruntime")
+# What `auto` takes, best first. On a CPU PyTorch is the reference that the others are checked against, never a choice.
+ON_GPU: tuple[Backend, ...] = ("tensorrt", "torch")
+ON_CPU: tuple[Backend, ...] = ("openvino", "onnxruntime")
+GPU_PACKAGES = ("tensorrt", "cuda.bindings.runtime", "onnx")  # what the TensorRT backend imports
 CHECK_PICTURES = 2  # more than one, so that a batch dimension of fixed size 1 shows
 
 
+class Running(Protocol):
+    """A batch under way in an engine."""
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Wait for the batch and return the entry's outputs, batch first; they stay as they are. To be called once.
+
+        Raises:
+            EngineError: the run failed; the engine can be used as before.
+        """
+        ...
+
+
 class Engine(Protocol):
-    """A compiled entry that runs. One thread at a time may call ``infer``."""
+    """A compiled entry that runs.
+
+    One thread at a time may start batches; each may be waited for in a thread of its own. A batch that is dropped
+    instead of waited for is done before its memory is given back.
+    """
 
     spec: EntrySpec
     backend: str
     precision: str
     device: str
+    depth: int  # batches that are worth having under way at once; more gain nothing
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
+        """Begin to run uint8 RGB pictures (N, H, W, 3).
+
+        A contiguous batch is read where it lies: it must not change until its outputs have been returned.
+
+        Raises:
+            EngineError: the batch is not good, or the engine is closed.
+        """
+        ...
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3) and return the entry's outputs, batch first."""
+        """Run uint8 RGB pictures (N, H, W, 3) and return the entry's outputs: :meth:`start` and wait."""
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds; may be called twice."""
+        """Give back what the engine holds; may be called twice. Batches under way are finished."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -68,6 +99,7 @@ class Choice:
 
     backend: Backend
     reason: str
+    warning: str | None = None  # what a GPU that is not used, or not well, wants
 
 
 def available() -> list[BackendStatus]:
@@ -76,22 +108,39 @@ def available() -> list[BackendStatus]:
 
 
 def choose_backend() -> Choice:
-    """What ``backend = "auto"`` takes here: TensorRT, else OpenVINO, else ONNX Runtime.
+    """What ``backend = "auto"`` takes here: TensorRT, else PyTorch on a GPU, else OpenVINO, else ONNX Runtime.
 
     Raises:
         BackendUnavailable: none of them can run.
     """
+    gpus = nvidia_gpus()
     passed: list[str] = []
-    for backend in PREFERENCE:
-        status = _status(backend)
+    for backend in (*ON_GPU, *ON_CPU):
+        if backend == "torch" and not gpus:
+            continue
+        status = _torch_on_gpu() if backend == "torch" else _status(backend)
         if status.available:
-            return Choice(backend, "; ".join([*passed, f"{backend} {status.version}: {status.detail}"]))
+            reason = "; ".join([*passed, f"{backend} {status.version}: {status.detail}"])
+            idle = f"the GPU ({gpus[0].name}) is not used: {'; '.join(passed)}" if gpus and backend in ON_CPU else None
+            return Choice(backend, reason, idle)
         passed.append(f"not {backend}: {status.detail}")
     raise BackendUnavailable(f"no backend can run on this machine: {'; '.join(passed)}")
 
 
+def require_backend(backend: Backend) -> None:
+    """Raise BackendUnavailable, with what is missing and what installs it, unless a backend can run here."""
+    status = _status(backend)
+    if not status.available:
+        raise BackendUnavailable(f"backend {backend!r} cannot run: {status.detail}")
+
+
 def open_engine(
-    model: Model, entry: EntryName, backend: Literal["auto"] | Backend = "auto", precision: Precision = "auto"
+    model: Model,
+    entry: EntryName,
+    backend: Literal["auto"] | Backend = "auto",
+    precision: Precision = "auto",
+    *,
+    gpu: int = 0,
 ) -> Engine:
     """Open an entry of a model, run it once and check that it gives what the spec says.
 
@@ -101,16 +150,17 @@ def open_engine(
         backend: ``auto`` takes what :func:`choose_backend` says; a name means that backend and no other.
         precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``; ``int8`` needs
             a model that was compiled to it.
+        gpu: index of the GPU, for the backends that run on one.
 
     Raises:
         BackendUnavailable: the backend cannot run here, or has no such precision.
         ModelError: the entry's file is not there, cannot be loaded, or its inputs or outputs are not those of the spec.
     """
     choice = choose_backend() if backend == "auto" else Choice(backend, "asked for by name")
-    status = _status(choice.backend)
-    if not status.available:
-        raise BackendUnavailable(f"backend {choice.backend!r} cannot run: {status.detail}")
-    engine = _open(model, entry, choice.backend, precision)
+    require_backend(choice.backend)
+    if choice.warning:
+        log.warning(choice.warning)
+    engine = _open(model, entry, choice.backend, precision, gpu)
     try:
         _check_outputs(engine, model, entry, precision)
     except BaseException:
@@ -127,7 +177,7 @@ def open_engine(
     return engine
 
 
-def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision) -> Engine:
+def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision, gpu: int) -> Engine:
     # Imported here: an SDK is loaded only when it is asked for.
     match backend:
         case "openvino":
@@ -139,18 +189,21 @@ def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision
 
             return OnnxRuntimeEngine(model, entry, precision)
         case "torch":
-            from engines.backends.eager import TorchEngine
+            from engines.backends.eager import open_torch
 
-            return TorchEngine(model, entry, precision)
+            return open_torch(model, entry, precision, gpu=gpu)
         case "tensorrt":
-            raise BackendUnavailable("backend 'tensorrt' cannot run: this version of Trunkline has no TensorRT backend")
+            from engines.backends.trt import TensorRtEngine
+
+            return TensorRtEngine(model, entry, precision, gpu=gpu)
     assert_never(backend)
 
 
 def _check_outputs(engine: Engine, model: Model, entry: EntryName, precision: Precision) -> None:
     spec, count = engine.spec, CHECK_PICTURES
     # Where the outputs come from: the PyTorch engine alone does not run an ONNX file.
-    file = (model.weights if engine.backend == "torch" else model.file(entry, precision)).name
+    owner: Backend | None = "tensorrt" if engine.backend == "tensorrt" else None
+    file = (model.weights if engine.backend == "torch" else model.file(entry, precision, owner)).name
     try:
         outputs = engine.infer(np.zeros((count, spec.height, spec.width, 3), np.uint8))
     except EngineError as error:
@@ -168,10 +221,7 @@ def _check_outputs(engine: Engine, model: Model, entry: EntryName, precision: Pr
 def _status(backend: Backend) -> BackendStatus:
     match backend:
         case "tensorrt":
-            gpus = nvidia_gpus()
-            here = f"this machine has a GPU ({gpus[0].name})" if gpus else "this machine has no NVIDIA GPU"
-            detail = f"{here}, and this version of Trunkline has no TensorRT backend"
-            return BackendStatus(backend, False, _version("tensorrt"), detail)
+            return _tensorrt()
         case "openvino":
             return _library(backend, "openvino", "pip install openvino", "the fastest engine for CPUs")
         case "onnxruntime":
@@ -179,6 +229,27 @@ def _status(backend: Backend) -> BackendStatus:
         case "torch":
             return _library(backend, "torch", "pip install -e '.[train]'", "the reference, for CPUs and CUDA")
     assert_never(backend)
+
+
+def _tensorrt() -> BackendStatus:
+    gpus = nvidia_gpus()
+    if not gpus:
+        missing = "this machine has no NVIDIA GPU, or no driver that runs it: nvidia-smi lists none"
+        return BackendStatus("tensorrt", False, _version("tensorrt"), missing)
+    for package in GPU_PACKAGES:
+        status = _library("tensorrt", package, "pip install -e '.[tensorrt]'", f"the fastest on the {gpus[0].name}")
+        if not status.available:
+            return status
+    version: str = importlib.import_module("tensorrt").__version__
+    return BackendStatus("tensorrt", True, version, status.detail)
+
+
+def _torch_on_gpu() -> BackendStatus:
+    status = _status("torch")
+    if not status.available or importlib.import_module("torch").cuda.is_available():
+        return status
+    missing = "this PyTorch finds no GPU; one that does is installed with: pip install --force-reinstall torch"
+    return BackendStatus("torch", False, status.version, missing)
 
 
 def _library(backend: Backend, package: str, install: str, role: str) -> BackendStatus:

@@ -1,15 +1,21 @@
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
+import openvino
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from engines.engine import Backend, Engine, Precision, open_engine
+from engines.backends import ort, ov
+from engines.engine import Backend, Engine, Precision, Running, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.network.entries import FrameEntry
 from engines.network.network import build_network
@@ -30,7 +36,7 @@ def engine(request: pytest.FixtureRequest, model: Model) -> Engine:
     return open_engine(model, "frame", request.param, "f32")
 
 
-@pytest.mark.parametrize("count", [1, 3, 8, 2])
+@pytest.mark.parametrize("count", [1, 3, 8, 2, 5, 9])
 def test_a_compiled_engine_computes_what_the_graph_says_for_any_batch(engine: Engine, count: int) -> None:
     batch = pictures(count, 32, 48)
     outputs = engine.infer(batch)
@@ -57,6 +63,151 @@ def test_a_batch_that_does_not_fit_is_refused(engine: Engine) -> None:
         engine.infer(pictures(1, 48, 32))
     with pytest.raises(EngineError, match="batch must be uint8"):
         engine.infer(np.zeros((1, 32, 48, 3), np.float32))  # type: ignore[arg-type]
+
+
+def test_pictures_that_may_not_be_written_are_read_all_the_same(engine: Engine) -> None:
+    batch = pictures(2, 32, 48)
+    batch.flags.writeable = False
+    np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
+
+
+def levels(engine: Engine) -> list[npt.NDArray[np.uint8]]:
+    """More batches than the engine has use for at once, of sizes 1 to 9, each of one grey."""
+    counts = [1, 4, 2, 9, 3, 8, 1, 5] * engine.depth
+    return [np.full((count, 32, 48, 3), 3 * index % 255, np.uint8) for index, count in enumerate(counts)]
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
+def test_batches_that_overlap_keep_apart(engine: Engine, backwards: bool) -> None:
+    batches = levels(engine)
+    under_way = [(batch, engine.start(batch)) for batch in batches]
+    done = [(batch, running.outputs()) for batch, running in (reversed(under_way) if backwards else under_way)]
+    for batch, outputs in done:  # only now, so that an output that shares memory with a later one shows
+        for name, values in expected(batch).items():
+            np.testing.assert_allclose(outputs[name], values, atol=1e-5)
+
+
+def test_batches_may_be_started_and_waited_for_in_two_threads(engine: Engine) -> None:
+    batches, started = levels(engine) * 8, SimpleQueue[Running]()
+
+    def start() -> None:
+        for batch in batches:
+            started.put(engine.start(batch))
+
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(start)
+        for batch in batches:
+            outputs = started.get(timeout=60).outputs()
+            np.testing.assert_allclose(outputs["scene"], expected(batch)["scene"], atol=1e-5)
+        starting.result()
+
+
+def test_starting_and_waiting_gives_what_infer_gives(engine: Engine) -> None:
+    batch = pictures(7, 32, 48)
+    waited, inferred = engine.start(batch).outputs(), engine.infer(batch)
+    assert waited.keys() == inferred.keys()
+    for name, values in inferred.items():
+        np.testing.assert_array_equal(waited[name], values, err_msg=name)
+        assert waited[name].dtype == values.dtype
+
+
+def test_outputs_are_taken_once(engine: Engine) -> None:
+    running = engine.start(pictures(2, 32, 48))
+    running.outputs()
+    with pytest.raises(EngineError, match="taken already"):
+        running.outputs()
+
+
+def test_a_batch_under_way_is_finished_though_the_engine_is_closed(engine: Engine) -> None:
+    batch = pictures(6, 32, 48)
+    running = engine.start(batch)
+    engine.close()
+    np.testing.assert_allclose(running.outputs()["scene"], expected(batch)["scene"], atol=1e-5)
+    with pytest.raises(EngineError, match="closed"):
+        engine.start(batch)
+
+
+def test_batches_that_nobody_waits_for_are_in_nobodys_way(engine: Engine) -> None:
+    for batch in levels(engine):
+        engine.start(batch)
+    batch = pictures(3, 32, 48)
+    np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
+
+
+def test_a_batch_lives_until_nothing_reads_it(engine: Engine) -> None:
+    batch = pictures(8, 32, 48)
+    told = weakref.ref(batch)
+    running = engine.start(batch)
+    del batch
+    assert told() is not None
+    running.outputs()
+
+
+def test_openvino_reads_the_pictures_where_they_lie(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[npt.NDArray[np.uint8]] = []
+
+    def tensor(pictures: npt.NDArray[np.uint8], shared_memory: bool) -> object:
+        read.append(pictures)
+        return made(pictures, shared_memory=shared_memory)
+
+    made = openvino.Tensor
+    monkeypatch.setattr(ov, "usable_cores", lambda: 1)
+    with open_engine(model, "frame", "openvino", "f32") as engine:
+        monkeypatch.setattr(openvino, "Tensor", tensor)
+        batch = pictures(6, 32, 48)
+        engine.infer(batch)
+    assert [len(part) for part in read] == [4, 1, 1]
+    assert all(np.shares_memory(part, batch) for part in read)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize(("cores", "depth"), [(1, 2), (2, 2)])
+def test_batches_under_way_follow_the_cores(
+    model: Model, backend: Backend, cores: int, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ov, ort):
+        monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    with open_engine(model, "frame", backend) as engine:
+        assert engine.depth == depth
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that computes the same, but fails while it runs where every picture of a request is white."""
+    folder = tmp_path_factory.mktemp("fragile")
+    write_model(folder)
+    frame = onnx.load(folder / "frame.onnx")
+    (mean,) = [node for node in frame.graph.node if node.output == ["scene"]]
+    mean.output[0] = "mean"
+    frame.graph.node.extend(
+        [
+            helper.make_node("ReduceMin", ["pixels"], ["least"], keepdims=0),
+            helper.make_node("Cast", ["least"], ["wider"], to=TensorProto.INT64),
+            helper.make_node("Add", ["wider", "row"], ["shape"]),
+            helper.make_node("Reshape", ["mean", "shape"], ["scene"]),  # no row is 258 wide
+        ]
+    )
+    # Behind what it needs: the nodes of a graph are in order.
+    last = next(node for node in frame.graph.node if node.output == ["embedding"])
+    frame.graph.node.remove(last)
+    frame.graph.node.append(last)
+    frame.graph.initializer.append(helper.make_tensor("row", TensorProto.INT64, [2], [-1, 3]))
+    onnx.save(frame, folder / "frame.onnx")
+    return write_spec(folder, (32, 48))
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_a_run_that_fails_costs_its_own_batch_alone(fragile: Model, backend: Backend) -> None:
+    black, white = np.zeros((6, 32, 48, 3), np.uint8), np.full((6, 32, 48, 3), 255, np.uint8)
+    with open_engine(fragile, "frame", backend, "f32") as engine:
+        for _ in range(3):
+            under_way = [engine.start(batch) for batch in (black, white, black, white)]
+            assert not under_way[0].outputs()["scene"].any()
+            with pytest.raises(EngineError, match=r"frame\.onnx failed in "):
+                under_way[1].outputs()
+            assert not under_way[2].outputs()["scene"].any()
+            with pytest.raises(EngineError, match=r"frame\.onnx failed in "):
+                under_way[3].outputs()
 
 
 def test_a_closed_engine_says_so_and_closes_twice(engine: Engine) -> None:

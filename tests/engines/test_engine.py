@@ -45,7 +45,28 @@ def test_auto_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
     choice = choose_backend()
     assert choice.backend == "openvino"
-    assert "not tensorrt: this machine has a GPU (NVIDIA L4), and this version" in choice.reason
+    assert choice.warning is not None and choice.warning.startswith("the GPU (NVIDIA L4) is not used: not tensorrt: ")
+    assert "install it with: pip install -e '.[tensorrt]'" in choice.warning
+    assert "not torch: this PyTorch finds no GPU" in choice.warning
+
+
+def test_a_gpu_that_is_not_used_is_said_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
+    with structlog.testing.capture_logs() as logs, open_engine(write_model(tmp_path), "frame"):
+        pass
+    assert [line["log_level"] for line in logs] == ["warning", "info"]
+    assert "the GPU (NVIDIA L4) is not used" in logs[0]["event"]
+
+
+def test_auto_takes_pytorch_on_a_gpu_without_tensorrt(
+    monkeypatch: pytest.MonkeyPatch, without: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    without("tensorrt")
+    choice = choose_backend()
+    assert (choice.backend, choice.warning) == ("torch", None)
+    assert choice.reason.startswith("not tensorrt: the package tensorrt cannot be imported")
 
 
 def test_auto_takes_onnx_runtime_where_openvino_is_missing(without: Callable[..., None]) -> None:
@@ -77,8 +98,9 @@ def test_a_named_backend_that_is_missing_is_an_error_never_another_backend(
         open_engine(write_model(tmp_path), "frame", backend)
 
 
-def test_tensorrt_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable, match=r"backend 'tensorrt' cannot run: .* no TensorRT backend"):
+def test_tensorrt_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "nvidia_gpus", tuple)
+    with pytest.raises(BackendUnavailable, match=r"backend 'tensorrt' cannot run: this machine has no NVIDIA GPU"):
         open_engine(write_model(tmp_path), "frame", "tensorrt")
 
 
