@@ -1,5 +1,6 @@
 """Faces turned upright and cut out for the face entry."""
 
+import cmath
 import math
 
 import cv2
@@ -14,6 +15,11 @@ SIZE = 112  # width and height of an aligned face, pixels
 TEMPLATE: Float = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
+
+_POINTS = [complex(x, y) for x, y in TEMPLATE.tolist()]
+_TARGET_CENTRE = sum(_POINTS) / len(_POINTS)
+_TARGET = [point - _TARGET_CENTRE for point in _POINTS]
+_TARGET_SPREAD = sum(abs(point) ** 2 for point in _TARGET)
 
 MARGIN = 2.0  # pixels around the crop that interpolation may touch
 MIN_LIKENESS = 0.05  # correlation with the template once turned; a face seen wholly from the side has 0.8
@@ -34,22 +40,28 @@ def similarity(landmarks: Float) -> npt.NDArray[np.float64]:
     Raises:
         ValueError: the landmarks are not numbers, lie on one spot, or are unlike a face however they are turned.
     """
+    turn, shift = _similarity(landmarks)
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _similarity(landmarks: Float) -> tuple[complex, complex]:
+    """The same as factor and summand of complex numbers x + iy."""
     if landmarks.shape != TEMPLATE.shape:
         raise ValueError(f"landmarks must have shape {TEMPLATE.shape}, got {landmarks.shape}")
-    if not np.isfinite(landmarks).all():
+    # Python's own numbers: of five points, every call of NumPy would cost more than all the arithmetic.
+    source = [complex(x, y) for x, y in landmarks.tolist()]
+    centre = sum(source) / len(source)
+    if not cmath.isfinite(centre):
         raise ValueError("landmarks must be finite numbers")
-    source, target = _complex(landmarks), _complex(TEMPLATE)
-    source_centre, target_centre = source.mean(), target.mean()
-    source, target = source - source_centre, target - target_centre
-    spread = float(np.vdot(source, source).real)
+    source = [point - centre for point in source]
+    spread = sum(point.real**2 + point.imag**2 for point in source)
     if spread < 1e-6:
         raise ValueError("landmarks must not all lie on one spot")
-    covariance = complex(np.vdot(source, target))
-    if abs(covariance) < MIN_LIKENESS * math.sqrt(spread * float(np.vdot(target, target).real)):
+    covariance = sum(point.conjugate() * target for point, target in zip(source, _TARGET, strict=True))
+    if abs(covariance) < MIN_LIKENESS * math.sqrt(spread * _TARGET_SPREAD):
         raise ValueError("landmarks must be arranged like a face")
     turn = covariance / spread
-    shift = complex(target_centre - turn * source_centre)
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    return turn, _TARGET_CENTRE - turn * centre
 
 
 def region(landmarks: Float) -> tuple[float, float, float, float]:
@@ -58,7 +70,7 @@ def region(landmarks: Float) -> tuple[float, float, float, float]:
     ``align(picture, landmarks)`` and ``align(picture[y0:y1, x0:x1], landmarks - (x0, y0))`` with these numbers rounded
     outwards give the same face. Raises ValueError as :func:`similarity` does.
     """
-    return _region(similarity(landmarks))
+    return _region(*_similarity(landmarks))
 
 
 def align(pixels: npt.NDArray[np.uint8], landmarks: Float) -> npt.NDArray[np.uint8]:
@@ -74,19 +86,23 @@ def align(pixels: npt.NDArray[np.uint8], landmarks: Float) -> npt.NDArray[np.uin
     Raises:
         ValueError: the landmarks fit no face (see :func:`similarity`), or the face is wholly outside the picture.
     """
-    matrix = similarity(landmarks)
+    turn, shift = _similarity(landmarks)
     height, width = pixels.shape[:2]
-    left, top, right, bottom = _region(matrix)
+    left, top, right, bottom = _region(turn, shift)
     x0, x1 = max(0, math.floor(left)), min(width, math.ceil(right))
     y0, y1 = max(0, math.floor(top)), min(height, math.ceil(bottom))
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"the face must overlap the picture of {width}x{height} pixels")
-    crop, ratio = _shrink(pixels[y0:y1, x0:x1], max(1, int(1.0 / _scale(matrix))))
+    crop, ratio = _shrink(pixels[y0:y1, x0:x1], max(1, int(1.0 / abs(turn))))
     # A pixel of the shrunken crop is centred on (ratio - 1) / 2 of the pixels that it averages.
-    to_picture = np.array([[ratio[0], 0, x0 + (ratio[0] - 1) / 2], [0, ratio[1], y0 + (ratio[1] - 1) / 2], [0, 0, 1]])
-    face = cv2.warpAffine(
-        crop, matrix @ to_picture, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    shift += turn * complex(x0 + (ratio[0] - 1) / 2, y0 + (ratio[1] - 1) / 2)
+    matrix = np.array(
+        [
+            [turn.real * ratio[0], -turn.imag * ratio[1], shift.real],
+            [turn.imag * ratio[0], turn.real * ratio[1], shift.imag],
+        ]
     )
+    face = cv2.warpAffine(crop, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(face, np.uint8)
 
 
@@ -100,19 +116,8 @@ def _shrink(pixels: npt.NDArray[np.uint8], factor: int) -> tuple[npt.NDArray[np.
     return np.asarray(small, np.uint8), (width / size[0], height / size[1])
 
 
-def _region(matrix: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
-    margin = MARGIN * max(1.0, 1.0 / _scale(matrix))  # large faces are shrunk first: the margin is in shrunken pixels
-    ends = np.array([[0, 0], [SIZE, 0], [0, SIZE], [SIZE, SIZE]], np.float64)
-    corners = np.linalg.solve(matrix[:, :2], (ends - matrix[:, 2]).T)
-    x0, y0 = (corners.min(axis=1) - margin).tolist()
-    x1, y1 = (corners.max(axis=1) + margin).tolist()
-    return x0, y0, x1, y1
-
-
-def _scale(matrix: npt.NDArray[np.float64]) -> float:
-    return math.hypot(matrix[0, 0], matrix[1, 0])
-
-
-def _complex(points: Float) -> npt.NDArray[np.complex128]:
-    wide = points.astype(np.float64)
-    return wide[:, 0] + 1j * wide[:, 1]
+def _region(turn: complex, shift: complex) -> tuple[float, float, float, float]:
+    margin = MARGIN * max(1.0, 1.0 / abs(turn))  # large faces are shrunk first: the margin is in shrunken pixels
+    corners = [(end - shift) / turn for end in (0, SIZE, SIZE * 1j, SIZE + SIZE * 1j)]
+    xs, ys = [corner.real for corner in corners], [corner.imag for corner in corners]
+    return min(xs) - margin, min(ys) - margin, max(xs) + margin, max(ys) + margin

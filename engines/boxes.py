@@ -4,11 +4,13 @@ Coordinates are continuous: a picture of width W spans x from 0 to W, and its fi
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
+Double = npt.NDArray[np.float64]
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
 
@@ -24,17 +26,20 @@ class Letterbox:
 
     def to_source(self, points: Float) -> Float:
         """Map xy pairs (..., 2k) from input pixels to source pixels (not clipped)."""
-        mapped = (_pairs(points) - np.asarray(self.pad)) / self._scale()
-        return np.asarray(mapped.reshape(points.shape), np.float32)
+        scale, pad = _per_axis(self)
+        return ((_pairs(points) - pad) / scale).reshape(points.shape).astype(np.float32)
 
     def to_input(self, points: Float) -> Float:
         """Map xy pairs (..., 2k) from source pixels to input pixels."""
-        mapped = _pairs(points) * self._scale() + np.asarray(self.pad)
-        return np.asarray(mapped.reshape(points.shape), np.float32)
+        scale, pad = _per_axis(self)
+        return (_pairs(points) * scale + pad).reshape(points.shape).astype(np.float32)
 
-    def _scale(self) -> npt.NDArray[np.float64]:
-        # One factor per axis: the scaled size is rounded to even numbers, so the two differ a little.
-        return np.asarray(self.scaled, np.float64) / np.asarray(self.source, np.float64)
+
+@lru_cache(maxsize=64)  # a stream's letterbox is the same for every frame
+def _per_axis(box: Letterbox) -> tuple[Double, Double]:
+    """Scale and padding of x and y."""
+    # One factor per axis: the scaled size is rounded to even numbers, so the two differ a little.
+    return np.asarray(box.scaled, np.float64) / np.asarray(box.source, np.float64), np.asarray(box.pad, np.float64)
 
 
 def letterbox(source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
@@ -64,33 +69,35 @@ def iou_matrix(a: Float, b: Float) -> Float:
     >>> iou_matrix(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2], [5, 5, 6, 6]], np.float32)).round(3)
     array([[0.333, 0.   ]], dtype=float32)
     """
-    first, second = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    overlap = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    intersection = overlap.clip(min=0.0).prod(axis=-1)
-    union = _areas(first) + _areas(second) - intersection
-    ious = np.divide(intersection, union, out=np.zeros_like(intersection), where=intersection > 0)
+    ax0, ay0, ax1, ay1 = a.T.astype(np.float64)[:, :, None]
+    bx0, by0, bx1, by1 = b.T.astype(np.float64)[:, None]
+    width = np.minimum(ax1, bx1) - np.maximum(ax0, bx0)
+    height = np.minimum(ay1, by1) - np.maximum(ay0, by0)
+    intersection = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
+    ious = np.divide(intersection, union, out=np.zeros_like(intersection), where=intersection > 0.0)
     return np.asarray(ious, np.float32)
 
 
 def clip_boxes(boxes: Float, size: tuple[int, int]) -> Float:
     """Move the corners of xyxy ``boxes`` (N, 4) into a picture of ``size`` (width, height); a box outside is empty."""
-    width, height = size
-    return np.asarray(boxes.clip(0.0, [width, height, width, height]), np.float32)
+    return np.asarray(np.minimum(np.maximum(boxes, 0.0), _limits(size)), np.float32)
 
 
 def filled(boxes: Float) -> npt.NDArray[np.bool_]:
     """Which of the xyxy ``boxes`` (N, 4) have an area: (N,) booleans; False for boxes that are not finite."""
-    sized = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return np.asarray(sized & np.isfinite(boxes).all(axis=1), np.bool_)
+    x0, y0, x1, y1 = boxes.T  # one column at a time: loops over rows of two or four cost several times as much
+    # False, too, for what is not a number.
+    return np.asarray((x0 < x1) & (y0 < y1) & (x0 > -np.inf) & (y0 > -np.inf) & (x1 < np.inf) & (y1 < np.inf))
 
 
-def _pairs(points: Float) -> npt.NDArray[np.float64]:
-    return points.reshape(*points.shape[:-1], points.shape[-1] // 2, 2).astype(np.float64)
+def _pairs(points: Float) -> Float:
+    return points.reshape(points.size // 2, 2)
 
 
-def _areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    areas: npt.NDArray[np.float64] = (boxes[..., 2:] - boxes[..., :2]).clip(min=0.0).prod(axis=-1)
-    return areas
+@lru_cache(maxsize=64)
+def _limits(size: tuple[int, int]) -> Float:
+    return np.array([*size, *size], np.float32)
 
 
 def _even(side: float, limit: int) -> int:

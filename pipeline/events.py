@@ -3,23 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
 
-from pipeline.messages import EventMessage, FaceMessage, IdentityMessage, timestamp
-from pipeline.types import Frame, Identity, Result
+from pipeline.messages import EventMessage, FaceMessage, FrameMessage, IdentityMessage, ObjectMessage
+from pipeline.types import Tracked
 
 Box = tuple[float, float, float, float]
 Kind = Literal["object", "face", "identity", "scene"]
 Change = Literal["new", "changed", "ended"]
 
-
-@dataclass(slots=True)
-class _Object:
-    label: str
-    score: float
-    box: Box
+_track, _label = attrgetter("track"), attrgetter("label")
 
 
 @dataclass(slots=True)
@@ -37,147 +33,127 @@ class _Face:
 
 @dataclass(slots=True)
 class _Stream:
-    objects: dict[int, _Object] = field(default_factory=dict)
+    objects: dict[int, ObjectMessage] = field(default_factory=dict)  # as each was last
+    labels: dict[int, str] = field(default_factory=dict)
     faces: dict[int, _Face] = field(default_factory=dict)
     scene: str | None = None
     scene_score: float = 0.0
 
 
 class EventLog:
-    """Derives the events of all streams from their finished frames.
+    """Derives the events of all streams from the messages of their frames."""
 
-    Args:
-        objects: labels of the object classes.
-        scenes: labels of the scenes.
-    """
-
-    def __init__(self, objects: tuple[str, ...], scenes: tuple[str, ...]) -> None:
-        self._objects = objects
-        self._scenes = scenes
+    def __init__(self) -> None:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
 
-    def update(self, result: Result) -> list[EventMessage]:
+    def update(self, frame: FrameMessage, tracked: Tracked) -> list[EventMessage]:
         """The events of one frame, ends before beginnings; frames of a stream come in order.
 
         A track is ``new`` with its first frame, ``changed`` when its smoothed label is another one, ``ended`` with
         the last it was known by. An identity begins when a face gets a name and ends when the name is taken back or the
         face ends. Face and identity events carry the best view of the face so far.
+
+        Args:
+            frame: the message of the frame.
+            tracked: what it was made from: which tracks ended, and the scores of faces as they were before rounding.
         """
-        stream = self._streams[result.frame.stream]
+        stream = self._streams[frame.stream]
         return [
-            *self._scene_events(stream, result),
-            *_ended_objects(stream, result),
-            *_ended_faces(stream, result),
-            *self._object_events(stream, result),
-            *_face_events(stream, result),
+            *_scene_events(stream, frame),
+            *_ended_objects(stream, frame, tracked.objects.ended.tolist()),
+            *_ended_faces(stream, frame, tracked.faces.ended.tolist()),
+            *_object_events(stream, frame),
+            *_face_events(stream, frame, tracked.faces.scores.tolist()),
         ]
 
-    def _scene_events(self, stream: _Stream, result: Result) -> Iterable[EventMessage]:
-        known, last_score = stream.scene, stream.scene_score
-        label, score = None, 0.0
-        if result.scene_label >= 0:
-            label, score = self._scenes[result.scene_label], _score(result.scene[result.scene_label])
-        stream.scene, stream.scene_score = label, score
-        if label == known:
-            return
-        if label is None:
-            yield _event(result.frame, "ended", "scene", label=known, score=last_score)
-        elif known is None:
-            yield _event(result.frame, "new", "scene", label=label, score=score)
-        else:
-            yield _event(result.frame, "changed", "scene", label=label, previous=known, score=score)
 
-    def _object_events(self, stream: _Stream, result: Result) -> Iterable[EventMessage]:
-        tracks = result.identified.tracked.objects
-        columns = zip(
-            tracks.ids.tolist(),
-            result.labels.tolist(),
-            result.label_scores.tolist(),
-            tracks.boxes.tolist(),
-            strict=True,
-        )
-        for track, label, score, box in columns:
-            known = stream.objects.get(track)
-            now = stream.objects[track] = _Object(self._objects[label], _score(score), _box(box))
-            if known is None:
-                yield _object_event(result.frame, "new", track, now)
-            elif known.label != now.label:
-                yield _object_event(result.frame, "changed", track, now, previous=known.label)
+def _scene_events(stream: _Stream, frame: FrameMessage) -> Iterable[EventMessage]:
+    known, last_score = stream.scene, stream.scene_score
+    label, score = (frame.scene[0].label, frame.scene[0].score) if frame.scene else (None, 0.0)
+    stream.scene, stream.scene_score = label, score
+    if label == known:
+        return
+    if label is None:
+        yield _event(frame, "ended", "scene", label=known, score=last_score)
+    elif known is None:
+        yield _event(frame, "new", "scene", label=label, score=score)
+    else:
+        yield _event(frame, "changed", "scene", label=label, previous=known, score=score)
 
 
-def _ended_objects(stream: _Stream, result: Result) -> Iterable[EventMessage]:
-    for track in result.identified.tracked.objects.ended.tolist():
+def _ended_objects(stream: _Stream, frame: FrameMessage, ended: list[int]) -> Iterable[EventMessage]:
+    for track in ended:
         if track in stream.objects:
-            yield _object_event(result.frame, "ended", track, stream.objects.pop(track))
+            del stream.labels[track]
+            yield _object_event(frame, "ended", stream.objects.pop(track))
 
 
-def _ended_faces(stream: _Stream, result: Result) -> Iterable[EventMessage]:
-    for track in result.identified.tracked.faces.ended.tolist():
+def _object_events(stream: _Stream, frame: FrameMessage) -> Iterable[EventMessage]:
+    objects = dict(zip(map(_track, frame.objects), frame.objects, strict=True))
+    labels = dict(zip(objects, map(_label, frame.objects), strict=True))
+    stream.objects.update(objects)
+    changed = labels.items() - stream.labels.items()  # nothing, of most frames
+    if not changed:
+        return
+    for track, label in labels.items():
+        if (track, label) in changed:
+            previous = stream.labels.get(track)
+            yield _object_event(frame, "new" if previous is None else "changed", objects[track], previous)
+    stream.labels.update(labels)
+
+
+def _ended_faces(stream: _Stream, frame: FrameMessage, ended: list[int]) -> Iterable[EventMessage]:
+    for track in ended:
         face = stream.faces.pop(track, None)
         if face is None:
             continue
         if face.identity:
-            yield _identity_event(result.frame, "ended", face, face.identity)
-        yield _face_event(result.frame, "ended", face)
+            yield _identity_event(frame, "ended", face, face.identity)
+        yield _face_event(frame, "ended", face)
 
 
-def _face_events(stream: _Stream, result: Result) -> Iterable[EventMessage]:
-    for row, identity in enumerate(result.identified.identities):
-        track = int(result.identified.tracked.faces.ids[row])
-        known = stream.faces.get(track)
-        face = stream.faces[track] = _with_view(known, result, row)
-        if known is None:
-            yield _face_event(result.frame, "new", face)
-        before, now = face.identity, _identity(identity)
+def _face_events(stream: _Stream, frame: FrameMessage, scores: list[float]) -> Iterable[EventMessage]:
+    for view, score in zip(frame.faces, scores, strict=True):
+        worth = score * (view.box[3] - view.box[1])  # the best view is large and sure
+        face = stream.faces.get(view.track)
+        if face is None:
+            face = stream.faces[view.track] = _Face(view, worth, view.box)
+            yield _face_event(frame, "new", face)
+        elif worth > face.worth:
+            face.best, face.worth = view, worth
+        face.box = view.box
+        before, now = face.identity, view.identity
         face.identity = now
         if before and not now:
-            yield _identity_event(result.frame, "ended", face, before)
+            yield _identity_event(frame, "ended", face, before)
         elif now and not before:
-            yield _identity_event(result.frame, "new", face, now)
+            yield _identity_event(frame, "new", face, now)
         elif now and before and now.name != before.name:
-            yield _identity_event(result.frame, "changed", face, now, previous=before.name)
+            yield _identity_event(frame, "changed", face, now, previous=before.name)
 
 
-def _with_view(face: _Face | None, result: Result, row: int) -> _Face:
-    """The face with the view of this row, should it be the best one so far: large and sure."""
-    tracks = result.identified.tracked.faces
-    box = _box(tracks.boxes[row].tolist())
-    worth = float(tracks.scores[row]) * (box[3] - box[1])
-    if face is None:
-        return _Face(_view(result, row, box), worth, box)
-    face.box = box
-    if worth > face.worth:
-        face.best, face.worth = _view(result, row, box), worth
-    return face
-
-
-def _view(result: Result, row: int, box: Box) -> FaceMessage:
-    tracked = result.identified.tracked
-    tracks = tracked.faces
-    landmarks = tracked.observed.detections.faces.landmarks[tracks.rows[row]].tolist()
-    return FaceMessage(
-        track=int(tracks.ids[row]),
-        object=int(tracked.face_objects[row]) or None,
-        score=_score(tracks.scores[row]),
-        box=box,
-        landmarks=tuple((round(x, 1), round(y, 1)) for x, y in landmarks),
-        identity=None,
-    )
-
-
-def _object_event(frame: Frame, event: Change, track: int, thing: _Object, previous: str | None = None) -> EventMessage:
+def _object_event(
+    frame: FrameMessage, event: Change, thing: ObjectMessage, previous: str | None = None
+) -> EventMessage:
     return _event(
-        frame, event, "object", track=track, label=thing.label, previous=previous, score=thing.score, box=thing.box
+        frame,
+        event,
+        "object",
+        track=thing.track,
+        label=thing.label,
+        previous=previous,
+        score=thing.score,
+        box=thing.box,
     )
 
 
-def _face_event(frame: Frame, event: Change, face: _Face) -> EventMessage:
+def _face_event(frame: FrameMessage, event: Change, face: _Face) -> EventMessage:
     best = face.best_face
     return _event(frame, event, "face", track=best.track, score=best.score, box=face.box, best_face=best)
 
 
 def _identity_event(
-    frame: Frame,
+    frame: FrameMessage,
     event: Change,
     face: _Face,
     identity: IdentityMessage,
@@ -198,7 +174,7 @@ def _identity_event(
 
 
 def _event(
-    frame: Frame,
+    frame: FrameMessage,
     event: Change,
     kind: Kind,
     *,
@@ -212,7 +188,7 @@ def _event(
     return EventMessage(
         stream=frame.stream,
         seq=frame.seq,
-        captured_at=timestamp(frame.captured_ns),
+        captured_at=frame.captured_at,
         event=event,
         kind=kind,
         track=track,
@@ -222,16 +198,3 @@ def _event(
         box=box,
         best_face=best_face,
     )
-
-
-def _identity(identity: Identity | None) -> IdentityMessage | None:
-    return IdentityMessage(identity.name, _score(identity.score)) if identity else None
-
-
-def _score(score: float) -> float:
-    return round(float(score), 3)
-
-
-def _box(corners: list[float]) -> Box:
-    x0, y0, x1, y1 = (round(corner, 1) for corner in corners)
-    return x0, y0, x1, y1

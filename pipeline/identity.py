@@ -82,6 +82,8 @@ class FaceTrack:
     looked_s: float = -math.inf  # stream time of the last view
     similarities: Double = field(default_factory=lambda: np.zeros(0))
     identity: Identity | None = None
+    # Who it is by the name that it bears: the same from frame to frame until there is a new view or gallery.
+    chosen: dict[str | None, Identity | None] = field(default_factory=dict)
 
     def wants(self, view: float, time_s: float, min_views: int) -> bool:
         """Whether a ``view`` this good at stream time ``time_s`` is worth a run of the face entry."""
@@ -98,6 +100,7 @@ class FaceTrack:
 
     def match(self, people: People) -> None:
         """Compare the pooled views with the gallery."""
+        self.chosen.clear()
         if self.views:
             self.similarities = people.similarities(self.pooled / max(float(np.linalg.norm(self.pooled)), 1e-9))
 
@@ -152,8 +155,11 @@ class Identifier:
         known = self._streams[tracked.frame.stream]
         for ended in tracked.faces.ended.tolist():
             known.pop(ended, None)
-        tracks = [known.setdefault(track, FaceTrack()) for track in tracked.faces.ids.tolist()]
-        self._look(tracked, tracks)
+        tracks = [known.get(track) or known.setdefault(track, FaceTrack()) for track in tracked.faces.ids.tolist()]
+        if not tracks:
+            return Identified(tracked, ())
+        if not tracked.observed.carried:
+            self._look(tracked, tracks)
         chosen = [self._choose(track) for track in tracks]
         for track, identity in zip(tracks, unique_names(chosen), strict=True):
             track.identity = identity
@@ -163,7 +169,9 @@ class Identifier:
         if track.views < self._settings.min_views:
             return None
         current = track.identity.name if track.identity else None
-        return self._people.choose(track.similarities, current, self._threshold)
+        if current not in track.chosen:
+            track.chosen[current] = self._people.choose(track.similarities, current, self._threshold)
+        return track.chosen[current]
 
     def _reload(self) -> None:
         now = self._clock()
@@ -209,12 +217,12 @@ class Identifier:
         faces, seen = tracked.faces, tracked.observed.detections.faces
         boxes = seen.boxes[faces.rows]
         heights = boxes[:, 3] - boxes[:, 1]
-        looks = view_scores(heights, faces.scores, seen.landmarks[faces.rows])
+        looks = view_scores(heights, faces.scores, seen.landmarks[faces.rows]).tolist()
+        time_s, smallest, views = tracked.frame.time_s, self._settings.min_face_px, self._settings.min_views
         wanted = [
-            View(row, track, float(looks[row]))
-            for row, track in enumerate(tracks)
-            if heights[row] >= self._settings.min_face_px
-            and track.wants(float(looks[row]), tracked.frame.time_s, self._settings.min_views)
+            View(row, track, look)
+            for row, (track, look, height) in enumerate(zip(tracks, looks, heights.tolist(), strict=True))
+            if height >= smallest and track.wants(look, time_s, views)
         ]
         return sorted(wanted, key=lambda view: (view.track.views, -view.score))[:MAX_CROPS]
 
@@ -227,11 +235,11 @@ def view_scores(heights: Float, scores: Float, landmarks: Float) -> Float:
         scores: (N,) of the detections.
         landmarks: (N, 5, 2) xy; a nose that is not midway between the eyes tells of a turned head.
     """
-    eyes = landmarks[:, 1] - landmarks[:, 0]
-    apart = np.maximum(np.linalg.norm(eyes, axis=1), 1e-6)
-    nose = landmarks[:, 2] - (landmarks[:, 0] + landmarks[:, 1]) / 2
-    turned = np.abs((nose * eyes).sum(axis=1)) / apart**2
-    return np.asarray(scores * np.minimum(heights / SIZE, 1.0) * (1.0 - turned.clip(max=0.8)), np.float32)
+    left, right, nose = landmarks[:, 0], landmarks[:, 1], landmarks[:, 2]
+    eyes, aside = right - left, nose - (left + right) / 2
+    along = np.abs(aside[:, 0] * eyes[:, 0] + aside[:, 1] * eyes[:, 1])
+    turned = along / np.maximum(eyes[:, 0] ** 2 + eyes[:, 1] ** 2, 1e-12)
+    return np.asarray(scores * np.minimum(heights / SIZE, 1.0) * (1.0 - np.minimum(turned, 0.8)), np.float32)
 
 
 def aligned_face(picture: Picture, landmarks: Float) -> Crop | None:

@@ -6,6 +6,7 @@
 import json
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,10 @@ Encoding = Literal["json", "msgpack"]
 MessageType = Literal["frame", "event", "health"]
 
 
-class ObjectMessage(msgspec.Struct, frozen=True):
+# gc=False: these hold no cycles, and a crowded frame makes enough of them to set off the garbage collector each time.
+
+
+class ObjectMessage(msgspec.Struct, frozen=True, gc=False):
     """A tracked object; ``box`` is xyxy in source pixels, ``label`` is smoothed over time."""
 
     track: int
@@ -26,14 +30,14 @@ class ObjectMessage(msgspec.Struct, frozen=True):
     box: tuple[float, float, float, float]
 
 
-class IdentityMessage(msgspec.Struct, frozen=True):
+class IdentityMessage(msgspec.Struct, frozen=True, gc=False):
     """A name from the gallery; ``score`` is the cosine similarity."""
 
     name: str
     score: float
 
 
-class FaceMessage(msgspec.Struct, frozen=True):
+class FaceMessage(msgspec.Struct, frozen=True, gc=False):
     """A tracked face; ``object`` is the track of the person it belongs to."""
 
     track: int
@@ -44,14 +48,14 @@ class FaceMessage(msgspec.Struct, frozen=True):
     identity: IdentityMessage | None
 
 
-class SceneMessage(msgspec.Struct, frozen=True):
+class SceneMessage(msgspec.Struct, frozen=True, gc=False):
     """A scene label with its smoothed probability."""
 
     label: str
     score: float
 
 
-class TimingsMessage(msgspec.Struct, frozen=True):
+class TimingsMessage(msgspec.Struct, frozen=True, gc=False):
     """Milliseconds from capture to message, and where they went."""
 
     queue: float
@@ -107,13 +111,15 @@ class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health",
 
 Message = FrameMessage | EventMessage | HealthMessage
 
+_json_encoder = msgspec.json.Encoder()
+_msgpack_encoder = msgspec.msgpack.Encoder()
 _json_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _msgpack_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def encode(message: Message, encoding: Encoding) -> bytes:
     """The body of a message. Floats must be finite: JSON has no others."""
-    return msgspec.json.encode(message) if encoding == "json" else msgspec.msgpack.encode(message)
+    return _json_encoder.encode(message) if encoding == "json" else _msgpack_encoder.encode(message)
 
 
 def decode(body: bytes) -> Message:
@@ -149,7 +155,12 @@ def timestamp(unix_ns: int) -> str:
     '2026-11-23T09:14:07.120Z'
     """
     seconds, milliseconds = divmod(unix_ns // 1_000_000, 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16)  # the frames of all streams fall into a few seconds
+def _second(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
 def json_schema() -> dict[str, Any]:

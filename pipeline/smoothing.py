@@ -4,17 +4,19 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.boxes import Double, Float
 from pipeline.config import SmoothingSettings
 from pipeline.types import Identified, Result
 
 Labels = npt.NDArray[np.int32]
 Ids = npt.NDArray[np.int64]
 
+NO_TRACK = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row
 MIN_PROBABILITY = 1e-4  # a scene that one frame rules out can come back
 SCENE_CONFIDENCE = 0.5  # a scene is named from this smoothed probability on
 
@@ -29,13 +31,14 @@ class LabelSmoother:
 
     def __init__(self, settings: SmoothingSettings, classes: int) -> None:
         self._settings = settings
-        self._ids: Ids = np.zeros(0, np.int64)  # ascending; row by row with all below
-        self._evidence = np.zeros((0, classes))
-        self._weight = np.zeros(0)
-        self._time_s = np.zeros(0)
-        self._label: Labels = np.zeros(0, np.int32)
-        self._rival: Labels = np.zeros(0, np.int32)  # who leads enough, or the label itself
-        self._led_s = np.zeros(0)  # for how long
+        self._ids: Ids = np.array([NO_TRACK])  # ascending, and a last row for none; row by row with all below
+        self._evidence = np.zeros((1, classes))  # fading sum of the scores, by label
+        self._total = np.zeros(1)  # of a row of it
+        self._weight = np.zeros(1)  # fading number of detections
+        self._time_s = np.zeros(1)
+        self._label: Labels = np.zeros(1, np.int32)
+        self._rival: Labels = np.zeros(1, np.int32)  # who leads enough, or the label itself
+        self._led_s = np.zeros(1)  # for how long
 
     def update(self, time_s: float, ids: Ids, labels: Labels, scores: Float) -> tuple[Labels, Float]:
         """Take one detection of each of the tracks ``ids`` (T,), each id once.
@@ -49,53 +52,55 @@ class LabelSmoother:
         Returns:
             Smoothed labels (T,) and their confidence (T,) in [0, 1].
         """
-        self._add(time_s, ids, labels)
-        rows = np.searchsorted(self._ids, ids)
-        step = (time_s - self._time_s[rows]).clip(min=0.0)
+        rows = self._rows(time_s, ids, labels)
+        step = np.maximum(time_s - self._time_s[rows], 0.0)
         self._time_s[rows] = time_s
         fading = 0.5 ** (step / self._settings.half_life_s)
-        self._evidence[rows] *= fading[:, None]
-        self._evidence[rows, labels] += scores
-        self._weight[rows] = self._weight[rows] * fading + 1.0
-        confidence = self._evidence[rows] / self._weight[rows, None]
-        # Of the evidence, not of the scores: a cautious network's labels must be able to change, too.
-        self._elect(rows, step, confidence / np.maximum(confidence.sum(axis=1, keepdims=True), 1e-9))
-        smoothed = self._label[rows]
-        return smoothed, confidence[np.arange(len(rows)), smoothed].astype(np.float32)
+        evidence = self._evidence[rows] * fading[:, None]
+        evidence[np.arange(len(rows)), labels] += scores
+        self._evidence[rows] = evidence
+        self._weight[rows] = weight = self._weight[rows] * fading + 1.0
+        self._total[rows] = total = self._total[rows] * fading + scores
+        smoothed = self._elect(rows, step, evidence, total)
+        confidence = evidence[np.arange(len(rows)), smoothed] / weight
+        return smoothed, confidence.astype(np.float32)
 
     def forget(self, ids: Ids) -> None:
         """Drop tracks that ended."""
-        kept = ~np.isin(self._ids, ids)
-        self._ids, self._evidence, self._weight = self._ids[kept], self._evidence[kept], self._weight[kept]
-        self._time_s, self._label = self._time_s[kept], self._label[kept]
-        self._rival, self._led_s = self._rival[kept], self._led_s[kept]
+        if len(ids):
+            self._arrange(np.flatnonzero(~np.isin(self._ids, ids)))
 
-    def _elect(self, rows: Ids, step: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]) -> None:
-        every = np.arange(len(rows))
-        current = self._label[rows]
-        best = shares.argmax(axis=1).astype(np.int32)
-        leads = shares[every, best] - shares[every, current] >= self._settings.margin
-        rival = np.where(leads, best, current)
+    def _elect(self, rows: Ids, step: Double, evidence: Double, total: Double) -> Labels:
+        """The label of each row, with this detection."""
+        every, current = np.arange(len(rows)), self._label[rows]
+        best = evidence.argmax(axis=1).astype(np.int32)
+        # Of the evidence, not of the scores: a cautious network's labels must be able to change, too.
+        lead = (evidence[every, best] - evidence[every, current]) / np.maximum(total, 1e-9)
+        rival = np.where(lead >= self._settings.margin, best, current)
         stays = (rival != current) & (rival == self._rival[rows])
         led_s = np.where(stays, self._led_s[rows] + step, 0.0)
-        wins = led_s >= self._settings.hold_s
-        self._rival[rows], self._led_s[rows] = rival, led_s
-        self._label[rows] = np.where(wins, rival, current)
+        elected = np.where(led_s >= self._settings.hold_s, rival, current)
+        self._rival[rows], self._led_s[rows], self._label[rows] = rival, led_s, elected
+        return elected
 
-    def _add(self, time_s: float, ids: Ids, labels: Labels) -> None:
-        fresh = ~np.isin(ids, self._ids)
-        if not fresh.any():
-            return
-        count = int(fresh.sum())
-        all_ids = np.concatenate([self._ids, ids[fresh]])
-        order = np.argsort(all_ids)
-        self._ids = all_ids[order]
-        self._evidence = np.concatenate([self._evidence, np.zeros((count, self._evidence.shape[1]))])[order]
-        self._weight = np.concatenate([self._weight, np.zeros(count)])[order]
-        self._time_s = np.concatenate([self._time_s, np.full(count, time_s)])[order]
-        self._label = np.concatenate([self._label, labels[fresh]])[order]
-        self._rival = np.concatenate([self._rival, labels[fresh]])[order]
-        self._led_s = np.concatenate([self._led_s, np.zeros(count)])[order]
+    def _rows(self, time_s: float, ids: Ids, labels: Labels) -> Ids:
+        """The row of each track; new ones get one."""
+        rows = self._ids.searchsorted(ids)
+        fresh = np.flatnonzero(self._ids[rows] != ids)
+        if not len(fresh):
+            return rows
+        at, born = len(self._ids), ids[fresh]
+        self._arrange(np.concatenate([np.arange(at), np.full(len(fresh), at - 1)]))
+        self._ids[at:], self._time_s[at:] = born, time_s
+        self._label[at:] = self._rival[at:] = labels[fresh]
+        self._arrange(np.argsort(self._ids))
+        return self._ids.searchsorted(ids)
+
+    def _arrange(self, rows: Ids) -> None:
+        """Take these rows of everything, in this order."""
+        self._ids, self._evidence, self._total = self._ids[rows], self._evidence[rows], self._total[rows]
+        self._weight, self._time_s, self._label = self._weight[rows], self._time_s[rows], self._label[rows]
+        self._rival, self._led_s = self._rival[rows], self._led_s[rows]
 
 
 class SceneSmoother:
@@ -150,14 +155,20 @@ class StreamSmoother:
     def __init__(self, settings: SmoothingSettings, objects: int, scenes: int) -> None:
         self._labels = LabelSmoother(settings, objects)
         self._scene = SceneSmoother(settings, scenes)
+        self._last: Result | None = None
 
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
         time_s, tracks = item.frame.time_s, item.tracked.objects
+        if item.tracked.observed.carried and self._last is not None:
+            last = self._last  # the same detections once more are no further evidence
+            if np.array_equal(tracks.ids, last.identified.tracked.objects.ids):
+                return replace(last, identified=item, finished_ns=time.monotonic_ns())
         self._labels.forget(tracks.ended)
         labels, scores = self._labels.update(time_s, tracks.ids, tracks.labels, tracks.scores)
         scene, scene_label = self._scene.update(time_s, item.tracked.observed.detections.scene)
-        return Result(item, labels, scores, scene, scene_label, time.monotonic_ns())
+        self._last = Result(item, labels, scores, scene, scene_label, time.monotonic_ns())
+        return self._last
 
 
 class Smoothers:

@@ -1,12 +1,16 @@
+import math
+
 import msgspec
 import numpy as np
 import pytest
 
 from engines.boxes import letterbox
 from engines.decode import decode
+from engines.nms import Suppression
 from engines.spec import Thresholds
 
 THRESHOLDS = Thresholds(object_score=0.3, object_iou=0.5, face_score=0.4, face_iou=0.5)
+IOU = 1 / 3  # of squares that half overlap
 BOX = letterbox((1920, 1080), (640, 384))  # a third, 12 pixels down
 
 
@@ -67,6 +71,26 @@ def test_duplicates_of_one_class_go_and_those_of_two_stay() -> None:
     objects = decode(raw, 0, BOX, THRESHOLDS).objects
     assert objects.scores.tolist() == pytest.approx([0.9, 0.7])
     assert objects.labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("suppression", "scores"),
+    [("class-aware", [0.9, 0.7]), ("class-agnostic", [0.9]), ("soft", [0.9, 0.7, 0.8 * math.exp(-(IOU**2) / 0.5)])],
+)
+def test_how_objects_suppress_each_other_can_be_chosen(suppression: Suppression, scores: list[float]) -> None:
+    raw = outputs()
+    raw["object_boxes"][0, :3] = [[100, 100, 200, 200], [150, 100, 250, 200], [110, 100, 210, 200]]
+    raw["object_scores"][0, :3] = [0.9, 0.8, 0.7]
+    raw["object_labels"][0, :3] = [1, 1, 2]
+    low = msgspec.structs.replace(THRESHOLDS, object_iou=0.3)
+    assert decode(raw, 0, BOX, low, suppression).objects.scores.tolist() == pytest.approx(scores)
+
+
+def test_what_soft_suppression_fades_below_the_threshold_is_not_seen() -> None:
+    raw = outputs()
+    raw["object_boxes"][0, :2] = [[100, 100, 200, 200], [101, 100, 201, 200]]
+    raw["object_scores"][0, :2] = [0.9, 0.8]
+    assert decode(raw, 0, BOX, THRESHOLDS, "soft").objects.scores.tolist() == pytest.approx([0.9])
 
 
 def test_a_face_keeps_its_own_landmarks() -> None:

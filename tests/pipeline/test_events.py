@@ -3,13 +3,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.events import EventLog
 from pipeline.messages import EventMessage, FaceMessage, decode, encode
+from pipeline.publish import to_message
 from pipeline.types import Identified, Identity, Result
 from tests.pipeline.made_tracks import Box, make_tracked
 
 OBJECTS = ("person", "dog")
 SCENES = ("street", "room")
+ENTRY = EntrySpec("x.onnx", "0", 32, 32, {})
+SPEC = ModelSpec(1, "n", ENTRY, ENTRY, OBJECTS, SCENES, NetworkSettings())
 BOX: Box = (100, 50, 200, 350)
 FACE: Box = (130, 60, 170, 110)
 NEAR: Box = (120, 50, 200, 150)
@@ -41,14 +45,18 @@ def result(
     )
 
 
+def update(log: EventLog, item: Result) -> list[EventMessage]:
+    return log.update(to_message(item, SPEC, {}), item.identified.tracked)
+
+
 def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, str | None, str | None]]:
-    events = [event for item in results for event in log.update(item)]
+    events = [event for item in results for event in update(log, item)]
     return [(event.event, event.kind, event.track, event.label, event.previous) for event in events]
 
 
 @pytest.fixture
 def log() -> EventLog:
-    return EventLog(OBJECTS, SCENES)
+    return EventLog()
 
 
 def test_an_object_begins_changes_and_ends_once_each(log: EventLog) -> None:
@@ -70,7 +78,7 @@ def test_an_object_begins_changes_and_ends_once_each(log: EventLog) -> None:
 
 
 def test_an_object_event_says_where_when_and_how_sure(log: EventLog) -> None:
-    (event,) = log.update(result(1.5, {3: (100.04, 50, 200, 350)}))
+    (event,) = update(log, result(1.5, {3: (100.04, 50, 200, 350)}))
     assert event == EventMessage(
         stream="door",
         seq=150,
@@ -85,9 +93,9 @@ def test_an_object_event_says_where_when_and_how_sure(log: EventLog) -> None:
 
 
 def test_an_object_ends_where_it_was_last(log: EventLog) -> None:
-    log.update(result(0.0, {3: BOX}))
-    log.update(result(0.1, {3: (110, 50, 210, 350)}))
-    (event,) = log.update(result(2.0, objects_ended=[3]))
+    update(log, result(0.0, {3: BOX}))
+    update(log, result(0.1, {3: (110, 50, 210, 350)}))
+    (event,) = update(log, result(2.0, objects_ended=[3]))
     assert event.box == (110.0, 50.0, 210.0, 350.0)
 
 
@@ -115,23 +123,23 @@ def test_a_face_named_in_its_first_frame_begins_before_its_name(log: EventLog) -
 
 
 def test_a_name_that_changes_and_one_that_is_taken_back(log: EventLog) -> None:
-    log.update(result(0.0, faces={4: FACE}, identities=[Identity("Ada", 0.7)]))
+    update(log, result(0.0, faces={4: FACE}, identities=[Identity("Ada", 0.7)]))
     assert told(
         log, result(0.1, faces={4: FACE}, identities=[Identity("Grace", 0.8)]), result(0.2, faces={4: FACE})
     ) == [("changed", "identity", 4, "Grace", "Ada"), ("ended", "identity", 4, "Grace", None)]
 
 
 def test_face_events_carry_the_best_view_so_far_under_the_present_name(log: EventLog) -> None:
-    log.update(result(0.0, faces={4: FACE}))
-    log.update(result(0.1, faces={4: NEAR}))
-    (named,) = log.update(result(0.2, faces={4: FACE}, identities=[Identity("Ada", 0.71)]))
+    update(log, result(0.0, faces={4: FACE}))
+    update(log, result(0.1, faces={4: NEAR}))
+    (named,) = update(log, result(0.2, faces={4: FACE}, identities=[Identity("Ada", 0.71)]))
     assert isinstance(named.best_face, FaceMessage)
     assert named.box == FACE
     assert named.best_face.box == NEAR
     assert named.best_face.identity is not None
     assert (named.best_face.identity.name, named.score) == ("Ada", 0.71)
     assert len(named.best_face.landmarks) == 5
-    _, ended = log.update(result(2.0, faces_ended=[4]))
+    _, ended = update(log, result(2.0, faces_ended=[4]))
     assert ended.best_face == named.best_face
 
 
@@ -144,12 +152,12 @@ def test_a_scene_begins_changes_and_ends(log: EventLog) -> None:
 
 
 def test_streams_do_not_mix(log: EventLog) -> None:
-    log.update(result(0.0, {1: BOX}, stream="door"))
+    update(log, result(0.0, {1: BOX}, stream="door"))
     assert told(log, result(0.0, {1: BOX}, stream="yard")) == [("new", "object", 1, "person", None)]
 
 
 def test_ends_come_before_beginnings(log: EventLog) -> None:
-    log.update(result(0.0, {1: BOX}))
+    update(log, result(0.0, {1: BOX}))
     assert [row[:3] for row in told(log, result(2.0, {2: BOX}, objects_ended=[1]))] == [
         ("ended", "object", 1),
         ("new", "object", 2),
@@ -162,5 +170,5 @@ def test_the_end_of_a_track_that_was_never_seen_is_no_event(log: EventLog) -> No
 
 def test_events_survive_the_wire(log: EventLog) -> None:
     for item in (result(0.0, {1: BOX}, {2: FACE}, identities=[Identity("Ada", 0.7)], scene=0),):
-        for event in log.update(item):
+        for event in update(log, item):
             assert decode(encode(event, "json")) == decode(encode(event, "msgpack")) == event

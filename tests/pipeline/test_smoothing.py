@@ -24,6 +24,54 @@ def smoothed(labels: list[int], scores: list[float] | None = None, rate: float =
     return shown
 
 
+class PlainTrack:
+    """The smoothing of one track as the class's docstring words it, one number at a time."""
+
+    def __init__(self, label: int) -> None:
+        self.seen: list[tuple[float, int, float]] = []
+        self.label = self.rival = label
+        self.led_s = 0.0
+
+    def update(self, time_s: float, label: int, score: float) -> tuple[int, float]:
+        step = time_s - self.seen[-1][0] if self.seen else 0.0
+        self.seen.append((time_s, label, score))
+        fading = [0.5 ** ((time_s - then) / SETTINGS.half_life_s) for then, _, _ in self.seen]
+        evidence = [
+            sum(f * s for f, (_, was, s) in zip(fading, self.seen, strict=True) if was == one) for one in range(3)
+        ]
+        best = max(range(3), key=evidence.__getitem__)
+        lead = (evidence[best] - evidence[self.label]) / max(sum(evidence), 1e-9)
+        rival = best if lead >= SETTINGS.margin else self.label
+        self.led_s = self.led_s + step if self.label != rival == self.rival else 0.0
+        self.rival = rival
+        if self.led_s >= SETTINGS.hold_s:
+            self.label = rival
+        return self.label, evidence[self.label] / sum(fading)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_all_tracks_at_once_are_smoothed_as_each_alone(seed: int) -> None:
+    rng, smoother = np.random.default_rng(seed), LabelSmoother(SETTINGS, 3)
+    alone: dict[int, PlainTrack] = {}
+    alive: list[int] = []
+    time_s, fresh = 0.0, 1
+    for _ in range(25):
+        time_s += float(rng.choice([0.03, 0.04, 0.5]))
+        ended = [track for track in alive if rng.random() < 0.05]
+        born = list(range(fresh, fresh + int(rng.integers(3))))
+        fresh += len(born)
+        alive = [track for track in alive if track not in ended] + born
+        smoother.forget(np.array(ended, np.int64))
+        ids = rng.permutation([track for track in alive if rng.random() < 0.8]).astype(np.int64)
+        labels = rng.integers(0, 3, len(ids)).astype(np.int32)
+        scores = rng.random(len(ids)).astype(np.float32)
+        shown, confidence = smoother.update(time_s, ids, labels, scores)
+        assert (shown.dtype, confidence.dtype, len(shown)) == (np.int32, np.float32, len(ids))
+        for row, (track, label, score) in enumerate(zip(ids.tolist(), labels.tolist(), scores.tolist(), strict=True)):
+            expected = alone.setdefault(track, PlainTrack(label)).update(time_s, label, score)
+            assert (shown[row], confidence[row]) == pytest.approx(expected)
+
+
 def test_the_first_label_is_taken_at_once() -> None:
     assert smoothed([2]) == [2]
 
