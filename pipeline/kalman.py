@@ -2,94 +2,138 @@
 
 State and noise follow SORT (Bewley et al., 2016) and its successors: position and velocity of centre, width and
 height, noise in proportion to the size of the box. The process noise is that of white acceleration over the real time
-between two frames, so that dropped frames and changing rates need no special care (Bar-Shalom et al., "Estimation with
-Applications to Tracking and Navigation", 2001, section 6.2).
+between two detections, so that dropped frames and changing rates need no special care (Bar-Shalom et al., "Estimation
+with Applications to Tracking and Navigation", 2001, section 6.2).
 """
+
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
-
 Double = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
 # All in box sizes, which is the geometric mean of width and height.
-MEASURED = 0.08  # standard deviation of a detection's centre, width and height
-STARTING = 2.0  # per second: standard deviation of a new track's velocity
-PUSHED = np.array([3.0, 3.0, 2.0, 2.0])  # per second^1.5: white acceleration of centre, width and height
-MIN_SIDE = 1.0  # pixels
+MEASURED: Final = 0.08  # standard deviation of a detection's centre, width and height
+STARTING: Final = 2.0  # per second: standard deviation of a new track's velocity
+PUSHED: Final = np.array([3.0, 3.0, 2.0, 2.0])[
+    :, None
+]  # per second^1.5: white acceleration of centre, width and height
+MIN_SIDE: Final = 1.0  # pixels
+LONG: Final = 2.5  # steps without a detection, after which a thing comes back rather than goes on
+
+PLACE, SPEED, PLACE_VAR, CROSS_VAR, SPEED_VAR = range(5)
 
 
 class BoxFilters:
-    """One constant-velocity filter per row.
+    """One constant-velocity filter per row, each as it was at its last detection.
 
     The four coordinates (centre x, centre y, width, height) do not disturb each other, so that the covariance of a row
-    is four 2x2 matrices, held as three arrays; every step is a few operations on whole arrays.
+    is four 2x2 matrices; every step is a few operations on whole arrays, coordinates first: (4, T). A filter is moved
+    on in one step from one detection to the next, over whatever time lies between them: nothing is done for the frames
+    in between.
     """
 
     def __init__(self) -> None:
-        self._place: Double = np.zeros((0, 4))
-        self._speed: Double = np.zeros((0, 4))
-        self._place_var: Double = np.zeros((0, 4))
-        self._cross_var: Double = np.zeros((0, 4))
-        self._speed_var: Double = np.zeros((0, 4))
-
-    def __len__(self) -> int:
-        return len(self._place)
+        self._state: Double = np.zeros((5, 4, 0))
 
     @property
-    def boxes(self) -> Float:
-        """(T, 4) xyxy pixels, at least one pixel wide and high."""
-        half = self._place[:, 2:] / 2
-        return np.concatenate([self._place[:, :2] - half, self._place[:, :2] + half], axis=1).astype(np.float32)
+    def boxes(self) -> Double:
+        """(4, T) xyxy pixels as of the last detection, at least one pixel wide and high."""
+        return _corners(self._state[PLACE])
 
-    def append(self, boxes: Float) -> None:
-        """Add a filter at rest for each of the xyxy ``boxes`` (N, 4)."""
+    def append(self, boxes: Double) -> None:
+        """Add a filter at rest for each of the xyxy ``boxes`` (4, N)."""
         place = _centred(boxes)
-        size = _size(place)
-        self._place = np.concatenate([self._place, place])
-        self._speed = np.concatenate([self._speed, np.zeros_like(place)])
-        self._place_var = np.concatenate([self._place_var, np.zeros_like(place) + (MEASURED * size) ** 2])
-        self._cross_var = np.concatenate([self._cross_var, np.zeros_like(place)])
-        self._speed_var = np.concatenate([self._speed_var, np.zeros_like(place) + (STARTING * size) ** 2])
+        area = place[2] * place[3]
+        new = np.zeros((5, *boxes.shape))
+        new[PLACE], new[PLACE_VAR], new[SPEED_VAR] = place, MEASURED**2 * area, STARTING**2 * area
+        self._state = np.concatenate([self._state, new], axis=2)
 
-    def predict(self, seconds: float, coasting: npt.NDArray[np.bool_]) -> None:
-        """Move all boxes on by ``seconds``; those that are ``coasting`` (T,) keep their size."""
-        # A size that goes on changing unseen would blow a lost track up, or shrink it to nothing.
-        self._speed[coasting, 2:] = 0.0
-        noise = (PUSHED * _size(self._place)) ** 2
-        self._place += seconds * self._speed
-        self._place[:, 2:] = self._place[:, 2:].clip(min=MIN_SIDE)
-        self._place_var += seconds * (2 * self._cross_var + seconds * self._speed_var) + noise * seconds**3 / 3
-        self._cross_var += seconds * self._speed_var + noise * seconds**2 / 2
-        self._speed_var += noise * seconds
+    def predicted(self, seconds: Double, step: float) -> Double:
+        """The xyxy boxes (4, T) ``seconds`` (T,) after the last detection of each.
 
-    def correct(self, rows: Rows, boxes: Float) -> None:
-        """Take the detected xyxy ``boxes`` (N, 4) into the filters ``rows`` (N,), each row once."""
+        Sizes change over ``step`` seconds at most: one that goes on changing unseen would blow a lost track up, or
+        shrink it to nothing.
+        """
+        return _corners(_moved(self._state, seconds, step))
+
+    def correct(self, seconds: Double, step: float, boxes: Double, seen: Flags) -> None:
+        """Take in a detection of each row that was ``seen`` (T,), ``seconds`` (T,) after the one before it.
+
+        Args:
+            seconds: (T,) since the last detection.
+            step: seconds since the last frame. What was not seen in the two frames before gets the velocity of the
+                straight line from where it was last: what remains of the re-update of Cao et al.,
+                "Observation-Centric SORT", CVPR 2023, section 3.2, when detections are made up ever more densely.
+            boxes: (4, T) xyxy; of what was not seen they may hold anything finite.
+            seen: (T,) which rows have a detection.
+        """
         measured = _centred(boxes)
-        total = self._place_var[rows] + (MEASURED * _size(measured)) ** 2
-        surprise = measured - self._place[rows]
-        place_gain, speed_gain = self._place_var[rows] / total, self._cross_var[rows] / total
-        self._place[rows] += place_gain * surprise
-        self._place[rows, 2:] = self._place[rows, 2:].clip(min=MIN_SIDE)
-        self._speed[rows] += speed_gain * surprise
-        self._speed_var[rows] -= speed_gain * self._cross_var[rows]
-        self._cross_var[rows] *= 1 - place_gain
-        self._place_var[rows] *= 1 - place_gain
+        new = _corrected(self._state, seconds, step, measured)
+        (back,) = (seen & (seconds > LONG * step)).nonzero()
+        if len(back):
+            new[SPEED][:, back] = (measured[:, back] - self._state[PLACE][:, back]) / seconds[back]
+        np.copyto(self._state, new, where=seen)
 
-    def keep(self, kept: npt.NDArray[np.bool_]) -> None:
+    def move(self, motion: Double) -> None:
+        """Move everything as the camera's motion (2, 3), a shift, turn and zoom of source pixels, moved the picture."""
+        turn, zoom = motion[:, :2], np.sqrt(abs(np.linalg.det(motion[:, :2])))
+        self._state[PLACE, :2] = turn @ self._state[PLACE, :2] + motion[:, 2:]
+        self._state[SPEED, :2] = turn @ self._state[SPEED, :2]
+        self._state[:2, 2:] *= zoom
+        self._state[PLACE_VAR:] *= zoom**2
+
+    def keep(self, kept: Flags) -> None:
         """Drop the filters where ``kept`` (T,) is False."""
-        self._place, self._speed = self._place[kept], self._speed[kept]
-        self._place_var, self._cross_var = self._place_var[kept], self._cross_var[kept]
-        self._speed_var = self._speed_var[kept]
+        self._state = self._state[..., kept]
 
 
-def _centred(boxes: Float) -> Double:
-    wide = boxes.astype(np.float64)
-    sides = (wide[:, 2:] - wide[:, :2]).clip(min=MIN_SIDE)
-    return np.concatenate([(wide[:, :2] + wide[:, 2:]) / 2, sides], axis=1)
+def _moved(state: Double, seconds: Double, step: float) -> Double:
+    place: Double = state[SPEED] * seconds
+    np.multiply(state[SPEED, 2:], np.minimum(seconds, step), out=place[2:])
+    place += state[PLACE]
+    np.maximum(place[2:], MIN_SIDE, out=place[2:])
+    return place
 
 
-def _size(place: Double) -> Double:
-    return np.asarray(np.sqrt(place[:, 2:].prod(axis=1)), np.float64)[:, None]
+def _corrected(state: Double, seconds: Double, step: float, measured: Double) -> Double:
+    """The state (5, 4, T) after ``seconds`` (T,) and a detection, centre and sides ``measured`` (4, T)."""
+    area = measured[2] * measured[3]
+    push = PUSHED**2 * (seconds * area)
+    cross = seconds * state[SPEED_VAR]
+    place_var = state[PLACE_VAR] + seconds * (2 * state[CROSS_VAR] + cross + seconds * push / 3)
+    cross += state[CROSS_VAR]
+    cross += seconds * push / 2
+    total = place_var + MEASURED**2 * area
+    place_gain, speed_gain = place_var / total, cross / total
+    place = _moved(state, seconds, step)
+    surprise = measured - place
+    left = 1 - place_gain
+    new = np.empty_like(state)
+    np.add(place, place_gain * surprise, out=new[PLACE])
+    np.add(state[SPEED], speed_gain * surprise, out=new[SPEED])
+    np.multiply(left, place_var, out=new[PLACE_VAR])
+    np.multiply(left, cross, out=new[CROSS_VAR])
+    np.add(state[SPEED_VAR], push - speed_gain * cross, out=new[SPEED_VAR])
+    np.maximum(new[PLACE, 2:], MIN_SIDE, out=new[PLACE, 2:])
+    return new
+
+
+def _centred(boxes: Double) -> Double:
+    place = np.empty_like(boxes)
+    np.add(boxes[:2], boxes[2:], out=place[:2])
+    place[:2] *= 0.5
+    np.subtract(boxes[2:], boxes[:2], out=place[2:])
+    np.maximum(place[2:], MIN_SIDE, out=place[2:])
+    return place
+
+
+def _corners(place: Double) -> Double:
+    boxes = np.empty_like(place)
+    half = place[2:] * 0.5
+    np.subtract(place[:2], half, out=boxes[:2])
+    np.add(place[:2], half, out=boxes[2:])
+    return boxes

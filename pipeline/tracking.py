@@ -1,216 +1,123 @@
-"""Detections of successive frames joined into tracks.
+"""The stage that follows objects and faces over the frames of each stream, and tells whose face is whose."""
 
-Association in two passes after ByteTrack (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every
-Detection Box", ECCV 2022): sure detections first, then the unsure ones for the tracks that are left.
-"""
-
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from statistics import median
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
-from engines.boxes import Float, clip_boxes, filled, iou_matrix
+from engines.decode import Detections, Faces, Objects
 from engines.spec import Thresholds
+from pipeline.association import Double, best, by_coordinate, overlapping
+from pipeline.camera_motion import Luma, camera_motion, in_source, small_luma
 from pipeline.config import TrackingSettings
-from pipeline.kalman import BoxFilters
-from pipeline.types import Observed, Tracked, Tracks
+from pipeline.picture import Picture
+from pipeline.tracker import Seen, Tracker
+from pipeline.types import Carried, Frame, Observed, Stamps, Tracked, Tracks
 
-Labels = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.int64]
-
-SAME_LABEL = 0.1  # what an equal label is worth in the association, in IoU
-DUPLICATE_IOU = 0.8  # a detection this close to one that has a track is the same thing under a second label
-TENTATIVE_SHARE = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
-PATIENT_FRAMES = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
-TENTATIVE_FRAMES = 1.5  # and an unconfirmed one none
-GAPS = 9  # frame intervals that the usual interval is the median of
 
 UPPER_SHARE = 0.6  # the part of a person's box, from the top, in which a face is looked for
 MIN_INSIDE = 0.5  # share of a face that must lie in there
 STAY = 1.25  # how much better another person must fit before a face changes over
 
 
-class Tracker:
-    """Tracks of one kind of thing in one stream; pure state, times are stream time.
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was shown with a frame, without the frame: its picture's memory is not ours to keep."""
 
-    Args:
-        settings: how tracks begin, go on and end.
-        sure_score: detections from this score on start tracks; weaker ones only carry them on.
-    """
-
-    def __init__(self, settings: TrackingSettings, sure_score: float) -> None:
-        self._settings = settings
-        self._sure_score = sure_score
-        self._unsure_score = sure_score * settings.unsure_share
-        self._filters = BoxFilters()
-        self._ids: Rows = np.zeros(0, np.int64)  # 0 while not confirmed
-        self._hits: Rows = np.zeros(0, np.int64)
-        self._labels: Labels = np.zeros(0, np.int32)
-        self._unseen_s = np.zeros(0)  # since the last detection
-        self._next_id = 1
-        self._time_s: float | None = None
-        self._gaps: deque[float] = deque(maxlen=GAPS)
-
-    def update(self, time_s: float, boxes: Float, scores: Float, labels: Labels) -> Tracks:
-        """Take the detections of the next frame.
-
-        Args:
-            time_s: stream time; a step back counts as no time at all.
-            boxes: (N, 4) xyxy source pixels; rows that are empty or not finite are passed over.
-            scores: (N,) in [0, 1].
-            labels: (N,) class of each detection; an equal label helps an association, another one does not forbid it.
-
-        Returns:
-            The confirmed tracks that have a detection in this frame, boxes filtered over time, and the ids that ended.
-        """
-        self._advance(time_s)
-        ended = self._expire()
-        usable = filled(boxes) & np.isfinite(scores)
-        found = self._associate(boxes, scores, labels, usable)
-        seen = np.flatnonzero(found >= 0)
-        self._filters.correct(seen, boxes[found[seen]])
-        self._hits[seen] += 1
-        self._unseen_s[seen] = 0.0
-        self._labels[seen] = labels[found[seen]]
-        born = self._births(boxes, scores, usable, found[seen])
-        if len(born):
-            self._start(boxes[born], labels[born])
-        self._confirm()
-        return self._tracks(np.concatenate([found, born]), scores, ended)
-
-    def _advance(self, time_s: float) -> None:
-        step = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
-        self._time_s = time_s
-        if step > 0.0:
-            self._gaps.append(step)
-        self._filters.predict(step, self._unseen_s > 0.0)
-        self._unseen_s += step
-
-    def _expire(self) -> Rows:
-        """Drop what was not seen for too long; the ids of the confirmed ones among it."""
-        gap = median(self._gaps) if self._gaps else 0.0
-        lost_s = max(self._settings.max_lost_s, PATIENT_FRAMES * gap)
-        tentative_s = max(self._settings.max_lost_s * TENTATIVE_SHARE, TENTATIVE_FRAMES * gap)
-        kept = self._unseen_s <= np.where(self._ids > 0, lost_s, tentative_s)
-        if kept.all():
-            return np.zeros(0, np.int64)
-        ended = self._ids[~kept & (self._ids > 0)]
-        self._filters.keep(kept)
-        self._ids, self._hits, self._labels = self._ids[kept], self._hits[kept], self._labels[kept]
-        self._unseen_s = self._unseen_s[kept]
-        return ended
-
-    def _associate(self, boxes: Float, scores: Float, labels: Labels, usable: npt.NDArray[np.bool_]) -> Rows:
-        """The row of the detection of each track, -1 where there is none."""
-        found = np.full(len(self._ids), -1, np.int64)
-        predicted = self._filters.boxes
-        sure = usable & (scores >= self._sure_score)
-        unsure = usable & ~sure & (scores >= self._unsure_score)
-        confirmed = self._ids > 0
-        for tracks, detections in ((confirmed, sure), (confirmed, unsure), (~confirmed, sure)):
-            rows = np.flatnonzero(tracks & (found < 0))
-            columns = np.flatnonzero(detections)
-            if not len(rows) or not len(columns):
-                continue
-            ious = iou_matrix(predicted[rows], boxes[columns])
-            same = self._labels[rows, None] == labels[columns]
-            matched, taken = _best_pairs(ious, same, self._settings.min_iou)
-            found[rows[matched]] = columns[taken]
-            detections[columns[taken]] = False
-        return found
-
-    def _births(self, boxes: Float, scores: Float, usable: npt.NDArray[np.bool_], taken: Rows) -> Rows:
-        """Rows of the sure detections that start a track, best first."""
-        free = usable & (scores >= self._sure_score)
-        free[taken] = False
-        claimed = list(taken)
-        born = []
-        for row in sorted(np.flatnonzero(free), key=lambda row: -scores[row]):
-            if iou_matrix(boxes[[row]], boxes[claimed]).max(initial=0.0) < DUPLICATE_IOU:
-                claimed.append(row)
-                born.append(row)
-        return np.array(born, np.int64)
-
-    def _start(self, boxes: Float, labels: Labels) -> None:
-        count = len(boxes)
-        self._filters.append(boxes)
-        self._ids = np.concatenate([self._ids, np.zeros(count, np.int64)])
-        self._hits = np.concatenate([self._hits, np.ones(count, np.int64)])
-        self._labels = np.concatenate([self._labels, labels])
-        self._unseen_s = np.concatenate([self._unseen_s, np.zeros(count)])
-
-    def _confirm(self) -> None:
-        ready = np.flatnonzero((self._ids == 0) & (self._hits >= self._settings.confirm_frames))
-        self._ids[ready] = np.arange(self._next_id, self._next_id + len(ready))
-        self._next_id += len(ready)
-
-    def _tracks(self, found: Rows, scores: Float, ended: Rows) -> Tracks:
-        shown = (found >= 0) & (self._ids > 0)
-        rows = found[shown]
-        return Tracks(self._ids[shown], self._filters.boxes[shown], scores[rows], self._labels[shown], rows, ended)
+    detections: Detections
+    stamps: Stamps
+    objects: Tracks
+    faces: Tracks
+    links: Rows
 
 
 class StreamTracker:
-    """The object tracker and the face tracker of one stream, and whose face is whose."""
+    """Objects and faces of one stream, and whose face is whose."""
 
-    def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None) -> None:
-        self._objects = Tracker(settings, thresholds.object_score)
-        self._faces = Tracker(settings, thresholds.face_score)
+    def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int) -> None:
+        self._tracker = Tracker(settings, thresholds.object_score, thresholds.face_score, first_id=first_id)
         self._person = person
         self._owners: dict[int, int] = {}  # face track -> the person's track
+        self._last: _Last | None = None
+        self._steady = settings.camera_motion
+        self._luma: Luma | None = None
 
     def update(self, observed: Observed) -> Tracked:
         """Track one frame; frames of the stream come in order."""
-        time_s, picture = observed.frame.time_s, observed.frame.picture
-        size = (picture.width, picture.height)
-        seen, faces_seen = observed.detections.objects, observed.detections.faces
-        objects = _inside(self._objects.update(time_s, seen.boxes, seen.scores, seen.labels), seen.boxes, size)
-        no_labels = np.zeros(len(faces_seen.boxes), np.int32)
-        faces = self._faces.update(time_s, faces_seen.boxes, faces_seen.scores, no_labels)
-        faces = _inside(faces, faces_seen.boxes, size)
-        return Tracked(observed, objects, faces, self._link(objects, faces))
+        picture, seen, faces_seen = observed.frame.picture, observed.detections.objects, observed.detections.faces
+        objects, faces = self._tracker.update(
+            observed.frame.time_s,
+            Seen(seen.boxes, seen.scores, seen.labels),
+            Seen(faces_seen.boxes, faces_seen.scores, np.zeros(len(faces_seen.boxes), np.int32)),
+            size=(picture.width, picture.height),
+            motion=self._camera(picture) if self._steady else None,
+        )
+        tracked = Tracked(observed, objects, faces, self._link(objects, faces))
+        self._last = _Last(observed.detections, observed.stamps, objects, faces, tracked.face_objects)
+        return tracked
+
+    def _camera(self, picture: Picture) -> Double | None:
+        """How the camera moved since the last frame, in source pixels; None where that cannot be told."""
+        before, self._luma = self._luma, small_luma(picture)
+        motion = None if before is None else camera_motion(before, self._luma)
+        return None if motion is None else in_source(motion, picture.width / self._luma.shape[1])
+
+    def carry(self, frame: Frame) -> Tracked | None:
+        """What was shown with the last frame that was inferred, for a frame in which nothing has moved since."""
+        self._tracker.carry(frame.time_s)
+        if self._last is None:
+            return None
+        last, none = self._last, np.zeros(0, np.int64)
+        return Tracked(
+            Observed(frame, last.detections, last.stamps),
+            replace(last.objects, ended=none),
+            replace(last.faces, ended=none),
+            last.links,
+        )
 
     def _link(self, objects: Tracks, faces: Tracks) -> Rows:
         """The person (id) of each face, 0 for none; a person has one face."""
         for ended in faces.ended.tolist():
             self._owners.pop(ended, None)
         links = np.zeros(len(faces.ids), np.int64)
-        if not len(links):
+        if not len(links) or not len(objects.ids):
             return links
         owners = np.array([self._owners.get(face, 0) for face in faces.ids.tolist()], np.int64)
         # A person whose label flickers in this frame stays a person for the face that is already linked.
-        candidates = np.isin(objects.ids, owners)
+        people = (objects.ids[:, None] == owners).any(axis=1)
         if self._person is not None:
-            candidates |= objects.labels == self._person
-        people = np.flatnonzero(candidates)
-        fit = face_fit(faces.boxes, objects.boxes[people])
-        fit *= np.where(owners[:, None] == objects.ids[people], STAY, 1.0)
-        matched, chosen = linear_sum_assignment(fit, maximize=True)
-        good = fit[matched, chosen] > 0.0
-        links[matched[good]] = objects.ids[people[chosen[good]]]
-        self._owners.update(zip(faces.ids[matched[good]].tolist(), links[matched[good]].tolist(), strict=True))
+            people |= objects.labels == self._person
+        heads, bodies = by_coordinate(faces.boxes), by_coordinate(objects.boxes)
+        pairs = overlapping(heads, bodies)
+        pairs = pairs.where(people[pairs.detections])
+        fit = face_fit(heads[:, pairs.tracks], bodies[:, pairs.detections])
+        fit *= np.where(owners[pairs.tracks] == objects.ids[pairs.detections], STAY, 1.0)
+        (good,) = fit.nonzero()
+        rows, columns = pairs.tracks[good], pairs.detections[good]
+        chosen = best(rows, columns, fit[good], (len(links), len(people)))
+        links[rows[chosen]] = objects.ids[columns[chosen]]
+        self._owners.update((face, link) for face, link in zip(faces.ids.tolist(), links.tolist(), strict=True) if link)
         return links
 
 
-def face_fit(faces: Float, people: Float) -> Float:
-    """How well each face (F, 4) sits where the head of each person (P, 4) should be: (F, P), 0 for not at all, to 1.
+def face_fit(faces: Double, people: Double) -> Double:
+    """How well each face (4, K) sits where the head of its person (4, K) should be: (K,), 0, not at all, to 1.
 
     Boxes are xyxy. The share of the face that lies in the upper part of the person counts, less the further it is
     from the middle of the upper edge.
     """
-    a, b = faces[:, None].astype(np.float64), people[None].astype(np.float64)
-    width, height = b[..., 2] - b[..., 0], b[..., 3] - b[..., 1]
-    upper = b.copy()
-    upper[..., 3] = b[..., 1] + UPPER_SHARE * height
-    overlap = (np.minimum(a[..., 2:], upper[..., 2:]) - np.maximum(a[..., :2], upper[..., :2])).clip(min=0.0)
-    area = (a[..., 2:] - a[..., :2]).prod(axis=-1)
-    inside = overlap.prod(axis=-1) / np.maximum(area, 1e-9)
-    aside = np.abs(a[..., 0] + a[..., 2] - b[..., 0] - b[..., 2]) / 2 / np.maximum(width, 1e-9)
-    below = np.abs(a[..., 1] - b[..., 1]) / np.maximum(height, 1e-9)
-    return np.asarray(np.where(inside >= MIN_INSIDE, inside / (1 + aside + below), 0.0), np.float32)
+    left, top, right, bottom = faces
+    a, b, c, d = people
+    width, height = c - a, d - b
+    wide = np.maximum(np.minimum(right, c) - np.maximum(left, a), 0.0)
+    high = np.maximum(np.minimum(bottom, b + UPPER_SHARE * height) - np.maximum(top, b), 0.0)
+    inside = wide * high / ((right - left) * (bottom - top))
+    aside = np.abs(left + right - a - c) / (2 * width)
+    below = np.abs(top - b) / height
+    return np.asarray(np.where(inside >= MIN_INSIDE, inside / (1 + aside + below), 0.0), np.float64)
 
 
 class Trackers:
@@ -220,36 +127,45 @@ class Trackers:
         settings: of every tracker.
         thresholds: scores from which a detection starts a track.
         person: label index of people, if the model has one.
+        first_id: of the tracks of every stream; higher where lower ones have been used in this run.
     """
 
-    def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None) -> None:
+    def __init__(
+        self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int = 1
+    ) -> None:
         self._streams: defaultdict[str, StreamTracker] = defaultdict(
-            lambda: StreamTracker(settings, thresholds, person)
+            lambda: StreamTracker(settings, thresholds, person, first_id)
         )
 
     def update(self, observed: Observed) -> Tracked:
         """Track one frame; frames of a stream come in order."""
         return self._streams[observed.frame.stream].update(observed)
 
+    def carry(self, frame: Frame) -> Tracked | None:
+        """Show the stream's tracks again with a frame that was not inferred, since nothing has moved.
 
-def track(observed: Iterable[Observed], trackers: Trackers) -> Iterator[Tracked]:
+        What was seen last does not age by it. The detections and stamps are those of the last frame that was inferred.
+
+        Returns:
+            None where no frame of the stream has been inferred yet.
+        """
+        return self._streams[frame.stream].carry(frame)
+
+
+def track(items: Iterable[Observed | Carried], trackers: Trackers) -> Iterator[Tracked]:
     """Follow objects and faces over the frames of each stream."""
-    for item in observed:
-        yield trackers.update(item)
+    for item in items:
+        yield trackers.update(item) if isinstance(item, Observed) else _carried(item, trackers)
 
 
-def _best_pairs(ious: Float, same: npt.NDArray[np.bool_], min_iou: float) -> tuple[Rows, Rows]:
-    """Pairs of rows and columns with the greatest sum of IoU, none below ``min_iou``."""
-    allowed = (ious >= min_iou) & (ious > 0.0)
-    # A forbidden pair is worth as much as none: two poor pairs do not oust a good one just to be two.
-    rows, columns = linear_sum_assignment(np.where(allowed, ious + SAME_LABEL * same, 0.0), maximize=True)
-    good = allowed[rows, columns]
-    return rows[good].astype(np.int64), columns[good].astype(np.int64)
+def _carried(item: Carried, trackers: Trackers) -> Tracked:
+    tracked = trackers.carry(item.frame)
+    if tracked is None:  # what the network saw of the stream was lost in a crash
+        return trackers.update(Observed(item.frame, _nothing(), item.stamps, carried=True))
+    return replace(tracked, observed=replace(tracked.observed, stamps=item.stamps, carried=True))
 
 
-def _inside(tracks: Tracks, detected: Float, size: tuple[int, int]) -> Tracks:
-    """The same tracks with their boxes inside the picture."""
-    boxes = clip_boxes(tracks.boxes, size)
-    # A filtered box can run ahead, out of the picture; the detection itself never does.
-    boxes = np.where(filled(boxes)[:, None], boxes, detected[tracks.rows])
-    return Tracks(tracks.ids, boxes, tracks.scores, tracks.labels, tracks.rows, tracks.ended)
+def _nothing() -> Detections:
+    boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    faces = Faces(boxes, scores, np.zeros((0, 5, 2), np.float32))
+    return Detections(Objects(boxes, scores, np.zeros(0, np.int32)), faces, scores)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.spec import TASKS, Backend, Precision, Task, load_model
+from tools.evaluate_tracking import evaluate_tracking
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
@@ -35,16 +36,22 @@ HEADLINES = {  # of each task: the figures of the table, by their names in the J
 }  # fmt: skip
 
 
-def _task(name: str) -> Task:
-    for task in TASKS:
+Scored = Task | Literal["tracking"]
+SCORED: tuple[Scored, ...] = (*TASKS, "tracking")
+
+
+def _task(name: str) -> Scored:
+    for task in SCORED:
         if name == task:
             return task
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(TASKS)}")
+    raise typer.BadParameter(f"{name!r} is none of {', '.join(SCORED)}")
 
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help="Model folder: spec.json and its ONNX files.")],
-    data: Annotated[Path, typer.Option(help="Folder with the validation data.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder: spec.json and its ONNX files. Tracking needs none.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the validation data.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
     ] = None,
@@ -52,23 +59,35 @@ def evaluate(
     precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "f32",
     task: Annotated[
         list[str] | None,
-        typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(TASKS)}; repeatable."),
+        typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(SCORED)}; repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at this many pictures or pairs of each set.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the whole report to this JSON file, too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the whole report to this JSON file, too; tracks into this folder.")
+    ] = None,
     plots: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
     ] = None,
+    simulated: Annotated[bool, typer.Option("--simulated", help="Tracking: score simulated sequences, too.")] = False,
 ) -> None:
     """Score an exported model on validation data, the way the pipeline runs it.
 
     docs/evaluation.md says what every figure means. Without --config, or where the configuration has no
-    [[validation_sets]], DATA has the standard layout that docs/data.md describes.
+    [[validation_sets]], DATA has the standard layout that docs/data.md describes. The task tracking stands alone: it
+    scores the tracker on the detections of each sequence under DATA/tracking (docs/tracking.md).
 
     Example: trunkline evaluate --model engines/zoo/n --data ../data --task faces --json
     """
+    asked = [_task(name) for name in task] if task else []
+    if "tracking" in asked:
+        if len(asked) > 1 or model is not None:
+            raise ConfigError("--task tracking stands alone: without --model and other tasks")
+        evaluate_tracking(data, simulated=simulated, as_json=as_json, out=out)
+        return
+    if model is None or data is None:
+        raise ConfigError(f"--{'model' if model is None else 'data'} is missing; only --task tracking goes without")
     if find_spec("faster_coco_eval") is None:
         raise ConfigError("evaluate: faster-coco-eval is not installed; install it with: pip install -e '.[train]'")
     # Only here: a run-time install is without that package, and every other verb works there.
@@ -81,8 +100,8 @@ def evaluate(
     if plots is not None:
         _make(plots)
     opened = load_model(model)
-    asked = [_task(name) for name in task] if task else None
-    wanted = asked or opened.spec.network.tasks
+    chosen = tuple(each for each in asked if each != "tracking")
+    wanted = chosen or opened.spec.network.tasks
     opened.require(wanted, "evaluation")
     truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
     report = evaluate_model(
@@ -90,7 +109,7 @@ def evaluate(
         truth,
         backend=backend,
         precision=precision,
-        tasks=asked,
+        tasks=chosen or None,
         limit=limit,
         plots=plots,
     )

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engines.errors import BackendUnavailable
 from tools.report_multi_task import multi_task
+from tools.report_tracking import tracking
 
 if TYPE_CHECKING:
     from engines.study.improvement import Study
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 
 app.command("multi-task")(multi_task)
+app.command("tracking")(tracking)
 
 
 @app.callback()

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.spec import Thresholds
+from pipeline.association import by_coordinate
 from pipeline.config import TrackingSettings
-from pipeline.tracking import Tracker, Trackers, face_fit, track
+from pipeline.tracker import Seen, Tracker
+from pipeline.tracking import Trackers, face_fit, track
 from pipeline.types import Tracks
 from tests.pipeline.made_tracks import Box, boxes_array, make_observed
 
@@ -21,12 +23,12 @@ RATE = 25
 def step(
     tracker: Tracker, time_s: float, boxes: Sequence[Box], scores: Sequence[float] = (), labels: Sequence[int] = ()
 ) -> Tracks:
-    return tracker.update(
-        time_s,
+    seen = Seen(
         boxes_array(boxes),
         np.array(scores or [0.9] * len(boxes), np.float32),
         np.array(labels or [0] * len(boxes), np.int32),
     )
+    return tracker.update(time_s, seen, size=(4096, 4096))[0]
 
 
 def walk(x: float, y: float, x_per_s: float, width: float = 40, height: float = 100) -> Callable[[float], Box]:
@@ -262,6 +264,129 @@ def test_whatever_comes_ids_are_unique_and_boxes_finite(frames: list[tuple[float
         assert (tracks.boxes[:, 2:] > tracks.boxes[:, :2]).all()
 
 
+def test_ten_thousand_random_steps_keep_every_promise() -> None:
+    """Time that stands still, leaps and steps back; crowds and nothing; frames carried; boxes that are none."""
+    rng, tracker = np.random.default_rng(7), Trackers(TrackingSettings(confirm_frames=1), THRESHOLDS, PERSON)
+    time_s, shown, ended = (
+        0.0,
+        {"objects": set[int](), "faces": set[int]()},
+        {"objects": set[int](), "faces": set[int]()},
+    )
+    still, dark = rng.uniform(0, 300, (5, 2)), np.zeros((360, 640, 3), np.uint8)
+    for _ in range(10_000):
+        time_s += rng.choice([0.04, 0.04, 0.04, 0.5, 0.0, 5.0, -1.0])
+        things, faces = _random_boxes(rng, still), _random_boxes(rng, still)
+        frame = make_observed(time_s, things, faces, score=rng.uniform(0.3, 1.0), pixels=dark)
+        carried = tracker.carry(frame.frame) if rng.random() < 0.2 else None
+        tracked = carried or tracker.update(frame)
+        for kind, tracks in (("objects", tracked.objects), ("faces", tracked.faces)):
+            ids = tracks.ids.tolist()
+            assert len(set(ids)) == len(ids)
+            assert ended[kind].isdisjoint(ids)
+            for id_ in tracks.ended.tolist():
+                assert id_ in shown[kind] and id_ not in ended[kind]
+                ended[kind].add(id_)
+            shown[kind].update(ids)
+            assert all(0 <= x0 < x1 <= 640 and 0 <= y0 < y1 <= 360 for x0, y0, x1, y1 in tracks.boxes.tolist())
+        assert set(tracked.face_objects.tolist()) <= {0, *tracked.objects.ids.tolist()}
+    last = tracker.update(make_observed(time_s + 100.0))
+    assert shown["objects"] == ended["objects"] | set(last.objects.ended.tolist())
+    assert shown["faces"] == ended["faces"] | set(last.faces.ended.tolist())
+    assert len(shown["objects"]) > 100 and len(shown["faces"]) > 100
+
+
+def _random_boxes(rng: np.random.Generator, still: np.ndarray) -> list[Box]:
+    corner = np.concatenate([still[rng.random(len(still)) < 0.7], rng.uniform(0, 300, (rng.integers(3), 2))])
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 60, corner.shape)], axis=1)
+    boxes[rng.random(boxes.shape) < 0.005] = rng.choice([0.0, 600.0])
+    return [tuple(box) for box in boxes.clip(0, [640, 360, 640, 360]).tolist()]
+
+
+def test_carried_frames_show_the_last_tracks_again_and_do_not_age_them() -> None:
+    trackers, box = Trackers(SETTINGS, THRESHOLDS, PERSON), (100, 100, 140, 200)
+    for index in range(5):
+        seen = trackers.update(make_observed(index / RATE, [box], [(110, 100, 125, 120)]))
+    for index in range(5, 500):
+        frame = make_observed(index / RATE).frame
+        carried = trackers.carry(frame)
+        assert carried is not None and carried.frame is frame
+        assert carried.objects.ids.tolist() == carried.faces.ids.tolist() == [1]
+        np.testing.assert_array_equal(carried.objects.boxes, seen.objects.boxes)
+    again = trackers.update(make_observed(500 / RATE, [box]))
+    assert again.objects.ids.tolist() == [1]
+    assert not len(again.objects.ended)
+
+
+def test_what_was_missing_before_a_still_time_ends_by_it() -> None:
+    tracker = Tracker(SETTINGS, SURE)
+    for index in range(10):
+        step(tracker, index / RATE, [(10, 10, 50, 110)] if index < 9 else [])
+    tracker.carry(10.0)
+    assert step(tracker, 10.04, []).ended.tolist() == [1]
+
+
+def test_a_stream_that_was_never_inferred_has_nothing_to_carry() -> None:
+    assert Trackers(SETTINGS, THRESHOLDS, PERSON).carry(make_observed(0.0).frame) is None
+
+
+def test_ids_begin_where_they_are_told_to() -> None:
+    trackers = Trackers(TrackingSettings(confirm_frames=1), THRESHOLDS, PERSON, first_id=1001)
+    tracked = trackers.update(make_observed(0.0, [(10, 10, 50, 110)], [(20, 10, 40, 40)]))
+    assert [tracked.objects.ids.tolist(), tracked.faces.ids.tolist()] == [[1001], [1001]]
+
+
+def test_weak_things_are_shown_later_than_sure_ones() -> None:
+    tracker, shown = Tracker(TrackingSettings(confirm_frames=2), SURE), []
+    for index in range(20):
+        shown.append(step(tracker, index / RATE, [(10, 10, 50, 110), (200, 10, 240, 110)], [0.95, 0.52]))
+    first = [next(i for i, tracks in enumerate(shown) if row in tracks.rows.tolist()) for row in range(2)]
+    assert first == [1, 11]
+
+
+def test_a_thing_that_flickers_weakly_is_never_shown() -> None:
+    tracker = Tracker(TrackingSettings(confirm_frames=2), SURE)
+    shown = [step(tracker, i / 10, [(10, 10, 50, 110)] if i % 2 else [], [0.55] if i % 2 else []) for i in range(100)]
+    assert not any(len(tracks.ids) for tracks in shown)
+
+
+def looking(boxes: Sequence[Box], looks: Sequence[Sequence[float]]) -> Seen:
+    count = len(boxes)
+    return Seen(
+        boxes_array(boxes), np.full(count, 0.9, np.float32), np.zeros(count, np.int32), np.array(looks, np.float32)
+    )
+
+
+def test_looks_decide_between_two_equally_near_detections() -> None:
+    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+    red, blue = (1.0, 0.0), (0.0, 1.0)
+    for index in range(5):
+        tracker.update(index / RATE, looking([(100, 10, 140, 110)], [red]), size=size)
+    near = [(94, 10, 134, 110), (106, 10, 146, 110)]
+    (tracks,) = tracker.update(0.2, looking(near, [blue, red]), size=size)
+    assert tracks.rows[tracks.ids == 1].tolist() == [1]
+
+
+def test_a_sudden_turn_of_the_camera_keeps_the_ids_when_it_is_told() -> None:
+    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+    boxes = [(100 + 60 * i, 100, 130 + 60 * i, 180) for i in range(4)]
+    for index in range(5):
+        step(tracker, index / RATE, boxes)
+    turned = [(left + 60, top, right + 60, bottom) for left, top, right, bottom in boxes]
+    seen = Seen(boxes_array(turned), np.full(4, 0.9, np.float32), np.zeros(4, np.int32))
+    (tracks,) = tracker.update(0.2, seen, size=size, motion=np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0]]))
+    assert dict(zip(tracks.rows.tolist(), tracks.ids.tolist(), strict=True)) == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_camera_motion_is_found_in_the_pictures_themselves() -> None:
+    blocks = np.random.default_rng(3).integers(0, 255, (15, 34), np.uint8)
+    wall = np.repeat(np.repeat(blocks, 24, 0), 24, 1)
+    trackers = Trackers(TrackingSettings(camera_motion=True, confirm_frames=1), THRESHOLDS, PERSON)
+    for index, shift in enumerate([0, 0, 0, 40]):
+        pixels = np.repeat(wall[:, 100 - shift : 740 - shift, None], 3, 2)
+        tracked = trackers.update(make_observed(index / RATE, [(200 + shift, 100, 230 + shift, 180)], pixels=pixels))
+    assert tracked.objects.ids.tolist() == [1]
+
+
 def test_streams_have_ids_of_their_own_and_boxes_stay_in_the_picture() -> None:
     box = (600, 100, 640, 200)
     frames = [
@@ -323,7 +448,16 @@ def test_two_faces_in_one_person_give_it_to_the_better_one() -> None:
     assert face_links([(100, 50, 200, 350)], [(150, 120, 190, 170), (130, 55, 170, 105)], [[0]] * 4) == [0, 1]
 
 
-def test_face_fit_without_faces_or_people_is_empty() -> None:
-    some, none = boxes_array([(0, 0, 10, 10)]), boxes_array([])
-    assert face_fit(none, some).shape == (0, 1)
-    assert face_fit(some, none).shape == (1, 0)
+def test_a_face_fits_best_in_the_middle_of_the_upper_edge() -> None:
+    person = (100.0, 100.0, 200.0, 400.0)
+    faces = [
+        (130, 100, 170, 150),
+        (160, 100, 200, 150),
+        (130, 150, 170, 200),
+        (130, 300, 170, 350),
+        (300, 100, 340, 150),
+    ]
+    fit = face_fit(by_coordinate(boxes_array(faces)), by_coordinate(boxes_array([person] * len(faces))))
+    assert fit[0] == 1.0
+    assert 0.0 < fit[1] < fit[0] and 0.0 < fit[2] < fit[0]
+    assert fit[3:].tolist() == [0.0, 0.0]

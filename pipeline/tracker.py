@@ -1,0 +1,355 @@
+"""Detections of successive frames joined into tracks, all tracks at once; pure state.
+
+What was taken from where: two passes, sure detections first (Zhang et al., "ByteTrack: Multi-Object Tracking by
+Associating Every Detection Box", ECCV 2022); recovery where a track was last seen, and the velocity of what comes back
+(Cao et al., "Observation-Centric SORT", CVPR 2023); what a track looks like as a mean over its detections (Aharon et
+al., "BoT-SORT", 2022); a track is shown while it is likely enough to be there, of which its detections' scores are the
+evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE Transactions on Automatic
+Control 39, 1994). docs/tracking.md goes through it step by step.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.boxes import Float
+from pipeline.association import Pairs, best, by_coordinate, moved, overlapping
+from pipeline.config import TrackingSettings
+from pipeline.kalman import BoxFilters, Double, Flags, Rows
+from pipeline.types import Tracks
+
+Labels = npt.NDArray[np.int32]
+
+SAME_LABEL: Final = 0.1  # what an equal label is worth in the association, in IoU
+SAME_LOOKS: Final = 0.5  # what looking exactly alike is worth
+LOOKS_KEPT: Final = 0.9  # of what a track looked like, with each detection
+UNSURE_IOU: Final = 0.5  # an unsure detection must lie closer to the track it carries on
+TENTATIVE_IOU: Final = 0.3  # and a sure one closer to a track that is not shown yet
+LAST_SEEN_IOU: Final = 0.3  # and to where a track was last seen, when it is not where it should be
+DUPLICATE_IOU: Final = 0.8  # a detection this close to one that has a track is the same thing under a second label
+TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
+PATIENT_FRAMES: Final = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
+TENTATIVE_FRAMES: Final = 1.5  # and an unconfirmed one none
+GAPS: Final = 9  # frame intervals that the usual interval is the median of
+
+# Evidence that a track is there, in logarithms of odds.
+SHOWN: Final = 1.5  # times confirm_frames: from here on a track is shown
+MOST: Final = 15.0  # more is not kept, or what has left would be believed in for too long
+ONE_DETECTION: Final = (0.25, 3.0)  # least and most that one detection says
+MISSED_PER_S: Final = 10.0  # taken away in a second without a detection,
+MISSED: Final = 1.0  # and at most for one frame
+SCORES: Final = (0.001, 0.999)  # nothing is certain
+
+TRACK: Final = np.dtype(
+    [
+        ("id", np.int64),  # 0 while never shown
+        ("kind", np.int64),
+        ("label", np.int32),
+        ("hits", np.int64),
+        ("evidence", np.float64),
+        ("unseen_s", np.float64),  # since the last detection
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The detections of one kind in one frame."""
+
+    boxes: Float  # (N, 4) xyxy source pixels; rows that are empty or not finite are passed over
+    scores: Float  # (N,) in [0, 1]
+    labels: Labels  # (N,) an equal label helps an association, another one does not forbid it
+    looks: Float | None = None  # (N, D) unit vectors: what each looks like; of all kinds, or of none
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The detections of all kinds that are good enough to be used. M rows."""
+
+    boxes: Double  # (4, M)
+    scores: Double
+    labels: Labels
+    kinds: Rows
+    rows: Rows  # in what was given
+    sure: Flags
+    evidence: Double
+    looks: Double | None
+
+
+class Tracker:
+    """Tracks of one stream; pure state, times are stream time.
+
+    Args:
+        settings: how tracks begin, go on and end.
+        sure_scores: one for each kind of thing; detections from this score on start tracks, weaker ones only carry
+            them on. Things of different kinds, such as objects and faces, are tracked together but never confused.
+        first_id: of the tracks of each kind.
+    """
+
+    def __init__(self, settings: TrackingSettings, *sure_scores: float, first_id: int = 1) -> None:
+        self._settings = settings
+        self._shown_from = SHOWN * settings.confirm_frames
+        self._sure = np.array(sure_scores, np.float64)
+        self._least = settings.unsure_share * self._sure
+        self._even = _logit(self._sure)
+        self._kinds = np.arange(len(sure_scores))
+        self._filters = BoxFilters()
+        self._tracks = np.zeros(0, TRACK)
+        self._last: Double = np.zeros((4, 0))  # detection of each track
+        self._looks: Double | None = None
+        self._next_ids = [first_id] * len(sure_scores)
+        self._time_s: float | None = None
+        self._updated_s = 0.0
+        self._gaps: deque[float] = deque(maxlen=GAPS)
+
+    def update(
+        self, time_s: float, *seen: Seen, size: tuple[int, int], motion: Double | None = None
+    ) -> tuple[Tracks, ...]:
+        """Take the detections of the next frame, one :class:`Seen` for each kind.
+
+        Args:
+            time_s: stream time; a step back counts as no time at all.
+            seen: in the order of the scores that the tracker was made with.
+            size: width and height of the picture, in which all detections lie, and the boxes of tracks stay.
+            motion: (2, 3) of the camera since the last frame, in source pixels; None: it stood still.
+
+        Returns:
+            For each kind the tracks that are shown and have a detection in this frame, boxes filtered over time, and
+            the ids that ended.
+        """
+        step = self._advance(time_s)
+        ended = self._expire()
+        if motion is not None:
+            self._filters.move(motion)
+            self._last = moved(self._last, motion)
+        found = self._usable(seen)
+        matched = self._associate(found, step)
+        self._correct(found, matched, step)
+        born = self._births(found, matched)
+        if len(born):
+            self._start(found, born)
+            matched = np.concatenate([matched, born])
+        self._name()
+        return self._shown(found, matched, ended, [len(one.scores) for one in seen], size)
+
+    def carry(self, time_s: float) -> None:
+        """Let time pass in which nothing moved: what was seen last is still seen, what was not goes on missing."""
+        if self._time_s is not None:
+            unseen = self._tracks["unseen_s"]
+            unseen[unseen > 0.0] += max(0.0, time_s - self._time_s)
+        self._time_s = time_s
+
+    def _advance(self, time_s: float) -> float:
+        """Seconds since the last frame."""
+        if self._time_s is None:
+            self._time_s = self._updated_s = time_s
+        step = max(0.0, time_s - self._time_s)
+        if time_s > self._updated_s:
+            self._gaps.append(time_s - self._updated_s)
+        self._time_s = self._updated_s = time_s
+        self._tracks["unseen_s"] += step
+        return step
+
+    def _expire(self) -> npt.NDArray[np.void]:
+        """Drop what was not seen for too long; those among it that had been shown."""
+        gap = median(self._gaps) if self._gaps else 0.0
+        lost_s = max(self._settings.max_lost_s, PATIENT_FRAMES * gap)
+        tentative_s = max(self._settings.max_lost_s * TENTATIVE_SHARE, TENTATIVE_FRAMES * gap)
+        unseen, ids = self._tracks["unseen_s"], self._tracks["id"]
+        over = unseen > tentative_s
+        if over.any():
+            over &= (ids == 0) | (unseen > lost_s)
+        ended = self._tracks[over]
+        if len(ended):
+            self._filters.keep(~over)
+            self._tracks, self._last = self._tracks[~over], self._last[:, ~over]
+            if self._looks is not None:
+                self._looks = self._looks[~over]
+        return ended[ended["id"] > 0]
+
+    def _usable(self, seen: Sequence[Seen]) -> _Found:
+        boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
+        scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
+        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
+        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[kinds])
+        usable &= np.isfinite(boxes).all(axis=0)
+        (rows,) = usable.nonzero()
+        likely, kinds = scores[rows], kinds[rows]
+        evidence = _logit(likely) - self._even[kinds]
+        return _Found(
+            boxes=boxes.take(rows, 1),
+            scores=likely,
+            labels=np.concatenate([one.labels for one in seen])[rows],
+            kinds=kinds,
+            rows=rows,
+            sure=likely >= self._sure[kinds],
+            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
+            looks=_looks(seen, rows),
+        )
+
+    def _associate(self, found: _Found, step: float) -> Rows:
+        """The row of the detection of each track, -1 where there is none."""
+        tracks = self._tracks
+        matched = np.full(len(tracks), -1)
+        if not len(tracks) or not len(found.rows):
+            return matched
+        pairs = self._alike(self._filters.predicted(tracks["unseen_s"], step), found)
+        gains = self._gains(pairs, found)
+        known, sure = (tracks["id"] > 0)[pairs.tracks], found.sure[pairs.detections]
+        taken = np.zeros(len(found.rows), np.bool_)
+        passes = (
+            (known & sure, self._settings.min_iou),
+            (known & ~sure, UNSURE_IOU),
+            (~known & sure, TENTATIVE_IOU),
+        )
+        for allowed, least in passes:
+            _match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
+            if taken.all():
+                return matched
+        self._recover(found, matched, taken)
+        return matched
+
+    def _alike(self, ahead: Double, found: _Found) -> Pairs:
+        """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
+        pairs = overlapping(ahead, found.boxes)
+        if len(self._sure) > 1:
+            pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
+        return pairs
+
+    def _gains(self, pairs: Pairs, found: _Found) -> Double:
+        gains: Double = pairs.ious + SAME_LABEL * (
+            self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
+        )
+        if self._looks is not None and found.looks is not None:
+            gains += SAME_LOOKS * np.maximum((self._looks[pairs.tracks] * found.looks[pairs.detections]).sum(1), 0.0)
+        return gains
+
+    def _recover(self, found: _Found, matched: Rows, taken: Flags) -> None:
+        """Look for shown tracks where they were last seen: what stood still for a while is not where it was going."""
+        tracks = np.flatnonzero((matched < 0) & (self._tracks["id"] > 0))
+        detections = np.flatnonzero(found.sure & ~taken)
+        if not len(tracks) or not len(detections):
+            return
+        near = overlapping(self._last[:, tracks], found.boxes[:, detections])
+        pairs = Pairs(tracks[near.tracks], detections[near.detections], near.ious)
+        same = self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections]
+        _match(pairs, same & (pairs.ious >= LAST_SEEN_IOU), pairs.ious, matched, taken)
+
+    def _correct(self, found: _Found, matched: Rows, step: float) -> None:
+        tracks, seen = self._tracks, matched >= 0
+        if not len(tracks):
+            return
+        missed = min(MISSED, MISSED_PER_S * step)
+        if not len(found.rows):
+            tracks["evidence"] -= missed
+            return
+        boxes = found.boxes.take(matched, 1)  # where there is none the last one, which is not looked at
+        self._filters.correct(tracks["unseen_s"], step, boxes, seen)
+        gained = np.where(seen, found.evidence[matched], -missed)
+        tracks["evidence"] = np.minimum(tracks["evidence"] + gained, MOST)
+        tracks["hits"] += seen
+        tracks["unseen_s"][seen] = 0.0
+        np.copyto(tracks["label"], found.labels[matched], where=seen)
+        np.copyto(self._last, boxes, where=seen)
+        if self._looks is not None and found.looks is not None:
+            mixed = LOOKS_KEPT * self._looks[seen] + (1 - LOOKS_KEPT) * found.looks[matched[seen]]
+            self._looks[seen] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9)
+
+    def _births(self, found: _Found, matched: Rows) -> Rows:
+        """Rows of the sure detections that start a track, best first."""
+        free = found.sure.copy()
+        free[matched[matched >= 0]] = False
+        born: Rows = free.nonzero()[0]
+        if not len(born):
+            return born
+        born = born[np.argsort(-found.scores[born], kind="stable")]
+        claimed = np.concatenate([matched[matched >= 0], born])
+        near = overlapping(found.boxes[:, born], found.boxes[:, claimed])
+        rank = len(claimed) - len(born)  # what comes before a detection among the claimed is preferred to it
+        same = found.kinds[born[near.tracks]] == found.kinds[claimed[near.detections]]
+        double = near.tracks[same & (near.ious >= DUPLICATE_IOU) & (near.detections < rank + near.tracks)]
+        return np.delete(born, double)
+
+    def _start(self, found: _Found, born: Rows) -> None:
+        new = np.zeros(len(born), TRACK)
+        new["kind"], new["label"], new["hits"] = found.kinds[born], found.labels[born], 1
+        new["evidence"] = found.evidence[born]
+        boxes = found.boxes[:, born]
+        self._tracks = np.concatenate([self._tracks, new])
+        self._last = np.concatenate([self._last, boxes], axis=1)
+        self._filters.append(boxes)
+        if found.looks is not None:
+            known = np.zeros((0, found.looks.shape[1])) if self._looks is None else self._looks
+            self._looks = np.concatenate([known, found.looks[born]])
+
+    def _name(self) -> None:
+        """Give an id to what is sure enough to be shown for the first time."""
+        tracks = self._tracks
+        unnamed = tracks["id"] == 0
+        if unnamed.any():
+            ready = unnamed & (tracks["evidence"] >= self._shown_from)
+            ready &= tracks["hits"] >= self._settings.confirm_frames
+            for kind in range(len(self._next_ids)):
+                rows = np.flatnonzero(ready & (tracks["kind"] == kind))
+                tracks["id"][rows] = self._next_ids[kind] + np.arange(len(rows))
+                self._next_ids[kind] += len(rows)
+
+    def _shown(
+        self,
+        found: _Found,
+        matched: Rows,
+        ended: npt.NDArray[np.void],
+        counts: Sequence[int],
+        size: tuple[int, int],
+    ) -> tuple[Tracks, ...]:
+        tracks = self._tracks
+        (shown,) = ((matched >= 0) & (tracks["id"] > 0) & (tracks["evidence"] >= self._shown_from)).nonzero()
+        detections = matched[shown]
+        ids, rows = tracks["id"][shown], found.rows[detections]
+        scores, labels = found.scores[detections].astype(np.float32), found.labels[detections]
+        boxes = _inside(self._filters.boxes.take(shown, 1), found.boxes, detections, size)
+        if len(counts) == 1:
+            return (Tracks(ids, boxes, scores, labels, rows, ended["id"]),)
+        kinds, out, before = tracks["kind"][shown], [], 0
+        for kind, count in enumerate(counts):
+            (part,) = (kinds == kind).nonzero()
+            gone = ended["id"][ended["kind"] == kind]
+            out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
+            before += count
+        return tuple(out)
+
+
+def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
+    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
+    if not allowed.any():
+        return
+    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
+    if len(rows):
+        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
+        matched[pairs.tracks[rows]] = pairs.detections[rows]
+        taken[pairs.detections[rows]] = True
+
+
+def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) -> Float:
+    """The boxes (4, S) inside a picture of ``size`` as (S, 4); where nothing is left, the detection in ``rows``."""
+    limits = np.array([*size, *size])[:, None]
+    inside = np.minimum(np.maximum(boxes, 0.0), limits)
+    empty = ((inside[2] <= inside[0]) | (inside[3] <= inside[1])).nonzero()[0]
+    if len(empty):  # a filtered box can run ahead, out of the picture; the detection itself never does
+        inside[:, empty] = detected[:, rows[empty]]
+    return np.asarray(inside.T, np.float32, order="C")
+
+
+def _looks(seen: Sequence[Seen], rows: Rows) -> Double | None:
+    looks = [one.looks for one in seen if one.looks is not None]
+    return np.concatenate(looks)[rows].astype(np.float64) if len(looks) == len(seen) else None
+
+
+def _logit(scores: Double) -> Double:
+    sure = np.minimum(np.maximum(scores, SCORES[0]), SCORES[1])
+    return np.asarray(np.log(sure / (1.0 - sure)), np.float64)
