@@ -1,69 +1,265 @@
-"""Which frames go through the network together: pure state, no clock, no lock, no socket."""
+"""Which frames go through the network together, and when: pure state, no clock, no lock, no socket.
+
+A batch is taken as late as the engine allows and no later. While the engine is busy nothing is gained by taking one:
+frames gather, and newer ones take the place of older ones of the same live stream. While it is idle a frame waits for
+one of another stream only where that is due within the time that sharing a batch would save. A stream that is slow,
+stalled or dead is not due, and costs the others nothing.
+"""
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from pipeline.types import Frame
+from pipeline.forecast import EngineTimes, Load, Rhythm, median
+from pipeline.types import Mode, Ran
 
-FILE_BACKLOG = 4  # frames of a file that may wait; its source waits with the next
+LEAST_BACKLOG: Final = 2  # frames that may wait of a stream that loses none: one to take, one to come
+STILL_BACKLOG: Final = 4  # frames of a live stream that may wait without need of the engine
+PREPARED: Final = 9  # batches that the time to prepare a frame is the median of
+EARLY_SHARE: Final = 0.1  # of the engine's time for a batch: so much before its end the next is ready ...
+EARLY_NS: Final = 300_000  # ... and by this, for threads to wake
+LOAD_GAP_NS: Final = 1_000_000_000  # a longer rest of the engine tells nothing of its load
+LOST_NS: Final = 100_000_000  # a batch that is overdue by this, or by
+LOST_SHARE: Final = 4.0  # so many times its length, crashed on its way
 
 
-class Batcher:
-    """The frames that wait, by stream, and the choice among them.
+def backlog(streams: int, max_batch: int) -> int:
+    """Frames that may wait of each of so many streams that lose none: a whole batch together, two at the least."""
+    return max(LEAST_BACKLOG, -(-max_batch // max(1, streams)))
 
-    This is the one place in which frames of a stream are dropped: of a live stream only the newest waits. Files lose
-    nothing, their source waits until :meth:`has_room`.
+
+class Waiting(Protocol):
+    """What a frame, or whatever stands for one, tells of itself."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def clock_ns(self) -> int: ...
+    @property
+    def still(self) -> bool: ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Taken(NamedTuple, Generic[W]):
+    """A batch: its frames, and the positions of those that need no inference."""
+
+    frames: tuple[W, ...]
+    carried: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Lane(Generic[W]):
+    """What waits of one stream, in order."""
+
+    mode: Mode
+    room: int
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    waiting: deque[tuple[W, bool]] = field(default_factory=deque)  # a frame, and whether it is to be inferred
+    wanted: int = 0  # of those
+    open: bool = True
+    still: bool = False  # whether its last frame needed no inference, so that the next will hardly do
+
+    @property
+    def has_room(self) -> bool:
+        return self.mode == "freshest" or len(self.waiting) < self.room
+
+    def offer(self, frame: W) -> tuple[W, ...]:
+        stale: tuple[W, ...] = ()
+        wanted = not frame.still
+        if self.mode == "freshest" and self.wanted:
+            # What was to be inferred is the last that waits. Its successor shows the same motion, or where it ended.
+            stale, wanted = (self.waiting.pop()[0],), True
+            self.wanted -= 1
+        elif self.mode == "freshest" and len(self.waiting) >= self.room:
+            stale = (self.waiting.popleft()[0],)
+        self.waiting.append((frame, wanted))
+        self.wanted += wanted
+        self.still = not wanted
+        return stale
+
+    def may_add(self) -> bool:
+        """Whether its next frame would add one to a batch."""
+        return self.open and not self.still and self.has_room and not (self.mode == "freshest" and self.wanted)
+
+
+class Batcher(Generic[W]):
+    """The frames that wait, by stream, and the choice among them. Times are ``time.monotonic_ns()``.
+
+    This is the one place in which frames of a stream are dropped: of a live stream only the newest waits. What is
+    dropped is given back to whoever offered.
 
     Args:
-        live: stream name -> whether it is live.
-        max_batch: frames of one batch at most.
+        modes: stream -> what becomes of its frames when they come faster than they go.
+        max_batch: frames of one batch at most, those that need no inference not counted.
+        staleness_ns: a frame this old waits for no company.
     """
 
-    def __init__(self, live: Mapping[str, bool], max_batch: int) -> None:
-        self._live = dict(live)
+    def __init__(self, modes: Mapping[str, Mode], max_batch: int, staleness_ns: int) -> None:
         self._max_batch = max_batch
-        self._waiting: dict[str, deque[Frame]] = {name: deque() for name in live}
-        self._turn = list(live)  # whose frame is taken first
+        self._staleness_ns = staleness_ns
+        self._depth = 1  # batches that the engine has under way at once, as far as it has told
+        room = backlog(sum(mode != "freshest" for mode in modes.values()), max_batch)
+        rooms: dict[Mode, int] = {"freshest": STILL_BACKLOG, "every_frame": room, "bulk": room}
+        # In order of their turn: who was served last comes last.
+        self._lanes: dict[str, _Lane[W]] = {name: _Lane(mode, rooms[mode]) for name, mode in modes.items()}
+        self._count = 0
+        self._wanted = 0  # of those, to be inferred
+        self._joined_ns = 0  # when the last of those came
+        self._times = EngineTimes()
+        self._load = Load()
+        self._prepare_ns: deque[float] = deque(maxlen=PREPARED)  # a frame, by batch
+        self._under_way: deque[tuple[int, int]] = deque()  # when they were taken, and how many frames to infer
+        self._free_ns = -LOAD_GAP_NS  # when the engine ended its last batch
 
     def has_room(self, stream: str) -> bool:
         """Whether a frame of the stream may be offered now."""
-        return self._live[stream] or len(self._waiting[stream]) < FILE_BACKLOG
-
-    def offer(self, frame: Frame) -> Frame | None:
-        """Let a frame wait; returns the stale frame that it takes the place of, if any."""
-        waiting = self._waiting[frame.stream]
-        stale = waiting.popleft() if self._live[frame.stream] and waiting else None
-        waiting.append(frame)
-        return stale
-
-    def full(self, open_streams: Collection[str]) -> bool:
-        """Whether waiting longer cannot better the next batch: it is full, or every open stream has a frame in it."""
-        count = sum(len(waiting) for waiting in self._waiting.values())
-        return count >= self._max_batch or all(self._waiting[name] for name in open_streams)
+        return self._lanes[stream].has_room
 
     @property
     def empty(self) -> bool:
         """Whether no frame waits."""
-        return not any(self._waiting.values())
+        return not self._count
 
-    def take(self) -> tuple[Frame, ...]:
-        """The next batch: a frame of each stream in turn, then second frames, until it is full.
+    def offer(self, frame: W, now_ns: int) -> tuple[W, ...]:
+        """Let a frame wait; returns the stale frames that it takes the place of."""
+        lane = self._lanes[frame.stream]
+        count, wanted = len(lane.waiting), lane.wanted
+        stale = lane.offer(frame)
+        lane.rhythm.beat(now_ns)
+        self._count += len(lane.waiting) - count
+        if lane.wanted > wanted:
+            self._wanted += 1
+            self._joined_ns = now_ns
+        return stale
 
-        The stream that was served last is the last to be served next time, so that streams share batches evenly,
-        whatever their number.
+    def finish(self, stream: str) -> None:
+        """The stream gives no more frames: nobody waits for it."""
+        self._lanes[stream].open = False
+
+    def ran(self, ran: Ran) -> None:
+        """The engine ended a batch; batches end in the order in which they were taken."""
+        size, stamps, self._depth = ran.size, ran.stamps, ran.depth
+        while self._under_way and self._under_way[0][0] <= stamps.taken_ns:
+            self._under_way.popleft()  # those before it crashed on their way
+        # Of batches that ran at the same time, each kept the engine from the next since the one before ended.
+        before_ns, self._free_ns = self._free_ns, stamps.infer_ended_ns
+        if size:
+            took_ns = self._free_ns - max(stamps.infer_started_ns, before_ns)
+            self._times.add(size, took_ns)
+            self._load.add(took_ns, min(self._free_ns - before_ns, LOAD_GAP_NS))
+            self._prepare_ns.append((stamps.ready_ns - stamps.taken_ns) / size)
+
+    def due(self, now_ns: int) -> float | None:
+        """When to take the next batch, should nothing happen before: at once if that is not later than ``now_ns``.
+
+        None while nothing waits.
         """
-        batch: list[Frame] = []
-        while len(batch) < self._max_batch and not self.empty:
-            for name in tuple(self._turn):
-                if self._waiting[name] and len(batch) < self._max_batch:
-                    batch.append(self._waiting[name].popleft())
-                    self._turn.remove(name)
-                    self._turn.append(name)
-        return tuple(batch)
+        if not self._count:
+            return None
+        size = min(self._wanted, self._max_batch)
+        if size == self._max_batch and self._loses_nothing() and len(self._under_way) <= self._depth:
+            return now_ns  # no frame can become fresher, and the sources are waiting
+        start_ns = self._wanted_from(now_ns, size)
+        if size == self._max_batch or not size:
+            return start_ns
+        return self._awaited(start_ns, size)
 
-    def clear(self) -> tuple[Frame, ...]:
+    def take(self, now_ns: int) -> Taken[W]:
+        """The next batch: a frame of each stream, then second frames, until it is full.
+
+        The stream that was served last is the last to be served next time, so that streams share the engine evenly,
+        whatever their number. Frames that need no inference go along in the order of their stream.
+        """
+        frames: list[W] = []
+        carried: set[int] = set()
+        left = self._max_batch
+        served = True
+        while served:
+            served = False
+            for name, lane in tuple(self._lanes.items()):
+                while lane.waiting and not lane.waiting[0][1]:
+                    carried.add(len(frames))
+                    frames.append(lane.waiting.popleft()[0])
+                if left and lane.waiting:
+                    frames.append(lane.waiting.popleft()[0])
+                    lane.wanted -= 1
+                    left -= 1
+                    self._lanes[name] = self._lanes.pop(name)
+                    served = True
+        size = len(frames) - len(carried)
+        self._count -= len(frames)
+        self._wanted -= size
+        self._under_way.append((now_ns, size))
+        return Taken(tuple(frames), frozenset(carried))
+
+    def clear(self) -> tuple[W, ...]:
         """Take everything that waits."""
-        frames = tuple(frame for waiting in self._waiting.values() for frame in waiting)
-        for waiting in self._waiting.values():
-            waiting.clear()
+        frames = tuple(frame for lane in self._lanes.values() for frame, _ in lane.waiting)
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            lane.wanted = 0
+        self._count = self._wanted = 0
         return frames
+
+    def _loses_nothing(self) -> bool:
+        return not any(lane.wanted and lane.mode == "freshest" for lane in self._lanes.values())
+
+    def _wanted_from(self, now_ns: int, size: int) -> float:
+        """The moment from which on the engine has use for another batch, of ``size``; past if it has by now."""
+        ends = self._ends()
+        while ends and now_ns > ends[0] + self._patience_ns():
+            ends.popleft()
+            self._under_way.popleft()
+        if len(ends) < self._depth:
+            return self._free_ns
+        if len(ends) > self._depth or not self._prepare_ns:
+            # One waits for the engine already, or nobody knows yet how long the engine takes: until that is told.
+            return ends[0] + self._patience_ns() + 1
+        early_ns = EARLY_NS + EARLY_SHARE * self._times.of(self._under_way[-self._depth][1])
+        return ends[-self._depth] - median(self._prepare_ns) * size - early_ns
+
+    def _patience_ns(self) -> float:
+        """For how long the oldest batch under way may be overdue."""
+        return max(LOST_NS, LOST_SHARE * self._times.of(self._under_way[0][1]))
+
+    def _ends(self) -> deque[float]:
+        """When the engine will end each of the batches under way."""
+        prepare_ns = median(self._prepare_ns) if self._prepare_ns else 0.0
+        ends = deque[float]()
+        free_ns: float = self._free_ns
+        for taken_ns, size in self._under_way:
+            free_ns = max(free_ns, taken_ns + prepare_ns * size) + self._times.of(size)
+            ends.append(free_ns)
+        return ends
+
+    def _awaited(self, start_ns: float, size: int) -> float:
+        """Until when a batch that could start at ``start_ns`` waits for a frame more."""
+        since_ns = max(start_ns, self._joined_ns)
+        oldest_ns, patient = self._oldest()
+        limit_ns: float = oldest_ns + self._staleness_ns
+        if not patient:
+            # All that wait give up together no more than the engine is spared, and each ns of that shortens the time
+            # for which it is busy without a break by 1 / (1 - load), as in an M/G/1 queue.
+            spared_ns = self._times.saving(size) / (1.0 - self._load.share)
+            limit_ns = min(limit_ns, since_ns + spared_ns / size)
+        awaited_ns = start_ns
+        if limit_ns <= since_ns:
+            return awaited_ns
+        for lane in self._lanes.values():
+            rhythm = lane.rhythm
+            last_ns = rhythm.stalled_ns if patient else rhythm.missing_ns
+            if rhythm.due_ns <= limit_ns and since_ns <= last_ns > awaited_ns and lane.may_add():
+                awaited_ns = min(limit_ns, last_ns)
+        return awaited_ns
+
+    def _oldest(self) -> tuple[int, bool]:
+        """The clock of the oldest frame that waits to be inferred, and whether none of them is in a hurry."""
+        oldest_ns, patient = 1 << 63, True
+        for lane in self._lanes.values():
+            if lane.wanted:
+                oldest_ns = min(oldest_ns, next(frame.clock_ns for frame, wanted in lane.waiting if wanted))
+                patient = patient and lane.mode == "bulk"
+        return oldest_ns, patient

@@ -1,14 +1,14 @@
 """What joins two steps in one process: bounded, and closed from either end."""
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from pipeline.batching import Batcher
-from pipeline.metrics import Accounts
-from pipeline.types import Batch, Carrier, Frame
+from pipeline.types import Batch, Carrier, Frame, Ran
 
 T = TypeVar("T", bound=Carrier)
 
@@ -66,53 +66,83 @@ class QueueLink(Generic[T]):
 class FrameLink:
     """Joins the capture threads of all streams to the batches.
 
-    A thread-safe front to :class:`~pipeline.batching.Batcher`. Frames that it drops are counted as ``stale``.
+    A thread-safe front to :class:`~pipeline.batching.Batcher` with the real clock; ``dropped`` is told of the frames
+    that it drops, with the cause ``stale``.
     """
 
-    def __init__(self, batcher: Batcher, accounts: Accounts, streams: tuple[str, ...]) -> None:
+    def __init__(
+        self, batcher: Batcher[Frame], dropped: Callable[[Frame, str], None], streams: tuple[str, ...]
+    ) -> None:
         self._batcher = batcher
-        self._accounts = accounts
+        self._dropped = dropped
         self._open = set(streams)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)  # for the sources of files
+        self._due = threading.Condition(self._lock)  # for whoever takes batches ...
+        self._sleeps_until = -math.inf  # ... ns; as long as nobody does, nobody need be woken
         self._broken = False
 
     def put(self, frame: Frame) -> None:
         """Offer a frame; the source of a file waits for room. LinkClosed when nobody will take it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._batcher.has_room(frame.stream) or self._broken)
+        with self._lock:
+            self._room.wait_for(lambda: self._batcher.has_room(frame.stream) or self._broken)
             if self._broken:
                 raise LinkClosed
-            stale = self._batcher.offer(frame)
-            self._changed.notify_all()
-        if stale is not None:
-            self._accounts.dropped(stale.stream, "stale")
+            stale = self._batcher.offer(frame, time.monotonic_ns())
+            self._wake()
+        for each in stale:
+            self._dropped(each, "stale")
 
     def finish(self, stream: str) -> None:
         """A stream gives no more frames."""
-        with self._changed:
+        with self._lock:
             self._open.discard(stream)
-            self._changed.notify_all()
+            self._batcher.finish(stream)
+            self._due.notify()
 
-    def batches(self, window_s: float) -> Iterator[Batch]:
-        """Batches until all streams are finished and nothing waits.
+    def ran(self, ran: Ran) -> None:
+        """The engine ended a batch: the next ones go by how long it took."""
+        with self._lock:
+            self._batcher.ran(ran)
+            self._wake()
 
-        Args:
-            window_s: how long the first frame of a batch waits for frames of other streams.
-        """
+    def batches(self) -> Iterator[Batch]:
+        """Batches until all streams are finished and nothing waits. For one thread."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._batcher.empty or not self._open or self._broken)
-                if self._broken or self._batcher.empty:
+            with self._lock:
+                now_ns = self._await_due()
+                if now_ns is None:
                     return
-                self._changed.wait_for(lambda: self._batcher.full(self._open) or self._broken, timeout=window_s)
-                frames = self._batcher.take()
-                self._changed.notify_all()
-            if frames:
-                yield Batch(frames, time.monotonic_ns())
+                frames, carried = self._batcher.take(now_ns)
+                self._room.notify_all()
+            yield Batch(frames, now_ns, carried)
 
     def abandon(self) -> tuple[Frame, ...]:
         """Break the link; returns the frames that waited."""
-        with self._changed:
+        with self._lock:
             self._broken = True
-            self._changed.notify_all()
+            self._room.notify_all()
+            self._due.notify()
             return self._batcher.clear()
+
+    def _await_due(self) -> int | None:
+        """The time when a batch is to be taken; None when there will be none any more."""
+        while not self._broken:
+            now_ns = time.monotonic_ns()
+            due_ns = self._batcher.due(now_ns)
+            if due_ns is None and not self._open:
+                return None
+            if due_ns is not None and due_ns <= now_ns:
+                return now_ns
+            self._sleeps_until = math.inf if due_ns is None else due_ns
+            self._due.wait(None if due_ns is None else (due_ns - now_ns) / 1e9)
+            self._sleeps_until = -math.inf
+        return None
+
+    def _wake(self) -> None:
+        """Wake whoever takes batches if one has become due before he looks again."""
+        if self._sleeps_until == -math.inf:
+            return
+        due_ns = self._batcher.due(time.monotonic_ns())
+        if due_ns is not None and due_ns < self._sleeps_until:
+            self._due.notify()

@@ -1,7 +1,7 @@
 """Batches of frames -> the network's input, straight from the decoded planes."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,26 @@ from pipeline.picture import Picture, yuv_to_rgb
 from pipeline.types import Batch, Prepared
 
 
-def preprocess(batches: Iterable[Batch], size: tuple[int, int]) -> Iterator[Prepared]:
-    """Letterbox every frame of every batch into ``size`` = (height, width) of the frame entry.
+def new_array(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Memory of a batch's own."""
+    return np.empty(shape, np.uint8)
 
-    Each batch gets an array of its own, so that whoever is downstream may keep it.
+
+def preprocess(
+    batches: Iterable[Batch],
+    size: tuple[int, int],
+    array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] = new_array,
+) -> Iterator[Prepared]:
+    """Letterbox every frame to infer of every batch into ``size`` = (height, width) of the frame entry.
+
+    Each batch gets an array that ``array`` makes for its shape; by default one of its own, so that whoever is
+    downstream may keep it.
     """
     height, width = size
     for batch in batches:
-        pictures = [frame.picture for frame in batch.frames]
+        pictures = [frame.picture for frame in batch.to_infer]
         boxes = tuple(letterbox((picture.width, picture.height), (width, height)) for picture in pictures)
-        pixels = np.empty((len(pictures), height, width, 3), np.uint8)
+        pixels = array((len(pictures), height, width, 3))
         for picture, box, out in zip(pictures, boxes, pixels, strict=True):
             letterbox_into(picture, box, out)
         yield Prepared(batch, pixels, boxes, time.monotonic_ns())

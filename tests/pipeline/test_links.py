@@ -3,18 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
-from pipeline.batching import FILE_BACKLOG, Batcher
+from pipeline.batching import Batcher
 from pipeline.links import FrameLink, LinkClosed, QueueLink
 from pipeline.metrics import Accounts
-from pipeline.types import Batch, Frame
+from pipeline.types import Batch, Frame, Ran, Stamps
 from tests.pipeline.made_frames import make_frame, names
 
 PATIENCE_S = 30.0  # no test waits this long unless it fails
 A_MOMENT_S = 0.1  # in which what must not happen would have happened
-FOREVER_S = 1000.0
 
 
 class Task:
@@ -122,54 +122,70 @@ def accounts() -> Accounts:
     return Accounts()
 
 
+BACKLOG = 8  # frames that may wait of the only file
+
+
 @pytest.fixture
 def link(accounts: Accounts) -> FrameLink:
     """Of the live streams ``a`` and ``b`` and the file ``f``."""
-    return FrameLink(Batcher({"a": True, "b": True, "f": False}, max_batch=8), accounts, ("a", "b", "f"))
+
+    def dropped(frame: Frame, cause: str) -> None:
+        accounts.dropped(frame.stream, cause)
+
+    batcher = Batcher[Frame]({"a": "freshest", "b": "freshest", "f": "every_frame"}, 8, staleness_ns=50_000_000)
+    return FrameLink(batcher, dropped, ("a", "b", "f"))
 
 
 def batch(batches: Iterator[Batch]) -> list[str]:
     return names(next(batches).frames)
 
 
-def test_a_batch_is_taken_at_once_when_every_stream_has_a_frame(link: FrameLink) -> None:
-    for stream in "fba":
+def ended(taken: Batch, engine_s: float = 0.0) -> Ran:
+    """The engine ended a batch, just now."""
+    now_ns = time.monotonic_ns()
+    stamps = Stamps(taken.taken_ns, taken.taken_ns, now_ns - round(engine_s * 1e9), now_ns)
+    return Ran(len(taken.frames), stamps, depth=1)
+
+
+def test_all_that_waits_is_one_batch_and_nobody_else_is_waited_for(link: FrameLink) -> None:
+    for stream in "fb":
         link.put(make_frame(stream, 0))
     began_ns = time.monotonic_ns()
-    taken = next(link.batches(window_s=FOREVER_S))
-    assert names(taken.frames) == ["a0", "b0", "f0"]
+    taken = next(link.batches())
+    assert names(taken.frames) == ["b0", "f0"]
     assert began_ns <= taken.taken_ns <= time.monotonic_ns()
+    assert taken.carried == frozenset()
 
 
-def test_the_first_frame_waits_for_the_frames_of_other_streams(link: FrameLink) -> None:
-    link.put(make_frame("a", 0))
-    reader = Task(lambda: batch(link.batches(window_s=FOREVER_S)))
+def test_a_frame_that_comes_wakes_the_reader(link: FrameLink) -> None:
+    reader = Task(lambda: batch(link.batches()))
     assert reader.waits()
-    link.put(make_frame("f", 0))
+    link.put(make_frame("a", 0))
+    assert reader.end().result == ["a0"]
+
+
+def test_frames_gather_while_the_engine_is_busy_and_its_end_wakes_the_reader(link: FrameLink) -> None:
+    batches = link.batches()
+    for number in range(2):  # the first tells how long a run takes, the second is under way
+        link.put(make_frame("a", number))
+        taken = next(batches)
+        if number == 0:
+            link.ran(ended(taken, engine_s=1000.0))
+    link.put(make_frame("a", 2))
+    reader = Task(lambda: batch(batches))
     assert reader.waits()
     link.put(make_frame("b", 0))
-    assert reader.end().result == ["a0", "b0", "f0"]
-
-
-def test_but_not_longer_than_the_window(link: FrameLink) -> None:
-    link.put(make_frame("a", 0))
-    began_s = time.monotonic()
-    assert batch(link.batches(window_s=0.05)) == ["a0"]
-    assert time.monotonic() - began_s >= 0.05
-
-
-def test_a_window_of_0_never_waits(link: FrameLink) -> None:
-    link.put(make_frame("a", 0))
-    assert batch(link.batches(window_s=0.0)) == ["a0"]
-
-
-def test_a_stream_that_has_ended_is_not_waited_for(link: FrameLink) -> None:
-    link.put(make_frame("a", 0))
-    link.put(make_frame("f", 0))
-    reader = Task(lambda: batch(link.batches(window_s=FOREVER_S)))
     assert reader.waits()
-    link.finish("b")
-    assert reader.end().result == ["a0", "f0"]
+    link.ran(ended(taken))
+    assert reader.end().result == ["b0", "a2"], "who was not served yet comes first"
+
+
+def test_still_frames_go_along_without_inference(link: FrameLink) -> None:
+    link.put(replace(make_frame("a", 0), still=True))
+    link.put(make_frame("b", 0))
+    taken = next(link.batches())
+    assert names(taken.frames) == ["a0", "b0"]
+    assert names(taken.to_infer) == ["b0"]
 
 
 def test_while_the_engine_is_busy_only_the_newest_frame_of_a_live_stream_waits(
@@ -178,30 +194,30 @@ def test_while_the_engine_is_busy_only_the_newest_frame_of_a_live_stream_waits(
     for seq in range(5):
         link.put(make_frame("a", seq))
     link.put(make_frame("b", 0))
-    assert batch(link.batches(window_s=0.0)) == ["a4", "b0"]
+    assert batch(link.batches()) == ["a4", "b0"]
     assert accounts.of("a").dropped == {"stale": 4}
     assert accounts.of("b").dropped == {}
 
 
 def test_a_file_waits_for_room_and_loses_nothing(link: FrameLink, accounts: Accounts) -> None:
-    for frame in frames(FILE_BACKLOG, "f"):
+    for frame in frames(BACKLOG, "f"):
         link.put(frame)
-    source = Task(lambda: link.put(make_frame("f", FILE_BACKLOG)))
+    source = Task(lambda: link.put(make_frame("f", BACKLOG)))
     assert source.waits()
-    batches = link.batches(window_s=0.0)
-    assert len(batch(batches)) == FILE_BACKLOG
+    batches = link.batches()
+    assert len(batch(batches)) == BACKLOG
     source.end()
-    assert batch(batches) == [f"f{FILE_BACKLOG}"]
+    assert batch(batches) == [f"f{BACKLOG}"]
     assert accounts.of("f").dropped == {}
 
 
 def test_a_file_that_waits_for_room_holds_no_other_stream_up(link: FrameLink) -> None:
-    for frame in frames(FILE_BACKLOG, "f"):
+    for frame in frames(BACKLOG, "f"):
         link.put(frame)
-    source = Task(lambda: link.put(make_frame("f", FILE_BACKLOG)))
+    source = Task(lambda: link.put(make_frame("f", BACKLOG)))
     assert source.waits()
     link.put(make_frame("a", 0))
-    assert batch(link.batches(window_s=0.0))[0] == "a0"
+    assert batch(link.batches())[0] == "a0"
     source.end()
 
 
@@ -209,11 +225,11 @@ def test_batches_end_with_the_last_frame_of_the_last_stream(link: FrameLink) -> 
     link.put(make_frame("a", 0))
     for stream in "abf":
         link.finish(stream)
-    assert [names(each.frames) for each in link.batches(window_s=FOREVER_S)] == [["a0"]]
+    assert [names(each.frames) for each in link.batches()] == [["a0"]]
 
 
 def test_the_end_of_all_streams_wakes_the_reader(link: FrameLink) -> None:
-    reader = Task(lambda: list(link.batches(window_s=FOREVER_S)))
+    reader = Task(lambda: list(link.batches()))
     assert reader.waits()
     for stream in "abf":
         link.finish(stream)
@@ -221,22 +237,28 @@ def test_the_end_of_all_streams_wakes_the_reader(link: FrameLink) -> None:
 
 
 def test_abandoning_gives_back_what_waited_and_ends_both_sides(link: FrameLink) -> None:
-    for frame in frames(FILE_BACKLOG, "f"):
+    for frame in frames(BACKLOG, "f"):
         link.put(frame)
-    source = Task(lambda: link.put(make_frame("f", FILE_BACKLOG)))
+    source = Task(lambda: link.put(make_frame("f", BACKLOG)))
     assert source.waits()
-    assert names(link.abandon()) == [f"f{seq}" for seq in range(FILE_BACKLOG)]
+    assert names(link.abandon()) == [f"f{seq}" for seq in range(BACKLOG)]
     assert isinstance(source.end().raised, LinkClosed)
-    assert list(link.batches(window_s=FOREVER_S)) == []
+    assert list(link.batches()) == []
     with pytest.raises(LinkClosed):
         link.put(make_frame("a", 0))
 
 
 @pytest.mark.parametrize("waiting", [0, 1])
-def test_abandoning_wakes_the_reader_also_in_its_window(link: FrameLink, waiting: int) -> None:
+def test_abandoning_wakes_the_reader_also_while_the_engine_is_busy(link: FrameLink, waiting: int) -> None:
+    batches = link.batches()
+    for number in range(2):
+        link.put(make_frame("a", number))
+        taken = next(batches)
+        if number == 0:
+            link.ran(ended(taken, engine_s=1000.0))
     for frame in frames(waiting):
         link.put(frame)
-    reader = Task(lambda: list(link.batches(window_s=FOREVER_S)))
+    reader = Task(lambda: list(batches))
     assert reader.waits()
     assert len(link.abandon()) == waiting
     assert reader.end().result == []
