@@ -1,6 +1,7 @@
 # make demo [SOURCE=rtsp://... | file | 0]    install what runs, and show it
 # make test                                  install everything, lint, test
-# make lint | make bench
+# make lint
+# make bench                                 measure this machine, into docs/benchmarks
 
 PYTHON ?= python3
 SOURCE ?=
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU a released build is named, so that package indexes with CPU builds can answer with a small one.
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint lint-tensorrt bench clean
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)')
@@ -22,10 +23,23 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	@$(MAKE) --no-print-directory lint-tensorrt
 	$(BIN)/lint-imports --no-logo
 
+# Our calls against the types of NVIDIA's own bindings, the newest 10 and 11; skipped with a sentence without them.
+lint-tensorrt: $(VENV)/.installed-test
+	@$(BIN)/python tests/fakes/nvidia_stubs.py build/nvidia || true
+	@for version in 10 11; do \
+	  if [ -d build/nvidia/$$version/stubs ]; then \
+	    echo "TensorRT $$version"; \
+	    MYPYPATH=build/nvidia/$$version/stubs $(BIN)/mypy --strict --cache-dir .mypy_cache/tensorrt-$$version \
+	      engines/backends/trt*.py || exit 1; \
+	  fi; \
+	done
+
 bench: $(VENV)/.installed-demo
-	@$(BIN)/trunkline benchmark
+	$(BIN)/trunkline benchmark --clip 1080p --fps 30 --save docs/benchmarks/1080p
+	$(BIN)/trunkline benchmark pipeline streams --clip 720p --streams 8 --fps 30 --save docs/benchmarks/720p
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

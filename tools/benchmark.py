@@ -1,97 +1,182 @@
-"""``trunkline benchmark``: how fast engine, decoding, preprocessing and the whole pipeline are on this machine."""
+"""``trunkline benchmark``: how fast this machine is, part by part and as a whole, and what changed since."""
 
-import tempfile
-from collections.abc import Callable, Collection
-from enum import StrEnum
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from engines.spec import Backend, Model, Precision, load_model
+from engines.engine import Precision
+from engines.errors import BackendUnavailable
+from engines.spec import Backend
 from pipeline.config import ModelSettings
-from tools.benchmarking.clip import check_file, describe, render
-from tools.benchmarking.engine import measure_engines
-from tools.benchmarking.pipeline import measure_pipeline
-from tools.benchmarking.report import Report, begin
+from tools.benchmarking.compare import compare
+from tools.benchmarking.figures import REPEATS
+from tools.benchmarking.pages import to_html, to_markdown
+from tools.benchmarking.parts import Part, Wish, measure_parts
+from tools.benchmarking.report import Report, load
+from tools.benchmarking.sections import comparison_sections, sections
 from tools.benchmarking.tables import show
-from tools.benchmarking.video import measure_decode, measure_preprocess
+from tools.benchmarking.writing import write
+
+EXIT_WORSE = 1
+TITLE = "Trunkline benchmark"
+MILLISECONDS = {"ms": 1.0, "s": 1e3, "": 1.0}  # in a unit; without one they are meant
 
 
-class What(StrEnum):
-    """The parts that can be measured."""
+class Benchmark(TyperGroup):
+    """``compare`` is a command of its own; every other word is a part to measure."""
 
-    engine = "engine"
-    decode = "decode"
-    preprocess = "preprocess"
-    pipeline = "pipeline"
-
-
-NEEDS_CLIP = frozenset({What.decode, What.preprocess, What.pipeline})
-NEEDS_MODEL = frozenset({What.engine, What.preprocess, What.pipeline})
-NEEDS_FRAMES = frozenset({What.preprocess, What.pipeline})
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command that is meant."""
+        if args[:1] == ["compare"]:
+            return self.commands["compare"].make_context("compare", args[1:], parent, **extra)
+        return self.commands["measure"].make_context(info_name, args, parent, **extra)
 
 
-def benchmark(
-    what: Annotated[list[What] | None, typer.Argument(help="What to measure; everything if left out.")] = None,
-    source: Annotated[str | None, typer.Option(help="Video file to measure on; left out: a clip made for it.")] = None,
+app = typer.Typer(cls=Benchmark, add_completion=False)
+
+
+def _milliseconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|)", text)
+    if match is None or not float(match[1]):
+        raise typer.BadParameter(f"{text!r} is no time: give 100ms, 0.1s or the like.")
+    return float(match[1]) * MILLISECONDS[match[2]]
+
+
+def _one_of(text: str, allowed: Sequence[str]) -> tuple[Any, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in allowed:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(allowed)}.")
+    return names
+
+
+def _backends(text: str) -> tuple[Any, ...]:
+    return _one_of(text, ("auto", *get_args(Backend)))
+
+
+def _precisions(text: str) -> tuple[Any, ...]:
+    return _one_of(text, get_args(Precision))
+
+
+SEVERAL = "several, with commas, are compared by engine, and the first is taken for the rest."
+
+
+@app.command(epilog="trunkline benchmark compare BEFORE.json AFTER.json says what changed from one report to another.")
+def measure(
+    what: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything if left out.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Video file to measure on, may be repeated; left out: a clip made for it.")
+    ] = None,
+    clip: Annotated[Literal["720p", "1080p"], typer.Option(help="Size of the clip that is made.")] = "720p",
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path(ModelSettings().path),
-    backend: Annotated[Literal["auto", Backend], typer.Option(help="What runs the model.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "auto",
+    backend: Annotated[
+        Any, typer.Option(parser=_backends, metavar="NAME", help=f"What runs the model; {SEVERAL}")
+    ] = "auto",
+    precision: Annotated[Any, typer.Option(parser=_precisions, metavar="NAME", help=f"Arithmetic; {SEVERAL}")] = "auto",
     seconds: Annotated[
-        float, typer.Option(min=0.5, help="How long each part is measured, the pipeline twice; warm-up comes on top.")
+        float, typer.Option(min=0.5, help="How long each part, and each number of streams, is measured.")
     ] = 10.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats that time is divided into.")] = REPEATS,
+    links: Annotated[
+        Literal["queue", "zmq"], typer.Option(help="pipeline, streams, scaling: stages as threads or as processes.")
+    ] = "queue",
+    streams: Annotated[
+        int | None, typer.Option(min=1, help="pipeline: streams, which play the sources in turn; one each if left out.")
+    ] = None,
+    p99: Annotated[
+        Any, typer.Option(parser=_milliseconds, metavar="TIME", help="streams: latency that must hold, 100ms or 0.1s.")
+    ] = ("100ms"),
+    fps: Annotated[float, typer.Option(min=0.1, help="streams: frames a second of each.")] = 30.0,
+    scaling_fps: Annotated[float, typer.Option(min=0.1, help="scaling: frames a second of each stream.")] = 5.0,
+    max_streams: Annotated[int, typer.Option(min=1, help="streams and scaling: the most at once.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one page with tables and picture.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the figures as a PNG picture.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="STEM", help="Write STEM.json, STEM.md and STEM.png.")] = None,
 ) -> None:
-    """Measure how fast this machine is: the engine by batch, decoding, preprocessing, and the whole pipeline.
+    """Measure how fast this machine is: parts alone, the whole pipeline against its limit, and how many streams.
 
     docs/benchmark.md says what each figure means, and how to get good ones.
 
-    Example: trunkline benchmark pipeline --source street.mp4 --seconds 30 --json
+    Example: trunkline benchmark pipeline --source street.mp4 --streams 8 --json
     """
-    wanted = frozenset(what or What)
-    settings = ModelSettings(path=str(model), backend=backend, precision=precision)
-    report = _measure(wanted, source, settings, seconds)
+    if html or plot or save:
+        _require_matplotlib()
+    wish = Wish(
+        parts=frozenset(what or Part),
+        sources=tuple(source or ()),
+        made_size=clip,
+        model=model,
+        backends=backend,
+        precisions=precision,
+        links=links,
+        seconds=seconds,
+        repeats=repeats,
+        streams=streams,
+        p99_ms=p99,
+        fps=fps,
+        scaling_fps=scaling_fps,
+        max_streams=max_streams,
+    )
+    with Console(stderr=True).status("") as status:
+        report = measure_parts(wish, status.update)
+    _write(report, html, plot, save)
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+        typer.echo(_json(report))
     else:
-        show(report, Console())
+        show(sections(report), Console())
 
 
-def _measure(wanted: Collection[What], source: str | None, settings: ModelSettings, seconds: float) -> Report:
-    """Refuse what cannot be measured before anything is, then measure one part after the other."""
-    if source is not None:
-        check_file(source)
-    model = load_model(settings.path) if NEEDS_MODEL.intersection(wanted) else None
-    if model is not None and NEEDS_FRAMES.intersection(wanted):
-        model.spec.entry("frame")
-    report = begin(model, seconds)
-    with (
-        tempfile.TemporaryDirectory(prefix="trunkline-benchmark-") as folder,
-        Console(stderr=True).status("") as status,
-    ):
-        path = source or str(Path(folder) / "clip.mp4")
-        if NEEDS_CLIP.intersection(wanted):
-            if source is None:
-                status.update("Making the clip")
-                render(Path(path))
-            report = msgspec.structs.replace(report, clip=describe(path, made=source is None))
-        parts = _parts(path, model, settings, seconds)
-        for part in (part for part in What if part in wanted):
-            status.update(f"Measuring: {part}")
-            report = msgspec.structs.replace(report, **{part: parts[part]()})
-    return report
+@app.command("compare")
+def compare_reports(
+    before: Annotated[Path, typer.Argument(help="Report of an earlier --json.")],
+    after: Annotated[Path, typer.Argument(help="Report of a later one.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if a figure got worse beyond the noise.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Say what changed from one report to another, and whether that is more than noise.
+
+    Example: trunkline benchmark compare before.json after.json --fail-on-regression
+    """
+    comparison = compare(load(before), load(after))
+    if as_json:
+        typer.echo(_json(comparison))
+    else:
+        show(comparison_sections(comparison), Console())
+    if fail_on_regression and comparison.worse:
+        raise typer.Exit(EXIT_WORSE)
 
 
-def _parts(path: str, model: Model | None, settings: ModelSettings, seconds: float) -> dict[What, Callable[[], object]]:
-    """What measures each part; without a model or its frame entry, those that need none."""
-    parts: dict[What, Callable[[], object]] = {What.decode: lambda: measure_decode(path, seconds)}
-    if model is not None:
-        parts[What.engine] = lambda: measure_engines(model, settings.backend, settings.precision, seconds)
-        if (frame := model.spec.frame) is not None:
-            size = frame.height, frame.width
-            parts[What.preprocess] = lambda: measure_preprocess(path, size, seconds)
-            parts[What.pipeline] = lambda: measure_pipeline(path, settings, seconds)
-    return parts
+def _require_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        raise BackendUnavailable("--plot, --html and --save need matplotlib; install it with: pip install matplotlib")
+
+
+def _write(report: Report, html: Path | None, plot: Path | None, save: Path | None) -> None:
+    """Write what was asked for; the picture is drawn once."""
+    if not (html or plot or save):
+        return
+    from tools.benchmarking.plots import draw
+
+    picture = draw(report)
+    if plot:
+        write(plot, picture)
+    if html:
+        write(html, to_html(TITLE, sections(report), picture).encode())
+    if save:
+        write(save.with_name(f"{save.name}.png"), picture)
+        write(save.with_name(f"{save.name}.md"), to_markdown(TITLE, sections(report), f"{save.name}.png").encode())
+        write(save.with_name(f"{save.name}.json"), _json(report) + b"\n")
+
+
+def _json(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value))

@@ -1,27 +1,21 @@
-import io
-import time
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 import structlog
-from rich.console import Console
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError, SourceError, StageError
-from pipeline.messages import TimingsMessage
 from tests.engines.made_models import write_model, write_partial_model
+from tests.tools.benchmarking.made_reports import make_report
 from tests.tools.made_network import write_constant_model
-from tools.benchmarking.clip import BITS_PER_PIXEL, RATE, Scenery, check_file, describe, render
+from tools import benchmark
+from tools.benchmarking.clip import RATE, render
 from tools.benchmarking.engine import BATCHES
-from tools.benchmarking.figures import WINDOWS, Percentiles, Spread, measure
-from tools.benchmarking.listener import Heard, Hearing, Listener
-from tools.benchmarking.pipeline import Border, summarise
-from tools.benchmarking.report import Report, begin
-from tools.benchmarking.tables import show
-from tools.benchmarking.video import measure_decode
+from tools.benchmarking.figures import Spread
+from tools.benchmarking.report import Report
 from tools.main import app
 
 SIZE = (160, 96)
@@ -49,178 +43,138 @@ def reported(*arguments: str) -> Report:
     return msgspec.json.decode(result.stdout, type=Report)
 
 
-def shown(report: Report) -> str:
-    text = io.StringIO()
-    show(report, Console(file=text, width=120))
-    return text.getvalue()
+def refused(*arguments: str) -> str:
+    result = runner.invoke(app, ["benchmark", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    return result.stderr
 
 
-class TestFigures:
-    def test_of_three_windows_the_middle_one_counts(self) -> None:
-        assert Spread.of([30.0, 10.0, 20.12345]) == Spread(median=20.123, min=10.0, max=30.0)
-
-    def test_percentiles_of_a_single_value_are_that_value(self) -> None:
-        assert Percentiles.of([2.5]) == Percentiles(2.5, 2.5, 2.5, 2.5, 2.5)
-
-    def test_percentiles_do_not_depend_on_the_order(self) -> None:
-        values = [float(value) for value in range(101)]
-        assert Percentiles.of(values[::-1]) == Percentiles.of(values) == Percentiles(50, 90, 95, 99, 100)
-
-    def test_the_warm_up_is_not_counted(self) -> None:
-        calls = []
-        windows = measure(lambda: calls.append(1), seconds=0.03)
-        counted = sum(len(window.laps_ms) for window in windows)
-        assert len(windows) == WINDOWS
-        assert 0 < counted < len(calls)
-
-    def test_work_that_is_longer_than_its_window_is_measured_whole(self) -> None:
-        windows = measure(lambda: time.sleep(0.02), seconds=0.003)
-        assert [len(window.laps_ms) for window in windows] == [1, 1, 1]
-        assert all(window.seconds >= 0.02 and window.laps_ms[0] >= 20 for window in windows)
-
-    def test_waiting_takes_time_but_no_cpu_time(self) -> None:
-        windows = measure(lambda: time.sleep(0.01), seconds=0.15)
-        assert sum(window.cpu_seconds for window in windows) < 0.5 * sum(window.seconds for window in windows)
-
-
-class TestClip:
-    def test_it_is_the_same_every_time(self, clip: Path, tmp_path: Path) -> None:
-        render(tmp_path / "again.mp4", SIZE, seconds=1)
-        assert (tmp_path / "again.mp4").read_bytes() == clip.read_bytes()
-
-    def test_its_bitrate_is_that_of_a_camera(self, clip: Path) -> None:
-        facts = describe(str(clip), made=True)
-        assert (facts.source, facts.width, facts.height, facts.codec) == (None, *SIZE, "h264")
-        assert (facts.frames_per_s, facts.seconds) == (RATE, 1.0)
-        wanted = BITS_PER_PIXEL * SIZE[0] * SIZE[1] * RATE
-        assert facts.bits_per_s == pytest.approx(wanted, rel=0.5)  # a second is short for rate control
-
-    def test_everything_in_it_moves(self) -> None:
-        scenery = Scenery(SIZE)
-        changed = scenery.frame(0) != scenery.frame(RATE)
-        assert changed.mean() > 0.5
-        assert scenery.frame(3).std() > 20
-        assert np.array_equal(scenery.frame(3), Scenery(SIZE).frame(3))
-
-    def test_a_live_source_is_refused_without_its_password(self) -> None:
-        with pytest.raises(ConfigError, match=r"--source is 'rtsp://ada@door/1', but must be a file"):
-            check_file("rtsp://ada:hunter2@door/1")
-
-    def test_a_file_without_a_picture_in_it(self, clip: Path, tmp_path: Path) -> None:
-        content = clip.read_bytes()
-        start = content.index(b"mdat") + 4
-        end = content.index(b"moov") - 4
-        broken = tmp_path / "broken.mp4"
-        broken.write_bytes(content[:start] + bytes(end - start) + content[end:])
-        check_file(str(broken))  # its header is whole
-        with pytest.raises(SourceError, match="no picture can be decoded"):
-            measure_decode(str(broken), 0.1)
-
-
-class TestRunSummary:
-    """Ten frames a second for three seconds, one window each."""
-
-    borders = tuple(Border(at_s=float(second), cpu_s=0.5 * second) for second in range(WINDOWS + 1))
-
-    def heard(self, *times: float) -> Hearing:
-        timings = TimingsMessage(queue=1.0, infer=2.0, post=0.5, total=3.5)
-        return Hearing(tuple(Heard(at_s, timings, objects=2, faces=1) for at_s in times), missed=0)
-
-    def test_frames_are_counted_by_window_and_cpu_time_is_shared_among_them(self) -> None:
-        times = [0.05 + 0.1 * number for number in range(-5, 35)]  # with some before and after
-        figures = summarise("fast", self.borders, self.heard(*times), {})
-        assert figures.frames_per_s == Spread(10.0, 10.0, 10.0)
-        assert figures.cpu_ms_per_frame == Spread(50.0, 50.0, 50.0)
-        assert (figures.frames, figures.received, figures.seconds) == (30, 40, 3.0)
-        assert figures.latency_ms["total"] == Percentiles(3.5, 3.5, 3.5, 3.5, 3.5)
-        assert (figures.objects_per_frame, figures.faces_per_frame) == (2.0, 1.0)
-
-    def test_a_window_without_a_frame_is_no_measurement(self) -> None:
-        with pytest.raises(ConfigError, match="--seconds must be longer"):
-            summarise("fast", self.borders, self.heard(0.5, 2.5), {})
-
-
-class TestVerb:
+class TestParts:
     def test_the_engine_by_batch_for_both_entries(self, tmp_path: Path) -> None:
         model = write_model(tmp_path)
         report = reported("engine", "--model", str(tmp_path), "--backend", "onnxruntime", *SHORT)
         assert not isinstance(report.engine, msgspec.UnsetType)
-        assert [(entry.entry, entry.width, entry.height) for entry in report.engine] == [
-            ("frame", 48, 32),
-            ("face", 16, 16),
-        ]
-        for entry in report.engine:
+        sizes = [(entry.entry, entry.width, entry.height) for entry in report.engine.entries]
+        assert sizes == [("frame", 48, 32), ("face", 16, 16)]
+        for entry in report.engine.entries:
             assert (entry.backend, entry.precision) == ("onnxruntime", "f32")
+            assert entry.depth >= 1
             assert tuple(figures.batch for figures in entry.batches) == BATCHES
             for figures in entry.batches:
                 assert 0 < figures.images_per_s.min <= figures.images_per_s.median <= figures.images_per_s.max
                 assert 0 < figures.batch_ms.p50 <= figures.batch_ms.p90
+                assert figures.cpu_ms_per_image.median > 0
+        assert report.engine.refused == ()
         assert report.model is not None
         assert report.model.fingerprint == model.fingerprint
-        assert report.clip is None
-        assert report.decode is report.preprocess is report.pipeline is msgspec.UNSET
-        assert "onnxruntime f32" in shown(report)
+        assert report.clips == ()
+        assert report.decode is report.preprocess is report.pipeline is report.scaling is msgspec.UNSET
+
+    def test_several_engines_are_compared_and_what_cannot_run_is_told(self, tmp_path: Path) -> None:
+        write_model(tmp_path)
+        chosen = ("--backend", "openvino,onnxruntime", "--precision", "f32,f16")
+        report = reported("engine", "--model", str(tmp_path), *chosen, *SHORT)
+        assert not isinstance(report.engine, msgspec.UnsetType)
+        ran = {f"{entry.backend} {entry.precision}" for entry in report.engine.entries}
+        assert {"openvino f32", "onnxruntime f32"} <= ran
+        assert any(why.startswith("onnxruntime f16: ") for why in report.engine.refused)
+
+    def test_one_engine_that_cannot_run_is_refused(self, tmp_path: Path) -> None:
+        write_model(tmp_path)
+        chosen = ("--backend", "onnxruntime", "--precision", "f16")
+        assert refused("engine", "--model", str(tmp_path), *chosen).startswith("error: ")
 
     def test_only_the_entries_that_a_model_has(self, tmp_path: Path) -> None:
         write_partial_model(tmp_path, "identity")
         report = reported("engine", "--model", str(tmp_path), "--backend", "onnxruntime", *SHORT)
         assert not isinstance(report.engine, msgspec.UnsetType)
-        assert [entry.entry for entry in report.engine] == ["face"]
-
-    @pytest.mark.parametrize("what", ["preprocess", "pipeline"])
-    def test_what_needs_a_frame_entry_is_refused_without(self, what: str, tmp_path: Path) -> None:
-        write_partial_model(tmp_path, "identity")
-        result = runner.invoke(app, ["benchmark", what, "--model", str(tmp_path)])
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert result.stderr == "error: model 'made' has no frame entry: it knows identity alone\n"
-
-    @pytest.mark.integration
-    def test_a_pipeline_that_names_nobody_is_measured_too(self, clip: Path, tmp_path: Path) -> None:
-        write_partial_model(tmp_path, "scene")
-        report = reported("pipeline", "--source", str(clip), "--model", str(tmp_path), "--seconds", "1.5", "--json")
-        assert not isinstance(report.pipeline, msgspec.UnsetType)
-        for figures in (report.pipeline.throughput, report.pipeline.latency):
-            assert figures.frames > 0
-            assert figures.run["face_entry"]["crops"] == 0
-            assert (figures.objects_per_frame, figures.faces_per_frame) == (0.0, 0.0)
+        assert [entry.entry for entry in report.engine.entries] == ["face"]
 
     def test_decoding_needs_no_model(self, clip: Path, tmp_path: Path) -> None:
-        report = reported("decode", "--source", str(clip), "--model", str(tmp_path / "nowhere"), *SHORT)
+        sources = ("--source", str(clip), "--source", str(clip))
+        report = reported("decode", *sources, "--model", str(tmp_path / "nowhere"), *SHORT)
         assert not isinstance(report.decode, msgspec.UnsetType)
         assert report.decode.frames > RATE  # it began again at the end of the file
         assert report.decode.frames_per_s.median > 0
+        assert report.decode.frames_per_s_per_core.median > 0
         assert report.model is None
-        assert report.clip is not None
-        assert report.clip.source == str(clip)
+        assert [one.source for one in report.clips] == [str(clip)] * 2
         assert report.versions["av"] is not None
         assert report.machine.memory_bytes > 2**20
-        assert "decode" in shown(report)
 
     def test_preprocessing_goes_to_the_size_of_the_model(self, clip: Path, tmp_path: Path) -> None:
         write_model(tmp_path)
-        report = reported("preprocess", "--source", str(clip), "--model", str(tmp_path), *SHORT)
+        report = reported("preprocess", "--source", str(clip), "--model", str(tmp_path), "--repeats", "2", *SHORT)
         assert not isinstance(report.preprocess, msgspec.UnsetType)
         assert (report.preprocess.width, report.preprocess.height) == (48, 32)
         assert 0 < report.preprocess.ms_per_frame.median < 100
-        assert "preprocess to 48x32" in shown(report)
+        assert len(report.preprocess.cpu_ms_per_frame.values) == report.repeats == 2
 
     @pytest.mark.integration
-    def test_the_pipeline_is_heard_in_another_process(self, clip: Path, tmp_path: Path) -> None:
+    def test_frames_between_processes_are_of_the_sources_size(self, clip: Path, tmp_path: Path) -> None:
+        report = reported("transport", "--source", str(clip), *SHORT)
+        assert not isinstance(report.transport, msgspec.UnsetType)
+        assert (report.transport.width, report.transport.height) == SIZE
+
+
+@pytest.mark.integration
+class TestRuns:
+    """Each run is a process of its own, and takes seconds to start."""
+
+    def test_the_pipeline_is_held_against_its_limit(self, clip: Path, tmp_path: Path) -> None:
         write_constant_model(tmp_path)
-        report = reported("pipeline", "--source", str(clip), "--model", str(tmp_path), "--seconds", "1.5", "--json")
+        arguments = ("--source", str(clip), "--model", str(tmp_path), "--streams", "2", "--repeats", "1")
+        report = reported("pipeline", *arguments, "--seconds", "1", "--json")
         assert not isinstance(report.pipeline, msgspec.UnsetType)
         for figures in (report.pipeline.throughput, report.pipeline.latency):
-            (account,) = figures.run["streams"].values()
-            assert account["captured"] == account["published"] + sum(account["dropped"].values())
-            assert figures.received + figures.missed == account["published"]
+            (run,) = figures.runs
+            accounts = run["streams"].values()
+            assert len(accounts) == 2
+            for account in accounts:
+                assert account["captured"] == account["published"] + sum(account["dropped"].values())
+            assert figures.received + figures.missed == sum(account["published"] for account in accounts)
             assert 0 < figures.frames < figures.received
             assert figures.cpu_ms_per_frame.median > 0
             assert figures.latency_ms["total"].p50 >= figures.latency_ms["infer"].p50
-            assert figures.run["face_entry"]["crops"] > 0
+            assert figures.memory.peak_mib.median >= figures.memory.rss_mib.median > 10
+            assert run["face_entry"]["crops"] > 0
             assert (figures.objects_per_frame, figures.faces_per_frame) == (1.0, 1.0)
-        assert report.pipeline.throughput.frames_per_s.median > 1.5 * RATE
-        assert report.pipeline.latency.frames_per_s.median < 1.5 * RATE
-        assert "In real time" in shown(report)
+        limit = report.pipeline.limit
+        assert limit.batch_mean >= 1.0
+        assert report.pipeline.ratio_to_limit == pytest.approx(
+            report.pipeline.throughput.frames_per_s.median / limit.frames_per_s.median, rel=1e-3
+        )
+        assert report.pipeline.latency.frames_per_s.median < 3 * RATE  # two cameras
+
+    def test_a_pipeline_that_names_nobody_is_measured_too(self, clip: Path, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "scene")
+        arguments = ("--source", str(clip), "--model", str(tmp_path), "--max-streams", "1", "--repeats", "1")
+        rates = ("--p99", "20s", "--fps", "150", "--scaling-fps", "50")
+        report = reported("streams", "scaling", *arguments, "--seconds", "1", *rates, "--json")
+        assert not isinstance(report.streams, msgspec.UnsetType)
+        assert not isinstance(report.scaling, msgspec.UnsetType)
+        assert report.streams.p99_ms == 20_000
+        assert report.streams.trials[0].streams == 1
+        (row,) = report.scaling.rows
+        assert row.cpu_per_frame_to_one == 1.0
+        assert 0 < row.frames_per_s.median < 1.3 * report.scaling.fps  # fewer where others are busy
+
+    def test_latency_that_no_machine_holds_ends_the_search_early(self, clip: Path, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "scene")
+        arguments = ("--source", str(clip), "--model", str(tmp_path), "--p99", "0.01ms", "--fps", "5")
+        report = reported("streams", *arguments, *SHORT)
+        assert not isinstance(report.streams, msgspec.UnsetType)
+        assert report.streams.most == 0
+        assert [trial.streams for trial in report.streams.trials] == [1, 1]
+        assert all(trial.seconds < 30.0 for trial in report.streams.trials)  # of the sixty that 300 frames take
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("what", ["preprocess", "pipeline", "streams", "scaling"])
+    def test_what_needs_a_frame_entry_is_refused_without(self, what: str, tmp_path: Path) -> None:
+        write_partial_model(tmp_path, "identity")
+        sentence = "error: model 'made' has no frame entry: it knows identity alone\n"
+        assert refused(what, "--model", str(tmp_path)) == sentence
 
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
@@ -231,25 +185,94 @@ class TestVerb:
         ],
     )
     def test_what_cannot_be_measured_is_one_sentence(self, arguments: list[str], sentence: str, tmp_path: Path) -> None:
-        result = runner.invoke(app, ["benchmark", *arguments, "--model", str(tmp_path / "nowhere")])
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert sentence in result.stderr
-        assert result.stderr.count("\n") == 1
+        said = refused(*arguments, "--model", str(tmp_path / "nowhere"))
+        assert sentence in said
+        assert said.count("\n") == 1
 
-    def test_an_unknown_part_is_refused(self) -> None:
-        result = runner.invoke(app, ["benchmark", "everything"])
-        assert result.exit_code == 2
-        assert "everything" in result.stderr
+    def test_fewer_streams_than_sources(self, clip: Path) -> None:
+        sources = ("--source", str(clip), "--source", str(clip))
+        assert "--streams is 1, but must be at least the number of --source, 2" in refused(
+            "pipeline", *sources, "--streams", "1"
+        )
 
-    def test_an_empty_report_shows_the_machine(self) -> None:
-        report = begin(None, 1.0)
-        assert report.machine.cpu.name in shown(report)
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            pytest.param(["everything"], "everything", id="an unknown part"),
+            pytest.param(["engine", "--backend", "openvino,abacus"], "'abacus' is not one of", id="an unknown backend"),
+            pytest.param(["engine", "--precision", "f31"], "'f31' is not one of", id="an unknown precision"),
+            pytest.param(["streams", "--p99", "soon"], "'soon' is no time", id="a time without a number"),
+            pytest.param(["streams", "--p99", "0ms"], "'0ms' is no time", id="no time at all"),
+        ],
+    )
+    def test_a_word_that_is_none(self, arguments: list[str], words: str) -> None:
+        said = " ".join(refused(*arguments).replace("│", "").split())
+        assert words in said
+
+    @pytest.mark.parametrize("option", ["--plot", "--html", "--save"])
+    def test_a_picture_without_matplotlib_is_refused_before_anything_is_measured(
+        self, option: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        assert "install it with: pip install matplotlib" in refused("decode", option, str(tmp_path / "x"))
 
 
-@pytest.mark.integration
-def test_a_subscriber_that_died_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
-    with Listener() as listener:
-        listener.start("tcp://nobody listens here")  # it cannot connect, and says so itself
-        with pytest.raises(StageError, match="subscriber died"):
-            listener.hearing()
-    assert "ConfigError" in capfd.readouterr().err
+class TestFiles:
+    @pytest.fixture(autouse=True)
+    def _made_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(benchmark, "measure_parts", lambda wish, tell: make_report())
+
+    def test_a_set_of_files_and_a_page_and_a_picture(self, tmp_path: Path) -> None:
+        stem = tmp_path / "made" / "1.5x"  # a point in the name is not the suffix's
+        files = ("--save", str(stem), "--html", str(tmp_path / "page.html"), "--plot", str(tmp_path / "plot.png"))
+        result = runner.invoke(app, ["benchmark", *files])
+        assert result.exit_code == 0, result.output
+        assert sorted(path.name for path in stem.parent.iterdir()) == ["1.5x.json", "1.5x.md", "1.5x.png"]
+        assert msgspec.json.decode((stem.parent / "1.5x.json").read_bytes(), type=Report).repeats == 3
+        assert "](1.5x.png)" in (stem.parent / "1.5x.md").read_text()
+        assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+        assert "Machine" in result.stdout
+
+    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert "cannot be written" in refused("--plot", str(tmp_path / "file" / "plot.png"))
+
+
+class TestCompare:
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> tuple[str, str]:
+        before = make_report()
+        assert not isinstance(before.decode, msgspec.UnsetType)
+        slow = msgspec.structs.replace(before.decode, cpu_ms_per_frame=Spread.of([90.0, 100.0, 110.0]))
+        after = msgspec.structs.replace(before, decode=slow)
+        for name, report in (("before", before), ("after", after)):
+            (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(report))
+        return str(tmp_path / "before.json"), str(tmp_path / "after.json")
+
+    def test_what_got_worse_can_fail_a_script(self, files: tuple[str, str]) -> None:
+        before, after = files
+        worse = runner.invoke(app, ["benchmark", "compare", before, after, "--fail-on-regression"])
+        assert worse.exit_code == 1
+        assert "worse" in worse.stdout
+        assert runner.invoke(app, ["benchmark", "compare", before, after]).exit_code == 0
+        assert runner.invoke(app, ["benchmark", "compare", after, before, "--fail-on-regression"]).exit_code == 0
+        assert runner.invoke(app, ["benchmark", "compare", before, before, "--fail-on-regression"]).exit_code == 0
+
+    def test_a_comparison_as_json(self, files: tuple[str, str]) -> None:
+        result = runner.invoke(app, ["benchmark", "compare", *files, "--json"])
+        found = {change["figure"]: change for change in json.loads(result.stdout)["changes"]}
+        assert found["decode.cpu_ms_per_frame"]["verdict"] == "worse"
+        assert found["decode.cpu_ms_per_frame"]["change_percent"] == 900.0
+        assert found["engine.entries[frame openvino bf16].batches[batch 8].images_per_s"]["verdict"] == "noise"
+        assert found["post.cases[objects 50 faces 10 named True].cpu_ms_per_frame"]["verdict"] == "noise"
+
+    def test_a_file_that_is_missing_or_no_report(self, files: tuple[str, str], tmp_path: Path) -> None:
+        assert "cannot be read" in refused("compare", files[0], str(tmp_path / "nowhere.json"))
+
+
+def test_help_names_both_commands() -> None:
+    text = runner.invoke(app, ["benchmark", "--help"]).stdout
+    assert "benchmark [OPTIONS]" in text
+    assert "compare BEFORE.json AFTER.json" in " ".join(text.split())
+    assert "--fail-on-regression" in runner.invoke(app, ["benchmark", "compare", "--help"]).stdout

@@ -1,5 +1,6 @@
-"""The clip that is measured on when none is given, and what is known of a clip."""
+"""The clip that is measured on when none is given, what is known of a clip, and how it becomes long enough."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -8,8 +9,10 @@ import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, SourceError
 from pipeline.capture import check_source, is_live
 from pipeline.config import StreamSettings
 from pipeline.redact import redact
@@ -17,7 +20,7 @@ from pipeline.redact import redact
 Pixels = npt.NDArray[np.uint8]
 
 STREAM: Final = "clip"  # its name in a run
-SIZE: Final = (1280, 720)  # width, height
+SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}  # width, height
 RATE: Final = 25  # frames/s
 SECONDS: Final = 10
 
@@ -29,12 +32,13 @@ GRAIN: Final = 3.0  # standard deviation of the sensor noise, grey levels
 GRAINS: Final = 5  # noise pictures, used in turn
 ROAM: Final = 128  # pixels by which the background is larger than the picture: the view wanders over it
 RECTANGLES: Final = 6
+LEAST_FRAMES: Final = 1500  # of a file that is played: to open it again takes as long as many frames do
 
 
 class Clip(msgspec.Struct, frozen=True):
     """The video that was measured on."""
 
-    source: str | None  # None: made for this measurement, always the same
+    source: str | None  # None: made for this measurement, always the same at its size
     width: int
     height: int
     codec: str
@@ -69,7 +73,7 @@ class Scenery:
         return np.asarray(cv2.add(picture, self._grains[number % GRAINS], dtype=cv2.CV_8U), np.uint8)
 
 
-def render(path: Path, size: tuple[int, int] = SIZE, seconds: float = SECONDS) -> None:
+def render(path: Path, size: tuple[int, int], seconds: float = SECONDS) -> None:
     """Write the clip: H.264 in MP4 at the bitrate of a camera, without B-frames; every time the same."""
     scenery = Scenery(size)
     with av.open(str(path), "w", format="mp4") as container:
@@ -109,6 +113,65 @@ def describe(path: str, *, made: bool) -> Clip:
             seconds=round(container.duration / av.time_base, 3) if container.duration else None,
             bits_per_s=container.bit_rate or None,
         )
+
+
+def lengthen(source: str, target: Path, rate: float | None = None) -> str:
+    """Copy a file's video, not decoded, over and over until it has at least ``LEAST_FRAMES`` pictures.
+
+    Args:
+        source: a file that :func:`check_file` let pass.
+        target: where the copy goes: a Matroska file, which holds any codec.
+        rate: pictures a second that the copy says it has; None: as many as the source.
+
+    Returns:
+        What to play: ``target``, or the source itself where it has no times and its own rate will do.
+
+    Raises:
+        ConfigError: another rate is wanted, and the source does not say what its own is.
+        SourceError: FFmpeg cannot copy it.
+    """
+    with av.open(f"file:{source}", metadata_errors="replace") as container:
+        stream = container.streams.video[0]
+        period_s = _period_s(container, stream)
+        if period_s is None and rate is None:
+            return source
+        if period_s is None:
+            raise ConfigError(f"--source is {source!r}, which has no times: it cannot be played at {rate:g} frames/s")
+        stretch = Fraction(1) if rate is None else 1 / (period_s * Fraction(rate))
+        try:
+            _copy(container, stream, target, period_s, stretch)
+        except av.FFmpegError as error:
+            reason = f"cannot be played over and over: {error.strerror}"
+            raise SourceError(f"--source is {source!r}, which {reason}") from None
+    return str(target)
+
+
+def _period_s(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """From one picture to the next; None: the file has no times."""
+    first = next(container.demux(stream))
+    rate = stream.average_rate or stream.guessed_rate
+    return None if first.dts is None or not rate else 1 / Fraction(rate)
+
+
+def _copy(container: InputContainer, stream: VideoStream, target: Path, period_s: Fraction, stretch: Fraction) -> None:
+    """Write passes over the video one after the other, all times multiplied by ``stretch``."""
+    with av.open(str(target), "w", format="matroska") as copy:
+        out = copy.add_stream_from_template(stream)
+        written, begins = 0, 0
+        before = None
+        while before is None or before < written < LEAST_FRAMES:  # a pass without a picture is the last
+            container.seek(0)
+            before, ends = written, begins
+            for packet in container.demux(stream):
+                if packet.dts is None or packet.pts is None or packet.time_base is None:
+                    continue
+                ends = max(ends, begins + packet.pts + round(period_s / packet.time_base))
+                packet.dts, packet.pts = packet.dts + begins, packet.pts + begins
+                packet.time_base *= stretch
+                packet.stream = out
+                copy.mux(packet)
+                written += 1
+            begins = ends
 
 
 def _texture(random: np.random.Generator, size: tuple[int, int], contrast: float) -> Pixels:

@@ -1,25 +1,37 @@
-"""Raw engine speed: every entry, by batch."""
+"""Raw engine speed: every entry, by backend, precision and batch."""
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import Final, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from engines.engine import Backend, Engine, Precision, open_engine
+from engines.engine import Backend, Engine, Precision, Running, open_engine
+from engines.errors import BackendUnavailable, ModelError
 from engines.spec import EntryName, Model
-from tools.benchmarking.figures import Percentiles, Spread, measure
+from tools.benchmarking.figures import REPEATS, Percentiles, Spread, Window, measure
 
 BATCHES: Final = (1, 2, 4, 8, 16)
 SEED: Final = 0
+LATENCY_SHARE: Final = 0.4  # of the time of a batch size; the rest goes to throughput
+
+BackendChoice = Literal["auto"] | Backend
+Pictures = npt.NDArray[np.uint8]
 
 
 class BatchFigures(msgspec.Struct, frozen=True):
     """One batch size."""
 
     batch: int
-    images_per_s: Spread
-    batch_ms: Percentiles  # one run of the whole batch
+    images_per_s: Spread  # with as many batches under way as the engine likes
+    cpu_ms_per_image: Spread  # the same runs, all threads
+    batch_ms: Percentiles  # one run of a whole batch, alone in the engine
+    latency_ms: Spread  # the median of each repeat of the same
     runs: int
 
 
@@ -32,37 +44,105 @@ class EngineFigures(msgspec.Struct, frozen=True):
     backend: str
     precision: str
     device: str
+    depth: int  # batches that were under way at once where throughput was measured
     batches: tuple[BatchFigures, ...]
 
 
+class EngineReport(msgspec.Struct, frozen=True):
+    """Every entry on every engine that was asked for."""
+
+    entries: tuple[EngineFigures, ...]
+    refused: tuple[str, ...]  # one sentence for each combination that cannot run here
+
+
 def measure_engines(
-    model: Model, backend: Literal["auto"] | Backend, precision: Precision, seconds: float
-) -> tuple[EngineFigures, ...]:
+    model: Model,
+    backends: Sequence[BackendChoice],
+    precisions: Sequence[Precision],
+    seconds: float,
+    repeats: int = REPEATS,
+) -> EngineReport:
     """Run every entry on random pictures in every batch size, ``seconds`` for all of them together.
 
+    A combination that cannot run here is told of in the report, unless it is the only one.
+
     Raises:
-        EngineError: the backend cannot run here, or fails.
+        EngineError: nothing that was asked for can run here, or an engine fails.
         ModelError: a file of the model does not load.
     """
-    figures = []
-    entries = model.spec.network.entries
-    for entry in entries:
-        with open_engine(model, entry, backend, precision) as engine:
-            share_s = seconds / (len(entries) * len(BATCHES))
-            batches = tuple(_measure_batch(engine, batch, share_s) for batch in BATCHES)
-            size = engine.spec.width, engine.spec.height
-            figures.append(EngineFigures(entry, *size, engine.backend, engine.precision, engine.device, batches))
-    return tuple(figures)
+    figures: list[EngineFigures] = []
+    refused: list[str] = []
+    entries, wanted = model.spec.network.entries, list(product(backends, precisions))
+    share_s = seconds / (len(entries) * len(wanted) * len(BATCHES))
+    for backend, precision in wanted:
+        try:
+            figures += [_measure_entry(model, entry, backend, precision, share_s, repeats) for entry in entries]
+        except (BackendUnavailable, ModelError) as error:
+            if len(wanted) == 1:
+                raise
+            refused.append(f"{backend} {precision}: {error}")
+    if not figures:
+        raise BackendUnavailable("; ".join(refused))
+    return EngineReport(tuple(figures), tuple(refused))
 
 
-def _measure_batch(engine: Engine, batch: int, seconds: float) -> BatchFigures:
-    shape = (batch, engine.spec.height, engine.spec.width, 3)
-    pictures = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
-    windows = measure(partial(engine.infer, pictures), seconds)
-    laps_ms = [lap for window in windows for lap in window.laps_ms]
+def _measure_entry(
+    model: Model, entry: EntryName, backend: BackendChoice, precision: Precision, share_s: float, repeats: int
+) -> EngineFigures:
+    with open_engine(model, entry, backend, precision) as engine:
+        return EngineFigures(
+            entry=entry,
+            width=engine.spec.width,
+            height=engine.spec.height,
+            backend=engine.backend,
+            precision=engine.precision,
+            device=engine.device,
+            depth=engine.depth,
+            batches=tuple(_measure_batch(engine, batch, share_s, repeats) for batch in BATCHES),
+        )
+
+
+def _measure_batch(engine: Engine, batch: int, seconds: float, repeats: int) -> BatchFigures:
+    pictures = random_pictures(engine, batch)
+    alone = measure(partial(engine.infer, pictures), LATENCY_SHARE * seconds, repeats)
+    full = measure_throughput(engine, pictures, (1 - LATENCY_SHARE) * seconds, repeats)
     return BatchFigures(
         batch=batch,
-        images_per_s=Spread.of([batch * len(window.laps_ms) / window.seconds for window in windows]),
-        batch_ms=Percentiles.of(laps_ms),
-        runs=len(laps_ms),
+        images_per_s=Spread.of([batch * len(window.laps_ms) / window.seconds for window in full]),
+        cpu_ms_per_image=cpu_ms_per_image(full, batch),
+        batch_ms=Percentiles.of([lap for window in alone for lap in window.laps_ms]),
+        latency_ms=Spread.of([float(np.median(window.laps_ms)) for window in alone]),
+        runs=sum(len(window.laps_ms) for window in (*alone, *full)),
     )
+
+
+def random_pictures(engine: Engine, batch: int) -> Pictures:
+    """Pictures (N, H, W, 3) as the engine takes them, the same every time."""
+    shape = (batch, engine.spec.height, engine.spec.width, 3)
+    return np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
+
+
+def measure_throughput(engine: Engine, pictures: Pictures, seconds: float, repeats: int = REPEATS) -> list[Window]:
+    """Run a batch over and over, always with as many under way as the engine likes; a lap is a batch that is done."""
+    with _kept_busy(engine, pictures) as under_way:
+
+        def lap() -> None:
+            under_way.popleft().outputs()
+            under_way.append(engine.start(pictures))
+
+        return measure(lap, seconds, repeats)
+
+
+def cpu_ms_per_image(windows: Sequence[Window], batch: int) -> Spread:
+    """CPU time of all threads for each picture."""
+    return Spread.of([1e3 * window.cpu_seconds / (batch * len(window.laps_ms)) for window in windows])
+
+
+@contextmanager
+def _kept_busy(engine: Engine, pictures: Pictures) -> Iterator[deque[Running]]:
+    under_way = deque(engine.start(pictures) for _ in range(engine.depth))
+    try:
+        yield under_way
+    finally:
+        while under_way:
+            under_way.popleft().outputs()

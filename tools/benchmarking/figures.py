@@ -1,4 +1,4 @@
-"""What every measurement shares: warm-up, three windows, and the figures made of them."""
+"""What every measurement shares: warm-up, repeats, and the figures made of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,26 +9,28 @@ from typing import Final, Self
 import msgspec
 import numpy as np
 
-WINDOWS: Final = 3  # an odd number, so that the median is a measured value
+REPEATS: Final = 3  # an odd number, so that the median is a measured value
 WARM_UP_SHARE: Final = 0.2  # of the measured time, spent before it
-DECIMALS: Final = 3
+DIGITS: Final = 5  # of a figure
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A figure that was measured in each window: the median is the result, the others say how sure it is."""
+    """A figure that was measured several times: the median is the result, the others say how sure it is."""
 
     median: float
     min: float
     max: float
+    values: tuple[float, ...]  # of each repeat, in order
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The spread of one value a window.
+        """The spread of one value a repeat.
 
         >>> Spread.of([3.0, 1.0, 2.0])
-        Spread(median=2.0, min=1.0, max=3.0)
+        Spread(median=2.0, min=1.0, max=3.0, values=(3.0, 1.0, 2.0))
         """
-        return cls(*(round(float(value), DECIMALS) for value in (median(values), min(values), max(values))))
+        middle, least, greatest = (rounded(value) for value in (median(values), min(values), max(values)))
+        return cls(middle, least, greatest, tuple(rounded(value) for value in values))
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -47,25 +49,34 @@ class Percentiles(msgspec.Struct, frozen=True):
         >>> Percentiles.of([1.0, 2.0, 3.0])
         Percentiles(p50=2.0, p90=2.8, p95=2.9, p99=2.98, max=3.0)
         """
-        return cls(*np.percentile(values_ms, (50, 90, 95, 99, 100)).round(DECIMALS).tolist())
+        return cls(*map(rounded, np.percentile(values_ms, (50, 90, 95, 99, 100)).tolist()))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One stretch of a measurement."""
+    """One repeat of a measurement."""
 
     seconds: float
     cpu_seconds: float  # of all threads of this process
     laps_ms: tuple[float, ...]  # how long each call took
 
 
-def measure(work: Callable[[], object], seconds: float) -> list[Window]:
-    """Call ``work`` over and over: first to warm up, then in three windows that last ``seconds`` together.
+def measure(work: Callable[[], object], seconds: float, repeats: int = REPEATS) -> list[Window]:
+    """Call ``work`` over and over: first to warm up, then in ``repeats`` windows that last ``seconds`` together.
 
     A call that takes longer than its window is finished and counted, so every window has at least one.
     """
     _window(work, WARM_UP_SHARE * seconds)
-    return [_window(work, seconds / WINDOWS) for _ in range(WINDOWS)]
+    return [_window(work, seconds / repeats) for _ in range(repeats)]
+
+
+def rounded(value: float) -> float:
+    """A figure with as many digits as can be meant.
+
+    >>> rounded(1234.5678), rounded(0.00123456)
+    (1234.6, 0.0012346)
+    """
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _window(work: Callable[[], object], seconds: float) -> Window:

@@ -1,142 +1,184 @@
-"""The whole pipeline on a clip: as fast as it goes, and at the pace of a camera."""
+"""The whole pipeline on files: as fast as it goes, held against the limit, and at the pace of cameras."""
 
-import tempfile
-import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final, Literal
 
 import msgspec
 
-from engines.errors import ConfigError, StageError
+from engines.engine import open_engine
+from engines.hardware import usable_cores
 from engines.spec import load_model
-from pipeline.config import Config, IdentitySettings, ModelSettings, PublishSettings, StreamSettings
-from pipeline.run import run
-from tools.benchmarking.clip import STREAM
-from tools.benchmarking.figures import WARM_UP_SHARE, WINDOWS, Percentiles, Spread
-from tools.benchmarking.listener import Hearing, Listener
+from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Percentiles, Spread, rounded
+from tools.benchmarking.limit import Cost, LimitFigures, measure_cost
+from tools.benchmarking.limit import summarise as summarise_limit
+from tools.benchmarking.power import GpuFigures
+from tools.benchmarking.setup import Links, Setup
+from tools.benchmarking.watch import Watched, watch
 
-START_S: Final = 60.0  # for the subscriber and the first message, on a slow machine
 STEPS: Final = ("total", "queue", "infer", "post")  # of a message's timings
+MIB: Final = 2**20
 
 
-class PipelineFigures(msgspec.Struct, frozen=True):
-    """One run, seen by a subscriber in another process."""
+class MemoryFigures(msgspec.Struct, frozen=True):
+    """Resident memory of all processes of a run together; what they share counts for each of them."""
 
-    pace: Literal["fast", "realtime"]
-    seconds: float  # measured, the warm-up not counted
+    processes: int
+    rss_mib: Spread  # at the end of the measured time
+    growth_percent: Spread  # from its beginning to its end
+    peak_mib: Spread  # the sum of what each process had at its most, its start included
+
+
+class PowerFigures(msgspec.Struct, frozen=True):
+    """What the machine says that it used while the run was measured, others' work on it included."""
+
+    cpu_watts: Spread | None  # RAPL's processor packages; None: not readable
+    cpu_joules_per_frame: Spread | None
+    gpu: GpuFigures | None  # of the last repeat; None: no NVIDIA GPU
+
+
+class PipelineFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs, each a process of its own, seen by a subscriber in another process."""
+
+    pace: Literal["fast", "camera"]
+    seconds: float  # measured, the warm-ups not counted
     frames: int  # whose messages arrived in that time
     frames_per_s: Spread
-    cpu_ms_per_frame: Spread  # of this process: decoding to publishing, without the subscriber
+    cpu_ms_per_frame: Spread  # all processes of the run: decoding to publishing
+    cores_used: Spread
     latency_ms: dict[str, Percentiles]  # capture to message, and its parts; see TimingsMessage
-    objects_per_frame: float  # what the picture gave the later stages to do
+    latency_p50_ms: Spread
+    latency_p99_ms: Spread
+    dropped: dict[str, int]  # by cause, in the measured time
+    memory: MemoryFigures
+    power: PowerFigures
+    objects_per_frame: float  # what the pictures gave the later stages to do
     faces_per_frame: float
-    received: int  # messages, from the first to the last of the run
+    received: int  # messages, from the first to the last of the runs
     missed: int  # messages that were sent and did not arrive
-    run: dict[str, Any]  # the run's own books, its start included, as ``trunkline run --json`` prints them
+    runs: tuple[dict[str, Any], ...]  # the runs' own books, starts included, as ``trunkline run --json`` prints them
 
 
-class PipelineReport(msgspec.Struct, frozen=True):
-    """Throughput comes from a run as fast as it goes, latency from one at the pace of a camera."""
+class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Throughput comes from runs as fast as they go, latency from runs at the pace of cameras."""
 
+    streams: int
+    links: str  # "queue": stages are threads of one process; "zmq": processes
     throughput: PipelineFigures
+    limit: LimitFigures
+    ratio_to_limit: float  # frames/s of the throughput to those of the limit: the median of the repeats
+    ratio_to_limit_repeats: Spread
+    cpu_ms_beyond_limit: Spread  # CPU time of a frame that is not decoding, scaling or the engine's
     latency: PipelineFigures
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
-    """Where one window ends and the next begins."""
+def measure_pipeline(
+    setup: Setup, streams: int, seconds: float, repeats: int = REPEATS, tell: Callable[[str], None] = lambda text: None
+) -> PipelineReport:
+    """Run all stages ``repeats`` times for ``seconds`` together as fast as it goes, and as often as cameras.
 
-    at_s: float  # time.monotonic()
-    cpu_s: float  # of this process so far
+    After each run as fast as it goes its limit is measured, so that both have the same noise of the machine.
 
-
-def measure_pipeline(source: str, model: ModelSettings, seconds: float) -> PipelineReport:
-    """Run all stages on a file that is read over and over, twice for ``seconds`` after a warm-up.
+    Args:
+        setup: what to run.
+        streams: how many at once.
+        seconds: measured of each of the two.
+        repeats: runs of each of the two.
+        tell: hears what is run.
 
     Raises:
-        TrunklineError: as :func:`pipeline.run.run`; or a frame takes too long for ``seconds``.
+        TrunklineError: as :func:`tools.benchmarking.watch.watch`.
     """
-    return PipelineReport(_measure(source, model, "fast", seconds), _measure(source, model, "realtime", seconds))
-
-
-def _measure(source: str, model: ModelSettings, pace: Literal["fast", "realtime"], seconds: float) -> PipelineFigures:
-    stop = threading.Event()
-    borders: list[Border] = []
-    with tempfile.TemporaryDirectory(prefix="trunkline-benchmark-") as folder, Listener() as listener:
-        clock = threading.Thread(target=_keep_time, args=(listener, seconds, stop, borders), daemon=True)
-
-        def started(address: str) -> None:
-            listener.start(address)
-            clock.start()
-
-        # An empty gallery: nobody is known, and the faces go through the face entry all the same.
-        tells_people = {"faces", "identity"} <= set(load_model(model.path).spec.network.tasks)
-        config = Config(
-            streams=(StreamSettings(name=STREAM, source=source, pace=pace, loop=True),),
-            model=model,
-            identity=IdentitySettings(gallery=str(Path(folder) / "gallery.sqlite") if tells_people else None),
-            publish=PublishSettings(address="tcp://127.0.0.1:*"),
-        )
-        summary = run(config, stop=stop, wait_for_subscriber_s=START_S, started=started)
-        stop.set()  # a file without a picture ends by itself
-        clock.join()
-        hearing = listener.hearing()
-    if len(borders) <= WINDOWS:
-        raise StageError(f"the pipeline was not measured: {len(hearing.heard)} messages arrived before it ended")
-    return summarise(pace, borders, hearing, summary.to_json())
-
-
-def _keep_time(listener: Listener, seconds: float, stop: threading.Event, borders: list[Border]) -> None:
-    """Note the borders of the windows, from a while after the first message on, then stop the run."""
-    end_s = time.monotonic() + START_S
-    while not listener.heard_first(timeout_s=0.1) and not stop.is_set() and time.monotonic() < end_s:
-        pass
-    stop.wait(WARM_UP_SHARE * seconds)
-    while not stop.is_set() and len(borders) < WINDOWS:
-        borders.append(_now())
-        stop.wait(seconds / WINDOWS)
-    if not stop.is_set():
-        borders.append(_now())
-    stop.set()
-
-
-def _now() -> Border:
-    return Border(time.monotonic(), time.process_time())
+    share_s = seconds / repeats
+    runs: list[Watched] = []
+    costs: list[Cost] = []
+    model = load_model(setup.model.path)
+    with open_engine(model, "frame", setup.model.backend, setup.model.precision) as engine:
+        for number in range(repeats):
+            tell(f"pipeline as fast as it goes, {number + 1} of {repeats}")
+            runs.append(watch(setup.config(streams, "fast"), WARM_UP_SHARE * seconds, share_s))
+            tell(f"the limit, {number + 1} of {repeats}")
+            costs.append(measure_cost(setup.sources, engine, runs[-1].books["batches"], share_s))
+    live = []
+    for number in range(repeats):
+        tell(f"pipeline at the pace of cameras, {number + 1} of {repeats}")
+        live.append(watch(setup.config(streams, "camera"), WARM_UP_SHARE * seconds, share_s))
+    return summarise(streams, setup.links, runs, costs, live, usable_cores())
 
 
 def summarise(
-    pace: Literal["fast", "realtime"], borders: Sequence[Border], hearing: Hearing, books: dict[str, Any]
-) -> PipelineFigures:
-    """The figures of a run from the messages between the borders of its windows.
-
-    Raises:
-        ConfigError: a window has no message.
-    """
-    windows = list(pairwise(borders))
-    heard = [[one for one in hearing.heard if a.at_s <= one.at_s < b.at_s] for a, b in windows]
-    if not all(heard):
-        raise ConfigError("--seconds must be longer on this machine: a third of it passed without a frame")
-    everything = [one for window in heard for one in window]
-    return PipelineFigures(
-        pace=pace,
-        seconds=round(borders[-1].at_s - borders[0].at_s, 3),
-        frames=len(everything),
-        frames_per_s=Spread.of([len(some) / (b.at_s - a.at_s) for some, (a, b) in zip(heard, windows, strict=True)]),
-        cpu_ms_per_frame=Spread.of(
-            [1e3 * (b.cpu_s - a.cpu_s) / len(some) for some, (a, b) in zip(heard, windows, strict=True)]
-        ),
-        latency_ms={step: Percentiles.of([getattr(one.timings_ms, step) for one in everything]) for step in STEPS},
-        objects_per_frame=_mean([one.objects for one in everything]),
-        faces_per_frame=_mean([one.faces for one in everything]),
-        received=len(hearing.heard),
-        missed=hearing.missed,
-        run=books,
+    streams: int,
+    links: Links,
+    runs: Sequence[Watched],
+    costs: Sequence[Cost],
+    live: Sequence[Watched],
+    cores: int,
+) -> PipelineReport:
+    """The report of runs as fast as they go, what each could not do without, and runs as cameras."""
+    fast = summarise_runs("fast", runs)
+    limit = summarise_limit(costs, _sum(run.books["batches"] for run in runs), cores)
+    ratios = [reached / most for reached, most in zip(fast.frames_per_s.values, limit.frames_per_s.values, strict=True)]
+    beyond = [used - cost.total for used, cost in zip(fast.cpu_ms_per_frame.values, costs, strict=True)]
+    return PipelineReport(
+        streams=streams,
+        links=links,
+        throughput=fast,
+        limit=limit,
+        ratio_to_limit=Spread.of(ratios).median,
+        ratio_to_limit_repeats=Spread.of(ratios),
+        cpu_ms_beyond_limit=Spread.of(beyond),
+        latency=summarise_runs("camera", live),
     )
 
 
-def _mean(counts: list[int]) -> float:
-    return round(sum(counts) / len(counts), 2)
+def summarise_runs(pace: Literal["fast", "camera"], runs: Sequence[Watched]) -> PipelineFigures:
+    """The figures of the repeats of a run."""
+    heard = [one for run in runs for one in run.heard]
+    totals = [Percentiles.of([one.timings_ms.total for one in run.heard]) for run in runs]
+    return PipelineFigures(
+        pace=pace,
+        seconds=rounded(sum(run.seconds for run in runs)),
+        frames=len(heard),
+        frames_per_s=Spread.of([len(run.heard) / run.seconds for run in runs]),
+        cpu_ms_per_frame=Spread.of([1e3 * run.cpu_s / len(run.heard) for run in runs]),
+        cores_used=Spread.of([run.cpu_s / run.seconds for run in runs]),
+        latency_ms={step: Percentiles.of([getattr(one.timings_ms, step) for one in heard]) for step in STEPS},
+        latency_p50_ms=Spread.of([total.p50 for total in totals]),
+        latency_p99_ms=Spread.of([total.p99 for total in totals]),
+        dropped=dict(_sum(run.dropped for run in runs)),
+        memory=memory_of(runs),
+        power=_power(runs),
+        objects_per_frame=rounded(fmean(one.objects for one in heard)),
+        faces_per_frame=rounded(fmean(one.faces for one in heard)),
+        received=sum(run.received for run in runs),
+        missed=sum(run.missed for run in runs),
+        runs=tuple(run.books for run in runs),
+    )
+
+
+def memory_of(runs: Sequence[Watched]) -> MemoryFigures:
+    """Of the repeats of a run."""
+    return MemoryFigures(
+        processes=runs[-1].end.usage.processes,
+        rss_mib=Spread.of([run.end.usage.rss_bytes / MIB for run in runs]),
+        growth_percent=Spread.of([100 * (run.end.usage.rss_bytes / run.begin.usage.rss_bytes - 1) for run in runs]),
+        peak_mib=Spread.of([run.end.usage.peak_bytes / MIB for run in runs]),
+    )
+
+
+def _power(runs: Sequence[Watched]) -> PowerFigures:
+    joules = [run.joules for run in runs]
+    known = [each for each in joules if each is not None]
+    if len(known) < len(runs):
+        return PowerFigures(None, None, runs[-1].gpu)
+    watts = Spread.of([each / run.seconds for each, run in zip(known, runs, strict=True)])
+    per_frame = Spread.of([each / len(run.heard) for each, run in zip(known, runs, strict=True)])
+    return PowerFigures(watts, per_frame, runs[-1].gpu)
+
+
+def _sum(counts: Iterable[Mapping[Any, int]]) -> Mapping[Any, int]:
+    total: Counter[Any] = Counter()
+    for each in counts:
+        total.update(each)
+    return total

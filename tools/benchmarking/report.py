@@ -4,18 +4,24 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
+from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
 from engines.spec import Model
 from tools.benchmarking.clip import Clip
-from tools.benchmarking.engine import EngineFigures
-from tools.benchmarking.figures import WINDOWS
+from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.pipeline import PipelineReport
+from tools.benchmarking.post import PostFigures
+from tools.benchmarking.scaling import ScalingReport
+from tools.benchmarking.streams import StreamsReport
+from tools.benchmarking.transport import TransportFigures
 from tools.benchmarking.video import DecodeFigures, PreprocessFigures
 
+FORMAT: Final = 2
 PACKAGES: Final = (
     "trunkline",
     "av",
@@ -50,30 +56,50 @@ class ModelIdentity(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark; parts that were not asked for are left out."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     at: str  # RFC 3339, UTC
     machine: Machine
     versions: dict[str, str | None]  # of Python and the packages; None: not installed
     model: ModelIdentity | None  # None: no part needed one
-    clip: Clip | None = None  # None: no part needed one
+    clips: tuple[Clip, ...] = ()  # none: no part needed one
     seconds: float  # for each part
-    windows: int  # that it was divided into; a spread is over them
-    engine: tuple[EngineFigures, ...] | msgspec.UnsetType = msgspec.UNSET
+    repeats: int  # that it was divided into; a spread is over them
+    engine: EngineReport | msgspec.UnsetType = msgspec.UNSET
     decode: DecodeFigures | msgspec.UnsetType = msgspec.UNSET
     preprocess: PreprocessFigures | msgspec.UnsetType = msgspec.UNSET
+    post: PostFigures | msgspec.UnsetType = msgspec.UNSET
+    transport: TransportFigures | msgspec.UnsetType = msgspec.UNSET
     pipeline: PipelineReport | msgspec.UnsetType = msgspec.UNSET
+    streams: StreamsReport | msgspec.UnsetType = msgspec.UNSET
+    scaling: ScalingReport | msgspec.UnsetType = msgspec.UNSET
 
 
-def begin(model: Model | None, seconds: float) -> Report:
-    """A report without measurements; clip and parts are put in by ``msgspec.structs.replace``."""
+def begin(model: Model | None, seconds: float, repeats: int) -> Report:
+    """A report without measurements; clips and parts are put in by ``msgspec.structs.replace``."""
     return Report(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=Machine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)),
         versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         model=ModelIdentity(str(model.path), model.spec.name, model.fingerprint) if model else None,
         seconds=seconds,
-        windows=WINDOWS,
+        repeats=repeats,
     )
+
+
+def load(path: Path) -> Report:
+    """A report that was written before.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no report of this format.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f"{path}: is not a report of trunkline benchmark --json in format {FORMAT}: {error}"
+        ) from None
 
 
 def _version(package: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
@@ -13,21 +13,21 @@ import msgspec
 from engines.errors import SourceError
 from pipeline.capture import capture
 from pipeline.config import StreamSettings
-from pipeline.metrics import Accounts
 from pipeline.preprocess import preprocess
 from pipeline.types import Batch, Frame
 from tools.benchmarking.clip import STREAM
-from tools.benchmarking.figures import Spread, Window, measure
+from tools.benchmarking.figures import REPEATS, Spread, Window, measure
 
 PICTURES: Final = 32  # to scale in turn: more than fits in a cache, as when each comes fresh from the decoder
 
 
 class DecodeFigures(msgspec.Struct, frozen=True):
-    """A file into frames, as fast as it goes."""
+    """Files into frames, as fast as it goes, a frame of each in turn."""
 
     frames: int
-    frames_per_s: Spread
+    frames_per_s: Spread  # with as many threads as the decoder likes
     cpu_ms_per_frame: Spread  # all threads of the decoder together
+    frames_per_s_per_core: Spread
 
 
 class PreprocessFigures(msgspec.Struct, frozen=True):
@@ -38,51 +38,72 @@ class PreprocessFigures(msgspec.Struct, frozen=True):
     height: int
     ms_per_frame: Spread
     cpu_ms_per_frame: Spread
+    frames_per_s_per_core: Spread
 
 
-def measure_decode(source: str, seconds: float) -> DecodeFigures:
-    """Capture a file over and over.
+def measure_decode(sources: Sequence[str], seconds: float, repeats: int = REPEATS) -> DecodeFigures:
+    """Capture files over and over.
 
     Raises:
-        SourceError: no picture can be decoded from it.
+        SourceError: no picture can be decoded from one of them.
     """
-    with closing(_frames(source)) as frames:
-        windows = measure(partial(next, frames), seconds)
+    with closing(_in_turn(sources)) as frames:
+        windows = measure(partial(next, frames), seconds, repeats)
     return DecodeFigures(
         frames=_count(windows),
         frames_per_s=Spread.of([len(window.laps_ms) / window.seconds for window in windows]),
         cpu_ms_per_frame=_cpu_ms_per_frame(windows),
+        frames_per_s_per_core=_per_core(windows),
     )
 
 
-def measure_preprocess(source: str, size: tuple[int, int], seconds: float) -> PreprocessFigures:
-    """Letterbox the first pictures of a file, in turn, into ``size`` = (height, width).
+def measure_preprocess(
+    sources: Sequence[str], size: tuple[int, int], seconds: float, repeats: int = REPEATS
+) -> PreprocessFigures:
+    """Letterbox the first pictures of files, in turn, into ``size`` = (height, width).
 
     Raises:
-        SourceError: no picture can be decoded from it.
+        SourceError: no picture can be decoded from one of them.
     """
-    with closing(_frames(source)) as frames:
+    with closing(_in_turn(sources)) as frames:
         batches = [Batch((frame,), time.monotonic_ns()) for frame in islice(frames, PICTURES)]
-    windows = measure(partial(next, preprocess(cycle(batches), size)), seconds)
+    windows = measure(partial(next, preprocess(cycle(batches), size)), seconds, repeats)
     return PreprocessFigures(
         frames=_count(windows),
         width=size[1],
         height=size[0],
         ms_per_frame=Spread.of([1e3 * window.seconds / len(window.laps_ms) for window in windows]),
         cpu_ms_per_frame=_cpu_ms_per_frame(windows),
+        frames_per_s_per_core=_per_core(windows),
     )
+
+
+def _in_turn(sources: Sequence[str]) -> Generator[Frame, None, None]:
+    """A frame of each file after the other, for ever."""
+    opened = [_frames(source) for source in sources]
+    try:
+        for frames in cycle(opened):
+            yield next(frames)
+    finally:
+        for frames in opened:
+            frames.close()
 
 
 def _frames(source: str) -> Generator[Frame, None, None]:
     """Frames of a file, for ever."""
     settings = StreamSettings(name=STREAM, source=source, loop=True)
-    yield from capture(settings, stop=threading.Event(), accounts=Accounts(), health=lambda report: None)
+    yield from capture(settings, stop=threading.Event(), health=lambda report: None)
     raise SourceError(f"--source is {source!r}, which ended: no picture can be decoded from it")
 
 
-def _count(windows: list[Window]) -> int:
+def _count(windows: Sequence[Window]) -> int:
     return sum(len(window.laps_ms) for window in windows)
 
 
-def _cpu_ms_per_frame(windows: list[Window]) -> Spread:
+def _cpu_ms_per_frame(windows: Sequence[Window]) -> Spread:
     return Spread.of([1e3 * window.cpu_seconds / len(window.laps_ms) for window in windows])
+
+
+def _per_core(windows: Sequence[Window]) -> Spread:
+    # The clock of CPU time is coarse on some systems: a window of one quick lap may read 0.
+    return Spread.of([len(window.laps_ms) / max(window.cpu_seconds, 1e-9) for window in windows])

@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tools.benchmarking.made_watched import make_heard, make_watched
+from tools.benchmarking.streams import Hopeless, largest, why_not
+
+
+class TestSearch:
+    @given(st.integers(0, 200), st.integers(1, 200))
+    def test_the_largest_number_is_found_in_few_trials(self, truth: int, up_to: int) -> None:
+        asked: list[int] = []
+
+        def holds(number: int) -> bool:
+            asked.append(number)
+            return number <= truth
+
+        assert largest(holds, up_to) == min(truth, up_to)
+        assert len(asked) == len(set(asked)) <= 2 * up_to.bit_length() + 1
+        assert all(1 <= number <= up_to for number in asked)
+
+    def test_nothing_beyond_twice_what_holds_is_tried(self) -> None:
+        asked: list[int] = []
+        largest(lambda number: not asked.append(number) and number <= 5, up_to=1000)
+        assert max(asked) == 8
+
+
+class TestHopeless:
+    def test_a_slow_frame_in_a_hundred_is_no_failure_and_two_are(self) -> None:
+        heard = [make_heard(total_ms=500.0)]
+        hopeless = Hopeless(100.0, planned_frames=100)
+        assert not hopeless(heard, {})
+        heard.append(make_heard(total_ms=20.0))
+        assert not hopeless(heard, {})
+        heard.append(make_heard(total_ms=101.0))
+        assert hopeless(heard, {})
+
+    def test_a_frame_that_was_dropped_before_the_measurement_does_not_count(self) -> None:
+        before = {"s000": {"stale": 4}}
+        heard = [make_heard(dropped={"stale": 4})]
+        hopeless = Hopeless(100.0, planned_frames=1000)
+        assert not hopeless(heard, before)
+        heard.append(make_heard(dropped={"stale": 4, "crash": 1}))
+        assert hopeless(heard, before)
+
+
+class TestVerdict:
+    names = ("s000", "s001")
+
+    def heard(self, each: int = 100, **options: object) -> list:
+        return [make_heard(stream=name, **options) for _ in range(each) for name in self.names]
+
+    def test_a_run_that_held(self) -> None:
+        assert why_not(make_watched(self.heard()), self.names, 100.0, fps=10.0) is None
+
+    def test_a_frame_that_fell_on_the_edge_of_the_window_is_not_missing(self) -> None:
+        heard = self.heard(each=10)[:-1]
+        assert why_not(make_watched(heard, seconds=1.0), self.names, 100.0, fps=10.0) is None
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            pytest.param({"dropped": {"stale": 3}}, "dropped 6 stale", id="lost frames"),
+            pytest.param({"total_ms": 101.0}, "p99 beyond 100 ms", id="slow"),
+            pytest.param({"each": 50}, "s000 gave 50 of 100 frames", id="half of the frames"),
+            pytest.param({"each": 0}, "p99 beyond 100 ms", id="nothing at all"),
+        ],
+    )
+    def test_why_a_run_did_not_hold(self, options: dict, why: str) -> None:
+        assert why_not(make_watched(self.heard(**options)), self.names, 100.0, fps=10.0) == why
+
+    def test_messages_that_got_lost(self) -> None:
+        assert why_not(make_watched(self.heard(), missed=2), self.names, 100.0, 10.0) == "2 messages did not arrive"
+
+    def test_a_stream_that_fell_silent(self) -> None:
+        heard = [make_heard(stream="s000") for _ in range(100)]
+        assert why_not(make_watched(heard), self.names, 100.0, fps=10.0) == "s001 gave 0 of 100 frames"
+
+    def test_a_trial_that_was_cut_short_did_not_hold(self) -> None:
+        assert why_not(make_watched(self.heard(), cut_short=True), self.names, 100.0, 10.0) == "p99 beyond 100 ms"

@@ -1,0 +1,83 @@
+"""Figures of runs that were watched: the pipeline's, its limit's, and those of scaling."""
+
+import pytest
+
+from tests.tools.benchmarking.made_watched import make_heard, make_watched
+from tools.benchmarking.figures import Percentiles, Spread
+from tools.benchmarking.limit import Cost, frame_shares
+from tools.benchmarking.pipeline import summarise, summarise_runs
+from tools.benchmarking.scaling import doubled
+from tools.benchmarking.scaling import summarise as summarise_scaling
+
+HUNDRED = [make_heard(at_s=100.0 + 0.1 * number, total_ms=10.0 + number) for number in range(100)]
+
+
+def test_frames_are_counted_and_cpu_time_is_shared_among_them() -> None:
+    figures = summarise_runs("fast", [make_watched(HUNDRED), make_watched(HUNDRED[:50]), make_watched(HUNDRED)])
+    assert figures.frames_per_s == Spread(10.0, 5.0, 10.0, (10.0, 5.0, 10.0))
+    assert figures.cpu_ms_per_frame.values == (50.0, 100.0, 50.0)
+    assert figures.cores_used.median == 0.5
+    assert (figures.frames, figures.received, figures.seconds) == (250, 250, 30.0)
+    assert figures.latency_ms["infer"] == Percentiles(2.0, 2.0, 2.0, 2.0, 2.0)
+    assert figures.latency_p50_ms.values == (59.5, 34.5, 59.5)
+    assert (figures.objects_per_frame, figures.faces_per_frame) == (2.0, 1.0)
+    assert figures.memory.peak_mib.median == 600.0
+    assert figures.memory.growth_percent.median == 0.0
+
+
+def test_energy_is_told_only_if_every_run_knows_its_own() -> None:
+    known = summarise_runs("fast", [make_watched(HUNDRED, joules=200.0)] * 2).power
+    assert known.cpu_watts == Spread(20.0, 20.0, 20.0, (20.0, 20.0))
+    assert known.cpu_joules_per_frame is not None
+    assert known.cpu_joules_per_frame.median == 2.0
+    half = summarise_runs("fast", [make_watched(HUNDRED, joules=200.0), make_watched(HUNDRED)]).power
+    assert half.cpu_watts is half.cpu_joules_per_frame is None
+
+
+def test_what_was_dropped_before_the_measurement_is_not_counted() -> None:
+    heard = [make_heard(dropped={"stale": 5, "crash": 1}), make_heard(stream="s001")]
+    run = make_watched(heard, dropped_before={"s000": {"stale": 3}, "s001": {}})
+    assert summarise_runs("camera", [run]).dropped == {"stale": 2, "crash": 1}
+
+
+def test_each_run_is_held_against_the_limit_that_was_measured_after_it() -> None:
+    runs = [make_watched(HUNDRED, batches={4: 25}), make_watched(HUNDRED[:50], batches={1: 50})]
+    costs = [Cost(decode=50.0, scale=10.0, engine=40.0), Cost(decode=100.0, scale=20.0, engine=80.0)]
+    report = summarise(2, "queue", runs, costs, runs, cores=2)
+    assert report.limit.frames_per_s.values == (20.0, 10.0)
+    assert report.ratio_to_limit_repeats.values == (0.5, 0.5)
+    assert report.ratio_to_limit == 0.5
+    assert report.cpu_ms_beyond_limit.values == (-50.0, -100.0)
+    assert report.limit.batch_mean == 2.0
+
+
+def test_an_engine_that_is_slower_than_the_cores_is_the_limit() -> None:
+    assert Cost(1.0, 1.0, 0.0, engine_images_per_s=300.0).frames_per_s(cores=2) == 300.0
+    assert Cost(1.0, 1.0, 0.0, engine_images_per_s=5000.0).frames_per_s(cores=2) == 1000.0
+
+
+def test_batch_sizes_that_hardly_any_frame_came_in_are_not_measured() -> None:
+    assert frame_shares({1: 1, 3: 1, 8: 100}) == {8: 1.0}
+    assert sum(frame_shares({size: 10 for size in range(1, 9)}).values()) == pytest.approx(1.0)
+
+
+def test_scaling_is_told_against_the_fewest_streams() -> None:
+    runs = {
+        1: [make_watched(HUNDRED, cpu_s=1.0, rss_mib=200.0)],
+        4: [make_watched(HUNDRED * 4, cpu_s=6.0, rss_mib=260.0)],
+    }
+    report = summarise_scaling(10.0, runs)
+    assert [row.cpu_per_frame_to_one for row in report.rows] == [1.0, 1.5]
+    assert [row.frames_per_s.median for row in report.rows] == [10.0, 40.0]
+    assert report.mib_per_stream == 20.0
+
+
+def test_one_number_of_streams_says_nothing_of_the_next_ones_memory() -> None:
+    assert summarise_scaling(10.0, {1: [make_watched(HUNDRED)]}).mib_per_stream is None
+
+
+@pytest.mark.parametrize(
+    ("up_to", "counts"), [(1, [1]), (2, [1, 2]), (32, [1, 2, 4, 8, 16, 32]), (33, [1, 2, 4, 8, 16, 32])]
+)
+def test_streams_double(up_to: int, counts: list[int]) -> None:
+    assert doubled(up_to) == counts
