@@ -1,0 +1,40 @@
+"""The decoder of Roboflow's ``inference``: its InferencePipeline around a model that does nothing.
+
+``streamvision`` is the package in which ``inference`` keeps that pipeline; it alone is a fraction of the size.
+"""
+
+from typing import Any, Final
+
+from streamvision.stream.pipeline import InferencePipeline
+
+from tools.peers.measuring import Meter, arguments, report
+
+PACKAGES: Final = ("numpy", "opencv-python", "streamvision")
+
+
+def main() -> None:
+    """Run the pipeline over the clip again and again."""
+    options = arguments(__doc__ or "").parse_args()
+    meter = Meter(options.seconds)
+    going = True
+
+    def sink(_prediction: object, _frame: object) -> None:
+        nonlocal going
+        if going and not meter.count():
+            going = False
+            pipeline.terminate()
+
+    def nothing(frames: list[Any]) -> list[dict[str, Any]]:
+        return [{} for _ in frames]
+
+    while going:
+        pipeline = InferencePipeline.init_with_custom_logic(
+            video_reference=str(options.source), on_video_frame=nothing, on_prediction=sink
+        )
+        pipeline.start(use_main_thread=False)
+        pipeline.join()
+    report(meter.measured(looks=False), PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
