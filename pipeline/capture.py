@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import av
 import cv2
@@ -25,10 +25,11 @@ from av.video.stream import VideoStream
 
 from engines.errors import SourceError
 from pipeline.config import StreamSettings
-from pipeline.metrics import Accounts
 from pipeline.picture import Matrix, Picture, Plane
+from pipeline.receiving import Lost, check_receiving, check_secret, is_remote, receive
 from pipeline.redact import redact
-from pipeline.types import Frame, Health
+from pipeline.remote import Origin
+from pipeline.types import Frame, Health, Mode
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
@@ -36,29 +37,57 @@ FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
 # AVColorSpace, ITU-T H.273 table 4. What is not tagged is taken for BT.601, as FFmpeg itself does.
 MATRICES: Final[dict[int, Matrix]] = {1: "bt709", 9: "bt2020", 10: "bt2020"}
 DEFAULT_PERIOD_S: Final = 1 / 25  # between two passes of a looped file, and where a file says no times
+OUT_OF_STEP_S: Final = 1.0  # within which files paced as cameras begin: cameras keep no step with each other
 
-Timed = Generator[tuple[Picture, float], None, None]  # pictures and their stream times
+
+class Timed(NamedTuple):
+    """A picture and its stream time."""
+
+    picture: Picture
+    time_s: float
+    due_s: float | None = None  # time.monotonic() when it was due; None: when it came
+    origin: Origin | None = None  # where another host captured it
+
+
+Pictures = Generator[Timed, None, None]
 
 
 def capture(
     settings: StreamSettings,
     *,
     stop: threading.Event,
-    accounts: Accounts,
     health: Callable[[Health], None],
+    first_seq: int = 0,
+    room_bytes: int | None = None,
+    lost: Callable[[int], None] | None = None,
 ) -> Iterator[Frame]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
-    ``seq`` counts on over reconnects and loops, and goes on where an earlier capture of the stream left off;
-    ``time_s`` always rises. ``health`` hears ``up`` with the size and the codec, ``down`` and ``ended`` with the
-    cause, each once per change; a stream that ``stop`` ends says nothing more. Nothing that a source does is raised.
+    ``seq`` counts from ``first_seq`` on, over reconnects and loops; ``time_s`` always rises; the clocks say when the
+    frame was decoded, or when it was due if it is a file's that is paced as a camera's. ``health`` hears ``up`` with
+    the size and the codec, ``down`` and ``ended`` with the cause, each once per change; a stream that ``stop`` ends
+    says nothing more. Nothing that a source does is raised; a picture larger than ``room_bytes`` is a loss like others.
+
+    Of frames that another host captured, ``captured_ns`` and the steps of ``time_s`` are that host's. ``lost`` hears
+    how many of them did not arrive before the next that did, and ``seq`` counts those too; without it, it does not.
     """
     condition = Condition(settings.name, health)
-    source = _live(settings, stop, condition) if is_live(settings.source) else _file(settings, stop, condition)
+    play = _live if is_live(settings.source) else _file
+    source = play(settings, stop, condition, room_bytes)
     with closing(source):
-        for seq, (picture, time_s) in enumerate(source, start=accounts.of(settings.name).captured):
-            accounts.captured(settings.name)
-            yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), time_s, picture)
+        seq = first_seq
+        for picture, time_s, due_s, origin in source:
+            captured_ns, clock_ns = time.time_ns(), time.monotonic_ns()
+            if due_s is not None:
+                late_ns = clock_ns - round(due_s * 1e9)
+                captured_ns, clock_ns = captured_ns - late_ns, clock_ns - late_ns
+            if origin is not None:
+                captured_ns = origin.captured_ns
+                if lost is not None and origin.missing:
+                    lost(origin.missing)
+                    seq += origin.missing
+            yield Frame(settings.name, seq, captured_ns, clock_ns, time_s, picture)
+            seq += 1
 
 
 def check_source(settings: StreamSettings) -> None:
@@ -66,7 +95,11 @@ def check_source(settings: StreamSettings) -> None:
 
     Raises:
         SourceError: the file is missing, is not a video or has no video stream.
+        ConfigError: a port that other hosts send frames to is none, or has no keys.
     """
+    if is_remote(settings.source):
+        check_receiving(settings)
+        check_secret(settings)
     if is_live(settings.source):
         return
     try:
@@ -76,9 +109,45 @@ def check_source(settings: StreamSettings) -> None:
         raise SourceError(f"stream {settings.name!r}: source {redact(settings.source)!r} {error}") from None
 
 
+def picture_bytes(settings: StreamSettings, largest: tuple[int, int]) -> int:
+    """The room that a picture of a stream takes: of a file's own size, of a live one the ``largest`` (width, height).
+
+    Raises:
+        SourceError: a file that cannot be played.
+    """
+    if is_live(settings.source):
+        width, height = largest
+        if _is_camera(settings.source):
+            return 3 * width * height  # OpenCV gives RGB
+    else:
+        with _open(settings) as (_, stream):
+            width, height = stream.codec_context.width, stream.codec_context.height
+    return width * height + 2 * ((width + 1) // 2 * ((height + 1) // 2))
+
+
+def _check_room(picture: Picture, room_bytes: int | None) -> None:
+    if room_bytes is not None and picture.nbytes > room_bytes:
+        raise SourceError(
+            f"a picture of {picture.width}x{picture.height} takes {picture.nbytes} bytes, more than the {room_bytes} "
+            "that there is room for: set zmq.live_picture to its size"
+        )
+
+
 def is_live(source: str) -> bool:
     """Whether a source is a camera or an address rather than a file."""
     return "://" in source or _is_camera(source)
+
+
+def waits_for_nobody(settings: StreamSettings) -> bool:
+    """Whether a stream's frames come when they come and the newest wins: a live source, or a file paced as one."""
+    return is_live(settings.source) or settings.pace == "camera"
+
+
+def mode(settings: StreamSettings) -> Mode:
+    """What becomes of a stream's frames when they come faster than they go."""
+    if waits_for_nobody(settings):
+        return "freshest"
+    return "bulk" if settings.pace == "fast" else "every_frame"
 
 
 class Backoff:
@@ -168,24 +237,31 @@ class _Decoded:
     picture: Picture
     source_s: float | None  # the source's own time of it
     codec: str
+    origin: Origin | None = None  # where another host captured it
 
     @property
     def size(self) -> tuple[int, int]:
         return self.picture.width, self.picture.height
 
 
-def _live(settings: StreamSettings, stop: threading.Event, condition: Condition) -> Timed:
+def _live(settings: StreamSettings, stop: threading.Event, condition: Condition, room_bytes: int | None) -> Pictures:
     backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
     timeline = Timeline(period_s=1e-6)  # only to rise where the clock is too coarse to
-    read = _read_camera if _is_camera(settings.source) else _read_av
+    read = _reader(settings.source)
     while not stop.is_set():
         cause = "the source ended"
         try:
             with closing(read(settings, stop)) as pictures:
                 for decoded in pictures:
+                    if isinstance(decoded, Lost):
+                        condition.lost(decoded.cause)
+                        continue
+                    _check_room(decoded.picture, room_bytes)
                     backoff.reset()
                     condition.picture(decoded.size, decoded.codec)
-                    yield decoded.picture, timeline.at(time.monotonic())
+                    origin = decoded.origin
+                    time_s = timeline.at(time.monotonic() if origin is None else origin.time_s)
+                    yield Timed(decoded.picture, time_s, origin=origin)
         except SourceError as error:
             cause = str(error)
         if not stop.is_set():
@@ -193,7 +269,13 @@ def _live(settings: StreamSettings, stop: threading.Event, condition: Condition)
             stop.wait(backoff.next())
 
 
-def _file(settings: StreamSettings, stop: threading.Event, condition: Condition) -> Timed:
+def _reader(source: str) -> Callable[[StreamSettings, threading.Event], Generator[_Decoded | Lost, None, None]]:
+    if is_remote(source):
+        return _read_remote
+    return _read_camera if _is_camera(source) else _read_av
+
+
+def _file(settings: StreamSettings, stop: threading.Event, condition: Condition, room_bytes: int | None) -> Pictures:
     timeline = Timeline()
     began_s: float | None = None
     total = 0
@@ -202,13 +284,16 @@ def _file(settings: StreamSettings, stop: threading.Event, condition: Condition)
         try:
             with closing(_read_av(settings, stop)) as pictures:
                 for decoded in pictures:
+                    _check_room(decoded.picture, room_bytes)
                     time_s = timeline.at(decoded.source_s)
-                    began_s = time.monotonic() if began_s is None else began_s
-                    if settings.pace == "realtime" and stop.wait(max(0.0, began_s + time_s - time.monotonic())):
+                    began_s = _beginning_s(settings) if began_s is None else began_s
+                    due_s = began_s + time_s
+                    if settings.pace != "fast" and stop.wait(max(0.0, due_s - time.monotonic())):
                         return
                     condition.picture(decoded.size, decoded.codec)
                     total += 1
-                    yield decoded.picture, time_s
+                    # A camera would have given it when it was due: what the decoder is late by is latency.
+                    yield Timed(decoded.picture, time_s, due_s if settings.pace == "camera" else None)
         except SourceError as error:
             return condition.ended(str(error))
         if stop.is_set():
@@ -216,6 +301,12 @@ def _file(settings: StreamSettings, stop: threading.Event, condition: Condition)
         if total == before or not settings.loop:
             return condition.ended(f"end of the file after {total} frames")
         timeline.restart()
+
+
+def _beginning_s(settings: StreamSettings) -> float:
+    """time.monotonic() at which a file whose first picture is there begins."""
+    delay_s = random.Random(settings.name).uniform(0.0, OUT_OF_STEP_S) if settings.pace == "camera" else 0.0
+    return time.monotonic() + delay_s
 
 
 def _read_av(settings: StreamSettings, stop: threading.Event) -> Generator[_Decoded, None, None]:
@@ -229,7 +320,7 @@ def _read_av(settings: StreamSettings, stop: threading.Event) -> Generator[_Deco
     with _open(settings) as (container, stream):
         # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
         # source need not be decoded faster than it comes.
-        stream.thread_type = "SLICE" if live else "AUTO"
+        stream.thread_type = "SLICE" if waits_for_nobody(settings) else "AUTO"
         codec = stream.codec_context.name
         heard_s = time.monotonic()
         for packet in _packets(container, stream, settings.timeout_s):
@@ -364,6 +455,15 @@ def _read_camera(settings: StreamSettings, stop: threading.Event) -> Generator[_
             yield _Decoded(Picture.from_rgb(rgb), None, "camera")
     finally:
         camera.release()
+
+
+def _read_remote(settings: StreamSettings, stop: threading.Event) -> Generator[_Decoded | Lost, None, None]:
+    with closing(receive(settings, stop)) as arrivals:
+        for arrived in arrivals:
+            if isinstance(arrived, Lost):
+                yield arrived
+            else:
+                yield _Decoded(arrived.picture, None, f"{arrived.encoding} from another host", arrived.origin)
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self, get_args
 
 import zmq
-import zmq.auth
 
 from engines.errors import ConfigError, MessageError
 from pipeline.messages import FrameMessage, Message, MessageType, decode
+from pipeline.sockets import KEY_ERRORS, connect_with_key
 
 HEARTBEAT_MS = 2000  # a publisher that is silent on the wire for twice as long is connected to again
 
@@ -149,8 +149,6 @@ def _milliseconds_until(end: float) -> int | None:
 
 def _use_server_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
     try:
-        socket.curve_serverkey, _ = zmq.auth.load_certificate(file)
-        # The publisher knows no subscribers by their keys, so a new pair each time will do.
-        socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
-    except (OSError, ValueError, zmq.ZMQError) as error:
+        connect_with_key(socket, file)
+    except KEY_ERRORS as error:
         raise ConfigError(f"server key is {str(file)!r}, which cannot be used: {error}") from error

@@ -16,6 +16,7 @@ import msgspec
 
 from engines.engine import Backend, Precision
 from engines.errors import ConfigError
+from engines.nms import Suppression
 from pipeline.redact import redact
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -39,12 +40,20 @@ class StreamSettings(_Section, frozen=True):
 
     name: StreamName
     source: str  # rtsp://..., another URL FFmpeg reads, a file, or a camera's index as text ("0")
-    pace: Literal["realtime", "fast"] = "fast"  # files only: as a camera would give it, or as fast as it goes
+    # Files only: as fast as it goes, at its own pace, or as a camera's, which waits for nobody: newest wins.
+    pace: Literal["realtime", "fast", "camera"] = "fast"
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     timeout_s: Seconds = 5.0  # opening and reading
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
+    # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.
+    forward: str | None = None  # tcp://HOST:PORT, where the other host has the source zmq+tcp://...:PORT
+    encoding: Literal["jpeg", "raw"] = "jpeg"
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+    server_key: str | None = None  # the other host's public CURVE key
+    curve_secret_file: str | None = None  # zmq+tcp:// only: this host's CURVE key
+    insecure: bool = False  # to or from other hosts without keys
 
 
 class ModelSettings(_Section, frozen=True):
@@ -56,12 +65,15 @@ class ModelSettings(_Section, frozen=True):
 
 
 class InferenceSettings(_Section, frozen=True):
-    """How frames are batched across streams."""
+    """How frames are batched across streams, how many are inferred, and which detections count."""
 
     max_batch: Positive = 8
-    window_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 4.0  # wait this long for other streams' frames
+    staleness_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # a frame this old waits for no other stream's
+    rate: Literal["full", "auto"] = "full"  # "auto": while nothing moves, tracks are carried on without inference ...
+    min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... but for so many frames a second of each stream
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
+    nms: Suppression = "class-aware"  # of objects; soft: overlapping ones lose score in place of being removed
 
 
 class TrackingSettings(_Section, frozen=True):
@@ -69,8 +81,9 @@ class TrackingSettings(_Section, frozen=True):
 
     unsure_share: Share = 0.7  # detections down to this share of the score threshold carry a track on, but start none
     min_iou: Share = 0.2
-    confirm_frames: Positive = 3  # detections before a track is shown
+    confirm_frames: Positive = 2  # detections before a track is shown, more where they are weak
     max_lost_s: Seconds = 1.5
+    camera_motion: bool = False  # tell it from the picture, for cameras that pan or shake
 
 
 class SmoothingSettings(_Section, frozen=True):
@@ -107,6 +120,14 @@ class RecordSettings(_Section, frozen=True):
     directory: str | None = None
 
 
+class ZmqSettings(_Section, frozen=True):
+    """Stages as processes: only with links = "zmq"."""
+
+    capture_processes: Positive | None = None  # None: one for every eight streams
+    # Width and height of the largest picture of a live source, which shared memory is taken for; of a file its own is.
+    live_picture: tuple[Positive, Positive] = (1920, 1080)
+
+
 class Config(_Section, frozen=True):
     """A whole run."""
 
@@ -118,7 +139,8 @@ class Config(_Section, frozen=True):
     identity: IdentitySettings = IdentitySettings()
     publish: PublishSettings = PublishSettings()
     record: RecordSettings = RecordSettings()
-    links: Literal["queue"] = "queue"
+    links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
+    zmq: ZmqSettings = ZmqSettings()
 
 
 def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -274,3 +296,10 @@ def _check(config: Config, written: dict[str, Any]) -> None:
                 f"streams[{index}].reconnect_min_s is {stream.reconnect_min_s:g}, but must be at most "
                 f"reconnect_max_s, which is {stream.reconnect_max_s:g}"
             )
+        if (stream.forward is None) != (config.streams[0].forward is None):
+            raise _RefusedError(
+                f"streams[{index}].forward is {'missing' if stream.forward is None else 'there'}, but must be as in "
+                "streams[0]: all streams of a configuration are forwarded, or none"
+            )
+    if config.streams[0].forward is not None and config.links != "queue":
+        raise _RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')

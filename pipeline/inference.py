@@ -2,25 +2,71 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from engines.decode import decode
-from engines.engine import Engine
+from engines.engine import Engine, Running
+from engines.nms import Suppression
 from engines.spec import Thresholds
-from pipeline.types import Inferred, Observed, Prepared, Stamps
+from pipeline.types import Carried, Frame, Inferred, Observed, Prepared
 
 
-def infer(batches: Iterable[Prepared], engine: Engine) -> Iterator[Inferred]:
-    """Run the frame entry over each batch."""
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch under way in the engine."""
+
+    prepared: Prepared
+    running: Running
+    started_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.prepared.frames
+
+
+class _Nothing:
+    """The run of a batch in which no frame is to be inferred."""
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {}
+
+
+def room_between(engine: Engine) -> int:
+    """Batches that may wait between :func:`start` and :func:`collect`, each of which has a thread of its own.
+
+    So a batch is handed on as soon as it is done, whether or not another comes, and another starts as soon as it comes.
+    As many are under way as the engine has use for.
+    """
+    return max(1, engine.depth - 2)  # besides, one is being waited for, and one is being put in
+
+
+def start(batches: Iterable[Prepared], engine: Engine) -> Iterator[Started]:
+    """Begin to run the frame entry over each batch."""
     for prepared in batches:
         began = time.monotonic_ns()
-        outputs = engine.infer(prepared.pixels)
-        yield Inferred(prepared, outputs, began, time.monotonic_ns())
+        yield Started(prepared, engine.start(prepared.pixels) if len(prepared.pixels) else _Nothing(), began)
 
 
-def detect(batches: Iterable[Inferred], thresholds: Thresholds) -> Iterator[Observed]:
-    """Decode each frame of each batch: score thresholds, NMS, source pixels."""
+def collect(batches: Iterable[Started]) -> Iterator[Inferred]:
+    """Wait for the outputs of each batch."""
+    for batch in batches:
+        outputs = batch.running.outputs()
+        yield Inferred(batch.prepared, outputs, batch.started_ns, time.monotonic_ns())
+
+
+def detect(
+    batches: Iterable[Inferred], thresholds: Thresholds, suppression: Suppression = "class-aware"
+) -> Iterator[Observed | Carried]:
+    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels."""
     for inferred in batches:
-        prepared = inferred.prepared
-        stamps = Stamps(prepared.batch.taken_ns, prepared.ready_ns, inferred.started_ns, inferred.ended_ns)
-        for row, frame in enumerate(inferred.frames):
-            yield Observed(frame, decode(inferred.outputs, row, prepared.letterboxes[row], thresholds), stamps)
+        stamps, carried = inferred.stamps, inferred.prepared.batch.carried
+        rows = enumerate(inferred.prepared.letterboxes)
+        for place, frame in enumerate(inferred.frames):
+            if place in carried:
+                yield Carried(frame, stamps)
+            else:
+                row, box = next(rows)
+                yield Observed(frame, decode(inferred.outputs, row, box, thresholds, suppression), stamps)

@@ -4,6 +4,7 @@ import math
 import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.types import Result
 
@@ -22,8 +23,16 @@ class Account:
         return self.captured - self.published - sum(self.dropped.values())
 
 
+class Books(Protocol):
+    """Where the books of a run can be read."""
+
+    def of(self, stream: str) -> Account:
+        """The books of one stream."""
+        ...
+
+
 class Accounts:
-    """The books of all streams. Thread-safe."""
+    """The books of all streams of a run in one process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,10 +40,10 @@ class Accounts:
         self._published: Counter[str] = Counter()
         self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def captured(self, stream: str) -> None:
-        """A source gave one frame."""
+    def captured(self, stream: str, count: int = 1) -> None:
+        """A source gave frames."""
         with self._lock:
-            self._captured[stream] += 1
+            self._captured[stream] += count
 
     def published(self, stream: str) -> None:
         """One frame's message was sent."""
@@ -92,11 +101,15 @@ class LatencyHistogram:
 
 
 class StageTimes:
-    """How long frames spend in each step from capture to message. Used by one thread."""
+    """How long frames spend in each step from capture to message, and in what batches. Used by one thread."""
 
     def __init__(self) -> None:
         steps = ("wait", "preprocess", "queue", "infer", "post", "total")
         self._steps = {name: LatencyHistogram() for name in steps}
+        self._batch_of_ns = 0  # when the engine began the batch that frames come from now
+        self._batch_size = 0
+        self._batches: Counter[int] = Counter()
+        self.carried = 0  # frames that were not inferred
 
     def add(self, result: Result) -> None:
         """Note a finished frame."""
@@ -112,7 +125,23 @@ class StageTimes:
         for name, start, end in zip(self._steps, marks, marks[1:], strict=False):
             self._steps[name].add((end - start) / 1e6)
         self._steps["total"].add((result.finished_ns - began) / 1e6)
+        if result.identified.tracked.observed.carried:
+            self.carried += 1
+        else:
+            self._count(stamps.infer_started_ns)
+
+    def _count(self, started_ns: int) -> None:
+        # The frames of a batch come one after the other, and no two batches begin in the same nanosecond.
+        if started_ns != self._batch_of_ns:
+            self._batch_of_ns, self._batch_size = started_ns, 0
+        self._batches[self._batch_size] -= 1
+        self._batch_size += 1
+        self._batches[self._batch_size] += 1
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Milliseconds by step: wait for a batch, letterbox, wait for the engine, engine, all after it, and the sum."""
         return {name: histogram.summary() for name, histogram in self._steps.items()}
+
+    def batches(self) -> dict[int, int]:
+        """How many batches of each size the frames came in."""
+        return {size: count for size, count in sorted(self._batches.items()) if size and count}

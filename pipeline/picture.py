@@ -38,6 +38,11 @@ class Picture:
     full_range: bool = False  # YUV only: luma 0-255 rather than 16-235
     matrix: Matrix = "bt601"  # YUV only
 
+    @property
+    def nbytes(self) -> int:
+        """Of all planes."""
+        return sum(plane.size for plane in self.planes)
+
     @classmethod
     def from_rgb(cls, pixels: Plane) -> Self:
         """A picture around RGB pixels (H, W, 3), uint8; they are not copied.

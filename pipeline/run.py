@@ -4,30 +4,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import msgspec
 import structlog
 
 from engines.engine import Engine, open_engine
-from engines.spec import EntryName, Model, Thresholds, load_model
+from engines.spec import EntryName, Model, load_model
 from pipeline.batching import Batcher
-from pipeline.capture import capture, check_source, is_live
+from pipeline.capture import capture, check_source, mode
 from pipeline.config import Config, StreamSettings
+from pipeline.finish import Finisher
+from pipeline.forwarding import run_forwarding
 from pipeline.gallery import Gallery
-from pipeline.identity import Identifier, identify
-from pipeline.inference import detect, infer
+from pipeline.inference import Started, collect, room_between, start
 from pipeline.links import FrameLink, LinkClosed, QueueLink
-from pipeline.messages import HealthMessage, timestamp
-from pipeline.metrics import Account, Accounts, StageTimes
+from pipeline.metrics import Accounts
 from pipeline.preprocess import preprocess
-from pipeline.publish import Announcer, Publisher, publish
+from pipeline.processes import run_processes
+from pipeline.publish import Publisher, health_message
+from pipeline.rate import mark_still
 from pipeline.record import Recorder, record
-from pipeline.smoothing import Smoothers, smooth
+from pipeline.summary import Summary
 from pipeline.supervision import Workers, supervise
-from pipeline.tracking import Trackers, track
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
 
 BATCHES_WAITING = 1  # before the engine and behind it: one is filled while one runs
@@ -38,35 +36,6 @@ HURRY_S = 2.0  # that threads have to end after a second ctrl-C; a source may ha
 SETTLE_S = 60.0  # that the frames of a stream that ended have to be published before it is told
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A finished run."""
-
-    seconds: float
-    streams: dict[str, Account]
-    stages_ms: dict[str, dict[str, float]]
-    backend: str
-    precision: str
-    face_runs: int  # calls of the face entry
-    face_crops: int  # faces it embedded
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        published = sum(account.published for account in self.streams.values())
-        return {
-            "seconds": round(self.seconds, 3),
-            "frames_per_s": round(published / self.seconds, 2) if self.seconds else 0.0,
-            "backend": self.backend,
-            "precision": self.precision,
-            "face_entry": {"runs": self.face_runs, "crops": self.face_crops},
-            "streams": {
-                name: {"captured": account.captured, "published": account.published, "dropped": account.dropped}
-                for name, account in self.streams.items()
-            },
-            "stages_ms": self.stages_ms,
-        }
 
 
 def run(
@@ -82,7 +51,8 @@ def run(
         config: what to run.
         stop: set it to end the run; frames on their way are finished.
         wait_for_subscriber_s: hold the first frame back until somebody listens, for so long at most.
-        started: called with the address of the results socket once everything is open.
+        started: called with the address of the results socket once everything is open; or with those to which frames
+            are forwarded, where this host does nothing else.
 
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then. Or StageError: a stage
@@ -90,8 +60,12 @@ def run(
     """
     for stream in config.streams:
         check_source(stream)
+    if config.streams[0].forward is not None:
+        return run_forwarding(config, stop, started)
     model = load_model(config.model.path)
     _check_tasks(config, model)
+    if config.links == "zmq":
+        return run_processes(config, model, stop, wait_for_subscriber_s, started)
     with ExitStack() as opened:
         publisher = opened.enter_context(Publisher(config.publish))
         frame_engine = opened.enter_context(_engine(config, model, "frame"))
@@ -130,22 +104,6 @@ def _engine(config: Config, model: Model, entry: EntryName) -> Engine:
     return open_engine(model, entry, config.model.backend, config.model.precision)
 
 
-def effective_thresholds(config: Config, model: Model) -> Thresholds:
-    """The model's thresholds, or those that the configuration puts in their place."""
-    own, chosen = model.spec.thresholds, config.inference
-    given = {
-        "object_score": chosen.object_score,
-        "face_score": chosen.face_score,
-        "identity_similarity": config.identity.similarity,
-    }
-    return msgspec.structs.replace(own, **{name: value for name, value in given.items() if value is not None})
-
-
-def unsure_thresholds(sure: Thresholds, share: float) -> Thresholds:
-    """What detection lets through to the trackers, which carry tracks on with weaker detections than begin one."""
-    return msgspec.structs.replace(sure, object_score=sure.object_score * share, face_score=sure.face_score * share)
-
-
 class Pipeline:
     """The stages of one run and the links between them, all opened by :func:`run`."""
 
@@ -160,7 +118,7 @@ class Pipeline:
         recorder: Recorder | None,
         stop: threading.Event,
     ) -> None:
-        spec, names = model.spec, tuple(stream.name for stream in config.streams)
+        names = tuple(stream.name for stream in config.streams)
         self.config = config
         self.size = (frame_engine.spec.height, frame_engine.spec.width)
         self.publisher = publisher
@@ -168,67 +126,70 @@ class Pipeline:
         self.recorder = recorder
         self.stop = stop
         self.accounts = Accounts()
-        self.times = StageTimes()
         self.ended: set[str] = set()  # streams that said so themselves
-
-        # What outlives a crash of its stage.
-        thresholds = effective_thresholds(config, model)
-        person = spec.objects.index("person") if "person" in spec.objects else None
-        self.thresholds = unsure_thresholds(thresholds, config.tracking.unsure_share)
-        self.trackers = Trackers(config.tracking, thresholds, person)
-        self.identifier = None
-        if face_engine is not None and gallery is not None:
-            self.identifier = Identifier(face_engine, gallery, config.identity, thresholds.identity_similarity)
-        self.smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
-        self.announcer = Announcer(publisher, self.accounts, spec)
+        self.finisher = Finisher(config, model, publisher, self.accounts, face_engine, gallery)
 
         # The links; only the first ever drops a frame.
-        live = {stream.name: is_live(stream.source) for stream in config.streams}
-        self.frames = FrameLink(Batcher(live, config.inference.max_batch), self.accounts, names)
+        modes = {stream.name: mode(stream) for stream in config.streams}
+        batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.staleness_ms * 1e6))
+        self.frames = FrameLink(batcher, self._dropped, names)
         self.prepared: QueueLink[Prepared] = QueueLink(BATCHES_WAITING)
+        self.started: QueueLink[Started] = QueueLink(room_between(frame_engine))
         self.inferred: QueueLink[Inferred] = QueueLink(BATCHES_WAITING)
         self.results: QueueLink[Result] = QueueLink(RESULTS_WAITING)
         self.workers = Workers(self._give_up)
 
-    # The way of a frame: one thread per stream captures, then one thread each prepares, infers, and does the rest.
+    # The way of a frame: one thread per stream captures, then one thread each prepares, starts
+    # inference, waits for it, and does the rest.
 
     def _capture(self, stream: StreamSettings) -> None:
         def stage(_: Iterator[Frame]) -> Iterator[Frame]:
-            return capture(stream, stop=self.stop, accounts=self.accounts, health=self._tell)
+            seen = self.accounts.of(stream.name).captured  # by an earlier capture that crashed
+            lost = partial(self._lost, stream.name)
+            frames = capture(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
+            return mark_still(frames, self.config.inference)
 
         try:
-            supervise(f"capture {stream.name}", stage, (), self.frames.put, self.accounts)
+            supervise(f"capture {stream.name}", stage, (), self._admit, self._dropped)
         finally:
             self.frames.finish(stream.name)
+
+    def _lost(self, stream: str, count: int) -> None:
+        self.accounts.captured(stream, count)
+        self.accounts.dropped(stream, "lost", count)
+
+    def _admit(self, frame: Frame) -> None:
+        self.accounts.captured(frame.stream)
+        self.frames.put(frame)
 
     def _prepare(self) -> None:
         def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
             return preprocess(batches, self.size)
 
-        batches = self.frames.batches(self.config.inference.window_ms / 1000)
-        supervise("preprocess", stage, batches, self.prepared.put, self.accounts)
+        supervise("preprocess", stage, self.frames.batches(), self.prepared.put, self._dropped)
         self.prepared.finish()
 
-    def _infer(self) -> None:
-        def stage(prepared: Iterator[Prepared]) -> Iterator[Inferred]:
-            return infer(prepared, self.frame_engine)
+    def _start(self) -> None:
+        def stage(prepared: Iterator[Prepared]) -> Iterator[Started]:
+            return start(prepared, self.frame_engine)
 
-        supervise("infer", stage, self.prepared, self.inferred.put, self.accounts)
+        supervise("infer", stage, self.prepared, self.started.put, self._dropped)
+        self.started.finish()
+
+    def _collect(self) -> None:
+        supervise("infer", collect, self.started, self._ran, self._dropped)
         self.inferred.finish()
 
-    def _postprocess(self) -> None:
-        def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
-            observed = detect(inferred, self.thresholds)
-            tracked = track(observed, self.trackers)
-            identified = identify(tracked, self.identifier)
-            smoothed = smooth(identified, self.smoothers)
-            return publish(smoothed, self.announcer)
+    def _ran(self, inferred: Inferred) -> None:
+        self.frames.ran(inferred.ran(self.frame_engine.depth))
+        self.inferred.put(inferred)
 
-        supervise("postprocess", stage, self.inferred, self._finished, self.accounts)
+    def _postprocess(self) -> None:
+        supervise("postprocess", self.finisher.stage, self.inferred, self._finished, self._dropped)
         self.results.finish()
 
     def _finished(self, result: Result) -> None:
-        self.times.add(result)
+        self.accounts.published(result.frame.stream)
         if self.recorder is not None:
             try:
                 self.results.put(result)
@@ -251,7 +212,8 @@ class Pipeline:
         if self.recorder is not None:
             self.workers.start("record", partial(self._record, self.recorder))
         self.workers.start("postprocess", self._postprocess)
-        self.workers.start("infer", self._infer)
+        self.workers.start("collect", self._collect)
+        self.workers.start("start", self._start)
         self.workers.start("preprocess", self._prepare)
         for stream in self.config.streams:
             self.workers.start(f"capture {stream.name}", partial(self._capture, stream))
@@ -280,14 +242,17 @@ class Pipeline:
         """Break all links; what they hold is counted as dropped."""
         self.stop.set()
         self._drop(self.frames.abandon())
-        for link in (self.prepared, self.inferred):
+        for link in (self.prepared, self.started, self.inferred):
             for item in link.abandon():
                 self._drop(item.frames)
         self.results.abandon()
 
     def _drop(self, frames: tuple[Frame, ...]) -> None:
         for frame in frames:
-            self.accounts.dropped(frame.stream, "shutdown")
+            self._dropped(frame, "shutdown")
+
+    def _dropped(self, frame: Frame, cause: str) -> None:
+        self.accounts.dropped(frame.stream, cause)
 
     def _tell(self, report: Health) -> None:
         """Log and publish what happened to a stream; its end is told after its last frame."""
@@ -306,25 +271,16 @@ class Pipeline:
                 self._send_health(Health(stream.name, "ended", "the run was stopped", time.time_ns()))
 
     def _send_health(self, report: Health) -> None:
-        account = self.accounts.of(report.stream)
-        self.publisher.send(
-            HealthMessage(
-                stream=report.stream,
-                at=timestamp(report.at_ns),
-                state=report.state,
-                cause=report.cause,
-                captured=account.captured,
-                published=account.published,
-                dropped=account.dropped,
-            )
-        )
+        self.publisher.send(health_message(report, self.accounts.of(report.stream)))
 
     def _summary(self, seconds: float) -> Summary:
-        identifier = self.identifier
+        identifier = self.finisher.identifier
         return Summary(
             seconds=seconds,
             streams={stream.name: self.accounts.of(stream.name) for stream in self.config.streams},
-            stages_ms=self.times.summary(),
+            stages_ms=self.finisher.times.summary(),
+            batches=self.finisher.times.batches(),
+            carried=self.finisher.times.carried,
             backend=self.frame_engine.backend,
             precision=self.frame_engine.precision,
             face_runs=identifier.runs if identifier else 0,

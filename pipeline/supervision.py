@@ -10,8 +10,7 @@ import structlog
 
 from engines.errors import StageError
 from pipeline.links import LinkClosed
-from pipeline.metrics import Accounts
-from pipeline.types import Carrier
+from pipeline.types import Carrier, Frame
 
 MAX_CRASHES = 5  # within a minute; one more ends the run
 WINDOW_S = 60.0
@@ -42,8 +41,9 @@ class CrashLimit:
 class Held:
     """The frames that went into a stage and have not come out."""
 
-    def __init__(self) -> None:
-        self._frames: set[tuple[str, int]] = set()
+    def __init__(self, dropped: Callable[[Frame, str], None]) -> None:
+        self._frames: dict[tuple[str, int], Frame] = {}
+        self._dropped = dropped
 
     def watch(self, items: Iterable[In]) -> Iterator[In]:
         """Pass items on, noting their frames."""
@@ -53,16 +53,17 @@ class Held:
 
     def note(self, item: Carrier) -> None:
         """An item's frames are in the stage's hands."""
-        self._frames.update((frame.stream, frame.seq) for frame in item.frames)
+        self._frames.update(((frame.stream, frame.seq), frame) for frame in item.frames)
 
     def release(self, item: Carrier) -> None:
         """An item came out."""
-        self._frames.difference_update((frame.stream, frame.seq) for frame in item.frames)
+        for frame in item.frames:
+            self._frames.pop((frame.stream, frame.seq), None)
 
-    def drop(self, accounts: Accounts, cause: str) -> int:
-        """Count what is held as dropped; returns how many."""
-        for stream, _ in self._frames:
-            accounts.dropped(stream, cause)
+    def drop(self, cause: str) -> int:
+        """Tell of all that is held as dropped; returns how many frames that were."""
+        for frame in self._frames.values():
+            self._dropped(frame, cause)
         count = len(self._frames)
         self._frames.clear()
         return count
@@ -73,17 +74,17 @@ def supervise(
     stage: Callable[[Iterator[In]], Iterator[Out]],
     inlet: Iterable[In],
     outlet: Callable[[Out], None],
-    accounts: Accounts,
+    dropped: Callable[[Frame, str], None],
 ) -> None:
     """Drive a stage from ``inlet`` to ``outlet`` until the inlet ends.
 
-    A crash drops the frames that the stage held with the cause ``crash`` and starts it anew. When the outlet is closed
-    they are dropped with the cause ``shutdown``.
+    A crash drops the frames that the stage held, with the cause ``crash``, and starts it anew. When the outlet is
+    closed they are dropped with the cause ``shutdown``. ``dropped`` is told of each.
 
     Raises:
         StageError: more than MAX_CRASHES crashes within a minute; the last one is its cause.
     """
-    source, limit, held = iter(inlet), CrashLimit(), Held()
+    source, limit, held = iter(inlet), CrashLimit(), Held(dropped)
     while True:
         try:
             for item in stage(held.watch(source)):
@@ -91,24 +92,24 @@ def supervise(
                 outlet(item)
                 held.release(item)
         except LinkClosed:
-            held.drop(accounts, "shutdown")
+            held.drop("shutdown")
             return
         except Exception as error:  # whatever a stage does, the other streams and frames go on
-            lost = held.drop(accounts, "crash")
+            lost = held.drop("crash")
             log.exception("stage crashed", stage=name, frames_lost=lost)
             if not limit.allows(time.monotonic()):
                 raise StageError(
                     f"stage {name!r} crashed more than {MAX_CRASHES} times in a minute: {error}"
                 ) from error
             continue
-        held.drop(accounts, "crash")  # a stage that swallows frames has a bug, and the books must show it
+        held.drop("crash")  # a stage that swallows frames has a bug, and the books must show it
         return
 
 
 class Workers:
     """Threads of a run. The first failure is kept and told once."""
 
-    def __init__(self, on_failure: Callable[[], None]) -> None:
+    def __init__(self, on_failure: Callable[[], object]) -> None:
         self._threads: list[threading.Thread] = []
         self._on_failure = on_failure
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """What moves between the stages: frozen, slotted, and each with ``frames``, so that every frame can be accounted for.
 
-capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferred -> detect -> Observed
+capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferred -> detect -> Observed (or Carried)
 -> track -> Tracked -> identify -> Identified -> smooth -> Result -> publish
 """
 
@@ -15,6 +15,19 @@ from engines.boxes import Letterbox
 from engines.decode import Detections
 from pipeline.picture import Picture
 
+# What becomes of a stream's frames when they come faster than they go. freshest: the newest wins, as of a camera.
+# every_frame: nothing is lost, the source waits, as for a file that runs at its own pace. bulk: likewise, and nobody
+# minds how long a frame waits, as in a file that runs as fast as it goes.
+Mode = Literal["freshest", "every_frame", "bulk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One use of a slot in shared memory (:class:`pipeline.ring.Ring`)."""
+
+    slot: int
+    generation: int  # how often the slot had been claimed, this time included
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -26,6 +39,8 @@ class Frame:
     clock_ns: int  # time.monotonic_ns() at the same moment, for latencies
     time_s: float  # stream time in seconds: media time of a file, capture time of a live source
     picture: Picture
+    ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
+    still: bool = False  # nothing has moved since the last one that was not: it needs no inference
 
     @property
     def frames(self) -> tuple["Frame", ...]:
@@ -41,38 +56,31 @@ class Carrier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames that go through the network together."""
+    """Frames that go through the network together, and those that go along in the order of their streams."""
 
     frames: tuple[Frame, ...]
     taken_ns: int  # time.monotonic_ns() when the batch was formed
+    carried: frozenset[int] = frozenset()  # positions of the frames that need no inference: tracks are carried on
+
+    @property
+    def to_infer(self) -> tuple[Frame, ...]:
+        """The frames that the network sees, in order."""
+        return tuple(frame for place, frame in enumerate(self.frames) if place not in self.carried)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch as the network wants it."""
+    """A batch as the network wants it; N may be 0."""
 
     batch: Batch
-    pixels: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB, letterboxed
-    letterboxes: tuple[Letterbox, ...]  # one per frame
+    pixels: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB, letterboxed, of the frames to infer
+    letterboxes: tuple[Letterbox, ...]  # one for each of them
     ready_ns: int
+    ticket: Ticket | None = None  # of the pixels, where they are in shared memory
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         return self.batch.frames
-
-
-@dataclass(frozen=True, slots=True)
-class Inferred:
-    """The network's raw outputs for a batch."""
-
-    prepared: Prepared
-    outputs: Mapping[str, npt.NDArray[np.generic]]
-    started_ns: int
-    ended_ns: int
-
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        return self.prepared.frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +94,56 @@ class Stamps:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What batching learns from a batch that the engine has ended."""
+
+    size: int  # frames that were inferred
+    stamps: Stamps
+    depth: int  # batches that the engine has under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """The network's raw outputs for a batch."""
+
+    prepared: Prepared
+    outputs: Mapping[str, npt.NDArray[np.generic]]  # a row for each frame that was inferred; empty if none was
+    started_ns: int
+    ended_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.prepared.frames
+
+    @property
+    def stamps(self) -> Stamps:
+        """When its frames passed each step."""
+        return Stamps(self.prepared.batch.taken_ns, self.prepared.ready_ns, self.started_ns, self.ended_ns)
+
+    def ran(self, depth: int) -> Ran:
+        """What batching learns from it; ``depth``: batches that the engine has under way at once."""
+        return Ran(len(self.prepared.letterboxes), self.stamps, depth)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """One frame and what the network saw in it."""
 
     frame: Frame
     detections: Detections
+    stamps: Stamps
+    carried: bool = False  # seen in an earlier frame of the stream: nothing has moved since
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One frame that the network was not shown."""
+
+    frame: Frame
     stamps: Stamps
 
     @property

@@ -8,6 +8,7 @@ import typer
 
 from engines.errors import ConfigError
 from pipeline.config import load
+from pipeline.forwarding import check_hosts
 from pipeline.publish import check_address
 
 
@@ -22,10 +23,14 @@ def check_config(
     config = load(file)
     try:
         check_address(config.publish)
+        for stream in config.streams:
+            check_hosts(stream)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     names = [stream.name for stream in config.streams]
+    forward = [stream.forward for stream in config.streams if stream.forward is not None]
     if as_json:
-        typer.echo(json.dumps({"file": str(file), "streams": names, "publish": config.publish.address}))
+        where: dict[str, object] = {"forward": forward} if forward else {"publish": config.publish.address}
+        typer.echo(json.dumps({"file": str(file), "streams": names} | where))
     else:
-        typer.echo(f"{file}: allowed; {', '.join(names)} -> {config.publish.address}")
+        typer.echo(f"{file}: allowed; {', '.join(names)} -> {', '.join(forward) or config.publish.address}")

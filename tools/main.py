@@ -1,7 +1,5 @@
 """The console command ``trunkline``: which verbs there are, logging, and what becomes of errors."""
 
-import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -54,10 +52,10 @@ def _gallery() -> typer.Typer:
     return app
 
 
-def _benchmark() -> Callable[..., None]:
-    from tools.benchmark import benchmark
+def _benchmark() -> typer.Typer:
+    from tools.benchmark import app
 
-    return benchmark
+    return app
 
 
 def _check_config() -> Callable[..., None]:
@@ -123,7 +121,7 @@ VERBS = {
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),
     "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
-    "benchmark": Verb("Measure engine, decoding and the whole pipeline.", _benchmark),
+    "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
     "evaluate": Verb("Score a model on a folder of data.", _evaluate),
@@ -189,33 +187,9 @@ def trunkline(
     ] = False,
 ) -> None:
     """Watch cameras, streams and files with one multi-task network; publish what was seen as typed messages."""
-    configure_logging(log_level, as_json=log_json)
+    from pipeline.logs import LogSettings, configure_logging  # here: structlog takes longer to import than help takes
 
-
-def configure_logging(level: str, *, as_json: bool) -> None:
-    """Send log lines to stderr, where they do not mix with a verb's output."""
-    import structlog
-
-    # Tracebacks without local variables: those hold source addresses with their passwords.
-    last: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if as_json
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            *last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # Looked up each time and not kept: whoever replaces sys.stderr gets the lines.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
+    configure_logging(LogSettings(log_level, log_json))
 
 
 def main() -> None:

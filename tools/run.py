@@ -11,8 +11,8 @@ import typer
 
 from engines.errors import ConfigError
 from pipeline.config import load
-from pipeline.run import Summary
 from pipeline.run import run as run_pipeline
+from pipeline.summary import Summary
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def started(address: str) -> None:
-        typer.echo(f"publishing on {address}", err=True)
+        typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
         if seconds is not None:
             timer.start()
 
@@ -70,7 +70,9 @@ def _table(finished: Summary) -> str:
     lines = []
     for name, account in finished.streams.items():
         drops = ", ".join(f"{count} {cause}" for cause, count in account.dropped.items()) or "none"
-        lines.append(f"{name}: captured {account.captured}, published {account.published}, dropped {drops}")
-    total = finished.stages_ms["total"]
-    lines.append(f"latency: p50 {total['p50']} ms, p99 {total['p99']} ms, on {finished.backend} {finished.precision}")
+        done = "published" if finished.backend else "forwarded"
+        lines.append(f"{name}: captured {account.captured}, {done} {account.published}, dropped {drops}")
+    if total := finished.stages_ms.get("total"):
+        times = f"p50 {total['p50']} ms, p99 {total['p99']} ms"
+        lines.append(f"latency: {times}, on {finished.backend} {finished.precision}")
     return "\n".join(lines)

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from engines.engine import Engine
+from engines.engine import Engine, Running
 from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, load_model, sha256_of
 from pipeline import run as running
 from pipeline.client import Subscriber
 from pipeline.config import Config
 from pipeline.messages import EventMessage, FrameMessage, HealthMessage, Message
-from pipeline.run import Summary
+from pipeline.summary import Summary
 
 PATIENCE_S = 60.0  # no test waits this long unless it fails
 LAST_MESSAGES_S = 0.5  # in which what was sent at the end of a run that failed has arrived
@@ -109,17 +109,20 @@ class SlowEngine:
 
     def __init__(self, engine: Engine, seconds: float, before: Callable[[int], object] = lambda number: None) -> None:
         self.spec, self.backend = engine.spec, engine.backend
-        self.precision, self.device = engine.precision, engine.device
+        self.precision, self.device, self.depth = engine.precision, engine.device, 1
         self._engine = engine
         self._seconds = seconds
         self._before = before
         self._batches = 0
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
         self._batches += 1
         self._before(self._batches)
         time.sleep(self._seconds)
-        return self._engine.infer(batch)
+        return self._engine.start(batch)
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        return self.start(batch).outputs()
 
     def close(self) -> None:
         self._engine.close()

@@ -23,9 +23,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import SourceError
-from pipeline.capture import Backoff, Condition, Timeline, capture, check_source, is_live
+from pipeline.capture import (
+    OUT_OF_STEP_S,
+    Backoff,
+    Condition,
+    Timeline,
+    capture,
+    check_source,
+    is_live,
+    waits_for_nobody,
+)
 from pipeline.config import StreamSettings
-from pipeline.metrics import Accounts
 from pipeline.picture import Matrix
 from pipeline.types import Frame, Health
 
@@ -40,12 +48,10 @@ class Captured:
     def __init__(self, source: str | Path, **settings: object) -> None:
         values = {"name": "door", "source": str(source), "reconnect_min_s": 0.01, "reconnect_max_s": 0.02}
         self.stop = threading.Event()
-        self.accounts = Accounts()
         self.reports: list[Health] = []
         self.frames: Iterator[Frame] = capture(
             msgspec.convert(values | settings, StreamSettings),
             stop=self.stop,
-            accounts=self.accounts,
             health=self._hear,
         )
         self.stop_after_reports: int | None = None
@@ -128,7 +134,6 @@ def test_file_gives_every_frame_once_and_ends(clip: Path) -> None:
     assert [frame.seq for frame in frames] == list(range(20))
     assert [frame.time_s for frame in frames] == pytest.approx([index / 20 for index in range(20)])
     assert {(frame.stream, frame.picture.width, frame.picture.height) for frame in frames} == {("door", 160, 120)}
-    assert captured.accounts.of("door").captured == 20
     assert captured.health == [("up", "160x120 h264"), ("ended", "end of the file after 20 frames")]
 
 
@@ -217,7 +222,39 @@ def test_stop_interrupts_the_pacing(make_clip: MakeClip, tmp_path: Path) -> None
     began_s = time.monotonic()
     assert list(captured.frames) == []
     assert time.monotonic() - began_s < 0.8
-    assert captured.accounts.of("door").captured == 1
+
+
+class TestAsACamera:
+    """A file that is paced as a camera's."""
+
+    def test_frames_carry_the_moment_at_which_they_were_due(self, clip: Path) -> None:
+        frames = []
+        for frame in Captured(clip, pace="camera").frames:
+            assert time.monotonic_ns() >= frame.clock_ns
+            frames.append(frame)
+            if frame.seq == 4:
+                time.sleep(0.3)  # whoever takes the frames is late, and so are the next ones
+        steps_s = np.diff([frame.clock_ns for frame in frames]) / 1e9
+        assert steps_s == pytest.approx(1 / 20, abs=1e-6)
+        unix_s = np.diff([frame.captured_ns for frame in frames]) / 1e9
+        assert unix_s == pytest.approx(1 / 20, abs=0.05)  # from two readings of a clock that may be set meanwhile
+
+    def test_streams_keep_no_step_with_each_other_and_each_begins_alike(self, clip: Path) -> None:
+        def delay_s(name: str) -> float:
+            began_ns = time.monotonic_ns()
+            return (next(Captured(clip, name=name, pace="camera").frames).clock_ns - began_ns) / 1e9
+
+        door, yard, again = delay_s("door"), delay_s("yard"), delay_s("door")
+        assert abs(door - yard) > 0.1
+        assert door == pytest.approx(again, abs=0.1)  # but for opening the file
+        assert max(door, yard) < OUT_OF_STEP_S + 0.2
+
+    def test_it_is_decoded_as_a_live_source_is_and_looked_at_as_a_file_is(self, clip: Path) -> None:
+        settings = StreamSettings(name="door", source=str(clip), pace="camera")
+        assert waits_for_nobody(settings)
+        assert not waits_for_nobody(StreamSettings(name="door", source=str(clip), pace="realtime"))
+        assert waits_for_nobody(StreamSettings(name="door", source="rtsp://door/1"))
+        assert Captured(clip, pace="camera").until_reports(2)[-1].seq == 19  # it ends
 
 
 def test_broken_packets_are_skipped_and_decoding_goes_on(clip: Path, tmp_path: Path) -> None:
@@ -235,7 +272,6 @@ def test_broken_packets_are_skipped_and_decoding_goes_on(clip: Path, tmp_path: P
     assert 11 <= len(frames) < 20
     assert [frame.seq for frame in frames] == list(range(len(frames)))
     assert frames[-1].time_s == pytest.approx(19 / 20)
-    assert captured.accounts.of("door").captured == len(frames)
     assert captured.health[-1] == ("ended", f"end of the file after {len(frames)} frames")
 
 
@@ -337,7 +373,6 @@ def test_live_source_that_ends_is_lost_and_comes_back(transport_stream: bytes) -
     times = [frame.time_s for frame in frames]
     assert times[0] == 0.0
     assert all(earlier < later for earlier, later in itertools.pairwise(times))
-    assert captured.accounts.of("door").captured == len(frames)
 
 
 def test_source_that_freezes_goes_down_after_its_timeout(transport_stream: bytes) -> None:

@@ -51,6 +51,11 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             TWO + 'pace = "slow"\n', "streams[1].pace is 'slow', but must be one of", id="not one of the words"
         ),
         pytest.param(
+            ONE + '[inference]\nnms = "hard"\n',
+            "inference.nms is 'hard', but must be one of 'class-agnostic', 'class-aware', 'soft'",
+            id="no way to suppress",
+        ),
+        pytest.param(
             ONE + 'loop = "yes"\n', "streams[0].loop is 'yes', but must be true or false", id="text for a bool"
         ),
         pytest.param(ONE + "timeout_s = 0\n", "streams[0].timeout_s is 0, but must be a number above 0", id="at bound"),
@@ -72,6 +77,16 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             ONE + "[inference]\nmax_batch = true\n",
             "inference.max_batch is true, but must be a whole number above 0",
             id="a bool for a number",
+        ),
+        pytest.param(
+            ONE + '[inference]\nrate = "adaptive"\n',
+            "inference.rate is 'adaptive', but must be one of 'auto', 'full'",
+            id="not one of the rates",
+        ),
+        pytest.param(
+            ONE + "[inference]\nmin_rate_hz = 0\n",
+            "inference.min_rate_hz is 0, but must be a number above 0",
+            id="a least rate of never",
         ),
         pytest.param(
             ONE + '[model]\nbackend = "tensorflow"\n',

@@ -1,40 +1,139 @@
 """Batches through an engine, and its outputs into detections of each frame."""
 
-from typing import Self
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import Queue
+from time import sleep
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from engines.boxes import letterbox
 from engines.errors import EngineError
 from engines.spec import EntrySpec, Thresholds
-from pipeline.inference import detect, infer
+from pipeline.inference import Started, collect, detect, room_between, start
+from pipeline.links import QueueLink
 from pipeline.picture import Picture
-from pipeline.types import Batch, Inferred, Prepared, Stamps
+from pipeline.supervision import MAX_CRASHES, supervise
+from pipeline.types import Batch, Frame, Inferred, Prepared, Stamps
 from tests.pipeline.made_frames import make_frame, names
 
 HEIGHT, WIDTH = 32, 64
+PATIENCE_S = 30.0  # no test waits this long unless it fails
+REFUSED, FAILS = 255, 254  # levels of pictures that the engine does not start, and that it fails with
 Outputs = dict[str, npt.NDArray[np.generic]]
 
 
-class CountingEngine:
-    """Tells how many pictures it saw, and of what brightness."""
+class ThreadedEngine:
+    """Tells of what brightness each picture is, after ``wait(level)``; batches run beside each other.
+
+    Attributes:
+        most: how many were under way at once.
+    """
 
     spec = EntrySpec("frame.onnx", "", HEIGHT, WIDTH, {})
     backend = precision = device = "made"
 
+    def __init__(self, depth: int = 1, wait: Callable[[int], object] = lambda level: None) -> None:
+        self.depth = depth
+        self.most = 0
+        self._wait = wait
+        self._under_way = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(32)
+
+    def start(self, batch: npt.NDArray[np.uint8]) -> "ThreadedRun":
+        if batch.max() == REFUSED:
+            raise EngineError("too bright to start")
+        self._count(1)
+        return ThreadedRun(self._pool.submit(self._run, batch), self._count)
+
     def infer(self, batch: npt.NDArray[np.uint8]) -> Outputs:
-        if batch.max() == 255:
+        return self.start(batch).outputs()
+
+    def _run(self, batch: npt.NDArray[np.uint8]) -> Outputs:
+        self._wait(int(batch.max()))
+        if batch.max() == FAILS:
             raise EngineError("too bright")
         return {"brightness": batch.mean(axis=(1, 2, 3))}
 
-    def close(self) -> None: ...
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self._under_way += more
+            self.most = max(self.most, self._under_way)
+
+    def close(self) -> None:
+        self._pool.shutdown()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class ThreadedRun:
+    """A batch under way in a thread."""
+
+    def __init__(self, run: Future[Outputs], count: Callable[[int], None]) -> None:
+        self._run, self._count = run, count
+
+    def outputs(self) -> Outputs:
+        try:
+            return self._run.result(PATIENCE_S)
+        finally:
+            self._count(-1)
+
+
+class Driven:
+    """What came of driving batches through an engine."""
+
+    def __init__(self) -> None:
+        self.done: list[Inferred] = []
+        self.dropped: list[tuple[str, str]] = []  # frame, cause
+
+    def drop(self, frame: Frame, cause: str) -> None:
+        self.dropped.append((*names([frame]), cause))
+
+    def drive(
+        self,
+        engine: ThreadedEngine,
+        batches: Iterable[Prepared],
+        outlet: Callable[[Inferred], None] | None = None,
+    ) -> Self:
+        started = QueueLink[Started](room_between(engine))
+
+        def start_all() -> None:
+            supervise("infer", lambda items: start(items, engine), batches, started.put, self.drop)
+            started.finish()
+
+        with capture_logs(), ThreadPoolExecutor(1) as pool:  # to write out a traceback takes longer than all the rest
+            starting = pool.submit(start_all)
+            supervise("infer", collect, started, outlet or self.done.append, self.drop)
+            starting.result(PATIENCE_S)
+        return self
+
+    @property
+    def published(self) -> list[str]:
+        return [name for item in self.done for name in names(item.frames)]
+
+
+@contextmanager
+def driving(engine: ThreadedEngine, outlet: Callable[[Inferred], None]) -> Iterator[QueueLink[Prepared]]:
+    """Drive an engine in a thread by what is put into the link, which is finished in the end."""
+    inlet = QueueLink[Prepared](1)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(Driven().drive, engine, inlet, outlet)
+        yield inlet
+        inlet.finish()
+        running.result(PATIENCE_S)
 
 
 def prepared(stream: str, *levels: int, size: tuple[int, int] = (2 * WIDTH, 2 * HEIGHT)) -> Prepared:
@@ -49,33 +148,77 @@ def prepared(stream: str, *levels: int, size: tuple[int, int] = (2 * WIDTH, 2 * 
 
 def test_each_batch_runs_once_and_keeps_its_frames() -> None:
     batches = [prepared("a", 10, 20), prepared("b", 30)]
-    done = list(infer(iter(batches), CountingEngine()))
-    assert [item.prepared for item in done] == batches
-    assert [item.outputs["brightness"].tolist() for item in done] == [[10, 20], [30]]
-    assert [names(item.frames) for item in done] == [["a0", "a1"], ["b0"]]
+    driven = Driven().drive(ThreadedEngine(), batches)
+    assert [item.prepared for item in driven.done] == batches
+    assert [item.outputs["brightness"].tolist() for item in driven.done] == [[10, 20], [30]]
+    assert driven.published == ["a0", "a1", "b0"]
+    assert driven.dropped == []
 
 
 def test_the_time_in_the_engine_is_noted() -> None:
-    first, second = infer([prepared("a", 10)] * 2, CountingEngine())
-    assert 0 < first.started_ns <= first.ended_ns <= second.started_ns
+    engine = ThreadedEngine(wait=lambda level: sleep(0.02))
+    (item,) = Driven().drive(engine, [prepared("a", 10)]).done
+    assert item.ended_ns - item.started_ns >= 20_000_000
 
 
-def test_batches_are_taken_one_by_one() -> None:
-    taken = []
+class Case(NamedTuple):
+    """A batch, and what the engine does with it."""
 
-    def batches():
-        for level in (10, 20):
-            taken.append(level)
-            yield prepared("a", level)
-
-    stage = infer(batches(), CountingEngine())
-    next(stage)
-    assert taken == [10]
+    frames: int
+    outcome: int  # REFUSED, FAILS or a level that is fine
+    ms: int
 
 
-def test_an_engine_that_fails_is_not_hidden() -> None:
-    with pytest.raises(EngineError, match="too bright"):
-        list(infer([prepared("a", 255)], CountingEngine()))
+cases = st.builds(
+    Case, frames=st.integers(1, 3), outcome=st.sampled_from([10, 10, 10, FAILS, REFUSED]), ms=st.integers(0, 3)
+)
+
+
+def few_crashes(batches: list[Case]) -> bool:
+    """Whether neither stage gives up."""
+    return all(sum(case.outcome == level for case in batches) <= MAX_CRASHES for level in (FAILS, REFUSED))
+
+
+@given(st.lists(cases, max_size=20).filter(few_crashes), st.integers(1, 5))
+def test_however_long_each_batch_takes_and_whichever_fail_order_is_kept_and_nothing_is_lost(
+    batches: list[Case], depth: int
+) -> None:
+    made = [prepared(f"s{index}-", *[case.outcome] * case.frames) for index, case in enumerate(batches)]
+    times = iter([case.ms / 1000 for case in batches])
+    with ThreadedEngine(depth, lambda level: sleep(next(times))) as engine:
+        driven = Driven().drive(engine, made)
+    fine = [item for item, case in zip(made, batches, strict=True) if case.outcome == 10]
+    crashed = [item for item, case in zip(made, batches, strict=True) if case.outcome != 10]
+    assert [item.prepared for item in driven.done] == fine
+    assert sorted(driven.dropped) == sorted((name, "crash") for item in crashed for name in names(item.frames))
+    assert engine.most <= max(3, depth)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_as_many_batches_run_at_once_as_the_engine_has_use_for(depth: int) -> None:
+    together = threading.Barrier(depth)  # passed only by so many at once
+    with ThreadedEngine(depth, lambda level: together.wait(PATIENCE_S)) as engine:
+        driven = Driven().drive(engine, [prepared("a", 10) for _ in range(2 * depth)])
+    assert len(driven.done) == 2 * depth
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_batch_that_is_done_is_handed_on_though_no_other_comes(depth: int) -> None:
+    outlet = Queue[Inferred]()
+    with ThreadedEngine(depth) as engine, driving(engine, outlet.put) as inlet:
+        for level in (10, 20, 30):
+            inlet.put(prepared("a", level))
+            assert outlet.get(timeout=PATIENCE_S).outputs["brightness"].tolist() == [level]
+
+
+def test_a_batch_starts_while_another_runs_that_came_long_before() -> None:
+    outlet, second = Queue[Inferred](), threading.Event()
+    actions = {10: lambda: second.wait(PATIENCE_S), 20: second.set}
+    with ThreadedEngine(2, lambda level: actions[level]()) as engine, driving(engine, outlet.put) as inlet:
+        inlet.put(prepared("a", 10))
+        sleep(0.02)  # the first is being waited for by now
+        inlet.put(prepared("a", 20))
+        assert [outlet.get(timeout=PATIENCE_S).outputs["brightness"][0] for _ in range(2)] == [10, 20]
 
 
 def outputs(objects: list[list[tuple[float, ...]]], scores: list[list[float]]) -> Outputs:
@@ -118,5 +261,5 @@ def test_scores_below_their_thresholds_are_not_seen(face_score: float, faces: in
 
 
 def test_no_batches_no_frames() -> None:
-    assert list(infer([], CountingEngine())) == []
+    assert Driven().drive(ThreadedEngine(), []).done == []
     assert list(detect([], Thresholds())) == []

@@ -121,3 +121,14 @@ def test_the_steps_follow_each_other_and_add_up_to_the_total() -> None:
 
 def test_the_times_of_a_run_without_frames() -> None:
     assert {figures["p50"] for figures in StageTimes().summary().values()} == {0.0}
+
+
+def test_frames_whose_batch_began_together_are_one_batch() -> None:
+    times = StageTimes()
+    for started_ms in (5, 5, 5, 9, 12, 12, 12, 20):
+        times.add(timed(1, 3, started_ms, 25, 31))
+    assert times.batches() == {1: 2, 3: 2}
+
+
+def test_a_run_without_frames_had_no_batches() -> None:
+    assert StageTimes().batches() == {}

@@ -18,14 +18,15 @@ from structlog.typing import EventDict
 from engines.engine import Engine, open_engine
 from engines.errors import ConfigError, EngineError, GalleryError, ModelError, SourceError, StageError, TrunklineError
 from engines.spec import EntryName, Model, Thresholds
+from pipeline import finish
 from pipeline import run as running
 from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
+from pipeline.finish import effective_thresholds, unsure_thresholds
 from pipeline.gallery import Gallery
 from pipeline.messages import HealthMessage
 from pipeline.metrics import Accounts
 from pipeline.publish import Publisher
 from pipeline.record import Recorder
-from pipeline.run import effective_thresholds, unsure_thresholds
 from pipeline.types import Carrier, Frame, Result
 from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, SlowEngine, check_books, make_config, write_model
 
@@ -83,7 +84,8 @@ def slowed(
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
     """Let a stage crash over those of its items, numbered from 0 over all its lives, that ``crashes`` says."""
-    real, numbers = getattr(running, stage), itertools.count()
+    module = running if hasattr(running, stage) else finish
+    real, numbers = getattr(module, stage), itertools.count()
 
     def watched(items: Iterable[Carrier]) -> Iterator[Carrier]:
         for item in items:
@@ -91,7 +93,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int
                 raise ZeroDivisionError("made to crash")
             yield item
 
-    monkeypatch.setattr(running, stage, lambda items, *rest: real(watched(items), *rest))
+    monkeypatch.setattr(module, stage, lambda items, *rest: real(watched(items), *rest))
 
 
 # Every frame is accounted for.
@@ -114,7 +116,7 @@ def test_what_the_network_sees_is_tracked_and_told(model: Model, clip: Path) -> 
     run = Run(make_config(model, {"door": clip}, tracking={"max_lost_s": 0.2}))
     run.end()
     frames = run.frames("door")
-    assert not frames[1].objects  # two detections are not enough
+    assert not frames[0].objects  # one detection is not enough
     (first,), (last,) = frames[10].objects, frames[-1].objects
     assert (first.track, first.label) == (1, "person")
     assert first.box == pytest.approx((10, 10, 50, 110), abs=0.5)  # the network's input is 2.5 times smaller
@@ -245,7 +247,9 @@ def test_nobody_subscribes_and_the_run_goes_on(model: Model, clip: Path, logs: l
 # Stages crash.
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "infer", "detect", "track", "identify", "smooth", "publish"])
+@pytest.mark.parametrize(
+    "stage", ["preprocess", "start", "collect", "detect", "track", "identify", "smooth", "publish"]
+)
 def test_a_stage_that_crashes_once_loses_the_frames_it_held_and_nothing_else(
     model: Model, clip: Path, other_clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict], stage: str
 ) -> None:
@@ -279,7 +283,7 @@ def test_a_source_that_crashes_is_read_anew_and_counts_on(
     assert [line["stage"] for line in logs if line["event"] == "stage crashed"] == ["capture door"]
 
 
-@pytest.mark.parametrize("stage", ["infer", "track", "identify", "smooth", "publish"])
+@pytest.mark.parametrize("stage", ["start", "collect", "track", "identify", "smooth", "publish"])
 def test_tracks_live_on_after_a_crash_and_their_ids_are_not_given_to_others(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -295,7 +299,7 @@ def test_tracks_live_on_after_a_crash_and_their_ids_are_not_given_to_others(
     assert new == [1, 2]
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "infer", "detect", "track", "publish"])
+@pytest.mark.parametrize("stage", ["preprocess", "start", "collect", "detect", "track", "publish"])
 def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -329,7 +333,7 @@ def test_an_engine_that_fails_for_good_ends_the_run(model: Model, clip: Path, mo
 
     slowed(monkeypatch, 0.0, fail)
     with pytest.raises(StageError, match=r"stage 'infer' crashed .* out of memory"):
-        Run(make_config(model, {"door": clip})).end()
+        Run(make_config(model, {"door": clip}, inference={"max_batch": 1})).end()
 
 
 # Recording and names.
@@ -513,6 +517,7 @@ def test_the_summary_says_how_it_went(model: Model, clip: Path) -> None:
     assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
     assert (text["backend"], text["precision"]) == ("onnxruntime", "f32")
     assert text["face_entry"] == {"runs": 0, "crops": 0}
+    assert text["frames"] == {"inferred": FRAMES, "carried": 0}
     assert text["frames_per_s"] == pytest.approx(FRAMES / summary.seconds, rel=0.01)
     stages = text["stages_ms"]
     assert stages.keys() == {"wait", "preprocess", "queue", "infer", "post", "total"}

@@ -52,10 +52,14 @@ def accounts() -> Accounts:
     return Accounts()
 
 
+def told_to(accounts: Accounts) -> Callable[[Frame, str], None]:
+    return lambda frame, cause: accounts.dropped(frame.stream, cause)
+
+
 def supervised(stage: Callable[[Iterator[Frame]], Iterator[Frame]], count: int, accounts: Accounts) -> list[str]:
     """Names of the frames that came out of ``count``."""
     out: list[Frame] = []
-    supervise("made", stage, frames(count), out.append, accounts)
+    supervise("made", stage, frames(count), out.append, told_to(accounts))
     return names(out)
 
 
@@ -87,7 +91,7 @@ def test_a_crash_costs_all_frames_that_a_stage_gathers(accounts: Accounts) -> No
                 gathered.clear()
 
     out: list[Batch] = []
-    supervise("made", in_threes, frames(9), out.append, accounts)
+    supervise("made", in_threes, frames(9), out.append, told_to(accounts))
     assert [names(batch.frames) for batch in out] == [["a0", "a1", "a2"], ["a6", "a7", "a8"]]
     assert accounts.of("a").dropped == {"crash": 3}
 
@@ -98,7 +102,7 @@ def test_a_crash_in_the_middle_of_a_batch_costs_the_rest_of_it(accounts: Account
             yield from crashing_at(1)(iter(batch.frames))
 
     out: list[Frame] = []
-    supervise("made", one_by_one, [Batch(tuple(frames(3)), 0)], out.append, accounts)
+    supervise("made", one_by_one, [Batch(tuple(frames(3)), 0)], out.append, told_to(accounts))
     assert names(out) == ["a0"]
     assert accounts.of("a").dropped == {"crash": 2}
 
@@ -110,7 +114,7 @@ def test_frames_of_several_streams_are_counted_for_each(accounts: Accounts) -> N
         yield from ()
 
     batch = Batch((make_frame("a", 7), make_frame("b", 7), make_frame("b", 8)), 0)
-    supervise("made", crash, [batch], lambda item: None, accounts)
+    supervise("made", crash, [batch], lambda item: None, told_to(accounts))
     assert (accounts.of("a").dropped, accounts.of("b").dropped) == ({"crash": 1}, {"crash": 2})
 
 
@@ -122,7 +126,7 @@ def test_a_crash_of_whoever_takes_a_frame_is_a_crash_too(accounts: Accounts) -> 
             raise MadeError
         out.append(frame)
 
-    supervise("made", crashing_at(), frames(3), take, accounts)
+    supervise("made", crashing_at(), frames(3), take, told_to(accounts))
     assert names(out) == ["a0", "a2"]
     assert accounts.of("a").dropped == {"crash": 1}
 
@@ -163,7 +167,7 @@ def test_when_nobody_takes_frames_any_more_the_stage_ends_and_they_are_counted(a
         taken.append(frame)
 
     rest = iter(frames(5))
-    supervise("made", crashing_at(), rest, take, accounts)
+    supervise("made", crashing_at(), rest, take, told_to(accounts))
     assert accounts.of("a").dropped == {"shutdown": 1}
     assert names(list(rest)) == ["a2", "a3", "a4"]
 
@@ -172,7 +176,7 @@ def test_frames_that_a_source_makes_are_watched_too(accounts: Accounts) -> None:
     def closed(frame: Frame) -> None:
         raise LinkClosed
 
-    supervise("capture", lambda _: iter(frames(2)), (), closed, accounts)
+    supervise("capture", lambda _: iter(frames(2)), (), closed, told_to(accounts))
     assert accounts.of("a").dropped == {"shutdown": 1}
 
 
@@ -206,11 +210,11 @@ def test_a_crash_is_one_too_many_when_five_others_lie_within_the_minute_before(w
 
 
 def test_what_was_dropped_is_not_held_any_more(accounts: Accounts) -> None:
-    held = Held()
+    held = Held(told_to(accounts))
     held.note(Batch(tuple(frames(3)), 0))
     held.release(make_frame("a", 1))
-    assert held.drop(accounts, "crash") == 2
-    assert held.drop(accounts, "crash") == 0
+    assert held.drop("crash") == 2
+    assert held.drop("crash") == 0
     assert accounts.of("a").dropped == {"crash": 2}
 
 

@@ -16,8 +16,9 @@ import zmq.auth
 from typer.testing import CliRunner
 
 from engines.errors import ConfigError
+from pipeline.logs import LogSettings, configure_logging
 from tools import main
-from tools.main import VERBS, Verb, app, configure_logging
+from tools.main import VERBS, Verb, app
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '[[streams]]\nname = "door"\nsource = "0"\n'
@@ -119,7 +120,7 @@ def log_something_secret() -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_log_lines_go_to_stderr_without_local_variables(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("info", as_json=as_json)
+    configure_logging(LogSettings(as_json=as_json))
     log_something_secret()
     shown = capsys.readouterr()
     assert shown.out == ""

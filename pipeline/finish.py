@@ -1,0 +1,81 @@
+"""All after the engine: detect -> track -> identify -> smooth -> publish, and the state that outlives a crash there."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from engines.engine import Engine
+from engines.spec import Model, Thresholds
+from pipeline.config import Config
+from pipeline.gallery import Gallery
+from pipeline.identity import Identifier, identify
+from pipeline.inference import detect
+from pipeline.metrics import Books, StageTimes
+from pipeline.publish import Announcer, Publisher, publish
+from pipeline.smoothing import Smoothers, smooth
+from pipeline.tracking import Trackers, track
+from pipeline.types import Inferred, Result
+
+TRACKS_A_LIFE = 1_000_000
+
+
+class Finisher:
+    """What turns the engine's outputs into published results.
+
+    Args:
+        config: of the run.
+        model: whose outputs they are.
+        publisher: where messages go.
+        books: of the streams, for the drops that messages tell.
+        face_engine: the face entry, with ``gallery``; None for no names.
+        gallery: who is known.
+        lives: how many finishers of this run, whose state is lost, came before: no track takes the number of theirs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        publisher: Publisher,
+        books: Books,
+        face_engine: Engine | None,
+        gallery: Gallery | None,
+        lives: int = 0,
+    ) -> None:
+        spec, sure = model.spec, effective_thresholds(config, model)
+        person = spec.objects.index("person") if "person" in spec.objects else None
+        self._thresholds = unsure_thresholds(sure, config.tracking.unsure_share)
+        self._suppression = config.inference.nms
+        self._trackers = Trackers(config.tracking, sure, person, first_id=1 + lives * TRACKS_A_LIFE)
+        self.identifier: Identifier | None = None
+        if face_engine is not None and gallery is not None:
+            self.identifier = Identifier(face_engine, gallery, config.identity, sure.identity_similarity)
+        self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
+        self._announcer = Announcer(publisher, books, spec)
+        self.times = StageTimes()
+
+    def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
+        """The way of each frame from the network's raw outputs to its message."""
+        observed = detect(inferred, self._thresholds, self._suppression)
+        tracked = track(observed, self._trackers)
+        identified = identify(tracked, self.identifier)
+        smoothed = smooth(identified, self._smoothers)
+        for result in publish(smoothed, self._announcer):
+            self.times.add(result)
+            yield result
+
+
+def effective_thresholds(config: Config, model: Model) -> Thresholds:
+    """The model's thresholds, or those that the configuration puts in their place."""
+    own, chosen = model.spec.thresholds, config.inference
+    given = {
+        "object_score": chosen.object_score,
+        "face_score": chosen.face_score,
+        "identity_similarity": config.identity.similarity,
+    }
+    return msgspec.structs.replace(own, **{name: value for name, value in given.items() if value is not None})
+
+
+def unsure_thresholds(sure: Thresholds, share: float) -> Thresholds:
+    """What detection lets through to the trackers, which carry tracks on with weaker detections than begin one."""
+    return msgspec.structs.replace(sure, object_score=sure.object_score * share, face_score=sure.face_score * share)

@@ -1,0 +1,105 @@
+"""The capture process: a thread for each of some streams, whose frames go into the ring."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from pipeline.batching import backlog
+from pipeline.capture import capture as frames_of
+from pipeline.config import StreamSettings
+from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
+from pipeline.rate import mark_still
+from pipeline.supervision import Workers, supervise
+from pipeline.transfer import write_picture
+from pipeline.types import Frame, Health, Ticket
+from pipeline.zmq_link import Happened, Outlet
+
+LIVE_WAITING: Final = 3  # frames of a live stream: what comes beyond that is stale before it has a slot
+SETTLE_S: Final = 60.0  # that the frames of a stream that ended have to be published before it is told
+
+log = structlog.get_logger()
+
+
+def capture(part: Part, pipe: "Pipe[Any, Any]") -> None:
+    """Capture the part's streams until all have ended or the part is told to stop."""
+    place, stop = part.place, threading.Event()
+    workers = Workers(stop.set)
+    pipe.send(Opened({}))
+    for stream in part.streams:
+        workers.start(f"capture {stream.name}", partial(_capture_stream, part, stream, stop))
+    while not workers.join(LOOK_S):
+        if place.frames.is_shut(place.number):
+            stop.set()
+    if workers.failure is not None:
+        raise workers.failure
+
+
+def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -> None:
+    admission = Admission(part, stream, stop)
+
+    def stage(_: Iterator[Frame]) -> Iterator[Frame]:
+        seen = part.place.frames.of(stream.name).captured  # by an earlier capture that crashed
+        room = part.place.frames.layout.slot_bytes
+        frames = frames_of(
+            stream, stop=stop, health=admission.tell, first_seq=seen, room_bytes=room, lost=admission.lost
+        )
+        return mark_still(frames, part.config.inference)
+
+    try:
+        supervise(f"capture {stream.name}", stage, (), admission.put, admission.dropped)
+    finally:
+        admission.close()
+
+
+class Admission:
+    """Puts a stream's frames into the ring and sends them on; a file waits for room, a live stream drops."""
+
+    def __init__(self, part: Part, stream: StreamSettings, stop: threading.Event) -> None:
+        self._me, self._ring, self._stream, self._stop = part.place.number, part.place.frames, stream.name, stop
+        self._bell = part.bells.get(stream.name)
+        self._backlog = backlog(len(part.bells), part.config.inference.max_batch)
+        self._frames: Outlet[Frame] = Outlet(part.place, PREPARE)
+        self._reports: Outlet[Frame] = Outlet(part.place, FINISH)
+
+    def put(self, frame: Frame) -> None:
+        """Send a frame on, or drop it."""
+        ticket = self._wait_for_room() if self._bell else self._ring.claim(self._me, self._stream, LIVE_WAITING)
+        if ticket is None:
+            self._ring.miss(self._stream, "stale")
+        else:
+            picture = write_picture(frame.picture, self._ring, ticket)
+            self._frames.put(replace(frame, picture=picture, ticket=ticket))
+
+    def _wait_for_room(self) -> Ticket:
+        """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
+        assert self._bell is not None
+        while (ticket := self._ring.claim(self._me, self._stream, self._backlog)) is None:
+            self._bell.wait(LOOK_S)
+        return ticket
+
+    def lost(self, count: int) -> None:
+        """Count frames of another host that did not arrive."""
+        self._ring.miss(self._stream, "lost", count)
+
+    def dropped(self, frame: Frame, cause: str) -> None:
+        """Count a frame that never had a slot."""
+        self._ring.miss(frame.stream, cause)
+
+    def tell(self, report: Health) -> None:
+        """Send what happened to the stream; its end is told after its last frame."""
+        if report.state == "ended":
+            patience = time.monotonic() + SETTLE_S
+            while self._ring.of(self._stream).in_flight and time.monotonic() < patience:
+                time.sleep(LOOK_S / 10)
+        log.info("stream " + report.state, stream=report.stream, cause=report.cause)
+        self._reports.tell(Happened(report, self._ring.of(self._stream)))
+
+    def close(self) -> None:
+        """What was put is still sent."""
+        self._frames.close()
+        self._reports.close()

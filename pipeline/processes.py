@@ -1,0 +1,285 @@
+"""The stages as processes (``links = "zmq"``): started, watched, started again when they die, and ended.
+
+capture 0..n -> prepare (batches, letterbox) -> infer -> finish (all after the engine)
+
+Pictures and network inputs stay in two rings; only tickets to them cross the sockets. The books are in the first ring,
+so that they hold whoever dies; what a dead process held is counted as dropped with the cause ``crash``.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from signal import Signals
+from typing import Any, Final
+
+import structlog
+from msgspec import structs
+
+from engines.errors import StageError
+from engines.hardware import usable_cores
+from engines.spec import Model
+from pipeline.batching import backlog
+from pipeline.bell import Bell
+from pipeline.capture import picture_bytes, waits_for_nobody
+from pipeline.config import Config, StreamSettings
+from pipeline.logs import log_settings
+from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused, play
+from pipeline.ring import Layout, Ring
+from pipeline.summary import Summary
+from pipeline.supervision import MAX_CRASHES, CrashLimit
+from pipeline.zmq_link import Place
+
+LEAST_INPUTS: Final = 5  # batches: one is filled, three are with the engine, one waits behind it
+MOST_INPUTS: Final = 18
+MORE_BATCHES: Final = 2  # whose frames are held though their input is not: being gathered, being finished
+STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configuration says how many there are
+NOTICED_S: Final = 0.1  # after so long at the most
+LIVE_WAITING: Final = 3
+RECORDED: Final = 10  # frames that wait for the recorder or are with it
+DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
+HURRY_S: Final = 2.0  # that a process has to end when it is told to at once
+
+log = structlog.get_logger()
+
+
+def run_processes(
+    config: Config,
+    model: Model,
+    stop: threading.Event,
+    wait_for_subscriber_s: float,
+    started: Callable[[str], None],
+) -> Summary:
+    """Run every stream until all have ended or ``stop`` is set; see :func:`pipeline.run.run`.
+
+    Raises:
+        TrunklineError: a process cannot have what it needs; or StageError: one died too often.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
+        rings(config, model) as (frames, inputs),
+    ):
+        troupe = Troupe(config, folder, frames, inputs)
+        try:
+            return troupe.run(stop, wait_for_subscriber_s, started)
+        finally:
+            troupe.end()
+
+
+@contextmanager
+def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
+    """The shared memory of a run; ConfigError where there is too little."""
+    entry, batch = model.spec.entry("frame"), config.inference.max_batch
+    batches = min(max(LEAST_INPUTS, usable_cores() + 2), MOST_INPUTS)  # an engine has one for each core at most
+    live = [waits_for_nobody(stream) for stream in config.streams]
+    waiting = sum(1 + (LIVE_WAITING if each else backlog(live.count(False), batch)) for each in live)
+    recorded = 0 if config.record.directory is None else RECORDED
+    count = waiting + (batches + MORE_BATCHES) * batch + recorded
+    largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
+    streams = tuple(stream.name for stream in config.streams)
+    frames = Ring.create(Layout(count, largest, streams), f"{count} frames")
+    try:
+        inputs = Ring.create(Layout(batches, batch * entry.height * entry.width * 3), f"{batches} batches")
+    except BaseException:
+        frames.close()
+        raise
+    try:
+        yield frames, inputs
+    finally:
+        frames.close()
+        inputs.close()
+
+
+class Player:
+    """A part, and the process that plays it now."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.limit = CrashLimit()
+        self.process: SpawnProcess | None = None
+        self.pipe: Connection[Any, Any] | None = None
+        self.over = False
+
+    def start(self) -> None:
+        """Let a new process play."""
+        spawning = get_context("spawn")
+        self.pipe, theirs = spawning.Pipe()
+        # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
+        self.process = spawning.Process(target=play, args=(self.part, theirs), name=self.part.name)
+        self.process.start()
+        theirs.close()
+
+    def heard(self) -> Iterator[Any]:
+        """What the process said meanwhile."""
+        assert self.pipe is not None
+        try:
+            while self.pipe.poll():
+                yield self.pipe.recv()
+        except (EOFError, OSError):
+            return
+
+
+class Troupe:
+    """All processes of a run."""
+
+    def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring) -> None:
+        self._config, self._frames, self._inputs = config, frames, inputs
+        self._room = Bell()
+        self._bells = {stream.name: Bell() for stream in config.streams if not waits_for_nobody(stream)}
+        self._told: dict[str, Any] = {}
+        self._folder = folder
+        self._finish = self._player(FINISH, "finish")
+        self._infer = self._player(INFER, "infer")
+        self._prepare = self._player(PREPARE, "prepare")
+        self._captures = [
+            self._player(FIRST_CAPTURE + index, f"capture {index}", streams)
+            for index, streams in enumerate(shares(config.streams, config.zmq.capture_processes))
+        ]
+        self._all = [*self._captures, self._prepare, self._infer, self._finish]
+
+    def _player(self, number: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Player:
+        place = Place(number, self._frames, self._inputs, self._folder)
+        return Player(Part(name, place, self._config, streams, self._bells, self._room, log_settings(), lives=0))
+
+    def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> Summary:
+        """Everything from the first process to the last."""
+        for player in (self._finish, self._infer, self._prepare):
+            player.start()
+        for player in (self._finish, self._infer, self._prepare):
+            self._await(player)
+        started(self._told["address"])
+        self._await_subscriber(stop, wait_for_subscriber_s)
+        began = time.monotonic()
+        for player in self._captures:
+            player.start()
+        self._watch(stop)
+        return self._summary(time.monotonic() - began)
+
+    def _await(self, player: Player) -> None:
+        """Until a process has all that it needs."""
+        assert player.process is not None and player.pipe is not None
+        while not self._hear(player):
+            if not player.process.is_alive():
+                raise StageError(f"process {player.part.name!r} died before it began: {_end_of(player.process)}")
+            wait([player.pipe, player.process.sentinel])
+
+    def _hear(self, player: Player) -> bool:
+        """Take in what a process said; whether that was anything."""
+        heard = False
+        for said in player.heard():
+            heard = True
+            match said:
+                case Opened(told) | Done(told):
+                    self._told |= told
+                case Refused(error):
+                    raise error
+        return heard
+
+    def _await_subscriber(self, stop: threading.Event, patience_s: float) -> None:
+        assert self._finish.pipe is not None
+        self._finish.pipe.send(patience_s)
+        while "subscribed" not in self._told and not stop.is_set():
+            wait([self._finish.pipe, self._sentinel(self._finish)], NOTICED_S)
+            self._hear(self._finish)
+            if not self._alive(self._finish):
+                return  # _watch starts it again
+        if patience_s and not self._told.get("subscribed"):
+            log.warning("nobody subscribed", waited_s=patience_s)
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Until the last process is done: who dies is started again, and who has nothing more to come is told so."""
+        give_up_at: float | None = None
+        while not self._finish.over:
+            wait([self._sentinel(player) for player in self._all if not player.over], NOTICED_S)
+            for player in self._all:
+                if not player.over and not self._alive(player):
+                    self._ended(player)
+            self._shut()
+            if stop.is_set() and give_up_at is None:
+                give_up_at = time.monotonic() + DRAIN_S + max(stream.timeout_s for stream in self._config.streams)
+                for player in self._captures:
+                    self._frames.shut(player.part.place.number)
+            if give_up_at is not None and time.monotonic() > give_up_at:
+                log.warning("frames given up", after_s=DRAIN_S)
+                return
+
+    def _shut(self) -> None:
+        """Tell those behind whom all are done."""
+        if all(player.over for player in self._captures):
+            self._frames.shut(PREPARE)
+            if self._prepare.over:
+                self._frames.shut(INFER)
+                if self._infer.over:
+                    self._frames.shut(FINISH)
+
+    def _ended(self, player: Player) -> None:
+        """A process is gone: it was done, or it is started again."""
+        assert player.process is not None
+        self._hear(player)
+        number, name = player.part.place.number, player.part.name
+        if player.process.exitcode == 0:
+            player.over = True
+            return
+        lost = self._frames.reclaim(number)
+        self._inputs.reclaim(number)
+        self._room.ring()
+        cause = _end_of(player.process)
+        log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
+        if not player.limit.allows(time.monotonic()):
+            raise StageError(f"process {name!r} died more than {MAX_CRASHES} times in a minute: {cause}")
+        # Subscribers go on listening where the first process bound, also if the configuration left the port open.
+        publish = structs.replace(self._config.publish, address=self._told["address"])
+        config = structs.replace(self._config, publish=publish)
+        player.part = replace(player.part, lives=player.part.lives + 1, config=config)
+        player.start()
+
+    def _alive(self, player: Player) -> bool:
+        return player.process is not None and player.process.is_alive()
+
+    def _sentinel(self, player: Player) -> int:
+        assert player.process is not None
+        return player.process.sentinel
+
+    def end(self) -> None:
+        """No process is left, whatever happened; what they still held is counted as dropped."""
+        running = [player.process for player in self._all if player.process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join(HURRY_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._frames.reclaim_all("shutdown")
+        for bell in (self._room, *self._bells.values()):
+            bell.close()
+
+    def _summary(self, seconds: float) -> Summary:
+        told = self._told
+        return Summary(
+            seconds=seconds,
+            streams={stream.name: self._frames.of(stream.name) for stream in self._config.streams},
+            stages_ms=told.get("stages_ms", {}),
+            batches=told.get("batches", {}),
+            carried=told.get("carried", 0),
+            backend=told["backend"],
+            precision=told["precision"],
+            face_runs=told.get("face_runs", 0),
+            face_crops=told.get("face_crops", 0),
+        )
+
+
+def shares(streams: tuple[StreamSettings, ...], processes: int | None) -> list[tuple[StreamSettings, ...]]:
+    """The streams of each capture process, dealt out in turn; by default as few as have STREAMS_EACH at most."""
+    count = min(len(streams), processes or -(-len(streams) // STREAMS_EACH))
+    return [streams[index::count] for index in range(count)]
+
+
+def _end_of(process: SpawnProcess) -> str:
+    code = process.exitcode or 0
+    return f"killed by {Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -1,0 +1,323 @@
+"""Slots in shared memory, who holds them, and the books of the frames in them.
+
+With stages in processes of their own, a picture is written once, by the copy out of the decoder, and then stays where
+it is: only a :class:`Ticket` of a few bytes goes from process to process. The memory is anonymous: it has no name in
+``/dev/shm`` and is gone with the last process that has it open, however that one ends.
+
+A slot is free when no process holds it. Whoever sends a ticket on gives its hold to the receiver in the same moment;
+what a process held when it died is given up by :meth:`Ring.reclaim`, on its way or not, and a ticket to it that turns
+up later is refused. Every change is made under a lock of the kernel's, which is free again when its owner dies, and is
+ordered so that a process killed half-way leaves nothing that ``reclaim`` does not put right.
+"""
+
+import fcntl
+import mmap
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import reduction
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.errors import ConfigError
+from pipeline.metrics import Account
+from pipeline.types import Ticket
+
+CAUSES: Final = ("stale", "crash", "shutdown", "lost")
+MAX_PROCESSES: Final = 63  # holders are bits of a word
+PAGE: Final = mmap.PAGESIZE
+MIB: Final = 2**20
+_NOBODY: Final = -1
+
+Pixels = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.int64]
+
+
+class Gone(Exception):
+    """The slot of a ticket was given up, and may hold another picture by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a ring has room for."""
+
+    slots: int
+    slot_bytes: int
+    streams: tuple[str, ...] = ()  # whose frames have books
+
+    @property
+    def header_bytes(self) -> int:
+        words = MAX_PROCESSES + 6 * self.slots + (2 + len(CAUSES)) * len(self.streams)
+        return _pages(8 * words)
+
+    @property
+    def stride(self) -> int:
+        return _pages(self.slot_bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        return self.header_bytes + self.slots * self.stride
+
+
+class Ring:
+    """Shared slots. Hand it to a child process as an argument: there it is the same memory.
+
+    Safe for the threads of a process, and between processes. ``me`` is always the number of the calling process, from 0
+    to 62; whoever starts processes gives each a number of its own, and a number again only after :meth:`reclaim`.
+    """
+
+    def __init__(self, layout: Layout, fd: int) -> None:
+        self.layout = layout
+        self._fd = fd
+        self._memory = mmap.mmap(fd, layout.total_bytes)
+        self._lock = threading.Lock()
+        words = np.frombuffer(self._memory, np.int64, layout.header_bytes // 8)
+        cut = _cutter(words)
+        self._shut: Words = cut(MAX_PROCESSES)
+        self._generation: Words = cut(layout.slots)
+        self._holders: Words = cut(layout.slots)  # a bit for each process that holds the slot
+        self._untaken: Words = cut(layout.slots)  # those of them that have not heard of it yet
+        self._sender: Words = cut(layout.slots)  # who sent it to those
+        self._stream: Words = cut(layout.slots)
+        self._waiting: Words = cut(layout.slots)  # 1 until its frame is in a batch
+        count = len(layout.streams)
+        self._captured: Words = cut(count)
+        self._published: Words = cut(count)
+        self._dropped: Words = cut(count * len(CAUSES)).reshape(count, len(CAUSES))
+        self._index = {name: row for row, name in enumerate(layout.streams)}
+
+    @classmethod
+    def create(cls, layout: Layout, what: str) -> Self:
+        """Make an empty ring.
+
+        Args:
+            layout: its size.
+            what: what will be in it, for the error.
+
+        Raises:
+            ConfigError: there is not so much memory; it says how much is needed.
+        """
+        free = free_bytes()
+        needed = layout.total_bytes
+        if needed > free:
+            raise ConfigError(
+                f'links is "zmq", which needs {needed / MIB:.0f} MiB of shared memory for {what} here, and '
+                f'{free / MIB:.0f} MiB are free: run fewer streams, a smaller inference.max_batch or links = "queue"'
+            )
+        fd = _anonymous_file()
+        try:
+            os.ftruncate(fd, needed)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                # Taken now: a page that cannot be had later would kill the process that touches it.
+                os.posix_fallocate(fd, 0, needed)
+        except OSError as error:
+            os.close(fd)
+            raise ConfigError(
+                f'links is "zmq", which needs {needed / MIB:.0f} MiB of shared memory for {what} here: {error.strerror}'
+            ) from error
+        return cls(layout, fd)
+
+    def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[Layout, object]]:
+        # Only while a child process is being started: the file goes with it.
+        return _opened, (self.layout, reduction.DupFd(self._fd))
+
+    # Frames, from capture to message.
+
+    def claim(self, me: int, stream: str | None = None, most_waiting: int | None = None) -> Ticket | None:
+        """Take a free slot to write to; None where there is none.
+
+        Args:
+            me: the calling process.
+            stream: whose frame it is for, which is counted as captured; None: not a frame.
+            most_waiting: how many frames of the stream may wait for a batch; None: any number.
+        """
+        row = _NOBODY if stream is None else self._index[stream]
+        with self._locked():
+            held = self._holders != 0
+            if most_waiting is not None and (held & (self._stream == row) & (self._waiting != 0)).sum() >= most_waiting:
+                return None
+            free = np.flatnonzero(~held)
+            if not len(free):
+                return None
+            slot = int(free[self._generation[free].argmin()])  # the one that rested longest
+            if stream is not None:
+                self._captured[row] += 1
+            self._generation[slot] += 1
+            self._stream[slot], self._waiting[slot], self._untaken[slot] = row, int(stream is not None), 0
+            self._holders[slot] = 1 << me
+            return Ticket(slot, int(self._generation[slot]))
+
+    def miss(self, stream: str, cause: str, count: int = 1) -> None:
+        """Frames were captured, and dropped before they had a slot."""
+        row = self._index[stream]
+        with self._locked():
+            self._captured[row] += count
+            self._dropped[row, CAUSES.index(cause)] += count
+
+    def pixels(self, ticket: Ticket) -> Pixels:
+        """The memory of a slot (slot_bytes,) that the caller holds; only who claimed it may write."""
+        start = self.layout.header_bytes + ticket.slot * self.layout.stride
+        return np.frombuffer(self._memory, np.uint8, self.layout.slot_bytes, start)
+
+    def send(self, me: int, tickets: Sequence[Ticket], to: int) -> None:
+        """Give the caller's holds to process ``to``, which will hear of them; Gone if one was given up."""
+        with self._locked():
+            slots = self._check(me, tickets)
+            self._sender[slots] = me
+            self._untaken[slots] |= 1 << to
+            self._holders[slots] = (self._holders[slots] & ~(1 << me)) | 1 << to
+
+    def take(self, me: int, tickets: Sequence[Ticket]) -> None:
+        """Note that what was sent to the caller has arrived; Gone if any of it was given up on its way."""
+        with self._locked():
+            self._untaken[self._check(me, tickets)] &= ~(1 << me)
+
+    def batched(self, me: int, tickets: Sequence[Ticket]) -> None:
+        """These frames no longer wait for a batch."""
+        with self._locked():
+            self._waiting[self._check(me, tickets)] = 0
+
+    def release(self, me: int, tickets: Sequence[Ticket], cause: str | None = None) -> None:
+        """Give slots back; frames are counted as published or, with a cause, as dropped. Gone ones are passed over."""
+        with self._locked():
+            for ticket in tickets:
+                slot = ticket.slot
+                if not self._has(me, ticket):
+                    continue
+                last = self._holders[slot] == 1 << me
+                if last and (row := self._stream[slot]) != _NOBODY:
+                    if cause is None:
+                        self._published[row] += 1
+                    else:
+                        self._dropped[row, CAUSES.index(cause)] += 1
+                self._holders[slot] &= ~(1 << me)
+
+    def pending(self, me: int) -> bool:
+        """Whether something is on its way to the caller."""
+        with self._locked():
+            return bool((self._untaken & 1 << me).any())
+
+    def held_by(self, me: int) -> int:
+        """How many slots a process holds, those on their way to it included."""
+        with self._locked():
+            return int(((self._holders & 1 << me) != 0).sum())
+
+    # Ends and crashes.
+
+    def reclaim(self, process: int, cause: str = "crash") -> dict[str, int]:
+        """Give up what a process that is dead held, and what it had sent and was not taken yet.
+
+        Returns:
+            How many frames were lost, by stream.
+        """
+        with self._locked():
+            theirs = 1 << process
+            unheard = np.where(self._sender == process, self._untaken, 0)
+            self._untaken &= ~(theirs | unheard)
+            self._holders &= ~(theirs | unheard)
+            return self._settle(cause)
+
+    def reclaim_all(self, cause: str) -> dict[str, int]:
+        """Give up everything: no process is left."""
+        with self._locked():
+            self._untaken[:] = 0
+            self._holders[:] = 0
+            return self._settle(cause)
+
+    def _settle(self, cause: str) -> dict[str, int]:
+        """Count as dropped what was captured and is neither in a slot nor in the books."""
+        lost = {}
+        for name, row in self._index.items():
+            held = ((self._holders != 0) & (self._stream == row)).sum()
+            missing = int(self._captured[row] - self._published[row] - self._dropped[row].sum() - held)
+            if missing > 0:
+                self._dropped[row, CAUSES.index(cause)] += missing
+                lost[name] = missing
+        return lost
+
+    def shut(self, process: int) -> None:
+        """Tell a process that nothing more will be sent to it."""
+        self._shut[process] = 1
+
+    def is_shut(self, process: int) -> bool:
+        """Whether a process was told so."""
+        return bool(self._shut[process])
+
+    # The books.
+
+    def of(self, stream: str) -> Account:
+        """The books of one stream."""
+        row = self._index[stream]
+        with self._locked():
+            dropped = {cause: int(count) for cause, count in zip(CAUSES, self._dropped[row], strict=True) if count}
+            return Account(int(self._captured[row]), int(self._published[row]), dropped)
+
+    def close(self) -> None:
+        """Give the file back; the memory goes when nothing points into it any more."""
+        os.close(self._fd)
+
+    def _check(self, me: int, tickets: Sequence[Ticket]) -> npt.NDArray[np.int64]:
+        if not all(self._has(me, ticket) for ticket in tickets):
+            raise Gone
+        return np.array([ticket.slot for ticket in tickets], np.int64)
+
+    def _has(self, me: int, ticket: Ticket) -> bool:
+        slot = ticket.slot
+        return bool(self._generation[slot] == ticket.generation and self._holders[slot] & 1 << me)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # The kernel's lock is the process', so the threads of one need another. It is gone with its process.
+        with self._lock:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+
+def free_bytes() -> int:
+    """Memory that a new ring could have: what the system and, in a container, its limit leave."""
+    try:
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * PAGE
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no limit
+        return free
+    return max(0, min(free, limit))
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("trunkline-ring")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _opened(layout: Layout, fd: Any) -> Ring:
+    return Ring(layout, fd.detach())
+
+
+def _cutter(words: Words) -> Callable[[int], Words]:
+    position = 0
+
+    def cut(count: int) -> Words:
+        nonlocal position
+        position += count
+        return words[position - count : position]
+
+    return cut
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE

@@ -1,0 +1,47 @@
+"""What all sockets beyond this process have in common: their addresses, and the keys of those beyond this host."""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Final
+
+import zmq
+import zmq.auth
+
+_TCP: Final = re.compile(r"tcp://(\[[^\]\s]+\]|[^:/\[\]\s]+):(\*|\d{1,5})")
+LARGEST_PORT: Final = 65535  # ZeroMQ would take one beyond it for another
+
+# What a file with a key may fail with.
+KEY_ERRORS: Final = (OSError, ValueError, zmq.ZMQError)
+
+
+def parse_tcp(address: str) -> tuple[str, str] | None:
+    """Host and port of ``tcp://HOST:PORT``, as they are written (the port may be ``*``); None where it is none."""
+    match = _TCP.fullmatch(address)
+    if match is None or (match[2] != "*" and int(match[2]) > LARGEST_PORT):
+        return None
+    return match[1], match[2]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this host can reach, or be reached at, an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listen_with_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
+    """Let only those in who have the public half of the key in ``file``; one of KEY_ERRORS where it has none."""
+    public, secret = zmq.auth.load_certificate(file)
+    if secret is None:
+        raise ValueError("it has no secret key")
+    socket.curve_publickey, socket.curve_secretkey = public, secret
+    socket.curve_server = True
+
+
+def connect_with_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
+    """Talk only to who has the secret half of the public key in ``file``; one of KEY_ERRORS where it has none."""
+    socket.curve_serverkey, _ = zmq.auth.load_certificate(file)
+    # Who listens knows nobody by their keys, so a new pair each time will do.
+    socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()

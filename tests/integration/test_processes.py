@@ -1,0 +1,184 @@
+"""Runs with ``links = "zmq"``: every stage a process of its own."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from engines.errors import ConfigError, StageError
+from engines.spec import Model
+from pipeline import processes
+from pipeline.capture import picture_bytes
+from pipeline.config import StreamSettings
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
+
+FRAMES = 60
+SIZE = (160, 120)
+NAMES = ("capture 0", "prepare", "infer", "finish")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def dark_then_bright(index: int) -> np.ndarray:
+        return np.full((SIZE[1], SIZE[0], 3), 40 if index < FRAMES // 2 else 220, np.uint8)
+
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, 25, dark_then_bright)
+
+
+def zmq_config(model: Model, streams: dict[str, Any], **sections: object) -> Any:
+    return make_config(model, streams, links="zmq", **sections)
+
+
+def content(run: Run) -> list[bytes]:
+    """Every message but for times and addresses, stream by stream."""
+    kept = []
+    for message in sorted(run.messages, key=lambda message: message.stream):
+        fields = msgspec.to_builtins(message)
+        for clock in ("captured_at", "timings_ms", "at"):
+            fields.pop(clock, None)
+        kept.append(msgspec.json.encode(fields))
+    return kept
+
+
+def playing(name: str) -> set[int]:
+    """The processes (pid) that play a part in this one's runs."""
+    return {child.pid for child in multiprocessing.active_children() if child.name == name and child.pid}
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill(name: str) -> None:
+    (pid,) = playing(name)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_messages_are_those_of_a_run_in_one_process(model: Model, clip: Path, tmp_path: Path) -> None:
+    streams: dict[str, Any] = {"door": clip, "yard": clip}
+    gallery = {"gallery": str(tmp_path / "gallery.sqlite"), "min_face_px": 4}
+    alone = Run(make_config(model, streams, identity=gallery))
+    alone.end()
+    together = Run(zmq_config(model, streams, identity=gallery, zmq={"capture_processes": 2}))
+    summary = together.end()
+    check_books(together, summary)
+    assert content(together) == content(alone)
+    assert len(together.frames("door")) == FRAMES
+    assert summary.backend == "onnxruntime" and summary.face_crops > 0
+    assert summary.stages_ms["total"]["p50"] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_that_is_killed_is_played_on_and_what_it_held_is_counted(model: Model, clip: Path, name: str) -> None:
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}, "yard": {"source": clip, "pace": "realtime"}}))
+    run.wait(lambda run: len(run.frames("door")) > 50)
+    kill(name)
+    seen = len(run.messages)
+    run.wait(lambda run: len(run.frames("door")) > 50 and len(run.messages) > seen + 100)
+    assert playing(name), "nobody plays the part any more"
+    run.stop.set()
+    summary = run.end()
+    for stream, account in summary.streams.items():
+        assert account.captured == account.published + sum(account.dropped.values()), (stream, account)
+        assert account.dropped.keys() <= {"crash"}
+        assert account.published > 0
+        seqs = [frame.seq for frame in run.frames(stream)]
+        assert seqs == sorted(set(seqs)), "a frame came twice or out of order"
+    ids = Counter(track for frame in run.frames("door") for track in {thing.track for thing in frame.objects})
+    assert ids
+
+
+def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path) -> None:
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+    run.wait(lambda run: len(run.frames("door")) > 0)
+    end = time.monotonic() + PATIENCE_S
+    while run._thread.is_alive() and time.monotonic() < end:
+        for pid in playing("infer"):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    with pytest.raises(StageError, match="process 'infer' died more than 5 times in a minute: killed by SIGKILL"):
+        run.end()
+    assert not any(playing(name) for name in NAMES)
+
+
+def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:  # a process of its own, to be killed
+        os.setsid()
+        run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+        run.wait(lambda run: len(run.frames("door")) > 10)
+        names = [str(child.pid) for child in multiprocessing.active_children()]
+        (tmp_path / "ready.part").write_text(" ".join(names))
+        (tmp_path / "ready.part").rename(tmp_path / "ready")
+        threading.Event().wait()
+    end = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    pids = [int(text) for text in (tmp_path / "ready").read_text().split()]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    while left := [child for child in pids if alive(child)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+    assert not [name for name in os.listdir("/dev/shm") if "trunkline" in name]
+
+
+def test_a_recording_holds_every_frame(model: Model, clip: Path, tmp_path: Path) -> None:
+    import av
+
+    run = Run(zmq_config(model, {"door": clip}, record={"directory": str(tmp_path)}))
+    check_books(run, run.end())
+    with av.open(str(tmp_path / "door.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == FRAMES
+
+
+def test_what_cannot_be_had_is_refused_before_anything_runs(model: Model, clip: Path) -> None:
+    first = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+    first.wait(lambda run: bool(run.address))
+    second = Run(zmq_config(model, {"door": clip}, publish={"address": first.address}))
+    with pytest.raises(ConfigError, match="cannot be used: Address already in use"):
+        second.end()
+    first.stop.set()
+    first.end()
+
+
+def test_too_little_shared_memory_is_refused(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.ring.free_bytes", lambda: 1000)
+    with pytest.raises(ConfigError, match=r'links is "zmq", which needs \d+ MiB of shared memory for \d+ frames here'):
+        Run(zmq_config(model, {"door": clip})).end()
+
+
+@pytest.mark.parametrize(
+    ("count", "processes_", "expected"),
+    [(1, None, [1]), (8, None, [8]), (9, None, [5, 4]), (30, None, [8, 8, 7, 7]), (3, 2, [2, 1]), (2, 5, [1, 1])],
+)
+def test_streams_are_shared_out_evenly(count: int, processes_: int | None, expected: list[int]) -> None:
+    streams = tuple(StreamSettings(name=f"s{index}", source="x.mp4") for index in range(count))
+    dealt = processes.shares(streams, processes_)
+    assert [len(share) for share in dealt] == expected
+    assert sorted(stream.name for share in dealt for stream in share) == sorted(stream.name for stream in streams)
+
+
+def test_a_slot_is_as_large_as_the_picture(clip: Path) -> None:
+    assert picture_bytes(StreamSettings(name="a", source=str(clip)), (1920, 1080)) == 160 * 120 * 3 // 2
+    assert picture_bytes(StreamSettings(name="a", source="rtsp://x/y"), (1920, 1080)) == 1920 * 1080 * 3 // 2
+    assert picture_bytes(StreamSettings(name="a", source="0"), (640, 480)) == 640 * 480 * 3
