@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.capture import capture
 from pipeline.config import StreamSettings
-from pipeline.metrics import Accounts
 from pipeline.types import Frame, Health
 from tests.integration.made_server import Server, gstreamer_works
 
@@ -36,13 +35,12 @@ class Watcher:
         self.frames: list[Frame] = []
         self.reports: list[Health] = []
         self._settings = settings
-        self._accounts = Accounts()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        for frame in capture(self._settings, stop=self._stop, accounts=self._accounts, health=self.reports.append):
+        for frame in capture(self._settings, stop=self._stop, health=self.reports.append):
             self.frames.append(frame)
 
     def wait(self, what: Callable[["Watcher"], bool], within_s: float) -> float:
@@ -63,7 +61,6 @@ class Watcher:
     def end(self) -> None:
         self._stop.set()
         self._thread.join()
-        assert self._accounts.of(self._settings.name).captured == len(self.frames)
         assert [frame.seq for frame in self.frames] == list(range(len(self.frames)))
         assert all(earlier.time_s < later.time_s for earlier, later in itertools.pairwise(self.frames))
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from scipy import stats
 
 from tools.benchmarking.figures import Spread, rounded
 from tools.benchmarking.report import Report
@@ -81,6 +80,8 @@ def welch(before: Sequence[float], after: Sequence[float]) -> float | None:
     old, new = ([math.log(value) for value in values] if logarithmic else values for values in (before, after))
     if len(set(old)) == len(set(new)) == 1:
         return 0.0  # no noise at all, and not the same
+    from scipy import stats  # here: it takes longer to import than all other verbs together
+
     return float(stats.ttest_ind(old, new, equal_var=False).pvalue)
 
 
