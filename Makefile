@@ -1,10 +1,11 @@
 # make demo [SOURCE=rtsp://... | file | 0]    install what runs, and show it
 # make test                                  install everything, lint, test
 # make lint
-# make bench                                 measure this machine, into docs/benchmarks
+# make bench [PRECISION=int8]                measure this machine, into docs/benchmarks
 
 PYTHON ?= python3
 SOURCE ?=
+PRECISION ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -38,8 +39,8 @@ lint-tensorrt: $(VENV)/.installed-test
 	done
 
 bench: $(VENV)/.installed-demo
-	$(BIN)/trunkline benchmark --clip 1080p --fps 30 --save docs/benchmarks/1080p
-	$(BIN)/trunkline benchmark pipeline streams --clip 720p --streams 8 --fps 30 --save docs/benchmarks/720p
+	$(BIN)/trunkline benchmark --clip 1080p --fps 30 --precision $(PRECISION) --save docs/benchmarks/1080p
+	$(BIN)/trunkline benchmark pipeline streams --clip 720p --streams 8 --fps 30 --precision $(PRECISION) --save docs/benchmarks/720p
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

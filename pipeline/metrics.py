@@ -2,11 +2,15 @@
 
 import math
 import threading
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pipeline.types import Result
+
+SETTLE_S: Final = 60.0
+SETTLE_LOOK_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,13 @@ class Books(Protocol):
     def of(self, stream: str) -> Account:
         """The books of one stream."""
         ...
+
+
+def await_last_frame(books: Books, stream: str) -> None:
+    """Until no frame of a stream is in flight; a minute at most, in case there is a bug."""
+    end = time.monotonic() + SETTLE_S
+    while books.of(stream).in_flight and time.monotonic() < end:
+        time.sleep(SETTLE_LOOK_S)
 
 
 class Accounts:

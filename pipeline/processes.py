@@ -29,6 +29,7 @@ from pipeline.bell import Bell
 from pipeline.capture import picture_bytes, waits_for_nobody
 from pipeline.config import Config, StreamSettings
 from pipeline.logs import log_settings
+from pipeline.parts.capture import LIVE_WAITING
 from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused, play
 from pipeline.ring import Layout, Ring
 from pipeline.summary import Summary
@@ -40,7 +41,6 @@ MOST_INPUTS: Final = 18
 MORE_BATCHES: Final = 2  # whose frames are held though their input is not: being gathered, being finished
 STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configuration says how many there are
 NOTICED_S: Final = 0.1  # after so long at the most
-LIVE_WAITING: Final = 3
 RECORDED: Final = 10  # frames that wait for the recorder or are with it
 DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
 HURRY_S: Final = 2.0  # that a process has to end when it is told to at once

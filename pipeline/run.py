@@ -18,7 +18,7 @@ from pipeline.forwarding import run_forwarding
 from pipeline.gallery import Gallery
 from pipeline.inference import Started, collect, room_between, start
 from pipeline.links import FrameLink, LinkClosed, QueueLink
-from pipeline.metrics import Accounts
+from pipeline.metrics import Accounts, await_last_frame
 from pipeline.preprocess import preprocess
 from pipeline.processes import run_processes
 from pipeline.publish import Publisher, health_message
@@ -33,7 +33,6 @@ RESULTS_WAITING = 8  # before the recorder
 STOP_NOTICED_S = 0.2  # after so long at the most
 DRAIN_S = 10.0  # that frames on their way have to finish once a run is stopped
 HURRY_S = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
-SETTLE_S = 60.0  # that the frames of a stream that ended have to be published before it is told
 
 log = structlog.get_logger()
 
@@ -257,9 +256,7 @@ class Pipeline:
     def _tell(self, report: Health) -> None:
         """Log and publish what happened to a stream; its end is told after its last frame."""
         if report.state == "ended":
-            patience = time.monotonic() + SETTLE_S
-            while self.accounts.of(report.stream).in_flight and time.monotonic() < patience:
-                time.sleep(0.005)
+            await_last_frame(self.accounts, report.stream)
             self.ended.add(report.stream)
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         self._send_health(report)

@@ -1,7 +1,6 @@
 """The capture process: a thread for each of some streams, whose frames go into the ring."""
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ import structlog
 from pipeline.batching import backlog
 from pipeline.capture import capture as frames_of
 from pipeline.config import StreamSettings
+from pipeline.metrics import await_last_frame
 from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
 from pipeline.rate import mark_still
 from pipeline.supervision import Workers, supervise
@@ -20,7 +20,6 @@ from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
 
 LIVE_WAITING: Final = 3  # frames of a live stream: what comes beyond that is stale before it has a slot
-SETTLE_S: Final = 60.0  # that the frames of a stream that ended have to be published before it is told
 
 log = structlog.get_logger()
 
@@ -93,9 +92,7 @@ class Admission:
     def tell(self, report: Health) -> None:
         """Send what happened to the stream; its end is told after its last frame."""
         if report.state == "ended":
-            patience = time.monotonic() + SETTLE_S
-            while self._ring.of(self._stream).in_flight and time.monotonic() < patience:
-                time.sleep(LOOK_S / 10)
+            await_last_frame(self._ring, self._stream)
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         self._reports.tell(Happened(report, self._ring.of(self._stream)))
 
