@@ -66,13 +66,17 @@ class _Lane(Generic[W]):
     def has_room(self) -> bool:
         return self.mode == "freshest" or len(self.waiting) < self.room
 
-    def offer(self, frame: W) -> tuple[W, ...]:
+    def offer(self, frame: W, now_ns: int, staleness_ns: int) -> tuple[W, ...]:
         stale: tuple[W, ...] = ()
         wanted = not frame.still
         if self.mode == "freshest" and self.wanted:
-            # What was to be inferred is the last that waits. Its successor shows the same motion, or where it ended.
-            stale, wanted = (self.waiting.pop()[0],), True
-            self.wanted -= 1
+            place = next(place for place, (_, infer) in enumerate(self.waiting) if infer)
+            oldest, _ = self.waiting[place]
+            if now_ns - oldest.clock_ns >= staleness_ns or len(self.waiting) >= self.room:
+                # What comes after it shows the same motion, or where it ended.
+                del self.waiting[place]
+                self.wanted -= 1
+                stale, wanted = (oldest,), wanted or not self.wanted
         elif self.mode == "freshest" and len(self.waiting) >= self.room:
             stale = (self.waiting.popleft()[0],)
         self.waiting.append((frame, wanted))
@@ -88,13 +92,13 @@ class _Lane(Generic[W]):
 class Batcher(Generic[W]):
     """The frames that wait, by stream, and the choice among them. Times are ``time.monotonic_ns()``.
 
-    This is the one place in which frames of a stream are dropped: of a live stream only the newest waits. What is
-    dropped is given back to whoever offered.
+    This is the one place in which frames of a stream are dropped: of a live stream the newest wins, and an older one
+    waits beside it only while it is not stale. What is dropped is given back to whoever offered.
 
     Args:
         modes: stream -> what becomes of its frames when they come faster than they go.
         max_batch: frames of one batch at most, those that need no inference not counted.
-        staleness_ns: a frame this old waits for no company.
+        staleness_ns: a frame this old waits for no company, and gives way to the next of its live stream.
     """
 
     def __init__(self, modes: Mapping[str, Mode], max_batch: int, staleness_ns: int) -> None:
@@ -127,11 +131,11 @@ class Batcher(Generic[W]):
         """Let a frame wait; returns the stale frames that it takes the place of."""
         lane = self._lanes[frame.stream]
         count, wanted = len(lane.waiting), lane.wanted
-        stale = lane.offer(frame)
+        stale = lane.offer(frame, now_ns, self._staleness_ns)
         lane.rhythm.beat(now_ns)
         self._count += len(lane.waiting) - count
+        self._wanted += lane.wanted - wanted
         if lane.wanted > wanted:
-            self._wanted += 1
             self._joined_ns = now_ns
         return stale
 

@@ -68,7 +68,7 @@ class InferenceSettings(_Section, frozen=True):
     """How frames are batched across streams, how many are inferred, and which detections count."""
 
     max_batch: Positive = 8
-    staleness_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # a frame this old waits for no other stream's
+    staleness_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # see Batcher
     rate: Literal["full", "auto"] = "full"  # "auto": while nothing moves, tracks are carried on without inference ...
     min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... but for so many frames a second of each stream
     object_score: Share | None = None  # None: the model's own thresholds

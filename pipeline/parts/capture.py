@@ -19,7 +19,7 @@ from pipeline.transfer import write_picture
 from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
 
-LIVE_WAITING: Final = 3  # frames of a live stream: what comes beyond that is stale before it has a slot
+LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
 
 log = structlog.get_logger()
 
