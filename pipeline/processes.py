@@ -30,7 +30,8 @@ from pipeline.capture import picture_bytes, waits_for_nobody
 from pipeline.config import Config, StreamSettings
 from pipeline.logs import log_settings
 from pipeline.parts.capture import LIVE_WAITING
-from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused, play
+from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused
+from pipeline.parts.play import play
 from pipeline.ring import Layout, Ring
 from pipeline.summary import Summary
 from pipeline.supervision import MAX_CRASHES, CrashLimit

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engines.backends.eager import load_entry
+from engines.backends.weights import load_entry
 from engines.engine import Backend, Engine, Precision, open_engine
 from engines.errors import EngineError, TrunklineError
 from engines.network.cost import cost

@@ -1,23 +1,17 @@
 """PyTorch: on the CPU the reference that every other engine is checked against, on a GPU an engine of its own."""
 
-import pickle
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
-from engines.network.entries import FaceEntry, FrameEntry
-from engines.network.network import Network, build_network
+from engines.backends.eager_cuda import TorchCudaEngine
+from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
+from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.spec import EntryName, Model, Precision
-
-if TYPE_CHECKING:
-    from engines.backends.eager_cuda import TorchCudaEngine
-
-PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class TorchEngine:
@@ -85,7 +79,7 @@ class Computed:
 
 def open_torch(
     model: Model, entry: EntryName, precision: Precision = "auto", *, gpu: int = 0
-) -> "TorchEngine | TorchCudaEngine":
+) -> TorchEngine | TorchCudaEngine:
     """The PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
 
     Raises:
@@ -94,42 +88,4 @@ def open_torch(
     """
     if not torch.cuda.is_available():
         return TorchEngine(model, entry, precision)
-    from engines.backends.eager_cuda import TorchCudaEngine
-
     return TorchCudaEngine(model, entry, precision, gpu=gpu)
-
-
-def load_entry(model: Model, entry: EntryName) -> nn.Module:
-    """An entry's network with its weights, on the CPU, in inference mode.
-
-    Raises:
-        ModelError: the weights cannot be read or belong to another network.
-    """
-    spec = model.spec.entry(entry)
-    network = _load(model)
-    built = FaceEntry(network) if entry == "face" else FrameEntry(network, (spec.height, spec.width))
-    return built.eval()
-
-
-def check_outputs(values: tuple[torch.Tensor, ...], names: dict[str, tuple[int, ...]]) -> None:
-    """Raise EngineError unless there is a value for each name."""
-    if len(values) != len(names):
-        raise EngineError(f"the PyTorch network gives {len(values)} outputs, expected {len(names)}")
-
-
-def as_array(value: torch.Tensor) -> npt.NDArray[np.generic]:
-    """The values of a tensor in this machine's memory; NumPy has no bfloat16."""
-    return np.asarray((value.float() if value.is_floating_point() else value).numpy())
-
-
-def _load(model: Model) -> Network:
-    spec, path = model.spec, model.weights
-    network = build_network(spec.network, len(spec.objects), len(spec.scenes))
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    except FileNotFoundError as error:
-        raise ModelError(f"model {model.path}: {path.name} is missing, and the torch backend needs it") from error
-    # Damaged files show as any of these; load_state_dict raises RuntimeError for other layers or shapes.
-    except (OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"model {model.path}: {path.name} cannot be loaded: {one_line(error)}") from error
-    return network

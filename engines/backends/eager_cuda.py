@@ -15,7 +15,7 @@ import numpy.typing as npt
 import structlog
 import torch
 
-from engines.backends.eager import PRECISIONS, as_array, check_outputs, load_entry
+from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
 from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.spec import EntryName, EntrySpec, Model, Precision
 
