@@ -359,8 +359,12 @@ def test_ctrl_c_ends_a_build_through_tensorrt_and_not_inside_of_it(machine: Mach
             steps.append(len(steps))
             time.sleep(0.01)
 
-    with Shown("a build") as shown, pytest.raises(KeyboardInterrupt):
-        shown.run(build)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
+    try:
+        with Shown("a build") as shown, pytest.raises(KeyboardInterrupt):
+            shown.run(build)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert 0 < len(steps) < 1000, "it went on until TensorRT asked, and no longer"
 
 
