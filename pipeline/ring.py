@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        words = MAX_PROCESSES + 6 * self.slots + (2 + len(CAUSES)) * len(self.streams)
+        words = MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
         return _pages(8 * words)
 
     @property
@@ -87,6 +87,7 @@ class Ring:
         self._stream: Words = cut(layout.slots)
         self._waiting: Words = cut(layout.slots)  # 1 until its frame is in a batch
         count = len(layout.streams)
+        self._told: Words = cut(count)
         self._captured: Words = cut(count)
         self._published: Words = cut(count)
         self._dropped: Words = cut(count * len(CAUSES)).reshape(count, len(CAUSES))
@@ -248,6 +249,15 @@ class Ring:
     def is_shut(self, process: int) -> bool:
         """Whether a process was told so."""
         return bool(self._shut[process])
+
+    def tell(self, stream: str) -> None:
+        """What happened to a stream was published."""
+        with self._locked():
+            self._told[self._index[stream]] += 1
+
+    def told(self, stream: str) -> int:
+        """How often something was."""
+        return int(self._told[self._index[stream]])
 
     # The books.
 

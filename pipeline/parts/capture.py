@@ -1,6 +1,7 @@
 """The capture process: a thread for each of some streams, whose frames go into the ring."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,9 @@ from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
+
+TOLD_S: Final = 1.0  # that a report has to be published before frames go on without it
+TOLD_LOOK_S: Final = 0.001
 
 log = structlog.get_logger()
 
@@ -94,7 +98,12 @@ class Admission:
         if report.state == "ended":
             await_last_frame(self._ring, self._stream)
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
+        told = self._ring.told(self._stream)
         self._reports.tell(Happened(report, self._ring.of(self._stream)))
+        # The frames that follow take another way, and must not be told before it.
+        patience = time.monotonic() + TOLD_S
+        while self._ring.told(self._stream) == told and time.monotonic() < patience:
+            time.sleep(TOLD_LOOK_S)
 
     def close(self) -> None:
         """What was put is still sent."""

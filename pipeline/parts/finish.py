@@ -127,6 +127,7 @@ class Ending:
         if word.report.state == "ended":
             self._ended.add(word.report.stream)
         self._publisher.send(health_message(word.report, word.account))
+        self._place.frames.tell(word.report.stream)
 
     def end(self) -> None:
         """The last word on the streams that the run's stop ended."""
