@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,7 @@ from pipeline.types import Health, Identity, Result, Stamps
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
+STOP_NOTICED_S = 0.2  # by whoever waits for a subscriber, after so long at the most
 SUBSCRIPTIONS_MS = 100  # without another one, a new subscriber has said all that it wants
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
 
@@ -114,6 +116,14 @@ class Publisher:
             while self._socket.poll(SUBSCRIPTIONS_MS):
                 self._socket.recv()
             return True
+
+    def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
+        """Wait as :meth:`wait_for_subscriber` does, and look now and then whether the run was ``stopped`` meanwhile."""
+        end = time.monotonic() + patience_s
+        while (left_s := end - time.monotonic()) > 0.0 and not stopped():
+            if self.wait_for_subscriber(min(left_s, STOP_NOTICED_S)):
+                return True
+        return False
 
     def close(self) -> None:
         """Give the last messages half a second to leave; may be called twice."""

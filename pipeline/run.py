@@ -88,15 +88,9 @@ def _check_tasks(config: Config, model: Model) -> None:
 
 
 def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.Event) -> None:
-    end = time.monotonic() + patience_s
-    while not stop.is_set():
-        left_s = end - time.monotonic()
-        if left_s <= 0.0:
-            if patience_s:
-                log.warning("nobody subscribed", waited_s=patience_s)
-            return
-        if publisher.wait_for_subscriber(min(left_s, STOP_NOTICED_S)):
-            return
+    subscribed = publisher.await_subscriber(patience_s, stop.is_set)
+    if patience_s and not subscribed and not stop.is_set():
+        log.warning("nobody subscribed", waited_s=patience_s)
 
 
 def _engine(config: Config, model: Model, entry: EntryName) -> Engine:

@@ -43,7 +43,7 @@ def capture(part: Part, pipe: "Pipe[Any, Any]") -> None:
 
 
 def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -> None:
-    admission = Admission(part, stream, stop)
+    admission = Admission(part, stream)
 
     def stage(_: Iterator[Frame]) -> Iterator[Frame]:
         seen = part.place.frames.of(stream.name).captured  # by an earlier capture that crashed
@@ -62,8 +62,8 @@ def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -
 class Admission:
     """Puts a stream's frames into the ring and sends them on; a file waits for room, a live stream drops."""
 
-    def __init__(self, part: Part, stream: StreamSettings, stop: threading.Event) -> None:
-        self._me, self._ring, self._stream, self._stop = part.place.number, part.place.frames, stream.name, stop
+    def __init__(self, part: Part, stream: StreamSettings) -> None:
+        self._me, self._ring, self._stream = part.place.number, part.place.frames, stream.name
         self._bell = part.bells.get(stream.name)
         self._backlog = backlog(len(part.bells), part.config.inference.max_batch)
         self._frames: Outlet[Frame] = Outlet(part.place, PREPARE)

@@ -14,12 +14,12 @@ from engines.spec import load_model
 from pipeline.finish import Finisher
 from pipeline.gallery import Gallery
 from pipeline.links import LinkClosed, QueueLink
-from pipeline.parts.part import LOOK_S, Done, Opened, Part, Pipe, drop
+from pipeline.parts.part import Done, Opened, Part, Pipe, drop
 from pipeline.publish import Publisher, health_message
 from pipeline.record import Recorder, record
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Health, Inferred, Result
-from pipeline.zmq_link import Happened, Inlet, Place, Word
+from pipeline.zmq_link import Happened, Inlet, Word
 
 RESULTS_WAITING: Final = 8  # before the recorder
 
@@ -43,7 +43,8 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
         inlet = Inlet[Inferred](place, ending.heard)
         pipe.send(Opened({"address": publisher.address}))
         if part.lives == 0:
-            pipe.send(Opened({"subscribed": _subscribed(publisher, pipe.recv(), place)}))
+            stopped = partial(place.frames.is_shut, place.number)
+            pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
         supervise("postprocess", finisher.stage, ending.taken(inlet), ending.finished, partial(drop, place))
         ending.end()
     identifier = finisher.identifier
@@ -58,14 +59,6 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
             }
         )
     )
-
-
-def _subscribed(publisher: Publisher, patience_s: float, place: Place) -> bool:
-    end = time.monotonic() + patience_s
-    while (left_s := end - time.monotonic()) > 0.0 and not place.frames.is_shut(place.number):
-        if publisher.wait_for_subscriber(min(left_s, LOOK_S)):
-            return True
-    return False
 
 
 class Ending:

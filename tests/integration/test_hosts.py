@@ -31,7 +31,7 @@ from pipeline.picture import Picture
 from pipeline.remote import PictureHeader, pack_loss, pack_picture, unpack
 from pipeline.summary import Summary
 from pipeline.types import Frame, Health
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
 
 pytestmark = pytest.mark.integration
 
@@ -49,10 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def dark_then_bright(index: int) -> np.ndarray:
-        return np.full((SIZE[1], SIZE[0], 3), 40 if index < FRAMES // 2 else 220, np.uint8)
-
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, FPS, dark_then_bright)
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, FPS, dark_then_bright(FRAMES, SIZE))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from engines.errors import ConfigError, StageError
@@ -19,7 +18,7 @@ from engines.spec import Model
 from pipeline import processes
 from pipeline.capture import picture_bytes
 from pipeline.config import StreamSettings
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
 
 FRAMES = 60
 SIZE = (160, 120)
@@ -33,10 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def dark_then_bright(index: int) -> np.ndarray:
-        return np.full((SIZE[1], SIZE[0], 3), 40 if index < FRAMES // 2 else 220, np.uint8)
-
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, 25, dark_then_bright)
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, 25, dark_then_bright(FRAMES, SIZE))
 
 
 def zmq_config(model: Model, streams: dict[str, Any], **sections: object) -> Any:

@@ -134,6 +134,12 @@ class SlowEngine:
         self.close()
 
 
+def dark_then_bright(frames: int, size: tuple[int, int]) -> Callable[[int], npt.NDArray[np.uint8]]:
+    """The pictures of a clip of ``size`` (width, height), dark in its first half and bright in its second."""
+    width, height = size
+    return lambda index: np.full((height, width, 3), 40 if index < frames // 2 else 220, np.uint8)
+
+
 def make_config(model: Model, streams: dict[str, str | Path | dict[str, object]], /, **sections: object) -> Config:
     """Streams as ``name=source`` or ``name={...}``; messages go to a free port of this host."""
     rows = []

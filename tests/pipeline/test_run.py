@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -28,15 +27,20 @@ from pipeline.metrics import Accounts
 from pipeline.publish import Publisher
 from pipeline.record import Recorder
 from pipeline.types import Carrier, Frame, Result
-from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, SlowEngine, check_books, make_config, write_model
+from tests.pipeline.made_runs import (
+    EMBEDDING,
+    PATIENCE_S,
+    Run,
+    SlowEngine,
+    check_books,
+    dark_then_bright,
+    make_config,
+    write_model,
+)
 
 FRAMES = 40  # of a clip; dark in its first half, bright in its second
 SIZE = (160, 120)
 RATE = 25
-
-
-def dark_then_bright(index: int) -> np.ndarray:
-    return np.full((SIZE[1], SIZE[0], 3), 40 if index < FRAMES // 2 else 220, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright)
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright(FRAMES, SIZE))
 
 
 @pytest.fixture(scope="module")

@@ -82,8 +82,8 @@ def _compare(
     return Comparison(
         at=about.at,
         machine=about.machine,
-        clip=describe(str(source), made=False),
-        model=about.model,
+        clip=msgspec.structs.replace(describe(str(source), made=False), source=source.name),
+        model=msgspec.structs.replace(about.model, path=model.name),
         precision=precision,
         seconds=seconds,
         rounds=rounds,

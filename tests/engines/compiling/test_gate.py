@@ -19,7 +19,6 @@ from engines.engine import Backend, open_engine
 from engines.errors import DataError, EngineError
 from engines.evaluation.report import Headline
 from engines.spec import OUTPUTS_OF, TASKS, EntryName, Model, Quantised, Task, Thresholds, load_model
-from tests.engines.evaluation.colours import paint, write_data
 from tests.engines.made_models import pictures
 
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
@@ -33,16 +32,6 @@ F32 = {
 Figures = Mapping[str, Mapping[str, float | None]]
 Int8Figures = Callable[[Quantised, Backend], Figures]
 Measured = Callable[[Int8Figures], list[tuple[str, list[str]]]]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_data(tmp_path_factory.mktemp("data"))
-    for number in range(8):
-        boxes = [((4 + number, 10, 30, 30), (250, 30 * number, 20))]
-        paint(folder / f"detection/images/train/{number}.png", (96, 64), boxes)
-        paint(folder / f"face_recognition/train/Ada/{number}.png", (112, 112), boxes)
-    return folder
 
 
 class Guessing(Quantiser):

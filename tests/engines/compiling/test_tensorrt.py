@@ -20,7 +20,6 @@ from engines.engine import open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.hardware import Gpu as Listed
 from engines.spec import TASKS, EntryName, Model, load_model
-from tests.engines.evaluation.colours import paint, write_data
 from tests.engines.made_models import pictures
 from tests.fakes.cuda_double import Gpu
 from tests.fakes.nvidia import acted_out
@@ -36,16 +35,6 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
     monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Listed("Made GPU", 4096, "580.1"),))
     with acted_out(Machine(Gpu())) as machine:
         yield machine
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_data(tmp_path_factory.mktemp("data"))
-    for number in range(8):
-        boxes = [((4 + number, 10, 30, 30), (250, 30 * number, 20))]
-        paint(folder / f"detection/images/train/{number}.png", (96, 64), boxes)
-        paint(folder / f"face_recognition/train/Ada/{number}.png", (112, 112), boxes)
-    return folder
 
 
 @pytest.fixture
