@@ -80,6 +80,9 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), count)
+        # None leaves before the leading one has written its files. It also takes the last tensors out of the hands of
+        # gloo's own threads, which abort the process if they drop them while the interpreter is ending.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
