@@ -16,7 +16,7 @@ NEITHER: Final = ("cores_used",)  # more of it is work done faster, or work wast
 LABELS: Final = ("entry", "backend", "precision", "batch", "streams", "objects", "faces", "named")  # of rows
 SETTING: Final = (
     *("machine.cpu", "machine.gpus", "model.fingerprint", "model.name", "clips", "versions", "seconds", "repeats"),
-    *("pipeline.streams", "pipeline.links", "streams.p99_ms", "streams.fps", "scaling.fps"),
+    *("pipeline.streams", "pipeline.links", "streams.p99_ms", "streams.fps", "streams.staleness_ms", "scaling.fps"),
 )
 COUNTS: Final = ("streams.most",)  # found by a search: one value each
 

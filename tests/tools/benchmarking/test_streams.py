@@ -1,9 +1,15 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import Config, ModelSettings
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
-from tools.benchmarking.streams import Hopeless, largest, why_not
+from tools.benchmarking import streams as module
+from tools.benchmarking.setup import Setup
+from tools.benchmarking.streams import Hopeless, largest, measure_streams, why_not
 
 
 class TestSearch:
@@ -23,6 +29,21 @@ class TestSearch:
         asked: list[int] = []
         largest(lambda number: not asked.append(number) and number <= 5, up_to=1000)
         assert max(asked) == 8
+
+
+def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are configured for the latency that is asked for."""
+    configs: list[Config] = []
+
+    def watched(config: Config, *_: Any) -> Any:
+        configs.append(config)
+        return make_watched([make_heard(stream=stream.name) for stream in config.streams for _ in range(300)])
+
+    monkeypatch.setattr(module, "watch", watched)
+    setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path)
+    report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2)
+    assert report.most == 2
+    assert {config.inference.staleness_ms for config in configs} == {report.staleness_ms} == {140.0}
 
 
 class TestHopeless:
