@@ -140,7 +140,8 @@ def open_engine(
     backend: Literal["auto"] | Backend = "auto",
     precision: Precision = "auto",
     *,
-    gpu: int = 0,
+    gpu: int | None = None,
+    torch_compile: bool = False,
 ) -> Engine:
     """Open an entry of a model, run it once and check that it gives what the spec says.
 
@@ -150,17 +151,22 @@ def open_engine(
         backend: ``auto`` takes what :func:`choose_backend` says; a name means that backend and no other.
         precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``; ``int8`` needs
             a model that was compiled to it.
-        gpu: index of the GPU, for the backends that run on one.
+        gpu: index of the GPU that it must run on; None: the first, for the backends that run on one.
+        torch_compile: let ``torch.compile`` make the kernels of backend ``torch``, which takes minutes at first.
 
     Raises:
-        BackendUnavailable: the backend cannot run here, or has no such precision.
+        BackendUnavailable: the backend cannot run here, or has no such precision, or there is no such GPU.
         ModelError: the entry's file is not there, cannot be loaded, or its inputs or outputs are not those of the spec.
     """
     choice = choose_backend() if backend == "auto" else Choice(backend, "asked for by name")
     require_backend(choice.backend)
+    if gpu is not None and choice.backend in ON_CPU:
+        raise BackendUnavailable(f"gpu is {gpu}, but backend {choice.backend!r} runs on the CPU")
+    if torch_compile and choice.backend != "torch":
+        raise BackendUnavailable(f"torch_compile is true, but the backend is {choice.backend!r}: it must be 'torch'")
     if choice.warning:
         log.warning(choice.warning)
-    engine = _open(model, entry, choice.backend, precision, gpu)
+    engine = _open(model, entry, choice.backend, precision, gpu, torch_compile)
     try:
         _check_outputs(engine, model, entry, precision)
     except BaseException:
@@ -177,7 +183,9 @@ def open_engine(
     return engine
 
 
-def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision, gpu: int) -> Engine:
+def _open(
+    model: Model, entry: EntryName, backend: Backend, precision: Precision, gpu: int | None, torch_compile: bool
+) -> Engine:
     # Imported here: an SDK is loaded only when it is asked for.
     match backend:
         case "openvino":
@@ -191,11 +199,11 @@ def _open(model: Model, entry: EntryName, backend: Backend, precision: Precision
         case "torch":
             from engines.backends.eager import open_torch
 
-            return open_torch(model, entry, precision, gpu=gpu)
+            return open_torch(model, entry, precision, gpu=gpu, torch_compile=torch_compile)
         case "tensorrt":
             from engines.backends.trt import TensorRtEngine
 
-            return TensorRtEngine(model, entry, precision, gpu=gpu)
+            return TensorRtEngine(model, entry, precision, gpu=gpu or 0)
     assert_never(backend)
 
 

@@ -9,23 +9,23 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import av
 import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
-from av.video.plane import VideoPlane
 from av.video.stream import VideoStream
 
-from engines.errors import SourceError
+from engines.errors import ConfigError, SourceError
 from pipeline.config import StreamSettings
-from pipeline.picture import Matrix, Picture, Plane
+from pipeline.decoding import decode, picture_of
+from pipeline.picture import Picture
 from pipeline.receiving import Lost, check_receiving, check_secret, is_remote, receive
 from pipeline.redact import redact
 from pipeline.remote import Origin
@@ -33,9 +33,6 @@ from pipeline.types import Frame, Health, Mode
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
-FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
-# AVColorSpace, ITU-T H.273 table 4. What is not tagged is taken for BT.601, as FFmpeg itself does.
-MATRICES: Final[dict[int, Matrix]] = {1: "bt709", 9: "bt2020", 10: "bt2020"}
 DEFAULT_PERIOD_S: Final = 1 / 25  # between two passes of a looped file, and where a file says no times
 OUT_OF_STEP_S: Final = 1.0  # within which files paced as cameras begin: cameras keep no step with each other
 
@@ -50,6 +47,22 @@ class Timed(NamedTuple):
 
 
 Pictures = Generator[Timed, None, None]
+Decoder = Callable[["av.Packet[VideoStream]"], Iterable[tuple[Picture, float | None]]]  # with the source's own time
+
+
+class Capture(Protocol):
+    """What :func:`capture` is, and what may stand in its place."""
+
+    def __call__(
+        self,
+        settings: StreamSettings,
+        *,
+        stop: threading.Event,
+        health: Callable[[Health], None],
+        first_seq: int = 0,
+        room_bytes: int | None = None,
+        lost: Callable[[int], None] | None = None,
+    ) -> Iterator[Frame]: ...
 
 
 def capture(
@@ -60,7 +73,7 @@ def capture(
     first_seq: int = 0,
     room_bytes: int | None = None,
     lost: Callable[[int], None] | None = None,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
     ``seq`` counts from ``first_seq`` on, over reconnects and loops; ``time_s`` always rises; the clocks say when the
@@ -94,17 +107,26 @@ def check_source(settings: StreamSettings) -> None:
     """Refuse a file that cannot be played; live sources may come later and are not looked at.
 
     Raises:
-        SourceError: the file is missing, is not a video or has no video stream.
-        ConfigError: a port that other hosts send frames to is none, or has no keys.
+        SourceError: the file is missing, is not a video or has no video stream; or it cannot be decoded as wished.
+        ConfigError: a port that other hosts send frames to is none, or has no keys; or the source has no packets.
     """
     if is_remote(settings.source):
         check_receiving(settings)
         check_secret(settings)
-    if is_live(settings.source):
-        return
+    if settings.decode == "nvdec" and (is_remote(settings.source) or _is_camera(settings.source)):
+        raise ConfigError(
+            f"stream {settings.name!r}: decode is 'nvdec', but must be 'ffmpeg' for {redact(settings.source)!r}, which "
+            "gives pictures, not packets"
+        )
     try:
-        with _open(settings):
-            pass
+        if settings.decode == "nvdec":
+            from pipeline.nvdec import check_nvdec  # only where it is asked for
+
+            check_nvdec(settings.decode_gpu)
+        if is_live(settings.source):
+            return
+        with _open(settings) as (_, stream):
+            _decoder(settings, stream)
     except SourceError as error:
         raise SourceError(f"stream {settings.name!r}: source {redact(settings.source)!r} {error}") from None
 
@@ -318,19 +340,30 @@ def _read_av(settings: StreamSettings, stop: threading.Event) -> Generator[_Deco
     live = is_live(settings.source)
     patience_s = PICTURE_PATIENCE * settings.timeout_s
     with _open(settings) as (container, stream):
-        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
-        # source need not be decoded faster than it comes.
-        stream.thread_type = "SLICE" if waits_for_nobody(settings) else "AUTO"
-        codec = stream.codec_context.name
+        decode_packet, codec = _decoder(settings, stream), stream.codec_context.name
         heard_s = time.monotonic()
         for packet in _packets(container, stream, settings.timeout_s):
             if stop.is_set():
                 return
-            for frame in _decode(packet):
-                yield _Decoded(_picture(frame), frame.time, codec)
+            for picture, source_s in decode_packet(packet):
+                yield _Decoded(picture, source_s, codec)
                 heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
             if live and time.monotonic() - heard_s > patience_s:
                 raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+
+
+def _decoder(settings: StreamSettings, stream: VideoStream) -> Decoder:
+    """What makes pictures of a stream's packets."""
+    live = waits_for_nobody(settings)
+    if settings.decode == "nvdec":
+        from pipeline.nvdec import NvdecDecoder  # only where it is asked for
+
+        stream.thread_type = "SLICE"
+        return NvdecDecoder(stream, settings.decode_gpu, in_time=live).decode
+    # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
+    # source need not be decoded faster than it comes.
+    stream.thread_type = "SLICE" if live else "AUTO"
+    return lambda packet: ((picture_of(frame), frame.time) for frame in decode(packet))
 
 
 @contextmanager
@@ -381,13 +414,6 @@ def _packets(container: InputContainer, stream: VideoStream, timeout_s: float) -
         raise SourceError(f"reading failed: {error.strerror}") from None
 
 
-def _decode(packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
-    try:
-        return packet.decode()
-    except av.FFmpegError:
-        return []  # a broken packet; the decoder finds its way from the next key frame at the latest
-
-
 def _open_cause(error: Exception, source: str) -> str:
     match error:
         case av.FileNotFoundError():
@@ -401,35 +427,6 @@ def _open_cause(error: Exception, source: str) -> str:
     # The whole text of an FFmpegError has the address in it, its strerror should not.
     text = (error.strerror if isinstance(error, av.FFmpegError) else None) or str(error)
     return f"cannot be opened: {text.replace(source, redact(source))}"
-
-
-def _picture(frame: av.VideoFrame) -> Picture:
-    if frame.format.name not in ("yuv420p", "yuvj420p"):
-        frame = frame.reformat(format="yuv420p")
-    planes = tuple(_view(plane) for plane in frame.planes)
-    quarter_turns = round(frame.rotation / 90) % 4
-    if quarter_turns:
-        planes = tuple(np.ascontiguousarray(np.rot90(plane, quarter_turns)) for plane in planes)
-    return Picture(
-        planes,
-        width=planes[0].shape[1],
-        height=planes[0].shape[0],
-        full_range=frame.color_range == FULL_RANGE,
-        matrix=MATRICES.get(frame.colorspace, "bt601"),
-    )
-
-
-def _view(plane: VideoPlane) -> Plane:
-    """The pixels of a plane where the decoder put them.
-
-    The array keeps the frame and so its buffer alive; the decoder takes another buffer for its next picture.
-    """
-    stride = plane.line_size
-    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, abs(stride))[:, : plane.width]
-    if stride < 0:
-        return pixels[::-1].copy()
-    pixels.flags.writeable = False  # the decoder predicts from it
-    return pixels
 
 
 def _is_camera(source: str) -> bool:

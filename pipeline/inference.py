@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engines.boxes import letterbox
 from engines.decode import decode
-from engines.engine import Engine, Running
+from engines.engine import Engine, Running, open_engine
+from engines.errors import BackendUnavailable
 from engines.nms import Suppression
-from engines.spec import Thresholds
+from engines.planes import PlanesEngine
+from engines.spec import EntryName, Model, Thresholds
+from pipeline.config import ModelSettings
+from pipeline.picture import Picture
 from pipeline.types import Carried, Frame, Inferred, Observed, Prepared
 
 
@@ -43,11 +48,49 @@ def room_between(engine: Engine) -> int:
     return max(1, engine.depth - 2)  # besides, one is being waited for, and one is being put in
 
 
+def open_entry(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+    """The engine of an entry as a configuration wants it; raises as :func:`engines.engine.open_engine`."""
+    return open_engine(
+        model,
+        entry,
+        settings.backend,
+        settings.precision,
+        gpu=settings.gpu,
+        torch_compile=settings.torch_compile,
+    )
+
+
+def open_planes(engine: Engine) -> PlanesEngine:
+    """The engine as one that letterboxes pictures itself, tried with one.
+
+    Raises:
+        BackendUnavailable: it does not, or has not what it needs for it.
+    """
+    if not isinstance(engine, PlanesEngine):
+        raise BackendUnavailable(
+            f"inference.preprocess is 'gpu', but backend {engine.backend!r} runs on {engine.device}: it must be 'cpu' "
+            "there, or the backend 'torch' or 'tensorrt' on an NVIDIA GPU"
+        )
+    size = engine.spec.width, engine.spec.height
+    black = Picture.from_rgb(np.zeros((*size[::-1], 3), np.uint8))
+    engine.start_planes([black.placed(letterbox(size, size))]).outputs()
+    return engine
+
+
 def start(batches: Iterable[Prepared], engine: Engine) -> Iterator[Started]:
     """Begin to run the frame entry over each batch."""
     for prepared in batches:
         began = time.monotonic_ns()
         yield Started(prepared, engine.start(prepared.pixels) if len(prepared.pixels) else _Nothing(), began)
+
+
+def start_planes(batches: Iterable[Prepared], engine: PlanesEngine) -> Iterator[Started]:
+    """Begin to run the frame entry over the pictures of each batch, as they were decoded."""
+    for prepared in batches:
+        began = time.monotonic_ns()
+        frames = zip(prepared.batch.to_infer, prepared.letterboxes, strict=True)
+        pictures = [frame.picture.placed(box) for frame, box in frames]
+        yield Started(prepared, engine.start_planes(pictures) if pictures else _Nothing(), began)
 
 
 def collect(batches: Iterable[Started]) -> Iterator[Inferred]:

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
+from engines.boxes import Letterbox
+from engines.planes import Planes
+
 Plane = npt.NDArray[np.uint8]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
@@ -58,6 +61,10 @@ class Picture:
         """RGB pixels (H, W, 3) of the whole picture, the caller's own to write."""
         return self.crop((0, 0, self.width, self.height))[0]
 
+    def placed(self, box: Letterbox) -> Planes:
+        """The planes with their place in the network's input, for an engine that letterboxes them itself."""
+        return Planes(self.planes, box, None if len(self.planes) == 1 else rgb_from_yuv(self.matrix, self.full_range))
+
     def crop(self, box: tuple[float, float, float, float]) -> tuple[Plane, tuple[int, int]]:
         """Convert only what ``box`` = x0, y0, x1, y1 (source pixels) covers.
 
@@ -95,11 +102,11 @@ def yuv_to_rgb(planes: Sequence[MatLike], matrix: Matrix, full_range: bool, out:
     """
     if out.shape != (*planes[0].shape, 3):
         raise ValueError(f"out must have the shape {(*planes[0].shape, 3)}, got {out.shape}")
-    cv2.transform(cv2.merge(planes), _rgb_from_yuv(matrix, full_range), dst=out)
+    cv2.transform(cv2.merge(planes), rgb_from_yuv(matrix, full_range), dst=out)
 
 
 @cache
-def _rgb_from_yuv(matrix: Matrix, full_range: bool) -> npt.NDArray[np.float32]:
+def rgb_from_yuv(matrix: Matrix, full_range: bool) -> npt.NDArray[np.float32]:
     """The affine map (3, 4) from 8-bit Y, U, V, 1 to 8-bit R, G, B: the inverse of BT.601-7, section 2.5."""
     red, blue = _LUMA_WEIGHTS[matrix]
     green = 1 - red - blue

@@ -37,6 +37,22 @@ def preprocess(
         yield Prepared(batch, pixels, boxes, time.monotonic_ns())
 
 
+def place_only(
+    batches: Iterable[Batch],
+    size: tuple[int, int],
+    array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] = new_array,
+) -> Iterator[Prepared]:
+    """Say where every frame to infer lies in the network's input; the engine letterboxes them there, on its GPU.
+
+    The array of a batch is empty.
+    """
+    height, width = size
+    for batch in batches:
+        pictures = [frame.picture for frame in batch.to_infer]
+        boxes = tuple(letterbox((picture.width, picture.height), (width, height)) for picture in pictures)
+        yield Prepared(batch, array((0, height, width, 3)), boxes, time.monotonic_ns())
+
+
 def letterbox_into(picture: Picture, box: Letterbox, out: npt.NDArray[np.uint8]) -> None:
     """Write ``picture`` as RGB into ``out`` (H, W, 3), scaled and padded as ``box`` says.
 

@@ -73,7 +73,8 @@ class Prepared:
     """A batch as the network wants it; N may be 0."""
 
     batch: Batch
-    pixels: npt.NDArray[np.uint8]  # (N, H, W, 3) RGB, letterboxed, of the frames to infer
+    # (N, H, W, 3) RGB, letterboxed, of the frames to infer; none where the engine makes them of the frames' pictures
+    pixels: npt.NDArray[np.uint8]
     letterboxes: tuple[Letterbox, ...]  # one for each of them
     ready_ns: int
     ticket: Ticket | None = None  # of the pixels, where they are in shared memory

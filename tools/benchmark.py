@@ -80,6 +80,20 @@ def measure(
         Any, typer.Option(parser=_backends, metavar="NAME", help=f"What runs the model; {SEVERAL}")
     ] = "auto",
     precision: Annotated[Any, typer.Option(parser=_precisions, metavar="NAME", help=f"Arithmetic; {SEVERAL}")] = "auto",
+    gpu: Annotated[int | None, typer.Option(min=0, help="GPU of the model, and of --decode nvdec.")] = None,
+    torch_compile: Annotated[
+        bool, typer.Option("--torch-compile", help="engine: measure backend torch with torch.compile, too.")
+    ] = False,
+    preprocess: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="pipeline, streams, scaling: where pictures are scaled.")
+    ] = "cpu",
+    decode: Annotated[
+        Literal["ffmpeg", "nvdec"], typer.Option(help="pipeline, streams, scaling: what decodes.")
+    ] = "ffmpeg",
+    predecoded: Annotated[
+        int | None,
+        typer.Option(min=1, help="pipeline: from so many frames of each stream in memory, beside the engine alone."),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.5, help="How long each part, and each number of streams, is measured.")
     ] = 10.0,
@@ -116,6 +130,11 @@ def measure(
         model=model,
         backends=backend,
         precisions=precision,
+        gpu=gpu,
+        torch_compile=torch_compile,
+        preprocess=preprocess,
+        decode=decode,
+        predecoded=predecoded,
         links=links,
         seconds=seconds,
         repeats=repeats,

@@ -19,6 +19,7 @@ from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on_bus
 from engines.spec import load_model
 from pipeline.config import ModelSettings
+from pipeline.nvdec import video_decoders
 
 DEFAULT_MODEL = Path(ModelSettings().path)
 SHARED_MEMORY = Path("/dev/shm")
@@ -65,6 +66,7 @@ class Report:
     shared_memory_bytes: int | None  # free in /dev/shm; None where there is none
     gpus: tuple[Gpu, ...]
     cuda: Cuda
+    nvdec: Library  # what decodes videos on a GPU, where streams are to be decoded so
     libraries: tuple[Library, ...]
     backends: tuple[BackendStatus, ...]
     choice: Choice | None  # what backend = "auto" takes
@@ -112,6 +114,7 @@ def examine(model: Path) -> Report:
         shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None,
         gpus=gpus,
         cuda=_cuda(),
+        nvdec=_nvdec(),
         libraries=libraries,
         backends=backends,
         choice=choice,
@@ -168,6 +171,14 @@ def _cuda() -> Cuda:
     return Cuda(driver, runtime, built)
 
 
+def _nvdec() -> Library:
+    version = _version("PyNvVideoCodec")
+    try:
+        return Library("NVDEC", version, f"{video_decoders(0)} video decoders on GPU 0")
+    except BackendUnavailable as error:
+        return Library("NVDEC", version, f"cannot be used: {error}")
+
+
 def _missing(name: str, package: str, error: Exception) -> Library:
     return Library(name, None, f"cannot be imported ({one_line(error)}); install it with: pip install {package}")
 
@@ -221,6 +232,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     if report.gpus:
         parts = {"driver": report.cuda.driver, "cuda-bindings": report.cuda.runtime, "PyTorch": report.cuda.torch}
         rows.append(("CUDA", ", ".join(f"{name} {version or 'none'}" for name, version in parts.items())))
+        rows.append((report.nvdec.name, ", ".join(filter(None, [report.nvdec.version, report.nvdec.detail]))))
     rows += [(library.name, f"{library.version or 'missing'}, {library.detail}") for library in report.libraries]
     for backend in report.backends:
         mark = "yes" if backend.available else "no"

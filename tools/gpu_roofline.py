@@ -36,7 +36,7 @@ ENGINES: Final[tuple[tuple[Backend, Precision], ...]] = (
     ("torch", "bf16"),
     ("torch", "f16"),
 )
-MEASURED_S: Final = 1.5  # of each batch size
+MEASURED_S: Final = 1.0  # of each batch size
 WARM_UP: Final = 5  # batches
 SIDE: Final = 8192  # of the matrices
 COPIED: Final = 2**30  # bytes

@@ -6,9 +6,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from engines.backends.eager_cuda import TorchCudaEngine
+from engines.backends.torch_compile import Network, compile_now, compiled
 from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
 from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.spec import EntryName, Model, Precision
@@ -17,11 +17,13 @@ from engines.spec import EntryName, Model, Precision
 class TorchEngine:
     """An entry run from ``weights.pt`` on the CPU."""
 
-    def __init__(self, model: Model, entry: EntryName, precision: Precision = "auto") -> None:
+    def __init__(
+        self, model: Model, entry: EntryName, precision: Precision = "auto", *, torch_compile: bool = False
+    ) -> None:
         """Build the network around its weights; ``auto`` is f32, as it is the reference.
 
         Raises:
-            BackendUnavailable: f16 or int8.
+            BackendUnavailable: f16 or int8, or ``torch.compile`` is to make the kernels and cannot.
             ModelError: the weights cannot be read or belong to another network.
         """
         self.spec = model.spec.entry(entry)
@@ -33,7 +35,10 @@ class TorchEngine:
             raise BackendUnavailable(
                 f"backend 'torch' has precision 'f32', 'bf16' or, on a GPU, 'f16', not {precision!r} on a CPU"
             )
-        self._entry: nn.Module | None = load_entry(model, entry)
+        network = load_entry(model, entry)
+        self._entry: Network | None = compiled(network) if torch_compile else network
+        if torch_compile:
+            compile_now(self.infer, self.spec)
 
     def start(self, batch: npt.NDArray[np.uint8]) -> "Computed":
         """Run uint8 RGB pictures (N, H, W, 3) at once: what is under way on a CPU keeps the next batch waiting."""
@@ -78,14 +83,21 @@ class Computed:
 
 
 def open_torch(
-    model: Model, entry: EntryName, precision: Precision = "auto", *, gpu: int = 0
+    model: Model,
+    entry: EntryName,
+    precision: Precision = "auto",
+    *,
+    gpu: int | None = None,
+    torch_compile: bool = False,
 ) -> TorchEngine | TorchCudaEngine:
     """The PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
 
     Raises:
-        BackendUnavailable: the precision or the GPU is not to be had.
+        BackendUnavailable: the precision or the GPU is not to be had, or ``torch.compile`` fails.
         ModelError: the weights cannot be read or belong to another network.
     """
-    if not torch.cuda.is_available():
-        return TorchEngine(model, entry, precision)
-    return TorchCudaEngine(model, entry, precision, gpu=gpu)
+    if torch.cuda.is_available():
+        return TorchCudaEngine(model, entry, precision, gpu=gpu or 0, torch_compile=torch_compile)
+    if gpu is not None:
+        raise BackendUnavailable(f"gpu is {gpu}, but this PyTorch finds none")
+    return TorchEngine(model, entry, precision, torch_compile=torch_compile)

@@ -5,9 +5,10 @@ What only a GPU can show, and tests/gpu does: parity with the CPU, and speed.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import numpy as np
@@ -15,16 +16,18 @@ import numpy.typing as npt
 import structlog
 import torch
 
+from engines.backends.torch_compile import Network, compile_now, compiled
+from engines.backends.torch_letterbox import TorchLetterbox
+from engines.backends.underway import Underway
 from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
 from engines.errors import BackendUnavailable, EngineError, one_line
+from engines.planes import Planes, check_planes
 from engines.spec import EntryName, EntrySpec, Model, Precision
 
 log = structlog.get_logger()
 
 DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
 GRAPHS: Final = 8  # batch sizes that get a CUDA graph: each holds its own tensors
-
-Network = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 class TorchCudaEngine:
@@ -40,7 +43,7 @@ class TorchCudaEngine:
         precision: Precision = "auto",
         *,
         gpu: int = 0,
-        compiled: bool = False,
+        torch_compile: bool = False,
     ) -> None:
         """Build the network around its weights on the GPU; ``auto`` is bf16.
 
@@ -49,10 +52,10 @@ class TorchCudaEngine:
             entry: which way into the network.
             precision: f32, which is computed without TF32, bf16 or f16.
             gpu: index among those that CUDA shows to this process.
-            compiled: let ``torch.compile`` make the kernels, which takes about a minute for each batch size.
+            torch_compile: let ``torch.compile`` make the kernels.
 
         Raises:
-            BackendUnavailable: int8, or there is no such GPU.
+            BackendUnavailable: int8, there is no such GPU, or ``torch.compile`` fails.
             ModelError: the weights cannot be read or belong to another network.
         """
         self.spec = model.spec.entry(entry)
@@ -67,21 +70,29 @@ class TorchCudaEngine:
         self._device = torch.device("cuda", gpu)
         self.device = f"{torch.cuda.get_device_name(gpu)} (GPU {gpu})"
         network = load_entry(model, entry).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network: Network | None = torch.compile(network, dynamic=False) if compiled else network
+        self._network: Network | None = compiled(network) if torch_compile else network
         self._lock = threading.Lock()
         self._free: list[_Slot] = []
+        if torch_compile:
+            compile_now(self.infer, self.spec)
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> "TorchRun":
+    def start(self, batch: npt.NDArray[np.uint8]) -> Underway:
         """Begin to run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        if self._network is None:
-            raise EngineError("the engine is closed")
         self.spec.check(batch)
-        with self._lock:
-            slot = self._free.pop() if self._free else None
-        with self._computing():
-            slot = slot or _Slot(self._network, self.spec, self._device)
+        with self._slot() as slot:
             slot.start(batch)
-        return TorchRun(self, slot)
+        return Underway(partial(self._finish, slot))
+
+    def start_planes(self, pictures: Sequence[Planes]) -> Underway:
+        """Begin to run pictures as they were decoded, one or more: they are letterboxed on the GPU.
+
+        Raises:
+            EngineError: the batch or the run is not good.
+        """
+        check_planes(pictures, self.spec)
+        with self._slot() as slot:
+            slot.start_planes(pictures)
+        return Underway(partial(self._finish, slot))
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
@@ -97,6 +108,17 @@ class TorchCudaEngine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @contextmanager
+    def _slot(self) -> Iterator["_Slot"]:
+        """A slot that nobody uses, in every setting that this engine computes under."""
+        network = self._network
+        if network is None:
+            raise EngineError("the engine is closed")
+        with self._lock:
+            slot = self._free.pop() if self._free else None
+        with self._computing():
+            yield slot or _Slot(network, self.spec, self._device)
 
     def _finish(self, slot: "_Slot") -> dict[str, npt.NDArray[np.generic]]:
         with self._computing():
@@ -120,39 +142,12 @@ class TorchCudaEngine:
             return settings.pop_all()
 
 
-class TorchRun:
-    """A batch under way."""
-
-    def __init__(self, engine: TorchCudaEngine, slot: "_Slot") -> None:
-        self._engine = engine
-        self._slot: _Slot | None = slot
-
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Wait for the batch and return the entry's outputs, batch first; to be called once.
-
-        Raises:
-            EngineError: the run failed.
-        """
-        if self._slot is None:
-            raise EngineError("the outputs of this batch were taken already")
-        slot, self._slot = self._slot, None
-        return self._engine._finish(slot)
-
-    def __del__(self) -> None:
-        # A batch that nobody waits for still writes to its slot.
-        if getattr(self, "_slot", None) is not None:
-            try:
-                self.outputs()
-            except EngineError as error:
-                log.warning("a batch that nobody waited for failed", error=str(error))
-
-
 @dataclass(slots=True)
 class _Sized:
-    """What runs batches of one size: tensors on the GPU, and the same in pinned memory."""
+    """What runs batches of one size: tensors on the GPU, and in pinned memory what goes up and comes down."""
 
     images: torch.Tensor
-    pinned: torch.Tensor
+    pinned: torch.Tensor | None = None  # until pixels come; of decoded planes the letterbox holds them
     values: tuple[torch.Tensor, ...] = ()
     taken: tuple[torch.Tensor, ...] = ()
     runs: int = 0
@@ -172,15 +167,32 @@ class _Slot:
         self._pool = torch.cuda.graph_pool_handle()  # its graphs never run at once, and share what lies between layers
         self._sized: dict[int, _Sized] = {}
         self._running: _Sized | None = None
+        self._letterbox: TorchLetterbox | None = None  # until decoded planes come
 
     def start(self, batch: npt.NDArray[np.uint8]) -> None:
         """Copy a batch, and begin to run it."""
-        sized = self._running = self._for(len(batch))
-        sized.pinned.copy_(torch.from_numpy(np.ascontiguousarray(batch)))
+        sized = self._for(len(batch))
+        if sized.pinned is None:
+            sized.pinned = _pinned(sized.images.shape, torch.uint8)
+        pinned = sized.pinned
+        pinned.copy_(torch.from_numpy(np.ascontiguousarray(batch)))
+        self._run(sized, lambda: sized.images.copy_(pinned, non_blocking=True))
+
+    def start_planes(self, pictures: Sequence[Planes]) -> None:
+        """Copy the planes of a batch, letterbox them, and begin to run it."""
+        sized = self._for(len(pictures))
         with torch.cuda.stream(self._stream):
-            if sized.runs == 1 and len(batch) in self._sized:
+            self._letterbox = self._letterbox or TorchLetterbox(self._device)
+        letterbox = self._letterbox
+        self._run(sized, lambda: letterbox.fill(pictures, sized.images))
+
+    def _run(self, sized: _Sized, fill: Callable[[], object]) -> None:
+        """Have the stream ``fill`` the input and run the network on it."""
+        self._running = sized
+        with torch.cuda.stream(self._stream):
+            if sized.runs == 1 and len(sized.images) in self._sized:
                 sized.graph = self._captured(sized)
-            sized.images.copy_(sized.pinned, non_blocking=True)
+            fill()
             if sized.graph is not None:
                 sized.graph.replay()
             else:
@@ -220,7 +232,7 @@ class _Slot:
             return self._sized[count]
         shape = torch.Size((count, self._spec.height, self._spec.width, 3))
         images = torch.empty(shape, dtype=torch.uint8, device=self._device)
-        sized = _Sized(images, _pinned(shape, torch.uint8))
+        sized = _Sized(images)
         if len(self._sized) < GRAPHS:
             self._sized[count] = sized
         return sized

@@ -7,6 +7,9 @@ a GPU can show: that TensorRT builds the network, how fast it is, and that its f
 
 import hashlib
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Final, Self
@@ -23,7 +26,9 @@ from engines.backends.trt_cache import EngineKey, cache_folder, cached, forget, 
 from engines.backends.trt_log import Log
 from engines.backends.trt_network import tensorrt_network
 from engines.backends.trt_slot import Loaded, Slot, Tensor
+from engines.backends.underway import Underway
 from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.planes import Planes, check_planes
 from engines.spec import INPUT, EntryName, EntrySpec, Model, Precision
 
 log = structlog.get_logger()
@@ -88,27 +93,28 @@ class TensorRtEngine:
             self.close()
             raise
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> "TensorRtRun":
+    def start(self, batch: npt.NDArray[np.uint8]) -> Underway:
         """Begin to run uint8 RGB pictures (N, H, W, 3).
 
         Raises:
             EngineError: the batch is not good, TensorRT or CUDA fails, or the engine is closed.
         """
-        if self._loaded is None:
-            raise EngineError("the engine is closed")
         self.spec.check(batch)
-        if len(batch) > self._loaded.most:
-            raise EngineError(f"batch has {len(batch)} pictures, the engine was built for {self._loaded.most} at most")
-        cuda.use_device(self._gpu)
-        with self._lock:
-            slot = self._free.pop() if self._free else None
-        slot = slot or self._new_slot(self._loaded)
-        try:
+        with self._slot(len(batch)) as slot:
             slot.start(batch)
-        except BaseException:
-            slot.close()  # it may be in any state
-            raise
-        return TensorRtRun(self, slot, len(batch))
+        return Underway(partial(self._finish, slot, len(batch)))
+
+    def start_planes(self, pictures: Sequence[Planes]) -> Underway:
+        """Begin to run pictures as they were decoded, one or more: PyTorch letterboxes them on the GPU.
+
+        Raises:
+            BackendUnavailable: there is no PyTorch for this GPU.
+            EngineError: the batch is not good, PyTorch, TensorRT or CUDA fails, or the engine is closed.
+        """
+        check_planes(pictures, self.spec)
+        with self._slot(len(pictures)) as slot:
+            slot.start_planes(pictures, self._gpu)
+        return Underway(partial(self._finish, slot, len(pictures)))
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
@@ -126,6 +132,24 @@ class TensorRtEngine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @contextmanager
+    def _slot(self, count: int) -> Iterator[Slot]:
+        """A slot that nobody uses, for so many pictures, on this engine's GPU."""
+        loaded = self._loaded
+        if loaded is None:
+            raise EngineError("the engine is closed")
+        if count > loaded.most:
+            raise EngineError(f"batch has {count} pictures, the engine was built for {loaded.most} at most")
+        cuda.use_device(self._gpu)
+        with self._lock:
+            slot = self._free.pop() if self._free else None
+        slot = slot or self._new_slot(loaded)
+        try:
+            yield slot
+        except BaseException:
+            slot.close()  # it may be in any state
+            raise
 
     def _finish(self, slot: Slot, count: int) -> dict[str, npt.NDArray[np.generic]]:
         """Wait for a batch and give its slot back."""
@@ -159,34 +183,6 @@ class TensorRtEngine:
             raise ModelError(
                 f"model {model.path}: {self._file.name} must take one input {INPUT!r} of uint8, it takes {found}"
             )
-
-
-class TensorRtRun:
-    """A batch under way."""
-
-    def __init__(self, engine: TensorRtEngine, slot: Slot, count: int) -> None:
-        self._engine = engine
-        self._slot: Slot | None = slot
-        self._count = count
-
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Wait for the batch and return the entry's outputs, batch first; to be called once.
-
-        Raises:
-            EngineError: the run failed.
-        """
-        if self._slot is None:
-            raise EngineError("the outputs of this batch were taken already")
-        slot, self._slot = self._slot, None
-        return self._engine._finish(slot, self._count)
-
-    def __del__(self) -> None:
-        # A batch that nobody waits for still writes to its slot.
-        if getattr(self, "_slot", None) is not None:
-            try:
-                self.outputs()
-            except EngineError as error:
-                log.warning("a batch that nobody waited for failed", error=str(error))
 
 
 class _Runtime:

@@ -1,9 +1,9 @@
 """What one batch under way in a TensorRT engine needs for itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,11 @@ import tensorrt as trt
 
 from engines.backends.cuda import CudaError, DeviceMemory, Event, Graph, PinnedMemory, Stream
 from engines.backends.trt_log import Log
-from engines.errors import EngineError
+from engines.errors import BackendUnavailable, EngineError, one_line
+from engines.planes import Planes
+
+if TYPE_CHECKING:  # PyTorch, which a machine that serves does without
+    from engines.backends.borrowed_letterbox import BorrowedLetterbox
 
 log = structlog.get_logger()
 
@@ -84,6 +88,7 @@ class Slot:
         self._file = file
         self._held = _Held()
         self._sized: dict[int, Sized] = {}
+        self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
         try:
             self._stream = Stream()
             self._held.closing.append(self._stream.close)
@@ -102,10 +107,27 @@ class Slot:
         Raises:
             EngineError: TensorRT or CUDA fails.
         """
-        count = len(batch)
         [source] = self._loaded.inputs
-        into = self._buffers[source.name].host.array[: count * source.size]
-        np.copyto(into.reshape(batch.shape), batch)
+        buffer, size = self._buffers[source.name], len(batch) * source.size
+        np.copyto(buffer.host.array[:size].reshape(batch.shape), batch)
+        self._stream.upload(buffer.device, buffer.host, size)
+        self._run(len(batch))
+
+    def start_planes(self, pictures: Sequence[Planes], gpu: int) -> None:
+        """Have decoded pictures letterboxed into the input, on this slot's stream, and begin to run them.
+
+        Raises:
+            BackendUnavailable: there is no PyTorch for this GPU.
+            EngineError: PyTorch, TensorRT or CUDA fails.
+        """
+        if self._letterbox is None:
+            self._letterbox = _borrowed(gpu, self._stream)
+        [source] = self._loaded.inputs
+        self._letterbox.fill(pictures, self._buffers[source.name].device.address, (len(pictures), *source.shape))
+        self._run(len(pictures))
+
+    def _run(self, count: int) -> None:
+        """Run the network on what the stream has written into the input before."""
         sized = self._for(count)
         if sized is None:
             self._enqueue(self._shaped(self._unsized, count), count)
@@ -142,7 +164,7 @@ class Slot:
                 with suppress(CudaError):
                     sized.graph.close()
         self._sized.clear()
-        self._unsized = None
+        self._letterbox = self._unsized = None
         self._held.close()
 
     def _for(self, count: int) -> Sized | None:
@@ -170,9 +192,7 @@ class Slot:
         return graph
 
     def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
-        """Give the stream the copies and the network."""
-        for each in self._loaded.inputs:
-            self._stream.upload(self._buffers[each.name].device, self._buffers[each.name].host, count * each.size)
+        """Give the stream the network and the copies of what it gives; the input comes from more than one place."""
         if not context.execute_async_v3(self._stream.handle):
             raise EngineError(f"{self._file} failed in TensorRT: {self._loaded.log.failure()}")
         for each in self._loaded.outputs:
@@ -204,3 +224,15 @@ class Slot:
         memory = DeviceMemory(size, f"{what} of {self._file}")
         self._held.closing.append(memory.free)
         return memory
+
+
+def _borrowed(gpu: int, stream: Stream) -> "BorrowedLetterbox":
+    # Imported here: a machine that serves needs no PyTorch unless it letterboxes on the GPU.
+    try:
+        from engines.backends.borrowed_letterbox import BorrowedLetterbox
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(
+            f"letterboxing on the GPU needs PyTorch, which cannot be imported ({one_line(error)}); install it with: "
+            "pip install torch"
+        ) from error
+    return BorrowedLetterbox(gpu, stream.handle)

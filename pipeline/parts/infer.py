@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from engines.engine import open_engine
 from engines.spec import load_model
-from pipeline.inference import Started, collect, room_between, start
+from pipeline.inference import Started, collect, open_entry, open_planes, room_between, start, start_planes
 from pipeline.links import QueueLink
 from pipeline.parts.part import FINISH, PREPARE, Opened, Part, Pipe, drop
 from pipeline.supervision import Workers, supervise
@@ -28,7 +27,8 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
         drop(place, frame, cause)
         place.inputs.release(place.number, [inputs.pop(_ticket(frame))])  # the first frame of a batch does it for all
 
-    with open_engine(model, "frame", config.model.backend, config.model.precision) as engine:
+    with open_entry(model, "frame", config.model) as engine:
+        planes_engine = open_planes(engine) if config.inference.preprocess == "gpu" else None
         inlet, outlet = Inlet[Prepared](place), Outlet[Inferred](place, FINISH)
         feedback = Outlet[Frame](place, PREPARE)
 
@@ -41,8 +41,11 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
         pipe.send(Opened({"backend": engine.backend, "precision": engine.precision}))
         started = QueueLink[Started](room_between(engine))
 
+        def stage(batches: Iterator[Prepared]) -> Iterator[Started]:
+            return start(batches, engine) if planes_engine is None else start_planes(batches, planes_engine)
+
         def start_all() -> None:
-            supervise("infer", lambda batches: start(batches, engine), noted(inlet), started.put, dropped)
+            supervise("infer", stage, noted(inlet), started.put, dropped)
             started.finish()
 
         workers = Workers(started.finish)

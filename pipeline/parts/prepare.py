@@ -14,7 +14,7 @@ from pipeline.bell import Bell
 from pipeline.capture import mode
 from pipeline.links import FrameLink
 from pipeline.parts.part import INFER, LOOK_S, Opened, Part, Pipe, drop
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import place_only, preprocess
 from pipeline.ring import Ring
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Prepared, Ran, Ticket
@@ -78,7 +78,8 @@ def prepare(part: Part, pipe: "Pipe[Any, Any]") -> None:
             slots.wait()
 
     def stage(items: Iterator[Batch]) -> Iterator[Prepared]:
-        return preprocess(items, (spec.height, spec.width), slots.array)
+        step = place_only if config.inference.preprocess == "gpu" else preprocess
+        return step(items, (spec.height, spec.width), slots.array)
 
     def give_up() -> None:
         for frame in link.abandon():

@@ -3,17 +3,28 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from engines.backends.eager import TorchEngine
+from engines.boxes import letterbox
 from engines.compiling.quantise import Quantiser
 from engines.engine import Backend, Engine, choose_backend, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.planes import Planes, PlanesEngine
 from engines.spec import EntryName, Model, Precision, Quantised, QuantisedFile, sha256_of
+from pipeline.capture import capture
+from pipeline.config import StreamSettings
+from pipeline.nvdec import video_decoders
+from pipeline.picture import Picture
+from pipeline.preprocess import letterbox_into
+from pipeline.types import Health
 from tests.engines.made_models import pictures, write_model, write_spec
 
 pytestmark = pytest.mark.gpu
@@ -68,8 +79,6 @@ def test_the_released_model_gives_what_the_cpu_gives(released: Model, backend: B
 def test_int8_runs_the_files_that_were_made_for_tensorrt(
     tiny: Model, tensorrt: Path, tmp_path: Path, entry: EntryName
 ) -> None:
-    import msgspec
-
     batch = batch_of(tiny, entry, 4)
     file = tmp_path / f"{entry}.int8-tensorrt.onnx"
     Quantiser(tiny.file(entry), [batch], "tensorrt").write(file)
@@ -89,6 +98,80 @@ def test_batches_under_way_do_not_write_over_each_other(tiny: Model, backend: Ba
             running = [engine.start(batch) for batch in batches]
             for values, each in zip(wanted, running, strict=True):
                 np.testing.assert_allclose(each.outputs()["embedding"], values, atol=1e-4)
+
+
+def decoded(model: Model, size: tuple[int, int], count: int) -> tuple[list[Planes], np.ndarray]:
+    """Pictures (height, width) as they were decoded, and the batch that the CPU letterboxes them into."""
+    spec, random = model.spec.entry("frame"), np.random.default_rng(1)
+    placed, batch = [], np.zeros((count, spec.height, spec.width, 3), np.uint8)
+    for at, out in enumerate(batch):
+        height, width = size if at % 2 else size[::-1]
+        half = (height + 1) // 2, (width + 1) // 2
+        coarse = [random.integers(0, 256, (9, 16), np.uint8) for _ in range(3)]
+        planes = tuple(
+            np.asarray(cv2.resize(plane, shape[::-1]), np.uint8)
+            for plane, shape in zip(coarse, ((height, width), half, half), strict=True)
+        )
+        picture = Picture(planes, width, height, full_range=at % 3 == 0, matrix="bt709")
+        box = letterbox((width, height), (spec.width, spec.height))
+        placed.append(picture.placed(box))
+        letterbox_into(picture, box, out)
+    return placed, batch
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (241, 321)])
+def test_letterboxing_on_the_gpu_is_like_the_cpus(tiny: Model, cuda: None, size: tuple[int, int]) -> None:
+    import torch
+
+    from engines.backends.torch_letterbox import TorchLetterbox
+
+    placed, wanted = decoded(tiny, size, 5)
+    found = torch.empty(wanted.shape, dtype=torch.uint8, device="cuda")
+    letterboxer = TorchLetterbox(torch.device("cuda"))
+    for _ in range(3):
+        letterboxer.fill(placed, found)
+        difference = np.abs(found.cpu().numpy().astype(int) - wanted)
+        assert difference.max() <= 4
+        assert difference.mean() < 0.75
+
+
+def test_decoded_pictures_give_what_letterboxed_ones_do(released: Model, cuda: None, backend: Backend) -> None:
+    with open_engine(released, "frame", backend, "f32") as engine:
+        assert isinstance(engine, PlanesEngine)
+        for count in (1, 4, 4, 4, 8, 1):
+            placed, batch = decoded(released, (720, 1280), count)
+            wanted, found = engine.infer(batch), engine.start_planes(placed).outputs()
+            np.testing.assert_allclose(found["scene"], wanted["scene"], atol=0.05)
+            running = [engine.start_planes(placed), engine.start(batch), engine.start_planes(placed)]
+            for each, of in zip(running, (found, wanted, found), strict=True):
+                np.testing.assert_allclose(each.outputs()["scene"], of["scene"], atol=1e-3)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_what_torch_compile_makes_gives_what_the_cpu_gives(tiny: Model, cuda: None, precision: Precision) -> None:
+    with open_engine(tiny, "frame", "torch", precision, torch_compile=True) as engine:
+        for count in (1, 1, 3, 3, 8, 1):
+            close_to_the_cpu(engine, tiny, "frame", batch_of(tiny, "frame", count), TOLERANCES[precision])
+
+
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+def test_nvdec_decodes_what_ffmpeg_decodes(make_clip: Callable[..., Path], tmp_path: Path, matrix: str) -> None:
+    try:
+        video_decoders(0)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    clip = make_clip(tmp_path / "clip.mp4", frames=40, size=(640, 360), matrix=matrix)
+    taken, told = {}, list[Health]()
+    for decoder in ("ffmpeg", "nvdec"):
+        settings = msgspec.convert({"name": "door", "source": str(clip), "decode": decoder}, StreamSettings)
+        taken[decoder] = list(capture(settings, stop=threading.Event(), health=told.append))
+    assert [report.state for report in told] == ["up", "ended"] * 2, told
+    for one, other in zip(taken["nvdec"], taken["ffmpeg"], strict=True):
+        assert one.time_s == pytest.approx(other.time_s)
+        assert (one.picture.matrix, one.picture.full_range) == (other.picture.matrix, other.picture.full_range)
+        for plane, wanted in zip(one.picture.planes, other.picture.planes, strict=True):
+            np.testing.assert_array_equal(plane, wanted)  # H.264 says what a decoder gives, to the bit
 
 
 def test_threads_wait_for_their_own_batches(tiny: Model, backend: Backend) -> None:

@@ -1,7 +1,7 @@
 """Batches through an engine, and its outputs into detections of each frame."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 
 from engines.boxes import letterbox
 from engines.errors import EngineError
+from engines.planes import Planes
 from engines.spec import EntrySpec, Thresholds
-from pipeline.inference import Started, collect, detect, room_between, start
+from pipeline.inference import Started, collect, detect, open_planes, room_between, start, start_planes
 from pipeline.links import QueueLink
 from pipeline.picture import Picture
 from pipeline.supervision import MAX_CRASHES, supervise
@@ -153,6 +154,26 @@ def test_each_batch_runs_once_and_keeps_its_frames() -> None:
     assert [item.outputs["brightness"].tolist() for item in driven.done] == [[10, 20], [30]]
     assert driven.published == ["a0", "a1", "b0"]
     assert driven.dropped == []
+
+
+def test_pictures_go_to_an_engine_that_letterboxes_them_with_their_places() -> None:
+    class Letterboxes(ThreadedEngine):
+        def start_planes(self, pictures: Sequence[Planes]) -> "ThreadedRun":
+            assert all(picture.letterbox.target == (WIDTH, HEIGHT) for picture in pictures)
+            return self.start(np.stack([picture.planes[0] for picture in pictures]))
+
+    pixels = [np.full((HEIGHT, WIDTH, 3), level, np.uint8) for level in (10, 20, 30)]
+    frames = tuple(make_frame("a", at, Picture.from_rgb(each)) for at, each in enumerate(pixels))
+    box = letterbox((WIDTH, HEIGHT), (WIDTH, HEIGHT))
+    nothing = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)
+    batches = [
+        Prepared(Batch(frames, 0, carried=frozenset([1])), nothing, (box, box), 0),
+        Prepared(Batch(frames[:1], 0, carried=frozenset([0])), nothing, (), 0),
+    ]
+    with Letterboxes() as engine:
+        first, second = collect(start_planes(batches, open_planes(engine)))
+    assert first.outputs["brightness"].tolist() == [10, 30]
+    assert second.outputs == {}
 
 
 def test_the_time_in_the_engine_is_noted() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engines.boxes import letterbox
 from engines.pictures import PADDING_GREY
 from pipeline.picture import Matrix, Picture
-from pipeline.preprocess import letterbox_into, preprocess
+from pipeline.preprocess import letterbox_into, place_only, preprocess
 from pipeline.types import Batch, Frame
 
 Pixels = npt.NDArray[np.uint8]
@@ -122,6 +122,15 @@ def test_a_batch_of_different_sizes_becomes_one_array_with_a_letterbox_each(
     assert [box.source for box in prepared.letterboxes] == [(160, 90), (100, 200)]
     for row, picture in zip(prepared.pixels, pictures, strict=True):
         assert np.array_equal(row, boxed(picture))
+
+
+def test_where_the_engine_letterboxes_only_the_places_are_made(yuv_picture: Callable[..., Picture]) -> None:
+    pictures = (yuv_picture(smooth(90, 160)), Picture.from_rgb(smooth(200, 100)), yuv_picture(smooth(90, 160)))
+    batch = Batch(tuple(frame_of(picture) for picture in pictures), taken_ns=5, carried=frozenset([2]))
+    (prepared,) = place_only([batch], (96, 128))
+    assert prepared.batch is batch
+    assert prepared.pixels.shape == (0, 96, 128, 3)
+    assert [box.source for box in prepared.letterboxes] == [(160, 90), (100, 200)]
 
 
 def test_a_batch_keeps_its_pixels_while_the_next_ones_are_made() -> None:

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from engines.backends.ort import OnnxRuntimeEngine
 from tests.engines.made_models import write_model, write_partial_model
 from tests.tools.benchmarking.made_reports import make_report
 from tests.tools.made_network import write_constant_model
@@ -79,6 +80,31 @@ class TestParts:
         assert {"openvino f32", "onnxruntime f32"} <= ran
         assert any(why.startswith("onnxruntime f16: ") for why in report.engine.refused)
 
+    def test_torch_with_and_without_its_compiler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened = []
+
+        def open_made(model: object, entry: str, backend: str, precision: str, **how: object) -> OnnxRuntimeEngine:
+            opened.append((entry, backend, how))
+            return OnnxRuntimeEngine(model, entry, "f32")
+
+        monkeypatch.setattr("tools.benchmarking.engine.open_engine", open_made)
+        write_model(tmp_path)
+        chosen = ("--backend", "onnxruntime,torch", "--torch-compile", "--gpu", "1")
+        report = reported("engine", "--model", str(tmp_path), *chosen, *SHORT)
+        assert not isinstance(report.engine, msgspec.UnsetType)
+        assert [(backend, how["torch_compile"]) for entry, backend, how in opened if entry == "face"] == [
+            ("onnxruntime", False),
+            ("torch", False),
+            ("torch", True),
+        ]
+        assert {how["gpu"] for _, _, how in opened} == {1}
+        assert [entry.backend for entry in report.engine.entries[::2]] == ["onnxruntime"] * 2 + ["onnxruntime compiled"]
+
+    def test_a_compiler_for_what_has_none_is_refused(self, tmp_path: Path) -> None:
+        write_model(tmp_path)
+        said = refused("engine", "--model", str(tmp_path), "--torch-compile", *SHORT)
+        assert said == "error: --torch-compile is for backend 'torch', but --backend is auto\n"
+
     def test_one_engine_that_cannot_run_is_refused(self, tmp_path: Path) -> None:
         write_model(tmp_path)
         chosen = ("--backend", "onnxruntime", "--precision", "f16")
@@ -145,6 +171,26 @@ class TestRuns:
             report.pipeline.throughput.frames_per_s.median / limit.frames_per_s.median, rel=1e-3
         )
         assert report.pipeline.latency.frames_per_s.median < 3 * RATE  # two cameras
+
+    def test_from_memory_the_pipeline_is_held_against_its_engine(self, clip: Path, tmp_path: Path) -> None:
+        write_constant_model(tmp_path)
+        arguments = ("--source", str(clip), "--model", str(tmp_path), "--streams", "2", "--repeats", "1")
+        report = reported("pipeline", "--predecoded", "5", *arguments, "--seconds", "1", "--json")
+        assert report.pipeline is msgspec.UNSET
+        found = report.predecoded
+        assert not isinstance(found, msgspec.UnsetType)
+        assert (found.streams, found.held, found.preprocess, found.engine_batch) == (2, 5, "cpu", 8)
+        (run,) = found.throughput.runs
+        assert all(account["captured"] > RATE for account in run["streams"].values()), "more than the file has"
+        for account in run["streams"].values():
+            assert account["captured"] == account["published"] + sum(account["dropped"].values())
+        ratio = found.throughput.frames_per_s.median / found.engine_per_s.median
+        assert found.ratio_to_engine == pytest.approx(ratio, rel=1e-2)
+
+    def test_frames_in_memory_are_those_of_one_process(self, clip: Path, tmp_path: Path) -> None:
+        write_constant_model(tmp_path)
+        arguments = ("--predecoded", "5", "--links", "zmq", "--source", str(clip), "--model", str(tmp_path))
+        assert refused("pipeline", *arguments) == "error: --links is 'zmq', but must be 'queue' with --predecoded\n"
 
     def test_a_pipeline_that_names_nobody_is_measured_too(self, clip: Path, tmp_path: Path) -> None:
         write_partial_model(tmp_path, "scene")

@@ -1,4 +1,5 @@
 import importlib
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from engines.hardware import Gpu, nvidia_on_bus
 from tests.engines.made_models import write_model, write_partial_model
 from tests.fakes.cuda_double import Gpu as FakeGpu
 from tests.fakes.nvidia import acted_out
+from tests.fakes.pynv_double import Driver, installed
 from tests.fakes.tensorrt_double import Machine
 from tools import doctor as doctor_module
 from tools.doctor import Report, doctor
@@ -153,6 +155,17 @@ def test_cuda_and_its_versions_are_shown_beside_the_gpu(tmp_path: Path, monkeypa
     monkeypatch.setattr(doctor_module, "_cuda", lambda: doctor_module.Cuda("13.0", "13.5", None))
     rows = dict(doctor_module._rows(doctor_module.examine(tmp_path)))
     assert rows["CUDA"] == "driver 13.0, cuda-bindings 13.5, PyTorch none"
+
+
+def test_what_decodes_videos_is_shown_beside_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+    monkeypatch.setattr(doctor_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
+    with installed(Driver()):
+        assert "3 video decoders on GPU 0" in dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"]
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
+    missing = dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"]
+    assert missing.startswith("cannot be used: the package PyNvVideoCodec cannot be imported (")
+    assert missing.endswith("install it with: pip install -e '.[nvdec]'")
 
 
 def test_without_a_gpu_there_are_no_cuda_versions_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

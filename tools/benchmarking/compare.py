@@ -11,12 +11,16 @@ from tools.benchmarking.report import Report
 
 FALSE_ALARMS: Final = 0.05  # chance that a comparison of two equal programs calls any figure changed
 LEAST_CHANGE: Final = 0.02  # below this, minutes on the same machine differ without anybody having changed anything
-MORE_IS_BETTER: Final = ("_per_s", "_per_s_per_core", "ratio_to_limit_repeats", "streams.most")  # ends of names
+# Ends of names.
+MORE_IS_BETTER: Final = (
+    *("_per_s", "_per_s_per_core", "ratio_to_limit_repeats", "ratio_to_engine_repeats", "streams.most"),
+)
 NEITHER: Final = ("cores_used",)  # more of it is work done faster, or work wasted
 LABELS: Final = ("entry", "backend", "precision", "batch", "streams", "objects", "faces", "named")  # of rows
 SETTING: Final = (
     *("machine.cpu", "machine.gpus", "model.fingerprint", "model.name", "clips", "versions", "seconds", "repeats"),
     *("pipeline.streams", "pipeline.links", "streams.p99_ms", "streams.fps", "streams.staleness_ms", "scaling.fps"),
+    *("predecoded.streams", "predecoded.held", "predecoded.preprocess"),
 )
 COUNTS: Final = ("streams.most",)  # found by a search: one value each
 

@@ -18,6 +18,7 @@ from tools.benchmarking.figures import REPEATS, Percentiles, Spread, Window, mea
 
 BATCHES: Final = (1, 2, 4, 8, 16)
 SEED: Final = 0
+COMPILED: Final = " compiled"  # after the name of the backend
 LATENCY_SHARE: Final = 0.4  # of the time of a batch size; the rest goes to throughput
 
 BackendChoice = Literal["auto"] | Backend
@@ -41,7 +42,7 @@ class EngineFigures(msgspec.Struct, frozen=True):
     entry: EntryName
     width: int  # of the input, pixels
     height: int
-    backend: str
+    backend: str  # "torch compiled": with kernels that torch.compile made
     precision: str
     device: str
     depth: int  # batches that were under way at once where throughput was measured
@@ -61,10 +62,14 @@ def measure_engines(
     precisions: Sequence[Precision],
     seconds: float,
     repeats: int = REPEATS,
+    *,
+    gpu: int | None = None,
+    torch_compile: bool = False,
 ) -> EngineReport:
     """Run every entry on random pictures in every batch size, ``seconds`` for all of them together.
 
-    A combination that cannot run here is told of in the report, unless it is the only one.
+    With ``torch_compile``, backend ``torch`` is measured once more with the kernels that ``torch.compile`` makes. A
+    combination that cannot run here is told of in the report, unless it is the only one.
 
     Raises:
         EngineError: nothing that was asked for can run here, or an engine fails.
@@ -72,34 +77,35 @@ def measure_engines(
     """
     figures: list[EngineFigures] = []
     refused: list[str] = []
-    entries, wanted = model.spec.network.entries, list(product(backends, precisions))
+    entries, wanted = model.spec.network.entries, list(product(backends, precisions, (False,)))
+    if torch_compile:
+        wanted += [("torch", precision, True) for precision in precisions]
     share_s = seconds / (len(entries) * len(wanted) * len(BATCHES))
-    for backend, precision in wanted:
+    for backend, precision, compiled in wanted:
         try:
-            figures += [_measure_entry(model, entry, backend, precision, share_s, repeats) for entry in entries]
+            for entry in entries:
+                with open_engine(model, entry, backend, precision, gpu=gpu, torch_compile=compiled) as engine:
+                    figures.append(_measure_entry(engine, entry, compiled, share_s, repeats))
         except (BackendUnavailable, ModelError) as error:
             if len(wanted) == 1:
                 raise
-            refused.append(f"{backend} {precision}: {error}")
+            refused.append(f"{backend}{COMPILED if compiled else ''} {precision}: {error}")
     if not figures:
         raise BackendUnavailable("; ".join(refused))
     return EngineReport(tuple(figures), tuple(refused))
 
 
-def _measure_entry(
-    model: Model, entry: EntryName, backend: BackendChoice, precision: Precision, share_s: float, repeats: int
-) -> EngineFigures:
-    with open_engine(model, entry, backend, precision) as engine:
-        return EngineFigures(
-            entry=entry,
-            width=engine.spec.width,
-            height=engine.spec.height,
-            backend=engine.backend,
-            precision=engine.precision,
-            device=engine.device,
-            depth=engine.depth,
-            batches=tuple(_measure_batch(engine, batch, share_s, repeats) for batch in BATCHES),
-        )
+def _measure_entry(engine: Engine, entry: EntryName, compiled: bool, share_s: float, repeats: int) -> EngineFigures:
+    return EngineFigures(
+        entry=entry,
+        width=engine.spec.width,
+        height=engine.spec.height,
+        backend=f"{engine.backend}{COMPILED if compiled else ''}",
+        precision=engine.precision,
+        device=engine.device,
+        depth=engine.depth,
+        batches=tuple(_measure_batch(engine, batch, share_s, repeats) for batch in BATCHES),
+    )
 
 
 def _measure_batch(engine: Engine, batch: int, seconds: float, repeats: int) -> BatchFigures:

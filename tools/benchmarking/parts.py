@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tools.benchmarking.clip import SIZES, check_file, describe, lengthen, rende
 from tools.benchmarking.engine import BackendChoice, measure_engines
 from tools.benchmarking.pipeline import measure_pipeline
 from tools.benchmarking.post import measure_post
+from tools.benchmarking.predecoded import measure_predecoded
 from tools.benchmarking.report import Report, begin
 from tools.benchmarking.scaling import measure_scaling
 from tools.benchmarking.setup import Links, Setup
@@ -55,6 +56,11 @@ class Wish:
     model: Path
     backends: tuple[BackendChoice, ...]  # all of them for the engine, the first for everything else
     precisions: tuple[Precision, ...]
+    gpu: int | None
+    torch_compile: bool  # measure the torch engine with it, too
+    preprocess: Literal["cpu", "gpu"]
+    decode: Literal["ffmpeg", "nvdec"]
+    predecoded: int | None  # frames of each stream that the pipeline is run on from memory; None: from files
     links: Links
     seconds: float
     repeats: int
@@ -81,6 +87,7 @@ def measure_parts(wish: Wish, tell: Callable[[str], None]) -> Report:
         raise ConfigError(
             f"--streams is {wish.streams}, but must be at least the number of --source, {len(wish.sources)}"
         )
+    _check(wish)
     model = load_model(str(wish.model)) if NEEDS_MODEL.intersection(wish.parts) else None
     if model is not None and NEEDS_FRAMES.intersection(wish.parts):
         model.spec.entry("frame")
@@ -98,8 +105,16 @@ def measure_parts(wish: Wish, tell: Callable[[str], None]) -> Report:
         measures = _measures(wish, model, sources, folder, tell)
         for part in (part for part in Part if part in wish.parts):
             tell(f"Measuring {part}")
-            report = msgspec.structs.replace(report, **{part: measures[part]()})
+            field = "predecoded" if part is Part.pipeline and wish.predecoded else part
+            report = msgspec.structs.replace(report, **{field: measures[part]()})
     return report
+
+
+def _check(wish: Wish) -> None:
+    if wish.torch_compile and "torch" not in wish.backends:
+        raise ConfigError(f"--torch-compile is for backend 'torch', but --backend is {','.join(wish.backends)}")
+    if wish.predecoded is not None and wish.links != "queue":
+        raise ConfigError(f"--links is {wish.links!r}, but must be 'queue' with --predecoded")
 
 
 def _measures(
@@ -115,13 +130,22 @@ def _measures(
     }
     if model is None:
         return measures
-    measures[Part.engine] = partial(measure_engines, model, wish.backends, wish.precisions, seconds, repeats)
+    measures[Part.engine] = partial(
+        measure_engines,
+        model,
+        wish.backends,
+        wish.precisions,
+        seconds,
+        repeats,
+        gpu=wish.gpu,
+        torch_compile=wish.torch_compile,
+    )
     if (frame := model.spec.frame) is None:
         return measures
-    settings = ModelSettings(path=str(wish.model), backend=wish.backends[0], precision=wish.precisions[0])
+    settings = ModelSettings(path=str(wish.model), backend=wish.backends[0], precision=wish.precisions[0], gpu=wish.gpu)
 
     def setup(rate: float | None) -> Setup:
-        return Setup(played.at(rate), settings, wish.links, folder)
+        return Setup(played.at(rate), settings, wish.links, folder, wish.preprocess, wish.decode)
 
     def told(text: str) -> None:
         tell(f"Measuring: {text}")
@@ -129,8 +153,11 @@ def _measures(
     measures[Part.preprocess] = lambda: measure_preprocess(
         played.at(None), (frame.height, frame.width), seconds, repeats
     )
-    measures[Part.pipeline] = lambda: measure_pipeline(
-        setup(None), wish.streams or len(sources), seconds, repeats, told
+    streams, held = wish.streams or len(sources), wish.predecoded
+    measures[Part.pipeline] = lambda: (
+        measure_pipeline(setup(None), streams, seconds, repeats, told)
+        if held is None
+        else measure_predecoded(setup(None), streams, held, seconds, repeats, told)
     )
     measures[Part.streams] = lambda: measure_streams(
         setup(wish.fps), wish.p99_ms, wish.fps, seconds, wish.max_streams, told

@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from engines.engine import open_engine
 from engines.hardware import usable_cores
 from engines.spec import load_model
+from pipeline.inference import open_entry
 from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Percentiles, Spread, rounded
 from tools.benchmarking.limit import Cost, LimitFigures, measure_cost
 from tools.benchmarking.limit import summarise as summarise_limit
@@ -94,7 +94,7 @@ def measure_pipeline(
     runs: list[Watched] = []
     costs: list[Cost] = []
     model = load_model(setup.model.path)
-    with open_engine(model, "frame", setup.model.backend, setup.model.precision) as engine:
+    with open_entry(model, "frame", setup.model) as engine:
         for number in range(repeats):
             tell(f"pipeline as fast as it goes, {number + 1} of {repeats}")
             runs.append(watch(setup.config(streams, "fast"), WARM_UP_SHARE * seconds, share_s))

@@ -16,6 +16,7 @@ from tools.benchmarking.clip import Clip
 from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.pipeline import PipelineReport
 from tools.benchmarking.post import PostFigures
+from tools.benchmarking.predecoded import PredecodedReport
 from tools.benchmarking.scaling import ScalingReport
 from tools.benchmarking.streams import StreamsReport
 from tools.benchmarking.transport import TransportFigures
@@ -70,6 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     post: PostFigures | msgspec.UnsetType = msgspec.UNSET
     transport: TransportFigures | msgspec.UnsetType = msgspec.UNSET
     pipeline: PipelineReport | msgspec.UnsetType = msgspec.UNSET
+    predecoded: PredecodedReport | msgspec.UnsetType = msgspec.UNSET
     streams: StreamsReport | msgspec.UnsetType = msgspec.UNSET
     scaling: ScalingReport | msgspec.UnsetType = msgspec.UNSET
 

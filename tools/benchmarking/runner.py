@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Self
 
 from engines.errors import StageError, TrunklineError
+from pipeline.capture import Capture, capture
 from pipeline.config import Config
 from pipeline.logs import LogSettings, configure_logging, log_settings
 from pipeline.run import run
@@ -24,13 +25,13 @@ Said = str | dict[str, Any] | BaseException  # an address, the books, or what we
 class Runner:
     """Runs a configuration from ``start`` to ``finish``; leaving the ``with`` ends it in any case."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, source: Capture = capture) -> None:
         # A fresh interpreter, since a fork would share the threads and sockets of this one; and no daemon, since those
         # may have no children.
         context = multiprocessing.get_context("spawn")
         self._said, says = context.Pipe(duplex=False)
         told, self._tell = context.Pipe(duplex=False)
-        self._process: BaseProcess = context.Process(target=_run, args=(config, _quiet(), told, says))
+        self._process: BaseProcess = context.Process(target=_run, args=(config, source, _quiet(), told, says))
         self._ends = (told, says)
 
     def start(self) -> str:
@@ -102,13 +103,19 @@ def _quiet() -> LogSettings:
     return replace(own, level="warning") if own.level in ("debug", "info") else own
 
 
-def _run(config: Config, logs: LogSettings, told: "Connection[Any, Any]", says: "Connection[Said, Said]") -> None:
+def _run(
+    config: Config,
+    source: Capture,
+    logs: LogSettings,
+    told: "Connection[Any, Any]",
+    says: "Connection[Said, Said]",
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for whoever started this, and ends it
     configure_logging(logs)
     stop = threading.Event()
     threading.Thread(target=_await_end, args=(told, stop), daemon=True).start()
     try:
-        summary = run(config, stop=stop, wait_for_subscriber_s=START_S, started=says.send)
+        summary = run(config, stop=stop, wait_for_subscriber_s=START_S, started=says.send, source=source)
         _say(says, summary.to_json())
     except TrunklineError as error:
         _say(says, error)

@@ -13,6 +13,7 @@ from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.pipeline import PipelineFigures, PipelineReport
 from tools.benchmarking.post import PostFigures
+from tools.benchmarking.predecoded import PredecodedReport
 from tools.benchmarking.report import Report
 from tools.benchmarking.scaling import ScalingReport
 from tools.benchmarking.streams import StreamsReport, Trial
@@ -46,6 +47,8 @@ def sections(report: Report) -> Iterator[Section]:
         yield _transport(report.transport)
     if not isinstance(report.pipeline, UnsetType):
         yield from _pipeline(report.pipeline, report.clips)
+    if not isinstance(report.predecoded, UnsetType):
+        yield _predecoded(report.predecoded)
     if not isinstance(report.streams, UnsetType):
         yield _streams(report.streams)
     if not isinstance(report.scaling, UnsetType):
@@ -189,6 +192,20 @@ def _throughput(title: str, report: PipelineReport) -> Section:
     )
     meaning = "The limit is cores divided by the CPU time of decode, scale and engine, each alone, after each run."
     return Section(f"{title}: as fast as it goes", ("figure", ""), rows, (meaning, *_running(fast)))
+
+
+def _predecoded(report: PredecodedReport) -> Section:
+    fast = report.throughput
+    rows = (
+        ("frames/s", _spread(fast.frames_per_s)),
+        (f"images/s of the engine alone, batches of {report.engine_batch}", _spread(report.engine_per_s)),
+        ("ratio to the engine", _spread(report.ratio_to_engine_repeats)),
+        ("CPU ms a frame", _spread(fast.cpu_ms_per_frame)),
+        ("cores used", _spread(fast.cores_used)),
+    )
+    books, streams = fast.runs[0], f"{report.streams} stream{'s' if report.streams > 1 else ''}"
+    title = f"Pipeline from {report.held} frames in memory, {streams} on {books['backend']} {books['precision']}"
+    return Section(f"{title}, preprocess {report.preprocess}", ("figure", ""), rows, tuple(_running(fast)))
 
 
 def _latency(title: str, report: PipelineReport, clips: Sequence[Clip]) -> Section:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from engines.spec import load_model
-from pipeline.config import Config, IdentitySettings, ModelSettings, PublishSettings, StreamSettings
+from pipeline.config import Config, IdentitySettings, InferenceSettings, ModelSettings, PublishSettings, StreamSettings
 
 Links = Literal["queue", "zmq"]
 
@@ -18,16 +18,26 @@ class Setup:
     model: ModelSettings
     links: Links
     folder: Path  # for what a run needs
+    preprocess: Literal["cpu", "gpu"] = "cpu"
+    decode: Literal["ffmpeg", "nvdec"] = "ffmpeg"
 
     def config(self, streams: int, pace: Literal["fast", "camera"]) -> Config:
         """A run of so many streams, which play the files in turn, over and over."""
         files = self.sources
         return Config(
             streams=tuple(
-                StreamSettings(name=f"s{number:03}", source=files[number % len(files)], pace=pace, loop=True)
+                StreamSettings(
+                    name=f"s{number:03}",
+                    source=files[number % len(files)],
+                    pace=pace,
+                    loop=True,
+                    decode=self.decode,
+                    decode_gpu=self.model.gpu or 0,
+                )
                 for number in range(streams)
             ),
             model=self.model,
+            inference=InferenceSettings(preprocess=self.preprocess),
             identity=IdentitySettings(gallery=self._gallery()),
             publish=PublishSettings(address="tcp://127.0.0.1:*"),
             links=self.links,

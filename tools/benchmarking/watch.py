@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engines.errors import ConfigError, StageError
+from pipeline.capture import Capture, capture
 from pipeline.client import Subscriber
 from pipeline.config import Config
 from pipeline.messages import FrameMessage, HealthMessage, Message, TimingsMessage
@@ -83,7 +84,13 @@ class Watched:
 Judge = Callable[[Sequence[Heard], Mapping[str, Mapping[str, int]]], bool]
 
 
-def watch(config: Config, warm_up_s: float, seconds: float, enough: Judge = lambda heard, before: False) -> Watched:
+def watch(
+    config: Config,
+    warm_up_s: float,
+    seconds: float,
+    enough: Judge = lambda heard, before: False,
+    source: Capture = capture,
+) -> Watched:
     """Run a configuration, and measure it for ``seconds`` once every stream is up and a warm-up has passed.
 
     Args:
@@ -92,12 +99,13 @@ def watch(config: Config, warm_up_s: float, seconds: float, enough: Judge = lamb
         seconds: between the readings.
         enough: is shown, after each message, what was heard since the first reading and what had been dropped before
             it; True ends the measurement early.
+        source: what gives the frames of each stream.
 
     Raises:
         TrunklineError: what the run raises, or it could not be measured.
     """
     with (
-        Runner(config) as runner,
+        Runner(config, source) as runner,
         Subscriber(runner.start(), types=["frame", "health"]) as subscriber,
         gpu_log() as gpus,
     ):

@@ -8,18 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # here: it could not be imported where the device is acted out
 
 from engines.backends import eager_cuda
 from engines.backends.eager import open_torch
 from engines.backends.eager_cuda import TorchCudaEngine
+from engines.backends.torch_compile import SIZES
+from engines.boxes import letterbox
 from engines.compiling.export import export
 from engines.engine import open_engine
 from engines.errors import BackendUnavailable, EngineError
+from engines.planes import Planes, PlanesEngine
 from engines.spec import Model, Thresholds, load_model
+from pipeline.picture import Picture
+from pipeline.preprocess import letterbox_into
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tests.engines.made_models import pictures
 
 HEIGHT, WIDTH = FRAME_SIZE
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch, "autocast", Autocast)
-    monkeypatch.setattr(torch, "device", lambda kind, index=0: "cpu")
+    monkeypatch.setattr(torch, "device", lambda kind, index=0: CPU)
     monkeypatch.setattr(eager_cuda, "_pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
     yield device
 
@@ -123,6 +130,75 @@ def test_in_f32_it_gives_what_the_reference_gives_with_and_without_graphs(
             for name, values in engine.infer(batch).items():
                 np.testing.assert_allclose(values, wanted[name], rtol=1e-4, atol=1e-3, err_msg=name)
     assert device.replayed == 3, "all but the first of each size"
+
+
+def decoded(count: int) -> tuple[list[Planes], np.ndarray]:
+    """Pictures as they were decoded, of two sizes in turn, and the batch that the CPU makes of them."""
+    placed, batch = [], np.zeros((count, HEIGHT, WIDTH, 3), np.uint8)
+    for at, (out, pixels) in enumerate(zip(batch, pictures(count, 2 * HEIGHT, 3 * WIDTH), strict=True)):
+        picture = Picture.from_rgb(pixels[:, : (3 - at % 2) * WIDTH])
+        box = letterbox((picture.width, picture.height), (WIDTH, HEIGHT))
+        placed.append(picture.placed(box))
+        letterbox_into(picture, box, out)
+    return placed, batch
+
+
+def test_decoded_pictures_give_what_letterboxed_ones_do(
+    model: Model, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_torch(model, "frame", "f32") as engine:
+        assert isinstance(engine, PlanesEngine)
+        for count in (2, 2, 3, 2, 3):
+            placed, batch = decoded(count)
+            wanted = reference(model, batch, monkeypatch)
+            found = engine.start_planes(placed).outputs()
+            # A value in 255 moves a score by less than a hundredth here.
+            np.testing.assert_allclose(found["scene"], wanted["scene"], atol=0.02)
+            np.testing.assert_allclose(found["object_scores"], wanted["object_scores"], atol=0.02)
+        pixels = engine.infer(batch)["scene"]  # of the same size, from the same graph
+        np.testing.assert_allclose(pixels, wanted["scene"], atol=1e-4)
+    assert device.replayed == 4, "all but the first of each size"
+
+
+def test_two_batches_of_decoded_pictures_do_not_write_over_each_other(
+    model: Model, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (placed, batch), dark = decoded(2), np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
+    with open_torch(model, "frame", "f32") as engine:
+        assert isinstance(engine, PlanesEngine)
+        for _ in range(3):
+            running = engine.start_planes(placed), engine.start(dark)
+            for each, of in zip(running, (batch, dark), strict=True):
+                wanted = reference(model, of, monkeypatch)["scene"]
+                np.testing.assert_allclose(each.outputs()["scene"], wanted, atol=0.02)
+
+
+def test_decoded_pictures_that_do_not_fit_are_refused(model: Model, device: Device) -> None:
+    picture = Picture.from_rgb(np.zeros((32, 32, 3), np.uint8))
+    with open_torch(model, "frame", "f32") as engine:
+        assert isinstance(engine, PlanesEngine)
+        with pytest.raises(EngineError, match=r"pictures must be letterboxed into \(\d+, \d+\), got \(8, 8\)"):
+            engine.start_planes([picture.placed(letterbox((32, 32), (8, 8)))])
+        with pytest.raises(EngineError, match="batch must have a picture, got none"):
+            engine.start_planes([])
+
+
+def test_the_reference_on_the_cpu_takes_none(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with open_torch(model, "frame") as engine:
+        assert not isinstance(engine, PlanesEngine)
+
+
+def test_it_is_compiled_before_the_first_batch(model: Model, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def compile_(network: Any) -> Any:
+        return lambda images: sizes.append(len(images)) or network(images)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch._dynamo, "mark_dynamic", lambda images, index: None)
+    open_torch(model, "frame", torch_compile=True).close()
+    assert sizes == list(SIZES)
 
 
 def test_it_says_what_it_is(model: Model, device: Device) -> None:

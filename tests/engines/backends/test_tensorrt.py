@@ -1,8 +1,10 @@
 """The TensorRT backend on doubles of TensorRT and CUDA; tests/gpu does the same with the real ones."""
 
+import contextlib
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,18 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto
 
 from engines import engine as engine_module
+from engines.boxes import letterbox
 from engines.engine import choose_backend, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.hardware import Gpu as Listed
+from engines.planes import Planes, PlanesEngine
 from engines.spec import Model, Precision
+from pipeline.picture import Picture
 from tests.engines.made_models import OUTPUTS, expected, pictures, write_model, write_onnx, write_spec
 from tests.fakes.cuda_double import Gpu
 from tests.fakes.tensorrt_double import BuilderFlag, Machine, MemoryPoolType
 
 Open = Callable[..., Any]
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("machine", ["10.16.1.11", "11.4.0.106"], indirect=True)
@@ -114,6 +121,75 @@ def test_a_batch_under_way_is_finished_when_the_engine_is_closed(opened: Open, g
     running = engine.start(batch)
     engine.close()
     np.testing.assert_allclose(running.outputs()["scene"], expected(batch)["scene"], atol=1e-5)
+    assert gpu.leaks == 0
+
+
+@pytest.fixture
+def torch_on(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PyTorch that finds the GPU, and whose work there is done at once."""
+
+    def borrowed(memory: Any, device: object) -> torch.Tensor:
+        told = memory.__cuda_array_interface__
+        assert (told["typestr"], told["data"][1], told["version"]) == ("|u1", False, 3)
+        held = gpu.view(told["data"][0], int(np.prod(told["shape"])), [gpu.device])
+        return torch.frombuffer(held, dtype=torch.uint8).view(told["shape"])
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpu.count)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda stream, device: gpu.stream(stream))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "device", lambda kind, index=0: CPU)
+    monkeypatch.setattr(torch, "as_tensor", borrowed)
+
+
+def decoded(count: int) -> tuple[list[Planes], np.ndarray]:
+    """Pictures of the network's own size as they were decoded, and as a batch."""
+    batch = pictures(count, 32, 48)
+    return [Picture.from_rgb(pixels).placed(letterbox((48, 32), (48, 32))) for pixels in batch], batch
+
+
+def test_decoded_pictures_are_letterboxed_in_the_engines_own_memory(opened: Open, gpu: Gpu, torch_on: None) -> None:
+    with opened() as engine:
+        assert isinstance(engine, PlanesEngine)
+        for count in (2, 2, 3, 2):
+            placed, batch = decoded(count)
+            found = engine.start_planes(placed).outputs()
+            np.testing.assert_allclose(found["scene"], expected(batch)["scene"], atol=1e-5)
+            np.testing.assert_allclose(engine.infer(255 - batch)["scene"], expected(255 - batch)["scene"], atol=1e-5)
+    assert gpu.launched == 6, "pixels and planes share a size's graph, which all but its first batch have"
+    assert gpu.leaks == 0
+
+
+def test_decoded_pictures_need_a_pytorch_that_finds_the_gpu(
+    opened: Open, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed, batch = decoded(1)
+    with opened() as engine:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        with pytest.raises(BackendUnavailable, match="letterboxing on GPU 0 needs a PyTorch that finds it"):
+            engine.start_planes(placed)
+        monkeypatch.setitem(sys.modules, "engines.backends.borrowed_letterbox", None)
+        with pytest.raises(BackendUnavailable, match=r"letterboxing on the GPU needs PyTorch, .* pip install torch"):
+            engine.start_planes(placed)
+        np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
+    assert gpu.leaks == 0
+
+
+def test_memory_that_pytorch_does_not_get_fails_the_batch_alone(
+    opened: Open, gpu: Gpu, torch_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed, batch = decoded(1)
+
+    def full(memory: object, device: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried")
+
+    with opened() as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "as_tensor", full)
+            with pytest.raises(EngineError, match=r"letterboxing on the GPU failed: CUDA out of memory\. Tried"):
+                engine.start_planes(placed)
+        found = engine.start_planes(placed).outputs()
+        np.testing.assert_allclose(found["scene"], expected(batch)["scene"], atol=1e-5)
     assert gpu.leaks == 0
 
 

@@ -9,6 +9,7 @@ from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.limit import Cost
 from tools.benchmarking.pipeline import summarise
 from tools.benchmarking.post import PostCase, PostFigures
+from tools.benchmarking.predecoded import summarise_predecoded
 from tools.benchmarking.report import Report, begin
 from tools.benchmarking.scaling import summarise as summarise_scaling
 from tools.benchmarking.streams import StreamsReport, Trial
@@ -57,6 +58,7 @@ def make_report() -> Report:
         post=PostFigures(300, 100, (case,)),
         transport=TransportFigures(1920, 1080, 100, SPREAD, SPREAD, SPREAD, SPREAD),
         pipeline=summarise(1, "queue", runs, [Cost(4.0, 1.0, 5.0)] * 3, runs, cores=2),
+        predecoded=summarise_predecoded(2, 64, "cpu", runs, 8, [20.0] * 3),
         streams=StreamsReport(p99_ms=100.0, fps=30.0, most=2, tried_up_to=32, trials=(held, silent)),
         scaling=summarise_scaling(5.0, {1: runs, 2: runs}),
     )

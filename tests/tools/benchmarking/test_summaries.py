@@ -1,11 +1,19 @@
 """Figures of runs that were watched: the pipeline's, its limit's, and those of scaling."""
 
+import threading
+from collections.abc import Callable
+from itertools import islice, pairwise
+from pathlib import Path
+
 import pytest
 
+from pipeline.config import StreamSettings
+from pipeline.types import Health
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.limit import Cost, frame_shares
 from tools.benchmarking.pipeline import summarise, summarise_runs
+from tools.benchmarking.predecoded import from_memory, summarise_predecoded
 from tools.benchmarking.scaling import doubled
 from tools.benchmarking.scaling import summarise as summarise_scaling
 
@@ -49,6 +57,39 @@ def test_each_run_is_held_against_the_limit_that_was_measured_after_it() -> None
     assert report.ratio_to_limit == 0.5
     assert report.cpu_ms_beyond_limit.values == (-50.0, -100.0)
     assert report.limit.batch_mean == 2.0
+
+
+def test_from_memory_each_run_is_held_against_the_engine_after_it() -> None:
+    runs = [make_watched(HUNDRED), make_watched(HUNDRED[:50]), make_watched(HUNDRED)]
+    report = summarise_predecoded(2, 64, "gpu", runs, 8, [20.0, 20.0, 12.5])
+    assert report.throughput.frames_per_s.values == (10.0, 5.0, 10.0)
+    assert report.engine_per_s.values == (20.0, 20.0, 12.5)
+    assert report.ratio_to_engine_repeats.values == (0.5, 0.25, 0.8)
+    assert report.ratio_to_engine == 0.5
+
+
+def test_frames_from_memory_are_played_over_and_over_until_they_are_stopped(
+    make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=5)
+    stop, told = threading.Event(), list[Health]()
+    frames = from_memory(3, StreamSettings(name="door", source=str(clip)), stop=stop, health=told.append, first_seq=7)
+    taken = list(islice(frames, 8))
+    assert [frame.seq for frame in taken] == list(range(7, 15))
+    assert all(one.picture is again.picture for one, again in zip(taken, taken[3:], strict=False))
+    assert taken[0].picture is not taken[1].picture
+    assert all(before.time_s < after.time_s for before, after in pairwise(taken))
+    assert [report.state for report in told] == ["up"]
+    stop.set()
+    assert not list(frames)
+
+
+def test_a_file_without_a_picture_gives_none_from_memory(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    told = list[Health]()
+    settings = StreamSettings(name="door", source=str(tmp_path / "empty.mp4"))
+    assert not list(from_memory(3, settings, stop=threading.Event(), health=told.append))
+    assert [report.state for report in told] == ["ended"]
 
 
 def test_an_engine_that_is_slower_than_the_cores_is_the_limit() -> None:
