@@ -1,13 +1,12 @@
 """The gallery: enrolled people and their embeddings, in one SQLite file that several processes may use at once."""
 
-import os
 import sqlite3
-import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Self
@@ -18,27 +17,21 @@ import numpy.typing as npt
 
 from engines.boxes import Float
 from engines.errors import GalleryError
+from pipeline.gallery_file import GalleryFile
 from pipeline.messages import timestamp
 
-APPLICATION_ID = 0x54524B4C  # "TRKL" in the file's header says whose file this is
-FORMAT = 1
-BUSY_S = 5.0  # wait this long for another process that writes
+VIEW = "person, vector, source, quality, added_at, crop"  # columns of embeddings
 MAX_NAME = 100  # characters
+MAX_CONSENT = 1000  # characters
 CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control, lone surrogate, line and paragraph separator
-PRIVATE = 0o600  # faces are personal data
 
-SCHEMA = """
-CREATE TABLE model (fingerprint TEXT NOT NULL);
-CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, added_at TEXT NOT NULL);
-CREATE TABLE embeddings (
-    id INTEGER PRIMARY KEY,
-    person INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,
-    vector BLOB NOT NULL,
-    source TEXT NOT NULL,
-    quality REAL NOT NULL,
-    added_at TEXT NOT NULL
-);
-"""
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms somebody is enrolled; what is None stays as it was."""
+
+    consent: str | None = None  # a note on what they agreed to, and when
+    expires_at: str | None = None  # RFC 3339, UTC: from this moment on they are not matched
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +40,48 @@ class Person:
 
     name: str
     embeddings: int
+    photos: int  # embeddings whose photo is kept
     added_at: str  # RFC 3339, UTC
+    consent: str | None
+    expires_at: str | None  # RFC 3339, UTC
+    expired: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All embeddings at one moment."""
+    """The embeddings of all who had not expired, at one moment."""
 
     names: tuple[str, ...]  # (N,) of each row, rows of one person together
     vectors: Float  # (N, D) unit vectors
+    expires: Mapping[str, str] = field(default_factory=dict)  # name -> RFC 3339 moment, UTC, of those who will
+
+    def at(self, moment: str) -> "Snapshot":
+        """Without those who have expired at an RFC 3339 moment, UTC."""
+        gone = {name for name, expires_at in self.expires.items() if expires_at <= moment}
+        if not gone:
+            return self
+        left = [row for row, name in enumerate(self.names) if name not in gone]
+        expires = {name: expires_at for name, expires_at in self.expires.items() if name not in gone}
+        return Snapshot(tuple(self.names[row] for row in left), self.vectors[left], expires)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPhoto:
+    """The aligned face that an embedding was made from."""
+
+    embedding: int  # its row in the file
+    name: str
+    jpeg: bytes | None  # None where it was not kept
 
 
 class ExportedEmbedding(msgspec.Struct, frozen=True):
-    """One enrolled view; ``vector`` has unit length."""
+    """One enrolled view; ``vector`` has unit length, ``photo`` is the aligned face as JPEG, base64 in JSON."""
 
     source: str
     quality: float
     added_at: str
     vector: list[float]
+    photo: bytes | None
 
 
 class ExportedPerson(msgspec.Struct, frozen=True):
@@ -72,6 +89,8 @@ class ExportedPerson(msgspec.Struct, frozen=True):
 
     name: str
     added_at: str
+    consent: str | None
+    expires_at: str | None
     embeddings: list[ExportedEmbedding]
 
 
@@ -95,49 +114,54 @@ class Gallery:
 
     def __init__(self, path: str | Path, fingerprint: str | None = None) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
-        self._own_changes = 0
-        if fingerprint is None and not self.path.is_file():
-            raise GalleryError(f"gallery {self.path}: there is no such file")
-        self._db = self._connect()
-        try:
-            self._prepare(fingerprint)
-        except BaseException:
-            self.close()
-            raise
+        self.fingerprint = fingerprint
+        self.file = GalleryFile(self.path, fingerprint)
 
     def enroll(
-        self, name: str, embeddings: Float, sources: Sequence[str], qualities: Sequence[float] | None = None
-    ) -> None:
-        """Add views of a person, new or known; all of them or none.
+        self,
+        name: str,
+        embeddings: Float,
+        sources: Sequence[str],
+        qualities: Sequence[float] | None = None,
+        photos: Sequence[bytes | None] | None = None,
+        terms: Terms = Terms(),
+    ) -> int:
+        """Add views of a person, new or known; all of them or none. A view that is there is not added again.
 
         Args:
             name: 1 to 100 characters, no control characters; spaces around it are taken off.
             embeddings: (N, D), N at least 1; stored with unit length.
             sources: (N,) where each comes from, such as the photo's name.
             qualities: (N,) in [0, 1]; 1 where not given.
+            photos: (N,) JPEG of the aligned faces to keep; none where not given.
+            terms: consent and expiry; those given take the place of the person's earlier ones.
+
+        Returns:
+            How many views were added.
 
         Raises:
-            GalleryError: the name is not allowed, an embedding is not finite or of another length than those there.
+            GalleryError: the name is not allowed, the person has expired, an embedding is not finite or of another
+                length than those there.
             ValueError: the lengths differ.
         """
-        name = clean_name(name)
-        vectors = _unit(embeddings)
-        now = timestamp(time.time_ns())
-        rows = zip(vectors, sources, qualities or [1.0] * len(vectors), strict=True)
-        views = [(vector.tobytes(), source, quality, now) for vector, source, quality in rows]
-        with self._transaction() as db:
-            known = db.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
-            if known and known[0] != vectors.shape[1] * 4:
-                raise GalleryError(
-                    f"gallery {self.path}: embeddings must have {known[0] // 4} numbers, got {vectors.shape[1]}"
-                )
-            db.execute("INSERT INTO people (name, added_at) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, now))
-            (person,) = db.execute("SELECT id FROM people WHERE name = ?", (name,)).fetchone()
-            db.executemany(
-                "INSERT INTO embeddings (person, vector, source, quality, added_at) VALUES (?, ?, ?, ?, ?)",
-                [(person, *view) for view in views],
-            )
+        name, vectors, now = clean_name(name), _unit(embeddings), _now()
+        count = len(vectors)
+        rows = zip(vectors, sources, qualities or [1.0] * count, photos or [None] * count, strict=True)
+        views = [(vector.tobytes(), source, quality, photo) for vector, source, quality, photo in rows]
+        with self.changing() as db:
+            self._check_length(db, vectors.shape[1])
+            person = self._person(db, name, terms, now)
+            added, known = 0, dict(db.execute("SELECT vector, id FROM embeddings WHERE person = ?", (person,)))
+            for vector, source, quality, photo in views:
+                if vector not in known:
+                    row = (person, vector, source, quality, now, photo)
+                    known[vector] = db.execute(
+                        f"INSERT INTO embeddings ({VIEW}) VALUES (?, ?, ?, ?, ?, ?)", row
+                    ).lastrowid
+                    added += 1
+                elif photo is not None:
+                    db.execute("UPDATE embeddings SET crop = ? WHERE id = ?", (photo, known[vector]))
+        return added
 
     def remove(self, name: str) -> int:
         """Delete a person; returns how many embeddings went. Nothing of them stays in the file.
@@ -146,73 +170,113 @@ class Gallery:
             GalleryError: there is no such person.
         """
         name = unicodedata.normalize("NFC", name.strip())
-        with self._transaction() as db:
-            found = db.execute(
-                "SELECT people.id, count(embeddings.id) FROM people LEFT JOIN embeddings ON person = people.id"
-                " WHERE name = ? GROUP BY people.id",
-                (name,),
-            ).fetchone()
-            if found is None:
-                known = [person.name for person in self.people()]
-                listed = f"it knows {', '.join(known)}" if known else "it is empty"
-                raise GalleryError(f"gallery {self.path}: there is no one called {name!r}, {listed}")
-            db.execute("DELETE FROM people WHERE id = ?", found[:1])
-        # The pages of the enrolment lie in the write-ahead log too, until it is emptied.
-        with self._errors():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return int(found[1])
+        known = {person.name: person.embeddings for person in self.people()}
+        if name not in known:
+            listed = f"it knows {', '.join(known)}" if known else "it is empty"
+            raise GalleryError(f"gallery {self.path}: there is no one called {name!r}, {listed}")
+        with self.changing() as db:
+            db.execute("DELETE FROM people WHERE name = ?", (name,))
+        self.file.forget()
+        return known[name]
+
+    def purge(self) -> list[str]:
+        """Delete all who have expired; returns their names. Nothing of them stays in the file."""
+        now = _now()
+        with self.changing() as db:
+            gone = db.execute("SELECT name FROM people WHERE expires_at <= ? ORDER BY name", (now,)).fetchall()
+            db.execute("DELETE FROM people WHERE expires_at <= ?", (now,))
+        self.file.forget()
+        return [name for (name,) in gone]
 
     def people(self) -> list[Person]:
-        """Everyone, by name."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT name, count(embeddings.id), people.added_at FROM people"
-                " LEFT JOIN embeddings ON person = people.id GROUP BY people.id ORDER BY name"
-            ).fetchall()
-        return [Person(*row) for row in rows]
+        """Everyone, by name; those who have expired too."""
+        now = _now()
+        rows = self.file.rows(
+            "SELECT name, count(embeddings.id), count(crop), people.added_at, consent, expires_at FROM people"
+            " LEFT JOIN embeddings ON person = people.id GROUP BY people.id ORDER BY name"
+        )
+        return [
+            Person(name, views, photos, since, consent, expires_at, expires_at is not None and expires_at <= now)
+            for name, views, photos, since, consent, expires_at in rows
+        ]
 
     def snapshot(self) -> Snapshot:
-        """All embeddings, rows of one person together, ordered by name."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT name, vector FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
-            ).fetchall()
+        """All embeddings of people who have not expired, rows of one person together, ordered by name."""
+        made_by, expires, rows = self._read_all()
+        if self.fingerprint not in (None, made_by):
+            raise GalleryError(f"gallery {self.path}: was enrolled again with model {made_by}, not {self.fingerprint}")
         names = tuple(name for name, _ in rows)
-        return Snapshot(names, self._stacked([vector for _, vector in rows]))
+        return Snapshot(names, self._stacked([vector for _, vector in rows]), expires).at(_now())
+
+    def photos(self) -> Iterator[StoredPhoto]:
+        """Every embedding's photo, those of one person together, ordered by name."""
+        rows = self.file.rows("SELECT embeddings.id, name FROM embeddings JOIN people ON person = people.id")
+        for row, name in sorted(rows, key=lambda row: (row[1], row[0])):
+            for (jpeg,) in self.file.rows("SELECT crop FROM embeddings WHERE id = ?", row):
+                yield StoredPhoto(row, name, jpeg)
+
+    def replace(self, fingerprint: str, views: Mapping[int, tuple[Float, float]], revision: int) -> None:
+        """Take the embeddings of another model in place of those there; all of them or none.
+
+        Args:
+            fingerprint: of the model that made them.
+            views: row of a :class:`StoredPhoto` -> its new embedding (D,) and quality; other embeddings are deleted.
+            revision: the gallery's when its photos were read.
+
+        Raises:
+            GalleryError: the gallery was changed meanwhile.
+        """
+        now = _now()
+        with self.changing() as db:
+            if revision != self.revision - 1:  # this change is one
+                raise GalleryError(f"gallery {self.path}: was changed meanwhile, nothing was done: try again")
+            left = [(_unit(vector[None])[0].tobytes(), quality, now, row) for row, (vector, quality) in views.items()]
+            db.execute("UPDATE embeddings SET vector = x''")
+            db.executemany("UPDATE embeddings SET vector = ?, quality = ?, added_at = ? WHERE id = ?", left)
+            db.execute("DELETE FROM embeddings WHERE vector = x''")
+            db.execute("UPDATE model SET fingerprint = ?", (fingerprint,))
+        self.file.forget()
 
     def export(self) -> Export:
         """Everything the gallery holds, for ``msgspec.json.encode``."""
-        with self._errors():
-            rows = self._db.execute(
-                "SELECT name, people.added_at, source, quality, embeddings.added_at, vector"
-                " FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
-            ).fetchall()
+        rows = self.file.rows(
+            "SELECT name, people.added_at, consent, expires_at, source, quality, embeddings.added_at, vector, crop"
+            " FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
+        )
         people = []
-        for (name, added_at), group in groupby(rows, key=lambda row: row[:2]):
+        for (name, since, consent, expires_at), group in groupby(rows, key=lambda row: row[:4]):
             views = [
-                ExportedEmbedding(source, quality, viewed_at, np.frombuffer(vector, np.float32).tolist())
-                for _, _, source, quality, viewed_at, vector in group
+                ExportedEmbedding(source, quality, added_at, np.frombuffer(vector, np.float32).tolist(), crop)
+                for source, quality, added_at, vector, crop in (row[4:] for row in group)
             ]
-            people.append(ExportedPerson(name, added_at, views))
+            people.append(ExportedPerson(name, since, consent, expires_at, views))
         return Export(self.model, people)
 
     @property
     def model(self) -> str:
         """Fingerprint of the model that made the embeddings."""
-        with self._errors():
-            return str(self._db.execute("SELECT fingerprint FROM model").fetchone()[0])
+        return str(self.file.rows("SELECT fingerprint FROM model")[0][0])
 
     @property
-    def revision(self) -> tuple[int, int]:
-        """Differs from an earlier one when anything was changed since, here or by another process; cheap."""
-        with self._errors():
-            (others,) = self._db.execute("PRAGMA data_version").fetchone()
-            return int(others), self._own_changes
+    def revision(self) -> int:
+        """Differs from an earlier one when people were changed since, here or by another process; cheap."""
+        return int(self.file.rows("SELECT changes FROM model")[0][0])
+
+    @property
+    def size(self) -> int:
+        """How many embeddings there are."""
+        return int(self.file.rows("SELECT count(*) FROM embeddings")[0][0])
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that changes people."""
+        with self.file.transaction() as db:
+            db.execute("UPDATE model SET changes = changes + 1")
+            yield db
 
     def close(self) -> None:
         """Close the file; may be called twice."""
-        with self._lock:
-            self._db.close()
+        self.file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -220,61 +284,31 @@ class Gallery:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            # SQLite would make it readable for everyone; its side files take over the rights of the file.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, PRIVATE))
-        except OSError as error:
-            raise GalleryError(f"gallery {self.path}: cannot be opened: {error.strerror}") from error
-        with self._errors():
-            return sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    def _check_length(self, db: sqlite3.Connection, length: int) -> None:
+        known = db.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
+        if known and known[0] != length * 4:
+            raise GalleryError(f"gallery {self.path}: embeddings must have {known[0] // 4} numbers, got {length}")
 
-    def _prepare(self, fingerprint: str | None) -> None:
-        with self._errors():
-            if self._is_new() and fingerprint is None:
-                raise GalleryError(f"gallery {self.path}: is not a gallery but an empty file")
-            # Asking for write-ahead logging changes a file: not before it is known to be ours.
-            self._check_format()
-            self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-            self._db.execute("PRAGMA secure_delete = ON").fetchone()
-            self._db.execute("PRAGMA foreign_keys = ON")
-        if fingerprint is not None:
-            self._adopt(fingerprint)
+    def _person(self, db: sqlite3.Connection, name: str, terms: Terms, now: str) -> int:
+        """The row of a person, new or known, who is enrolled on these terms."""
+        db.execute("INSERT INTO people (name, added_at) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, now))
+        db.execute(
+            "UPDATE people SET consent = coalesce(?, consent), expires_at = coalesce(?, expires_at) WHERE name = ?",
+            (terms.consent, terms.expires_at, name),
+        )
+        row, expires_at = db.execute("SELECT id, expires_at FROM people WHERE name = ?", (name,)).fetchone()
+        if expires_at is not None and expires_at <= now:
+            raise GalleryError(f"gallery {self.path}: {name!r} expired at {expires_at} and needs a new --expires")
+        return int(row)
 
-    def _is_new(self) -> bool:
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        return tables == 0 and self._pragma("application_id") == 0
-
-    def _check_format(self) -> None:
-        if self._is_new():
-            return
-        if self._pragma("application_id") != APPLICATION_ID:
-            raise GalleryError(f"gallery {self.path}: is a database of something else, not a gallery")
-        if self._pragma("user_version") != FORMAT:
-            found = self._pragma("user_version")
-            raise GalleryError(f"gallery {self.path}: has format {found}, this version reads format {FORMAT}")
-
-    def _adopt(self, fingerprint: str) -> None:
-        """Make the tables of a new file, and see to it that the embeddings are this model's."""
-        with self._transaction() as db:
-            if self._is_new():
-                for statement in SCHEMA.split(";\n"):
-                    db.execute(statement)
-                db.execute("INSERT INTO model VALUES (?)", (fingerprint,))
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {FORMAT}")
-            (made_by,) = db.execute("SELECT fingerprint FROM model").fetchone()
-            if made_by == fingerprint:
-                return
-            if db.execute("SELECT count(*) FROM embeddings").fetchone()[0]:
-                raise GalleryError(
-                    f"gallery {self.path}: was made with model {made_by}, not with {fingerprint}: take that model, or "
-                    "enrol everyone again from their photos into a new file with `trunkline enroll`"
-                )
-            db.execute("UPDATE model SET fingerprint = ?", (fingerprint,))
-
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+    def _read_all(self) -> tuple[str, dict[str, str], list[tuple[str, bytes]]]:
+        """The model, who expires when, and all names and vectors, of one moment."""
+        with self.file.reading():
+            expires = dict(self.file.rows("SELECT name, expires_at FROM people WHERE expires_at IS NOT NULL"))
+            rows = self.file.rows(
+                "SELECT name, vector FROM people JOIN embeddings ON person = people.id ORDER BY name, embeddings.id"
+            )
+            return self.model, expires, rows
 
     def _stacked(self, vectors: list[bytes]) -> Float:
         if not vectors:
@@ -283,28 +317,6 @@ class Gallery:
             raise GalleryError(f"gallery {self.path}: is damaged: its embeddings differ in length")
         return np.frombuffer(b"".join(vectors), np.float32).reshape(len(vectors), -1)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk, for one, has ended it already
-                    self._db.execute("ROLLBACK")
-                raise
-            self._own_changes += 1
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.DatabaseError as error:
-                reason = "is not a gallery" if _foreign(error) else f"cannot be used: {error}"
-                raise GalleryError(f"gallery {self.path}: {reason}") from error
-
 
 def clean_name(name: str) -> str:
     """The name as it is stored: in Unicode's composed form, without spaces around it.
@@ -312,12 +324,59 @@ def clean_name(name: str) -> str:
     Raises:
         GalleryError: it is empty, longer than 100 characters or has control characters.
     """
-    cleaned = unicodedata.normalize("NFC", name.strip())
-    if not cleaned or len(cleaned) > MAX_NAME:
-        raise GalleryError(f"a name must have 1 to {MAX_NAME} characters, got {len(cleaned)}")
+    return _clean("a name", name, MAX_NAME)
+
+
+def agreed(consent: str | None, expires: str | None) -> Terms:
+    """What people say about consent and expiry, checked.
+
+    Args:
+        consent: 1 to 1000 characters, no control characters.
+        expires: a date such as 2027-12-31, whose end (UTC) is meant, or a moment such as 2027-12-31T18:00:00+01:00.
+
+    Raises:
+        GalleryError: the note is not allowed, or the expiry is no date or lies in the past.
+    """
+    note = None if consent is None else _clean("a consent note", consent, MAX_CONSENT)
+    return Terms(note, None if expires is None else _expiry(expires))
+
+
+def _expiry(text: str) -> str:
+    try:
+        moment = _end(text)
+    except (ValueError, OverflowError):
+        raise GalleryError(
+            f"expires must be a date such as 2027-12-31, or a moment with its time zone, such as 2027-12-31T18:00:00Z, "
+            f"got {text!r}"
+        ) from None
+    expires_at = timestamp(round(moment.timestamp() * 1000) * 1_000_000)
+    if expires_at <= _now():
+        raise GalleryError(f"expires must lie in the future, got {text!r}")
+    return expires_at
+
+
+def _end(text: str) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise
+        return moment
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def _clean(what: str, text: str, most: int) -> str:
+    cleaned = unicodedata.normalize("NFC", text.strip())
+    if not cleaned or len(cleaned) > most:
+        raise GalleryError(f"{what} must have 1 to {most} characters, got {len(cleaned)}")
     if any(unicodedata.category(character) in CONTROL for character in cleaned):
-        raise GalleryError(f"a name must not have control characters, got {cleaned!r}")
+        raise GalleryError(f"{what} must not have control characters, got {cleaned!r}")
     return cleaned
+
+
+def _now() -> str:
+    return timestamp(time.time_ns())
 
 
 def _unit(embeddings: npt.NDArray[np.floating]) -> Float:
@@ -327,7 +386,3 @@ def _unit(embeddings: npt.NDArray[np.floating]) -> Float:
     if not np.isfinite(lengths).all() or (lengths == 0.0).any():
         raise GalleryError("embeddings must be finite and not zero")
     return np.asarray(embeddings / lengths, np.float32)
-
-
-def _foreign(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)

@@ -1,4 +1,4 @@
-"""``trunkline gallery``: who is in the gallery, and how they leave it."""
+"""``trunkline gallery``: who is in the gallery, how they leave it, and how they come along to another model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,14 +6,21 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
+from engines.engine import open_engine
 from engines.errors import GalleryError
-from pipeline.gallery import PRIVATE, Gallery
+from engines.spec import load_model
+from pipeline.config import ModelSettings
+from pipeline.enrolling import reenroll as enroll_again
+from pipeline.gallery import Gallery, Person
+from pipeline.gallery_file import PRIVATE
+from tools.enroll import BackendChoice
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, remove or export the people in the gallery.",
+    help="List, remove or export the people in the gallery, or enrol them again.",
     epilog="Example: trunkline gallery list --gallery people.sqlite",
 )
 
@@ -23,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_people(gallery: GalleryFile, as_json: AsJson = False) -> None:
-    """Show everyone in the gallery.
+    """Show everyone in the gallery, those who have expired too.
 
     Example: trunkline gallery list --gallery people.sqlite
     """
@@ -32,9 +39,19 @@ def list_people(gallery: GalleryFile, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode({"model": model, "people": people}))
         return
-    table = Table("name", "photos", "since", title=f"{gallery}, model {model}")
+    table = Table(title=f"{gallery}, model {model}; times are UTC")
+    for column in ("name", "views", "photos kept", "since", "consent", "expires"):
+        table.add_column(column, overflow="fold")
     for person in people:
-        table.add_row(person.name, str(person.embeddings), person.added_at)
+        table.add_row(
+            person.name,
+            str(person.embeddings),
+            str(person.photos),
+            _minute(person.added_at),
+            person.consent or "",
+            _expiry(person),
+            style="red" if person.expired else None,
+        )
     Console().print(table)
 
 
@@ -55,12 +72,54 @@ def remove(
 
 
 @app.command()
+def purge(gallery: GalleryFile, as_json: AsJson = False) -> None:
+    """Delete all who have expired, and every trace of them from the file.
+
+    Example: trunkline gallery purge --gallery people.sqlite
+    """
+    with Gallery(gallery) as opened:
+        names = opened.purge()
+    if as_json:
+        typer.echo(msgspec.json.encode({"removed": names}))
+        return
+    typer.echo(f"deleted from {gallery} since they had expired: {', '.join(names)}" if names else "nobody had expired")
+
+
+@app.command()
+def reenroll(
+    gallery: GalleryFile,
+    model: Annotated[Path, typer.Option(help="The folder of the model to go over to.")] = Path(ModelSettings().path),
+    backend: Annotated[BackendChoice, typer.Option(help="What runs the model.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Enrol everyone again with another model, from the photos that are kept; all of them or nobody.
+
+    Example: trunkline gallery reenroll --gallery people.sqlite --model runs/mine/model
+    """
+    loaded = load_model(model)
+    loaded.require(("identity",), "gallery reenroll")
+    with (
+        Gallery(gallery) as opened,
+        open_engine(loaded, "face", backend) as face_engine,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        bar = progress.add_task("enrolling again", total=opened.size)
+        made, gone = enroll_again(face_engine, opened, loaded.fingerprint, lambda: progress.advance(bar))
+    if as_json:
+        typer.echo(msgspec.json.encode({"model": loaded.fingerprint, "embeddings": made, "without_photo": gone}))
+        return
+    typer.echo(f"{gallery} has {made} embeddings of model {loaded.fingerprint}")
+    if gone:
+        typer.echo(f"{gone} that had no photo are gone; everyone has others")
+
+
+@app.command()
 def export(
     gallery: GalleryFile,
     out: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write everything the gallery holds as JSON, embeddings too.
+    """Write everything the gallery holds as JSON, embeddings and photos too.
 
     Example: trunkline gallery export --gallery people.sqlite --out people.json
     """
@@ -77,3 +136,14 @@ def export(
         raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
     count = len(exported.people)
     typer.echo(msgspec.json.encode({"file": str(out), "people": count}) if as_json else f"{count} people are in {out}")
+
+
+def _expiry(person: Person) -> str:
+    if person.expires_at is None:
+        return "never"
+    return f"{'expired ' if person.expired else ''}{_minute(person.expires_at)}"
+
+
+def _minute(moment: str) -> str:
+    """An RFC 3339 moment, shorter."""
+    return moment[:16].replace("T", " ")

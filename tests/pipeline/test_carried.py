@@ -11,7 +11,7 @@ import pytest
 from engines.boxes import letterbox
 from engines.spec import Thresholds
 from pipeline.config import IdentitySettings, SmoothingSettings, TrackingSettings
-from pipeline.gallery import Snapshot
+from pipeline.gallery import Gallery
 from pipeline.identity import Identifier, identify
 from pipeline.inference import collect, detect, start
 from pipeline.picture import Picture
@@ -129,15 +129,9 @@ class NobodyLooks:
         raise AssertionError("a face was embedded")
 
 
-class NobodyKnown:
-    revision = (0, 0)
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot((), np.zeros((0, 0), np.float32))
-
-
-def test_a_face_that_is_shown_again_is_not_embedded() -> None:
-    identifier = Identifier(NobodyLooks(), NobodyKnown(), IdentitySettings(), 0.5)  # type: ignore[arg-type]
+def test_a_face_that_is_shown_again_is_not_embedded(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path / "people.sqlite", "0" * 16)
+    identifier = Identifier(NobodyLooks(), gallery, IdentitySettings(), 0.5)  # type: ignore[arg-type]
     face = (100.0, 50.0, 200.0, 150.0)
     pixels = np.zeros((360, 640, 3), np.uint8)
     (shown,) = identify([as_carried(make_tracked(0.0, faces={1: face}, pixels=pixels))], identifier)

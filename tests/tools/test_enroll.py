@@ -1,14 +1,17 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 import tools.enroll
 from engines.errors import EnrollError, GalleryError
-from pipeline.enrolling import FaceReader, enroll_photos
-from pipeline.gallery import Gallery
+from pipeline.enrolling import FaceReader, Wishes, enroll_people, enroll_photos, people_in, reenroll
+from pipeline.gallery import Gallery, Terms
+from pipeline.track_requests import Request
+from pipeline.views import decode_photo
 from tests.engines.made_models import write_partial_model
 from tests.tools.made_engines import MODEL, MadeEngine, open_made, photo
 from tools.main import app
@@ -29,8 +32,9 @@ def reader() -> FaceReader:
 def test_a_photo_is_enrolled_as_the_mean_of_the_face_and_its_mirror_image(
     reader: FaceReader, gallery: Gallery, tmp_path: Path
 ) -> None:
-    (quality,) = enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", FACE)])
-    assert quality == pytest.approx((200 + 250) / 2 / 255, abs=0.01)
+    (taken,) = enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", FACE)])
+    assert (taken.photo, taken.flaw) == (tmp_path / "ada.png", None)
+    assert taken.quality == pytest.approx((200 + 250) / 2 / 255, abs=0.01)
     snapshot = gallery.snapshot()
     assert snapshot.names == ("Ada",)
     assert snapshot.vectors[0, 0] == pytest.approx(np.cos(np.arccos([200 / 255, 250 / 255]).mean()), abs=0.01)
@@ -46,6 +50,11 @@ def test_several_photos_are_several_embeddings(reader: FaceReader, gallery: Gall
 def test_a_small_face_in_the_background_does_no_harm(reader: FaceReader, gallery: Gallery, tmp_path: Path) -> None:
     enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", (300, 20, 30, 38), FACE)])
     assert [person.name for person in gallery.people()] == ["Ada"]
+
+
+def blurred(path: Path) -> Path:
+    assert cv2.imwrite(str(path), cv2.blur(cv2.imread(str(photo(path, FACE))), (9, 1)))
+    return path
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -64,8 +73,11 @@ def write(path: Path, data: bytes) -> Path:
         ),
         pytest.param(
             lambda p: photo(p / "x.png", (100, 80, 16, 20)),
-            r"x.png: its face is 2\d pixels high, but must be at least 24",
+            r"x.png: its face is 2\d pixels high, but must be at least 40",
             id="a face too small",
+        ),
+        pytest.param(
+            lambda p: blurred(p / "x.png"), "x.png: its face is blurred: its sharpness is", id="a blurred face"
         ),
         pytest.param(lambda p: p / "x.png", "x.png: cannot be read: No such file", id="a missing file"),
         pytest.param(lambda p: p, "cannot be read: Is a directory", id="a folder"),
@@ -91,6 +103,138 @@ def test_a_bad_name_is_refused_before_any_photo_is_read(reader: FaceReader, gall
 def test_no_photo_at_all_is_refused(reader: FaceReader, gallery: Gallery) -> None:
     with pytest.raises(EnrollError, match="at least one photo"):
         enroll_photos(reader, gallery, "Ada", [])
+
+
+def test_a_poor_photo_is_taken_where_that_is_wanted_and_named(
+    reader: FaceReader, gallery: Gallery, tmp_path: Path
+) -> None:
+    photos = [blurred(tmp_path / "a.png"), photo(tmp_path / "b.png", FACE)]
+    poor, good = enroll_photos(reader, gallery, "Ada", photos, Wishes(accept_poor=True))
+    assert poor.flaw is not None and poor.flaw.startswith("is blurred")
+    assert good.flaw is None
+    with pytest.raises(EnrollError, match="shows no face"):
+        enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "c.png")], Wishes(accept_poor=True))
+
+
+def test_terms_are_kept_and_photos_only_where_that_is_wanted(
+    reader: FaceReader, gallery: Gallery, tmp_path: Path
+) -> None:
+    terms = Terms("signed", "2999-01-01T00:00:00.000Z")
+    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", FACE)], Wishes(terms, keep_photos=True))
+    enroll_photos(reader, gallery, "Grace", [photo(tmp_path / "grace.png", FACE)], Wishes(terms))
+    assert [(person.consent, person.expires_at) for person in gallery.people()] == [
+        (terms.consent, terms.expires_at)
+    ] * 2
+    ada, grace = gallery.photos()
+    assert grace.jpeg is None
+    assert ada.jpeg is not None
+    assert decode_photo(ada.jpeg)[40:80, 30:50, 2].mean() == pytest.approx(200, abs=5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ada with two good photos and a poor one, Grace with one, Bob with none that is good, and what lies around."""
+    root = tmp_path / "people"
+    for name in ("Ada", "Grace", "Bob", "Nobody", ".hidden"):
+        (root / name).mkdir(parents=True)
+    photo(root / "Ada/1.png", FACE)
+    photo(root / "Ada/2.png", FACE, size=(500, 300))
+    blurred(root / "Ada/3.png")
+    write(root / "Ada/.DS_Store", b"x")
+    photo(root / "Grace/1.png", FACE)
+    photo(root / "Bob/1.png")
+    write(root / "Bob/notes.txt", b"a good friend")
+    write(root / "list.txt", b"Ada, Grace")
+    return root
+
+
+def test_of_a_folder_all_good_photos_are_enrolled_and_the_others_told(
+    reader: FaceReader, gallery: Gallery, folder: Path
+) -> None:
+    people, strays = people_in(folder)
+    assert [stray.photo.name for stray in strays] == ["list.txt"]
+    told = {name: (taken, refused) for name, taken, refused in enroll_people(reader, gallery, people)}
+    assert {name: (len(taken), len(refused)) for name, (taken, refused) in told.items()} == {
+        "Ada": (2, 1),
+        "Bob": (0, 2),
+        "Grace": (1, 0),
+        "Nobody": (0, 0),
+    }
+    assert [person.name for person in gallery.people()] == ["Ada", "Grace"]
+    reasons = {refused.photo.name: refused.reason for _, refusals in told.values() for refused in refusals}
+    assert reasons["3.png"].startswith("its face is blurred")
+    assert reasons["1.png"] == "shows no face"
+    assert "is not a picture" in reasons["notes.txt"]
+
+
+def test_a_folder_that_is_enrolled_again_adds_nothing(reader: FaceReader, gallery: Gallery, folder: Path) -> None:
+    for _ in range(2):
+        list(enroll_people(reader, gallery, people_in(folder)[0]))
+        assert gallery.size == len(gallery.snapshot().names)
+    size = gallery.size
+    list(enroll_people(reader, gallery, people_in(folder)[0]))
+    assert gallery.size == size
+
+
+def test_two_folders_for_one_name_are_one_person(reader: FaceReader, gallery: Gallery, tmp_path: Path) -> None:
+    for name, size in (("Ren\u00e9e", (400, 300)), ("Rene\u0301e", (500, 300))):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        photo(tmp_path / "people" / name / "1.png", FACE, size=size)
+    people, _ = people_in(tmp_path / "people")
+    assert [(name, len(photos)) for name, photos in people.items()] == [("Ren\u00e9e", 2)]
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "empty"])
+def test_a_folder_that_has_nobody_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(EnrollError, match=f"folder .*{name}: "):
+        people_in(tmp_path / name)
+
+
+class OtherEngine(MadeEngine):
+    """A face entry of another model: its numbers stand elsewhere, and are fewer."""
+
+    def _embeddings(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = super()._embeddings(batch)
+        return outputs | {"embedding": np.roll(outputs["embedding"], 5, axis=1)[:, :64]}
+
+
+def test_people_are_enrolled_again_with_another_model_from_the_photos_that_are_kept(
+    reader: FaceReader, gallery: Gallery, tmp_path: Path
+) -> None:
+    photos = [photo(tmp_path / "a.png", FACE), photo(tmp_path / "b.png", FACE, size=(600, 500))]
+    enroll_photos(reader, gallery, "Ada", photos, Wishes(keep_photos=True))
+    enroll_photos(reader, gallery, "Grace", photos[:1], Wishes(keep_photos=True))
+    before = gallery.snapshot()
+    gallery.enroll("Ada", np.eye(1, 128, dtype=np.float32), ["a track"])  # has no photo
+    steps: list[None] = []
+    assert reenroll(OtherEngine("face"), gallery, "ffff", lambda: steps.append(None)) == (3, 1)
+    assert len(steps) == 4
+    with Gallery(gallery.path, "ffff") as again:
+        snapshot = again.snapshot()
+        assert snapshot.names == before.names == ("Ada", "Ada", "Grace")
+        np.testing.assert_allclose(snapshot.vectors, np.roll(before.vectors, 5, axis=1)[:, :64], atol=0.03)
+
+
+def test_nothing_changes_when_somebody_cannot_be_enrolled_again(
+    reader: FaceReader, gallery: Gallery, tmp_path: Path
+) -> None:
+    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "a.png", FACE)], Wishes(keep_photos=True))
+    gallery.enroll("Bob", np.eye(1, 128, dtype=np.float32), ["b.jpg"])
+    gallery.enroll("Eve", np.eye(1, 128, dtype=np.float32), ["e.jpg"])
+    before = gallery.export()
+    with pytest.raises(GalleryError, match="nothing was changed, since no photo is kept of Bob, Eve: enrol them"):
+        reenroll(OtherEngine("face"), gallery, "ffff")
+    assert gallery.export() == before
+
+
+def test_a_damaged_photo_is_named_and_changes_nothing(reader: FaceReader, gallery: Gallery, tmp_path: Path) -> None:
+    gallery.enroll("Ada", np.eye(1, 128, dtype=np.float32), ["a.jpg"], photos=[b"no jpeg"])
+    before = gallery.export()
+    with pytest.raises(GalleryError, match=r"Ada: a stored photo is damaged.*; nothing was changed"):
+        reenroll(OtherEngine("face"), gallery, "ffff")
+    assert gallery.export() == before
 
 
 @pytest.fixture
@@ -157,3 +301,90 @@ def test_the_command_needs_a_photo(tmp_path: Path) -> None:
     result = trunkline("enroll", "Ada", "--gallery", tmp_path / "people.sqlite")
     assert result.exit_code == 2
     assert "PHOTO" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="nobody"),
+        pytest.param(["Ada", "a.jpg", "--track", "door:1"], id="a photo and a track"),
+        pytest.param(["Ada", "--folder", "people"], id="a name for a folder"),
+        pytest.param(["--track", "door:1"], id="a track without a name"),
+        pytest.param(["--folder", "people", "--track", "door:1"], id="a folder and a track"),
+    ],
+)
+def test_the_command_takes_one_thing_to_enrol(tmp_path: Path, arguments: list[str]) -> None:
+    result = trunkline("enroll", *arguments, "--gallery", tmp_path / "people.sqlite")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: enroll takes a NAME with one PHOTO or more, a NAME with --track, or --folder alone\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("made_model")
+def test_the_command_enrols_a_folder_and_tells_what_it_refused(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "people.sqlite"
+    result = trunkline(
+        "enroll", "--folder", folder, "--gallery", file, "--consent", "signed", "--expires", "2999-12-31"
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"2 people are in {file} with 3 photos; 4 refused\n"
+    assert f"refused: {folder / 'Bob/1.png'}: shows no face\n" in result.stderr
+    assert f"refused: {folder / 'list.txt'}: lies in no person's folder\n" in result.stderr
+    with Gallery(file) as gallery:
+        people = [(person.consent, person.expires_at) for person in gallery.people()]
+    assert people == [("signed", "3000-01-01T00:00:00.000Z")] * 2
+
+
+@pytest.mark.usefixtures("made_model")
+def test_the_command_tells_of_a_folder_as_json(folder: Path, tmp_path: Path) -> None:
+    result = trunkline("enroll", "--folder", folder, "--gallery", tmp_path / "people.sqlite", "--json")
+    told = json.loads(result.stdout)
+    assert {name: len(views) for name, views in told["people"].items()} == {"Ada": 2, "Grace": 1}
+    assert {Path(each["photo"]).name for each in told["refused"]} == {"1.png", "3.png", "notes.txt", "list.txt"}
+    assert all(each["reason"] for each in told["refused"])
+
+
+@pytest.mark.usefixtures("made_model")
+def test_a_folder_of_which_nobody_was_enrolled_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "people/Bob").mkdir(parents=True)
+    photo(tmp_path / "people/Bob/1.png")
+    result = trunkline("enroll", "--folder", tmp_path / "people", "--gallery", tmp_path / "people.sqlite")
+    assert result.exit_code == 2
+    assert "error: nobody was enrolled: 1 photo of the folder refused\n" in result.stderr
+
+
+@pytest.mark.usefixtures("made_model")
+def test_the_command_warns_of_a_poor_photo_that_it_takes(tmp_path: Path) -> None:
+    picture = blurred(tmp_path / "ada.png")
+    result = trunkline("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite", "--accept-poor")
+    assert result.exit_code == 0, result.output
+    assert f"warning: {picture}: its face is blurred" in result.stderr
+
+
+@pytest.mark.parametrize("track", ["door", ":7", "door:", "door:x", "door:-1"])
+def test_a_track_that_is_none_is_refused(tmp_path: Path, track: str) -> None:
+    result = trunkline("enroll", "Ada", "--track", track, "--gallery", tmp_path / "people.sqlite")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: --track must be STREAM:ID, such as door:17, got {track!r}\n"
+
+
+def test_the_command_asks_for_a_track(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+
+    def answer(_gallery: Gallery, request: Request) -> list[float]:
+        asked.append(request)
+        return [0.8, 0.7]
+
+    monkeypatch.setattr(tools.enroll, "enroll_track", answer)
+    arguments = ("enroll", " Ada ", "--track", "cam:2:17", "--gallery", gallery.path, "--keep-photos")
+    assert trunkline(*arguments).stdout == f"Ada is in {gallery.path} with 2 more views of cam:2:17\n"
+    assert asked == [Request("cam:2", 17, " Ada ", Terms(), True)]
+    assert json.loads(trunkline(*arguments, "--json").stdout)["qualities"] == [0.8, 0.7]
+
+
+def test_a_track_needs_a_gallery_that_is_there(tmp_path: Path) -> None:
+    result = trunkline("enroll", "Ada", "--track", "door:7", "--gallery", tmp_path / "none.sqlite")
+    assert result.exit_code == 2
+    assert "there is no such file" in result.stderr

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline.gallery import Gallery
+import tools.gallery
+from pipeline.gallery import Gallery, Terms
+from pipeline.views import encode_photo
+from tests.tools.made_engines import MODEL as OTHER
+from tests.tools.made_engines import open_made
 from tools.main import app
 
 MODEL = "0123456789abcdef"
@@ -77,7 +81,7 @@ def test_export_to_a_place_where_no_file_can_be(file: Path, tmp_path: Path) -> N
     assert "cannot be written: No such file or directory" in result.stderr
 
 
-@pytest.mark.parametrize("verb", [["list"], ["remove", "Ada"], ["export"]])
+@pytest.mark.parametrize("verb", [["list"], ["remove", "Ada"], ["purge"], ["export"], ["reenroll"]])
 def test_a_gallery_that_is_not_there_is_refused_and_not_made(verb: list[str], tmp_path: Path) -> None:
     result = trunkline(*verb, "--gallery", tmp_path / "none.sqlite")
     assert result.exit_code == 2
@@ -85,8 +89,68 @@ def test_a_gallery_that_is_not_there_is_refused_and_not_made(verb: list[str], tm
     assert not (tmp_path / "none.sqlite").exists()
 
 
-@pytest.mark.parametrize("verb", [[], ["list"], ["remove"], ["export"]])
+@pytest.mark.parametrize("verb", [[], ["list"], ["remove"], ["purge"], ["export"], ["reenroll"]])
 def test_every_verb_has_help_with_an_example(verb: list[str]) -> None:
     result = trunkline(*verb, "--help")
     assert result.exit_code == 0
     assert "Example: trunkline gallery" in result.stdout
+
+
+def expire(file: Path, name: str) -> None:
+    with Gallery(file) as gallery, gallery.changing() as db:
+        db.execute("UPDATE people SET expires_at = '2020-01-01T00:00:00.000Z' WHERE name = ?", (name,))
+
+
+def test_list_shows_on_what_terms_people_are_there_and_who_has_expired(file: Path) -> None:
+    with Gallery(file) as gallery:
+        gallery.enroll(
+            "Eve", np.eye(1, 128, dtype=np.float32), ["e.jpg"], terms=Terms("signed", "2999-01-01T00:00:00.000Z")
+        )
+    expire(file, "Grace")
+    people = {
+        person["name"]: person for person in json.loads(trunkline("list", "--gallery", file, "--json").stdout)["people"]
+    }
+    assert people["Eve"]["consent"] == "signed"
+    assert people["Eve"]["expires_at"] == "2999-01-01T00:00:00.000Z"
+    assert {name: person["expired"] for name, person in people.items()} == {"Ada": False, "Eve": False, "Grace": True}
+    shown = trunkline("list", "--gallery", file).stdout
+    assert "expired" in shown
+    assert "signed" in shown
+
+
+def test_purge_deletes_those_who_have_expired(file: Path) -> None:
+    assert trunkline("purge", "--gallery", file).stdout == "nobody had expired\n"
+    expire(file, "Grace")
+    assert trunkline("purge", "--gallery", file).stdout == f"deleted from {file} since they had expired: Grace\n"
+    with Gallery(file) as gallery:
+        assert [person.name for person in gallery.people()] == ["Ada"]
+    expire(file, "Ada")
+    assert json.loads(trunkline("purge", "--gallery", file, "--json").stdout) == {"removed": ["Ada"]}
+
+
+@pytest.fixture
+def other_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.gallery, "load_model", lambda _path: OTHER)
+    monkeypatch.setattr(tools.gallery, "open_engine", open_made)
+
+
+@pytest.mark.usefixtures("other_model")
+def test_reenroll_takes_everyone_along_to_another_model(file: Path) -> None:
+    with Gallery(file) as gallery:
+        gallery.remove("Grace")
+        photo = encode_photo(np.full((112, 112, 3), 128, np.uint8))
+        gallery.enroll("Ada", np.eye(2, 128, dtype=np.float32), ["a.jpg", "b.jpg"], photos=[photo, None])
+    result = trunkline("reenroll", "--gallery", file, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"model": OTHER.fingerprint, "embeddings": 1, "without_photo": 1}
+    with Gallery(file, OTHER.fingerprint) as gallery:
+        assert gallery.snapshot().names == ("Ada",)
+
+
+@pytest.mark.usefixtures("other_model")
+def test_reenroll_names_those_of_whom_no_photo_is_kept(file: Path) -> None:
+    before = file.read_bytes()
+    result = trunkline("reenroll", "--gallery", file)
+    assert result.exit_code == 2
+    assert "nothing was changed, since no photo is kept of Ada, Grace" in result.stderr
+    assert file.read_bytes() == before
