@@ -5,6 +5,7 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 """
 
 import hashlib
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,26 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
 
 
+class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Validation faces that an identity threshold was taken from."""
+
+    name: str
+    people: Positive
+    tracks: Positive  # pooled faces, several of each person
+    comparisons: Positive  # of a track with another person
+    similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]  # the threshold on this set alone
+
+
+class IdentityCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``identity_similarity`` stands for: how often a stranger's track is given a name, and on which faces."""
+
+    false_accept_rate: Share  # of the tracks of people who are not enrolled
+    people: Positive  # enrolled
+    track_views: Positive  # pooled into a track, at most
+    enrolled_views: Positive  # of each person, at most
+    sets: tuple[ComparedSet, ...]  # the highest of their thresholds was taken
+
+
 class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The int8 form of an entry."""
 
@@ -136,6 +157,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: NetworkSettings
     weights: str = "weights.pt"
     thresholds: Thresholds = Thresholds()
+    identity_calibration: IdentityCalibration | None = None  # None: nobody knows what the similarity stands for
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
 
@@ -233,6 +255,14 @@ def load_model(path: str | Path) -> Model:
                 f"sha256 is {found[:12]}..., expected {part.sha256[:12]}..."
             )
     return Model(folder, spec)
+
+
+def write_spec(spec: ModelSpec, folder: Path) -> None:
+    """Write ``spec.json``, atomically."""
+    text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
+    part = folder / "spec.json.part"
+    part.write_bytes(text + b"\n")
+    os.replace(part, folder / "spec.json")
 
 
 def _check_entries(spec: ModelSpec, folder: Path) -> None:

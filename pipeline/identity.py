@@ -1,117 +1,153 @@
 """Who the faces are: a few good views of each face track, pooled and compared with the gallery.
 
-Matching is open-set: a name is given only when the most similar person is similar enough and clearly ahead of the
-next one, and it is taken back when later views speak against it.
+Matching is open-set: a name is given only when there were enough views, the most similar person is similar enough and
+clearly ahead of the next one. It is kept while the track shows the same face, and taken back when it shows another.
 """
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
 from engines.alignment import SIZE, align, region
 from engines.boxes import Float
 from engines.engine import Engine
-from engines.errors import GalleryError
 from pipeline.config import IdentitySettings
-from pipeline.gallery import Gallery, Snapshot
+from pipeline.evidence import AKIN, ENOUGH, Evidence
+from pipeline.gallery import Gallery
+from pipeline.live_gallery import LiveGallery
+from pipeline.naming import Bearers, Ranking
 from pipeline.picture import Picture
+from pipeline.search import Index
 from pipeline.types import Identified, Identity, Tracked
+from pipeline.views import BestViews, View
 
 Crop = npt.NDArray[np.uint8]
-Double = npt.NDArray[np.float64]
 
-LEAD = 0.05  # cosine by which the best person must be ahead of the second
-HYSTERESIS = 0.05  # cosine below the threshold down to which a name is kept
-EARLY_S = 0.1  # between the first views: neighbouring frames show the same
+EARLY_S = 0.1  # between the first views: neighbouring frames show the same; and between those of a face in doubt
 UNKNOWN_S = 0.5  # between the views of a face that has no name
 KNOWN_S = 2.0  # and of one that has: a track may have gone over to another face
 BETTER = 1.25  # a view this many times as good is worth another look
-FADE = 0.8  # what earlier views still count with each new one, should the tracker have changed faces
-MIN_QUALITY = 0.05  # the weight of the worst view
 MAX_CROPS = 16  # faces embedded in one frame; the others have their turn in the next
-
-log = structlog.get_logger()
-
-
-class People:
-    """The gallery as the matching needs it; pure.
-
-    >>> people = People(Snapshot(("Ada", "Ada", "Bob"), np.eye(3, dtype=np.float32)))
-    >>> people.names, people.similarities(np.array([0.6, 0.8, 0.0])).tolist()
-    (('Ada', 'Bob'), [0.8, 0.0])
-    """
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.names = tuple(dict.fromkeys(snapshot.names))
-        self._vectors = snapshot.vectors
-        self._starts = [snapshot.names.index(name) for name in self.names]
-
-    def similarities(self, embedding: Double) -> Double:
-        """Cosine of a unit ``embedding`` (D,) to the most similar view of each person (P,)."""
-        if not self.names:
-            return np.zeros(0)
-        return np.asarray(np.maximum.reduceat(self._vectors @ embedding, self._starts), np.float64)
-
-    def choose(self, similarities: Double, current: str | None, threshold: float) -> Identity | None:
-        """The name for a face with ``similarities`` (P,) that bears the name ``current``, or None for an unknown."""
-        if not self.names:
-            return None
-        best = int(similarities.argmax())
-        second = float(np.delete(similarities, best).max(initial=-1.0))
-        if similarities[best] >= threshold and similarities[best] - second >= LEAD:
-            return Identity(self.names[best], float(similarities[best]))
-        if current in self.names:
-            kept = float(similarities[self.names.index(current)])
-            return Identity(current, kept) if kept >= threshold - HYSTERESIS else None
-        return None
 
 
 @dataclass(slots=True)
 class FaceTrack:
-    """The views of one face so far; pure state."""
+    """One face so far; pure state.
 
-    pooled: Double = field(default_factory=lambda: np.zeros(0))
-    views: int = 0
-    best_view: float = 0.0
+    Attributes:
+        evidence: what its views say.
+        best: its best views, for whoever enrols it.
+        identity: the name that it bears.
+    """
+
+    evidence: Evidence = field(default_factory=Evidence)
+    best: BestViews = field(default_factory=BestViews)
+    best_look: float = 0.0
     looked_s: float = -math.inf  # stream time of the last view
-    similarities: Double = field(default_factory=lambda: np.zeros(0))
     identity: Identity | None = None
-    # Who it is by the name that it bears: the same from frame to frame until there is a new view or gallery.
-    chosen: dict[str | None, Identity | None] = field(default_factory=dict)
+    _ranking: Ranking | None = None
+    # Its claim by the name that it bears: the same from frame to frame until there is a new view or gallery.
+    _claims: dict[str | None, Identity | None] = field(default_factory=dict)
 
-    def wants(self, view: float, time_s: float, min_views: int) -> bool:
-        """Whether a ``view`` this good at stream time ``time_s`` is worth a run of the face entry."""
+    def wants(self, look: float, time_s: float, min_views: int) -> bool:
+        """Whether a view that looks this good, at stream time ``time_s``, is worth a run of the face entry."""
         since = abs(time_s - self.looked_s)
-        if self.views < min_views or view > BETTER * self.best_view:
-            return since >= EARLY_S
-        return since >= (UNKNOWN_S if self.identity is None else KNOWN_S)
+        if since < EARLY_S:
+            return False
+        if look > BETTER * self.best_look or since >= (UNKNOWN_S if self.identity is None else KNOWN_S):
+            return True
+        return self.evidence.pool.views < min_views or self.evidence.shortfall > 0.0
 
-    def add(self, embedding: Float, quality: float) -> None:
-        """Pool one more ``embedding`` (D,), weighted by its quality in [0, 1]."""
-        weighted = max(quality, MIN_QUALITY) * embedding.astype(np.float64)
-        self.pooled = FADE * self.pooled + weighted if self.views else weighted
-        self.views += 1
+    @property
+    def embedding(self) -> Float:
+        """Its views as one unit vector (D,); while in doubt, a name rests on the views before alone."""
+        return (self.evidence.all if self.identity is None else self.evidence.pool).unit
 
-    def match(self, people: People) -> None:
-        """Compare the pooled views with the gallery."""
-        self.chosen.clear()
-        if self.views:
-            self.similarities = people.similarities(self.pooled / max(float(np.linalg.norm(self.pooled)), 1e-9))
+    def rank(self, ranking: Ranking | None) -> None:
+        """Take in whom its pooled views resemble now; None where there is nobody."""
+        self._ranking = ranking
+        self._claims.clear()
+
+    def claim(self, index: Index, threshold: float, min_views: int) -> Identity | None:
+        """The name that it may bear, by its views and the ``index`` that it was ranked with."""
+        current = self.identity.name if self.identity else None
+        if current not in self._claims:
+            ranking = self._ranking if self.evidence.pool.views >= min_views else None
+            self._claims[current] = self._choose(ranking, index, threshold) if ranking else None
+        return self._claims[current]
+
+    def _choose(self, ranking: Ranking, index: Index, threshold: float) -> Identity | None:
+        if self.identity is None:
+            return ranking.choose(threshold, None)
+        name = self.identity.name
+        if name == ranking.first.name:
+            return ranking.choose(threshold, ranking.first)
+        try:
+            return ranking.choose(threshold, Identity(name, index.cosine(self.embedding, name)))
+        except KeyError:  # has left the gallery
+            return ranking.choose(threshold, None)
+
+
+def match(tracks: Sequence[FaceTrack], index: Index) -> None:
+    """Rank the people of the gallery for tracks that have a view each; settle first who seems to show another face."""
+    _settle([track for track in tracks if track.evidence.turned], index)
+    found = rankings([track.embedding for track in tracks], index)
+    for track, ranking in zip(tracks, found, strict=True):
+        track.rank(ranking)
+
+
+def _settle(turned: Sequence[FaceTrack], index: Index) -> None:
+    """It is the same person from another side where the newer views alone resemble the same one most, and enough.
+
+    A track without a name has none to lose: there, newer views that resemble the older ones a little do, too.
+    """
+    before = rankings([track.evidence.pool.unit for track in turned], index)
+    since = rankings([track.evidence.doubtful.unit for track in turned], index)
+    for track, old, new in zip(turned, before, since, strict=True):
+        same = old is not None and new is not None and old.first.name == new.first.name and new.first.score >= ENOUGH
+        nameless = track.identity is None and track.evidence.resemblance >= AKIN
+        track.evidence.settle(same=same or nameless)
+
+
+def rankings(embeddings: Sequence[Float], index: Index) -> list[Ranking | None]:
+    """The two people whom each unit embedding (D,) resembles most, in one search; None where the gallery is empty."""
+    if not embeddings or not index.names:
+        return [None] * len(embeddings)
+    people, cosines = index.search(np.stack(embeddings), 2)
+    return [
+        Ranking(Identity(index.names[rows[0]], values[0]), values[1] if len(values) > 1 else -1.0)
+        for rows, values in zip(people.tolist(), cosines.tolist(), strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class Faces:
+    """The face tracks of one stream."""
+
+    tracks: dict[int, FaceTrack] = field(default_factory=dict)
+    bearers: Bearers = field(default_factory=Bearers)
+
+    def end(self, ids: Iterable[int]) -> None:
+        """Forget tracks."""
+        for track in ids:
+            if self.tracks.pop(track, None):
+                self.bearers.forget(track)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One face track in one frame, as a candidate for the face entry."""
+class Candidate:
+    """One face track in one frame, for the face entry."""
 
     row: int
     track: FaceTrack
-    score: float  # how good it looks before it was embedded
+    look: float  # how good it looks before it was embedded
+    frontal: float
+    height: float
 
 
 class Identifier:
@@ -140,106 +176,97 @@ class Identifier:
         self.runs = 0
         self.crops = 0
         self._engine = engine
-        self._gallery = gallery
         self._settings = settings
         self._threshold = threshold
-        self._clock = clock
-        self._streams: defaultdict[str, dict[int, FaceTrack]] = defaultdict(dict)
-        self._people = People(Snapshot((), np.zeros((0, 0), np.float32)))
-        self._revision: tuple[int, int] | None = None
-        self._looked_at = -math.inf
+        self._streams: defaultdict[str, Faces] = defaultdict(Faces)
+        self._live = LiveGallery(gallery, settings.reload_s, clock)
 
     def update(self, tracked: Tracked) -> Identified:
         """Name the faces of one frame; frames of a stream come in order."""
-        self._reload()
         known = self._streams[tracked.frame.stream]
-        for ended in tracked.faces.ended.tolist():
-            known.pop(ended, None)
-        tracks = [known.get(track) or known.setdefault(track, FaceTrack()) for track in tracked.faces.ids.tolist()]
+        if self._live.refresh(self._views_of):
+            self._match_all()
+        known.end(tracked.faces.ended.tolist())
+        ids = tracked.faces.ids.tolist()
+        tracks = [known.tracks.get(track) or known.tracks.setdefault(track, FaceTrack()) for track in ids]
         if not tracks:
             return Identified(tracked, ())
         if not tracked.observed.carried:
             self._look(tracked, tracks)
-        chosen = [self._choose(track) for track in tracks]
-        for track, identity in zip(tracks, unique_names(chosen), strict=True):
+        index, threshold, views = self._live.index, self._threshold, self._settings.min_views
+        claims = [track.claim(index, threshold, views) for track in tracks]
+        for track, identity in zip(tracks, known.bearers.award(ids, claims), strict=True):
             track.identity = identity
         return Identified(tracked, tuple(track.identity for track in tracks))
 
-    def _choose(self, track: FaceTrack) -> Identity | None:
-        if track.views < self._settings.min_views:
+    def _views_of(self, stream: str) -> Mapping[int, BestViews] | None:
+        """The live tracks of a stream and their best views; None for a stream that is not of this run."""
+        if stream not in self._streams:
             return None
-        current = track.identity.name if track.identity else None
-        if current not in track.chosen:
-            track.chosen[current] = self._people.choose(track.similarities, current, self._threshold)
-        return track.chosen[current]
+        return {number: track.best for number, track in self._streams[stream].tracks.items()}
 
-    def _reload(self) -> None:
-        now = self._clock()
-        if now - self._looked_at < self._settings.reload_s:
-            return
-        self._looked_at = now
-        try:
-            revision = self._gallery.revision
-            if revision == self._revision:
-                return
-            self._people = People(self._gallery.snapshot())
-        except GalleryError as error:
-            # Frames go on with the people known so far; the next look may find the file whole again.
-            log.warning("gallery not read", error=str(error))
-            return
-        self._revision = revision
-        for tracks in self._streams.values():
-            for track in tracks.values():
-                track.match(self._people)
+    def _match_all(self) -> None:
+        tracks = [track for faces in self._streams.values() for track in faces.tracks.values()]
+        match([track for track in tracks if track.evidence.pool.views], self._live.index)
 
     def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> None:
         """Embed the faces of this frame that are worth it, in one run."""
-        views, crops = [], []
-        landmarks = tracked.observed.detections.faces.landmarks
-        for view in self._wanted(tracked, tracks):
-            view.track.looked_s = tracked.frame.time_s
-            crop = aligned_face(tracked.frame.picture, landmarks[tracked.faces.rows[view.row]])
+        candidates, crops = [], []
+        landmarks = tracked.observed.detections.faces.landmarks[tracked.faces.rows]
+        for candidate in self._wanted(tracked, tracks, landmarks):
+            candidate.track.looked_s = tracked.frame.time_s
+            crop = aligned_face(tracked.frame.picture, landmarks[candidate.row])
             if crop is not None:
-                views.append(view)
+                candidates.append(candidate)
                 crops.append(crop)
         if not crops:
             return
         outputs = self._engine.infer(np.stack(crops))
         self.runs += 1
         self.crops += len(crops)
-        for view, embedding, quality in zip(views, outputs["embedding"], outputs["quality"], strict=True):
-            view.track.best_view = max(view.track.best_view, view.score)
-            view.track.add(embedding, float(quality))
-            view.track.match(self._people)
+        embeddings, qualities = outputs["embedding"].astype(np.float32), outputs["quality"].tolist()
+        for candidate, crop, embedding, quality in zip(candidates, crops, embeddings, qualities, strict=True):
+            track = candidate.track
+            track.best_look = max(track.best_look, candidate.look)
+            track.evidence.add(embedding, quality, candidate.frontal)
+            view = View(crop, landmarks[candidate.row], candidate.height, embedding, quality)
+            track.best.add(view, candidate.look)
+        match([candidate.track for candidate in candidates], self._live.index)
 
-    def _wanted(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> list[View]:
+    def _wanted(self, tracked: Tracked, tracks: Sequence[FaceTrack], landmarks: Float) -> list[Candidate]:
         """The faces worth a run: those with the fewest views first, then the best looking."""
-        faces, seen = tracked.faces, tracked.observed.detections.faces
-        boxes = seen.boxes[faces.rows]
-        heights = boxes[:, 3] - boxes[:, 1]
-        looks = view_scores(heights, faces.scores, seen.landmarks[faces.rows]).tolist()
+        boxes = tracked.observed.detections.faces.boxes[tracked.faces.rows]
+        sizes, frontal = boxes[:, 3] - boxes[:, 1], frontality(landmarks)
+        looks, heights = view_scores(sizes, tracked.faces.scores, frontal).tolist(), sizes.tolist()
         time_s, smallest, views = tracked.frame.time_s, self._settings.min_face_px, self._settings.min_views
         wanted = [
-            View(row, track, look)
-            for row, (track, look, height) in enumerate(zip(tracks, looks, heights.tolist(), strict=True))
-            if height >= smallest and track.wants(look, time_s, views)
+            Candidate(row, track, looks[row], float(frontal[row]), heights[row])
+            for row, track in enumerate(tracks)
+            if heights[row] >= smallest and track.wants(looks[row], time_s, views)
         ]
-        return sorted(wanted, key=lambda view: (view.track.views, -view.score))[:MAX_CROPS]
+        return sorted(wanted, key=lambda each: (each.track.evidence.pool.views, -each.look))[:MAX_CROPS]
 
 
-def view_scores(heights: Float, scores: Float, landmarks: Float) -> Float:
+def view_scores(heights: Float, scores: Float, frontal: Float) -> Float:
     """How good faces look before they are embedded: (N,) in [0, 1] from their size, detection score and frontality.
 
     Args:
         heights: (N,) of the boxes in source pixels; more than the face entry sees adds nothing.
         scores: (N,) of the detections.
-        landmarks: (N, 5, 2) xy; a nose that is not midway between the eyes tells of a turned head.
+        frontal: (N,) from :func:`frontality`.
+    """
+    return np.asarray(scores * np.minimum(heights / SIZE, 1.0) * frontal, np.float32)
+
+
+def frontality(landmarks: Float) -> Float:
+    """How far faces look ahead: (N,) in [0.2, 1], from landmarks (N, 5, 2) xy.
+
+    A nose that is not midway between the eyes tells of a turned head.
     """
     left, right, nose = landmarks[:, 0], landmarks[:, 1], landmarks[:, 2]
-    eyes, aside = right - left, nose - (left + right) / 2
-    along = np.abs(aside[:, 0] * eyes[:, 0] + aside[:, 1] * eyes[:, 1])
-    turned = along / np.maximum(eyes[:, 0] ** 2 + eyes[:, 1] ** 2, 1e-12)
-    return np.asarray(scores * np.minimum(heights / SIZE, 1.0) * (1.0 - np.minimum(turned, 0.8)), np.float32)
+    eyes, aside = right - left, nose - 0.5 * (left + right)
+    turned = np.abs(np.vecdot(aside, eyes)) / np.maximum(np.vecdot(eyes, eyes), 1e-12)
+    return np.asarray(1.0 - np.minimum(turned, 0.8), np.float32)
 
 
 def aligned_face(picture: Picture, landmarks: Float) -> Crop | None:
@@ -249,15 +276,6 @@ def aligned_face(picture: Picture, landmarks: Float) -> Crop | None:
         return align(pixels, landmarks - np.asarray(offset, np.float32))
     except ValueError:
         return None
-
-
-def unique_names(chosen: Sequence[Identity | None]) -> list[Identity | None]:
-    """The same identities, but a name only for the face that resembles it most; the others are unknown."""
-    best: dict[str, Identity] = {}
-    for identity in chosen:
-        if identity and (identity.name not in best or identity.score > best[identity.name].score):
-            best[identity.name] = identity
-    return [identity if identity and best[identity.name] is identity else None for identity in chosen]
 
 
 def identify(items: Iterable[Tracked], identifier: Identifier | None) -> Iterator[Identified]:

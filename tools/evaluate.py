@@ -13,6 +13,7 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.spec import TASKS, Backend, Precision, Task, load_model
+from tools.calibrate_identity import calibrate_identity, described
 from tools.evaluate_tracking import evaluate_tracking
 
 if TYPE_CHECKING:
@@ -71,6 +72,19 @@ def evaluate(
         typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
     ] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Tracking: score simulated sequences, too.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Identity: choose the similarity from which a face is someone.")
+    ] = False,
+    false_accept_rate: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="--calibrate: share of strangers' tracks that may be named; default 0.01."),
+    ] = None,
+    people: Annotated[
+        int | None, typer.Option(min=1, help="--calibrate: enrolled in the gallery that it is for; default 10.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="--calibrate: write it to the model's spec.json, in place of the old one.")
+    ] = False,
 ) -> None:
     """Score an exported model on validation data, the way the pipeline runs it.
 
@@ -78,9 +92,14 @@ def evaluate(
     [[validation_sets]], DATA has the standard layout that docs/data.md describes. The task tracking stands alone: it
     scores the tracker on the detections of each sequence under DATA/tracking (docs/tracking.md).
 
+    --calibrate chooses the identity threshold on the people of DATA in place of scoring them (docs/recognition.md).
+
     Example: trunkline evaluate --model engines/zoo/n --data ../data --task faces --json
+
+    Example: trunkline evaluate --model runs/model --data DIR --task identity --calibrate --people 50 --replace
     """
     asked = [_task(name) for name in task] if task else []
+    _check_calibrating(asked, calibrate=calibrate, of_it=(false_accept_rate, people, replace or None))
     if "tracking" in asked:
         if len(asked) > 1 or model is not None:
             raise ConfigError("--task tracking stands alone: without --model and other tasks")
@@ -104,6 +123,9 @@ def evaluate(
     wanted = chosen or opened.spec.network.tasks
     opened.require(wanted, "evaluation")
     truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
+    if calibrate:
+        calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
+        return
     report = evaluate_model(
         opened,
         truth,
@@ -120,6 +142,16 @@ def evaluate(
         sys.stdout.write(text.decode() + "\n")
     else:
         _show(report)
+        if report.identity is not msgspec.UNSET:
+            similarity = report.thresholds.identity_similarity
+            typer.echo(f"identity_similarity {similarity:.3f}: {described(opened.spec.identity_calibration)}")
+
+
+def _check_calibrating(asked: list[Scored], *, calibrate: bool, of_it: tuple[object, ...]) -> None:
+    if calibrate and asked != ["identity"]:
+        raise ConfigError("--calibrate needs --task identity, and no other task")
+    if not calibrate and any(value is not None for value in of_it):
+        raise ConfigError("--false-accept-rate, --people and --replace have no meaning without --calibrate")
 
 
 def _write(out: Path, text: bytes) -> None:

@@ -69,7 +69,7 @@ them (NME, end-to-end accuracy) are a little flattering; AP, top-1 and the ten-f
 The intervals are 95 % bootstrap intervals over {report.bootstrap.resamples} resamples of the pictures or people.
 
 {_figures(report)}
-{_labels(spec)}
+{_identity_threshold(spec)}{_labels(spec)}
 ## Parity with PyTorch (f32)
 
 {_parity(parity)}
@@ -119,6 +119,17 @@ def _entries(spec: ModelSpec) -> str:
             f"Its face entry takes aligned faces ({size}) to {SEEN['identity']}, {spec.network.embedding} numbers long."
         )
     return " ".join(sentences)
+
+
+def _identity_threshold(spec: ModelSpec) -> str:
+    """A sentence on what the threshold stands for, where that is known."""
+    known = spec.identity_calibration
+    if known is None:
+        return ""
+    return (
+        f"A face track is someone from a cosine of {spec.thresholds.identity_similarity:.3f} on: then at most "
+        f"{known.false_accept_rate:.1%} of strangers' tracks\nare given a name from a gallery of {known.people}.\n\n"
+    )
 
 
 def _listed(words: Sequence[str]) -> str:

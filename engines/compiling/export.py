@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,16 @@ from engines.alignment import SIZE as FACE_SIZE
 from engines.network.entries import FaceEntry, FrameEntry
 from engines.network.heads import STRIDES
 from engines.network.network import Network, build_network
-from engines.spec import INPUT, EntrySpec, ModelSpec, NetworkSettings, Thresholds, output_names, sha256_of
+from engines.spec import (
+    INPUT,
+    EntrySpec,
+    ModelSpec,
+    NetworkSettings,
+    Thresholds,
+    output_names,
+    sha256_of,
+    write_spec,
+)
 from engines.training.checkpoint import Checkpoint
 
 OPSET = 17
@@ -81,14 +89,6 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
     torch.save({"model": trained.weights}, out / spec.weights)
     write_spec(spec, out)
     return spec
-
-
-def write_spec(spec: ModelSpec, folder: Path) -> None:
-    """Write ``spec.json``, atomically."""
-    text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
-    part = folder / "spec.json.part"
-    part.write_bytes(text + b"\n")
-    os.replace(part, folder / "spec.json")
 
 
 def _export_entry(entry: nn.Module, file: Path, size: tuple[int, int], names: tuple[str, ...]) -> EntrySpec:

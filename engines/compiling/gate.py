@@ -17,7 +17,6 @@ from rich.progress import track
 
 from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
 from engines.compiling.card import with_int8
-from engines.compiling.export import write_spec
 from engines.compiling.quantise import Form, Pictures, Quantiser
 from engines.data.reading import spread
 from engines.engine import require_backend
@@ -37,6 +36,7 @@ from engines.spec import (
     Task,
     load_model,
     sha256_of,
+    write_spec,
 )
 from engines.training.settings import DatasetSettings, TrainingSettings
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 from engines.compiling.card import model_card
-from engines.compiling.export import Trained, export, write_spec
+from engines.compiling.export import Trained, export
 from engines.compiling.parity import Parity, check_parity
 from engines.data.reading import spread
 from engines.errors import DataError
 from engines.evaluation.report import Report, calibrate, evaluate_model
 from engines.evaluation.truth import Truth, configured_truth
-from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model
+from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
 from engines.training.checkpoint import load_checkpoint
 
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
@@ -70,8 +70,9 @@ def release(
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
         told("choosing thresholds")
-        thresholds = calibrate(load_model(part), truth)
-        write_spec(msgspec.structs.replace(spec, thresholds=thresholds), part)
+        chosen = calibrate(load_model(part), truth)
+        spec = msgspec.structs.replace(spec, thresholds=chosen.thresholds, identity_calibration=chosen.identity)
+        write_spec(spec, part)
         told("measuring")
         model = load_model(part)
         report = evaluate_model(model, truth)

@@ -1,38 +1,46 @@
 """Thresholds from data: where a model's scores and similarities start to mean something."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
 from engines.data.coco import CocoSet
 from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.faces import find_faces
-from engines.evaluation.identity import embed_whole
+from engines.evaluation.identity import cut_face, read_face
 from engines.evaluation.matching import Flags, match
 from engines.evaluation.objects import find_objects
 from engines.evaluation.runner import Runner
+from engines.evaluation.tracks import ENROLLED_VIEWS, TRACK_VIEWS, Strangers, strangers_of
 from engines.evaluation.truth import IdentityTruth, Truth
-from engines.evaluation.verification import accept_threshold
-from engines.spec import Thresholds
+from engines.spec import ComparedSet, IdentityCalibration, Thresholds
 
-FALSE_ACCEPT_RATE = 1e-3  # of one comparison; a frame compares each face with everybody in the gallery
+FALSE_ACCEPT_RATE = 0.01  # of strangers' tracks ...
+PEOPLE = 10  # ... against a gallery of so many
 BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
 
-def calibrate_thresholds(runner: Runner, truth: Truth, far: float = FALSE_ACCEPT_RATE) -> Thresholds:
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Thresholds, and what that of identities stands for; None where the data says nothing of it."""
+
+    thresholds: Thresholds
+    identity: IdentityCalibration | None
+
+
+def calibrate_thresholds(runner: Runner, truth: Truth) -> Calibrated:
     """Choose the thresholds of a model's tasks on validation data; the NMS overlaps stay as they are.
 
     A threshold of which the data says nothing stays as it is, too.
 
-    Object and face scores: where F0.5 at IoU 0.5 is best, over all categories together. Identity similarity: where the
-    share ``far`` of impostor pairs is accepted, on all crops and, with the new face score, on faces that the network
-    finds and aligns itself, if it can; the higher of the two.
+    Object and face scores: where F0.5 at IoU 0.5 is best, over all categories together. Identity similarity: as
+    :func:`calibrate_identity` says, with the new face score.
 
     Raises:
         DataError: too many pictures cannot be read, or the model finds nothing in them.
@@ -44,61 +52,84 @@ def calibrate_thresholds(runner: Runner, truth: Truth, far: float = FALSE_ACCEPT
     if "faces" in tasks and truth.faces is not None:
         score = best_f_threshold(*matched(*find_faces(runner, truth.faces, runner.curve_thresholds, skipped)), BETA)
         chosen = msgspec.structs.replace(chosen, face_score=round(score, 3))
-    if "identity" in tasks and truth.identity is not None:
-        similarity = _crop_threshold(runner, truth.identity, skipped, far)
-        if "faces" in tasks and truth.identity.whole:
-            similarity = max(similarity, _whole_threshold(runner, truth.identity, chosen, skipped, far))
-        # Rounded up, so that no more impostors pass than were asked for.
-        similarity = min(1.0, float(np.ceil(similarity * 1000) / 1000))
-        chosen = msgspec.structs.replace(chosen, identity_similarity=similarity)
-    return chosen
+    if "identity" not in tasks or truth.identity is None:
+        return Calibrated(chosen, runner.model.spec.identity_calibration)
+    return calibrate_identity(runner, truth.identity, chosen, skipped)
 
 
-def _crop_threshold(runner: Runner, truth: IdentityTruth, skipped: Skipped, far: float) -> float:
-    set_of = {path: name for name, paths in truth.crops.items() for path in paths}
-    embeddings = runner.embed_crops("face crops", sorted(set_of), skipped)
-    # Pictures of different sets are told apart by their colours and sizes, which would make impostors look easy.
-    sets = np.array([set_of[path] for path in embeddings])
-    return identity_threshold(*_stacked(embeddings, truth), far, sets)
+def calibrate_identity(
+    runner: Runner,
+    truth: IdentityTruth,
+    thresholds: Thresholds,
+    skipped: Skipped,
+    far: float | None = None,
+    people: int = PEOPLE,
+) -> Calibrated:
+    """Choose the cosine from which a track is someone: at most the share ``far`` of strangers' tracks is given a name.
 
-
-def _whole_threshold(
-    runner: Runner, truth: IdentityTruth, thresholds: Thresholds, skipped: Skipped, far: float
-) -> float:
-    found = embed_whole(runner, truth.whole, thresholds, skipped)
-    names = {truth.who(path) for path in found.embeddings}
-    return identity_threshold(*_stacked(found.embeddings, truth), far) if len(names) > 1 else -1.0
-
-
-def _stacked(embeddings: dict[Path, Float], truth: IdentityTruth) -> tuple[Float, npt.NDArray[np.str_]]:
-    names = np.array([truth.who(path) for path in embeddings])
-    return np.stack(list(embeddings.values())), names
-
-
-def identity_threshold(
-    embeddings: Float,
-    identities: npt.NDArray[np.generic],
-    far: float = FALSE_ACCEPT_RATE,
-    sets: npt.NDArray[np.generic] | None = None,
-) -> float:
-    """The lowest cosine similarity that accepts at most the share ``far`` of all impostor pairs.
+    That is the highest threshold of any set of crops, and of the faces that the network finds and aligns itself in
+    whole pictures, if it can: across sets people are told apart by colours and sizes, which makes strangers look easy.
+    Sets of too few people to show such a rate are left out.
 
     Args:
-        embeddings: (N, D) of unit length.
-        identities: (N,) who each shows.
-        far: false-accept rate of one comparison, in (0, 1).
-        sets: (N,) pairs across different sets are left out; None: all pairs count.
+        runner: the open model.
+        truth: faces and who they are.
+        thresholds: the others, which stay.
+        skipped: pictures that cannot be read.
+        far: None for 0.01, or the lowest rate that the data can show.
+        people: enrolled in the gallery that the rate is for; without ``far`` no more than the data can show.
 
     Raises:
-        DataError: there is no impostor pair.
+        DataError: too many pictures cannot be read, there are not two people, or too few for ``far``.
     """
-    impostor = identities[:, None] != identities[None]
-    if sets is not None:
-        impostor &= sets[:, None] == sets[None]
-    impostors = (embeddings @ embeddings.T)[np.triu(impostor, 1)]
-    if not len(impostors):
+    sets = _strangers(runner, truth, thresholds, skipped)
+    most = max(each.people for each in sets.values())
+    if far is None:
+        people = min(people, most - 1)
+    # Of a larger gallery than there are others, nobody knows who else would look like a stranger.
+    large = {name: each for name, each in sets.items() if each.people > people}
+    finest = min((each.finest(people) for each in large.values()), default=1.0)
+    wanted = far if far is not None else max(FALSE_ACCEPT_RATE, math.ceil(finest * 1000) / 1000)
+    if not large or finest > wanted:
+        raise DataError(
+            f"identity threshold: the faces of {most} people are too few to show a false-accept rate of {wanted:g} "
+            f"against {people} people"
+        )
+    compared = tuple(
+        _compared(name, each, wanted, people) for name, each in large.items() if each.finest(people) <= wanted
+    )
+    similarity = max(each.similarity for each in compared)
+    calibration = IdentityCalibration(wanted, people, TRACK_VIEWS, ENROLLED_VIEWS, compared)
+    return Calibrated(msgspec.structs.replace(thresholds, identity_similarity=similarity), calibration)
+
+
+def _compared(name: str, strangers: Strangers, far: float, people: int) -> ComparedSet:
+    # Rounded up, so that no more strangers pass than were asked for.
+    similarity = min(1.0, math.ceil(strangers.threshold(far, people) * 1000) / 1000)
+    found = strangers.similarities
+    return ComparedSet(name, strangers.people, len(found), found.size, similarity)
+
+
+def _strangers(runner: Runner, truth: IdentityTruth, thresholds: Thresholds, skipped: Skipped) -> dict[str, Strangers]:
+    """By set of crops, and of whole pictures; sets of one person are left out."""
+    paths = sorted(path for crops in truth.crops.values() for path in crops)
+    crops = runner.view_crops("face crops", paths, skipped, lambda path: read_face(path, truth))
+    sets = {name: {path: crops[path] for path in listed if path in crops} for name, listed in truth.crops.items()}
+    if "faces" in runner.model.spec.network.tasks and truth.whole:
+        sets["whole pictures"] = {
+            picture.path: runner.view([face])[0]
+            for picture in runner.see("whole faces", truth.whole, thresholds, skipped)
+            if (face := cut_face(picture)) is not None
+        }
+    found = {}
+    for name, faces in sets.items():
+        names = np.array([truth.who(path) for path in faces])
+        if len(np.unique(names)) > 1:
+            embeddings = np.stack([face.embedding for face in faces.values()])
+            found[name] = strangers_of(embeddings, [face.quality for face in faces.values()], names)
+    if not found:
         raise DataError("identity threshold: needs faces of at least two people")
-    return accept_threshold(impostors, far)
+    return found
 
 
 def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: int, beta: float = 1.0) -> float:

@@ -140,19 +140,29 @@ def _gather_crops(runner: Runner, truth: IdentityTruth, skipped: Skipped) -> Cro
     wanted.update(_pictures([pair for rows in truth.pairs.values() for pair in rows]))
     embeddings = runner.embed_crops("face crops", sorted(wanted), skipped)
 
-    def read_aligned(path: Path) -> Pixels:
-        try:
-            return align(read_rgb(path), np.array(truth.points[path], np.float32))
-        except ValueError as error:
-            raise DataError(f"picture {path}: {error}") from error
-
     aligned = {}
     for name, pairs in truth.pairs.items():
         known = [pair for pair in pairs if pair.first in truth.points and pair.second in truth.points]
         if len({pair.genuine for pair in known}) == 2:
             pictures = [path for path in _pictures(pairs) if path in truth.points]
-            aligned[name] = runner.embed_crops("aligned face crops", pictures, skipped, read_aligned)
+            aligned[name] = runner.embed_crops(
+                "aligned face crops", pictures, skipped, lambda path: read_face(path, truth)
+            )
     return CropEvidence(truth, embeddings, aligned)
+
+
+def read_face(path: Path, truth: IdentityTruth) -> Pixels:
+    """A face crop, aligned where its five points are known, else as it is.
+
+    Raises:
+        DataError: it cannot be read, or its points are no face's.
+    """
+    if path not in truth.points:
+        return read_rgb(path)
+    try:
+        return align(read_rgb(path), np.array(truth.points[path], np.float32))
+    except ValueError as error:
+        raise DataError(f"picture {path}: {error}") from error
 
 
 def _gather_whole(runner: Runner, pairs: list[Pair], skipped: Skipped) -> WholeEvidence:

@@ -13,9 +13,10 @@ from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.progress import Progress
 
+from engines.data.reading import Skipped
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import FALSE_ACCEPT_RATE, calibrate_thresholds
+from engines.evaluation.calibration import Calibrated, calibrate_identity, calibrate_thresholds
 from engines.evaluation.faces import FaceScores, gather_faces, score_faces
 from engines.evaluation.identity import IdentityScores, gather_identity, score_identity
 from engines.evaluation.objects import ObjectScores, gather_objects, score_objects
@@ -159,9 +160,7 @@ def _scored(
     return scores
 
 
-def calibrate(
-    model: Model, data: Path | Truth, *, backend: Literal["auto"] | Backend = "auto", far: float = FALSE_ACCEPT_RATE
-) -> Thresholds:
+def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Backend = "auto") -> Calibrated:
     """Choose the model's thresholds on ``data``, with an f32 engine (see :func:`calibrate_thresholds`).
 
     ``data`` is as in :func:`evaluate_model`.
@@ -172,7 +171,20 @@ def calibrate(
     """
     truth = data if isinstance(data, Truth) else standard_truth(data, model.spec.network.tasks)
     with open_runner(model, backend, "f32") as runner:
-        return calibrate_thresholds(runner, truth, far)
+        return calibrate_thresholds(runner, truth)
+
+
+def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:
+    """Choose the identity threshold alone, on the people of ``data`` (see :func:`calibrate_identity`).
+
+    Raises:
+        DataError: the data is missing or too broken, or has too few people.
+    """
+    truth = data if isinstance(data, Truth) else standard_truth(data, ["identity"])
+    truth.scored(["identity"], ["identity"])
+    assert truth.identity is not None
+    with open_runner(model, "auto", "f32") as runner:
+        return calibrate_identity(runner, truth.identity, model.spec.thresholds, Skipped(), far, people)
 
 
 @contextmanager

@@ -37,6 +37,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """An aligned face as the face entry sees it."""
+
+    embedding: Float  # (D,) unit
+    quality: float  # in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Runner:
     """Runs an open model over pictures; what cannot be read is skipped and left out of the answers."""
 
@@ -73,17 +81,28 @@ class Runner:
         Raises:
             DataError: too many crops cannot be read.
         """
-        found: dict[Path, Float] = {}
+        return {path: face.embedding for path, face in self.view_crops(title, paths, skipped, read).items()}
+
+    def view_crops(
+        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels] = read_rgb
+    ) -> dict[Path, Face]:
+        """The same with the quality of each."""
+        found: dict[Path, Face] = {}
         for batch in _batches(self._read(title, paths, skipped, read), BATCH):
-            crops = [resize(pixels, (SIZE, SIZE)) for _, pixels in batch]
-            embeddings = self.embed(crops)
-            found.update(zip((path for path, _ in batch), embeddings, strict=True))
+            faces = self.view([resize(pixels, (SIZE, SIZE)) for _, pixels in batch])
+            found.update(zip((path for path, _ in batch), faces, strict=True))
         return found
 
     def embed(self, faces: Sequence[Pixels]) -> Float:
         """Unit embeddings (N, D) of a batch of aligned faces (112, 112, 3) RGB."""
+        return np.stack([face.embedding for face in self.view(faces)])
+
+    def view(self, faces: Sequence[Pixels]) -> list[Face]:
+        """What the face entry says of a batch of aligned faces (112, 112, 3) RGB."""
         assert self.face is not None
-        return self.face.infer(np.stack(faces))["embedding"].astype(np.float32)
+        outputs = self.face.infer(np.stack(faces))
+        rows = zip(outputs["embedding"].astype(np.float32), outputs["quality"].tolist(), strict=True)
+        return [Face(embedding, quality) for embedding, quality in rows]
 
     def _read(
         self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels]

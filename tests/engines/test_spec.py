@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import msgspec
@@ -7,8 +8,10 @@ import pytest
 from engines.errors import EngineError, ModelError
 from engines.spec import (
     TASKS,
+    ComparedSet,
     EntrySpec,
     GateFigure,
+    IdentityCalibration,
     Model,
     ModelSpec,
     NetworkSettings,
@@ -19,6 +22,7 @@ from engines.spec import (
     output_names,
     sha256_of,
 )
+from engines.spec import write_spec as write_model_spec
 from tests.engines.made_models import write_model, write_onnx, write_spec
 
 
@@ -215,3 +219,20 @@ def test_whoever_needs_a_task_says_so_in_one_sentence(tmp_path: Path) -> None:
     sentence = f"enroll needs a model that knows faces, identity; model {tmp_path} knows objects, faces$"
     with pytest.raises(ModelError, match=sentence):
         model.require(("faces", "identity"), "enroll")
+
+
+def test_a_folder_that_does_not_say_what_its_identity_threshold_stands_for_is_read(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    text = json.loads((tmp_path / "spec.json").read_bytes())
+    text.pop("identity_calibration", None)
+    (tmp_path / "spec.json").write_text(json.dumps(text))
+    assert load_model(tmp_path).spec.identity_calibration is None
+    assert load_model(tmp_path).fingerprint == model.fingerprint
+
+
+def test_a_spec_is_read_as_it_was_written(tmp_path: Path) -> None:
+    compared = ComparedSet("staff", 20, 200, 3800, 0.61)
+    known = IdentityCalibration(0.02, 10, 8, 3, (compared,))
+    spec = msgspec.structs.replace(write_model(tmp_path).spec, identity_calibration=known)
+    write_model_spec(spec, tmp_path)
+    assert load_model(tmp_path).spec == spec

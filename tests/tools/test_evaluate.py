@@ -5,9 +5,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError, TrunklineError
+from engines.errors import ConfigError, DataError, TrunklineError
 from engines.evaluation import report
-from tests.engines.evaluation.colours import open_colours, write_model, write_scenes
+from engines.spec import load_model
+from tests.engines.evaluation.colours import open_colours, write_data, write_model, write_scenes
 from tools.evaluate import evaluate
 
 
@@ -75,3 +76,50 @@ def test_a_run_time_install_says_what_is_missing(folders: tuple[str, str], monke
     monkeypatch.setattr("tools.evaluate.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="faster-coco-eval is not installed"):
         run("--model", folders[0], "--data", folders[1])
+
+
+@pytest.fixture
+def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setattr(report, "open_engine", open_colours)
+    (tmp_path / "own").mkdir()
+    model = write_model(tmp_path / "own")
+    return str(model.path), str(write_data(tmp_path / "people"))
+
+
+def test_a_calibration_is_shown_and_spec_json_stays(people: tuple[str, str]) -> None:
+    spec = Path(people[0]) / "spec.json"
+    before = spec.read_bytes()
+    text = run("--model", people[0], "--data", people[1], "--task", "identity", "--calibrate")
+    assert "of strangers' tracks are given a name from a gallery of 10" in text
+    assert "--replace writes the new one" in text
+    assert spec.read_bytes() == before
+
+
+def test_a_calibration_is_written_where_it_is_to_replace_the_old_one(people: tuple[str, str]) -> None:
+    arguments = ["--model", people[0], "--data", people[1], "--task", "identity", "--calibrate", "--replace", "--json"]
+    found = json.loads(run(*arguments, "--people", "3", "--false-accept-rate", "0.2"))
+    spec = load_model(people[0]).spec
+    assert spec.identity_calibration is not None
+    assert (spec.identity_calibration.people, spec.identity_calibration.false_accept_rate) == (3, 0.2)
+    assert spec.thresholds.identity_similarity == found["identity_similarity"]
+    assert found["written"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--calibrate"], "--calibrate needs --task identity"),
+        (["--calibrate", "--task", "faces"], "--calibrate needs --task identity"),
+        (["--task", "identity", "--people", "5"], "no meaning without --calibrate"),
+        (["--task", "identity", "--replace"], "no meaning without --calibrate"),
+    ],
+)
+def test_options_of_the_calibration_go_with_it(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        run("--model", "m", "--data", "d", *arguments)
+
+
+def test_too_few_people_for_the_rate_are_refused(people: tuple[str, str]) -> None:
+    arguments = ["--model", people[0], "--data", people[1], "--task", "identity", "--calibrate"]
+    with pytest.raises(DataError, match=r"too few to show a false-accept rate of 0\.001"):
+        run(*arguments, "--false-accept-rate", "0.001")

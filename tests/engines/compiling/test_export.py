@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 import torch
 
-from engines.compiling.export import OPSET, Trained, export, write_spec
+from engines.compiling.export import OPSET, Trained, export
 from engines.engine import open_engine
 from engines.errors import ModelError
 from engines.network.entries import FaceEntry, FrameEntry
-from engines.spec import EntryName, Model, NetworkSettings, Task, Thresholds, load_model, output_names
+from engines.spec import EntryName, Model, NetworkSettings, Task, Thresholds, load_model, output_names, write_spec
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tests.engines.evaluation.colours import OBJECTS, SCENES
 from tests.engines.made_models import pictures

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from engines.compiling import gate
-from engines.compiling.export import write_spec
 from engines.compiling.gate import compile_int8, costliest, shares
 from engines.compiling.quantise import Pictures, Quantiser
 from engines.engine import Backend, open_engine
 from engines.errors import DataError, EngineError
 from engines.evaluation.report import Headline
-from engines.spec import OUTPUTS_OF, TASKS, EntryName, Model, Quantised, Task, Thresholds, load_model
+from engines.spec import OUTPUTS_OF, TASKS, EntryName, Model, Quantised, Task, Thresholds, load_model, write_spec
 from tests.engines.made_models import pictures
 
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")

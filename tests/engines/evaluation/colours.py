@@ -123,7 +123,8 @@ class ColourFace(ColourEngine):
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         assert batch.shape[1:] == (112, 112, 3)
         middle = batch[:, 50:62, 50:62, :2].mean(axis=(1, 2)) - 60 + 1e-6
-        return {"embedding": (middle / np.linalg.norm(middle, axis=1, keepdims=True)).astype(np.float32)}
+        embedding = (middle / np.linalg.norm(middle, axis=1, keepdims=True)).astype(np.float32)
+        return {"embedding": embedding, "quality": np.full(len(embedding), 0.5, np.float32)}
 
 
 def write_model(folder: Path) -> Model:

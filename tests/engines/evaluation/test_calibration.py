@@ -6,58 +6,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.data.coco import CocoBox, CocoSet
+from engines.data.reading import Skipped
 from engines.errors import DataError
-from engines.evaluation.calibration import best_f_threshold, calibrate_thresholds, identity_threshold, matched
+from engines.evaluation.calibration import (
+    FALSE_ACCEPT_RATE,
+    best_f_threshold,
+    calibrate_identity,
+    calibrate_thresholds,
+    matched,
+)
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.runner import Runner
 from engines.evaluation.truth import standard_truth
-from engines.spec import TASKS
+from engines.spec import TASKS, Thresholds
 
 HERE, THERE = (10, 10, 40, 40), (100, 10, 40, 40)
 
 
 def test_thresholds_of_a_network_that_is_always_right(runner: Runner, data: Path) -> None:
-    chosen = calibrate_thresholds(runner, standard_truth(data, TASKS))
+    found = calibrate_thresholds(runner, standard_truth(data, TASKS))
+    chosen, kept = found.thresholds, runner.model.spec.thresholds
     assert 0.0 < chosen.object_score <= 0.8
     assert 0.0 < chosen.face_score <= 0.9
     assert 0.9 < chosen.identity_similarity <= 1.0  # neighbours in the circle of 24 colours: cos 15 degrees is 0.966
-    kept = runner.model.spec.thresholds
     assert (chosen.object_iou, chosen.face_iou) == (kept.object_iou, kept.face_iou)
+    assert found.identity is not None
+    assert max(each.similarity for each in found.identity.sets) == chosen.identity_similarity
 
 
-def unit(rows: list[list[float]]) -> np.ndarray:
-    array = np.array(rows, np.float32)
-    return array / np.linalg.norm(array, axis=1, keepdims=True)
-
-
-def test_only_pairs_of_different_people_count() -> None:
-    embeddings = unit([[1, 0], [1, 0], [0, 1], [0, 1]])
-    threshold = identity_threshold(embeddings, np.array(["a", "a", "b", "b"]), 1e-3)
-    assert 0.0 < threshold < 1e-3
-
-
-def test_the_share_of_impostor_pairs_that_passes_is_at_most_the_rate() -> None:
-    rng = np.random.default_rng(3)
-    embeddings = unit(rng.normal(size=(300, 16)).tolist())
-    people = np.arange(300) // 3
-    threshold = identity_threshold(embeddings, people, 1e-3)
-    impostors = (embeddings @ embeddings.T)[np.triu(people[:, None] != people[None], 1)]
-    assert len(impostors) == 300 * 299 // 2 - 300
-    assert (impostors >= threshold).sum() == int(1e-3 * len(impostors))
-
-
-def test_pairs_across_sets_are_left_out() -> None:
-    embeddings = unit([[1, 0], [0, 1], [1, 0], [0, 1]])
-    people = np.array(["a", "b", "c", "d"])
-    across = identity_threshold(embeddings, people, 0.0)
-    within = identity_threshold(embeddings, people, 0.0, np.array(["x", "x", "y", "y"]))
-    assert across > 1.0 - 1e-6
-    assert within < 1e-3
-
-
-def test_one_person_alone_gives_no_threshold() -> None:
-    with pytest.raises(DataError, match="at least two people"):
-        identity_threshold(unit([[1, 0], [0, 1]]), np.array(["a", "a"]))
+def test_the_rate_that_is_stated_is_one_that_the_people_can_show(runner: Runner, data: Path) -> None:
+    truth = standard_truth(data, ["identity"]).identity
+    assert truth is not None
+    found = calibrate_identity(runner, truth, Thresholds(), Skipped()).identity
+    assert found is not None
+    assert found.false_accept_rate > FALSE_ACCEPT_RATE  # so few are they
+    with pytest.raises(DataError, match=r"too few to show a false-accept rate of 0.001 against 10 people"):
+        calibrate_identity(runner, truth, Thresholds(), Skipped(), far=1e-3)
 
 
 @pytest.mark.parametrize(

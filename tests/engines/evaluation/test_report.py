@@ -11,7 +11,7 @@ from engines.data.pairs import read_pairs
 from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation import report
-from engines.spec import Model, Thresholds
+from engines.spec import Model
 from tests.engines.evaluation.colours import open_colours
 
 HEADLINES = [
@@ -56,8 +56,8 @@ def test_a_folder_that_is_not_there_is_named(model: Model, tmp_path: Path) -> No
 
 def test_calibration_opens_the_model_by_itself(model: Model, data: Path) -> None:
     chosen = report.calibrate(model, data)
-    assert isinstance(chosen, Thresholds)
-    assert chosen != model.spec.thresholds
+    assert chosen.thresholds != model.spec.thresholds
+    assert chosen.identity is not None
 
 
 def test_the_real_validation_data_can_be_read() -> None:

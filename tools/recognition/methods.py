@@ -1,0 +1,83 @@
+"""Ways from the frames of a track to a decision, each as similarities to the people of a gallery."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from engines.boxes import Float
+from pipeline.gallery import Snapshot
+from pipeline.identity import FaceTrack, match
+from pipeline.search import Index
+from tools.recognition.crops import Crops, Rows
+from tools.recognition.splits import Person
+
+Method = Callable[[Crops, Rows, "Enrolled"], Float]  # -> (decisions, P) similarities; one a track, or one a frame
+
+OURS: Final = "Trunkline"
+SINGLE: Final = "single frames"
+
+
+class Enrolled:
+    """People with a few views each.
+
+    Attributes:
+        names: (P,)
+        index: as the pipeline searches it.
+    """
+
+    def __init__(self, crops: Crops, people: Sequence[Person]) -> None:
+        self.names = [person.name for person in people]
+        self.index = Index(Snapshot(*_rows(crops, people)))
+        self._views = [crops.embeddings[person.enrolled] for person in people]
+
+    def similarities(self, embeddings: Float) -> Float:
+        """Cosines (F, P) of unit embeddings (F, D) to the most similar view of each person."""
+        return np.stack([(embeddings @ views.T).max(axis=1) for views in self._views], axis=1)
+
+
+def _rows(crops: Crops, people: Sequence[Person]) -> tuple[tuple[str, ...], Float]:
+    names = tuple(person.name for person in people for _ in person.enrolled)
+    return names, crops.embeddings[np.concatenate([person.enrolled for person in people])]
+
+
+def followed(crops: Crops, rows: Rows, enrolled: Enrolled) -> FaceTrack:
+    """The pipeline's own face track after these frames, in their order."""
+    track = FaceTrack()
+    for row in rows.tolist():
+        track.evidence.add(crops.embeddings[row], float(crops.qualities[row]), float(crops.frontal[row]))
+        match([track], enrolled.index)
+    return track
+
+
+def _ours(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
+    return enrolled.similarities(followed(crops, rows, enrolled).embedding[None])
+
+
+def _single(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
+    return enrolled.similarities(crops.embeddings[rows])
+
+
+def _mean(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
+    mean = crops.embeddings[rows].mean(axis=0)
+    return enrolled.similarities((mean / np.linalg.norm(mean))[None])
+
+
+def _best(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
+    return np.asarray(_single(crops, rows, enrolled).max(axis=0, keepdims=True))
+
+
+def _vote(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
+    """The threshold up to which most frames would name each person; far below where they do at none."""
+    found = _single(crops, rows, enrolled)
+    votes = np.where(found == found.max(axis=1, keepdims=True), found, found - 2.0)
+    return np.asarray(np.sort(votes, axis=0)[(len(rows) - 1) // 2][None])
+
+
+METHODS: Final[dict[str, Method]] = {
+    SINGLE: _single,
+    "majority vote": _vote,
+    "best frame": _best,
+    "plain mean": _mean,
+    OURS: _ours,
+}

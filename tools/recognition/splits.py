@@ -1,0 +1,53 @@
+"""Who is enrolled with which views, and which frames are a track; seeded."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from tools.recognition.crops import Crops, Rows
+
+Setting = Literal["any frames", "other videos", "one video"]
+SETTINGS: Final[dict[Setting, str]] = {
+    "any frames": "enrolled with frames of any video; the track is all other frames of the person, as one",
+    "other videos": "enrolled with frames of one video; the track is all frames of the person's other videos, as one",
+    "one video": "enrolled with frames of one video; each other video, three or four frames, is a track of its own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody's frames, dealt."""
+
+    name: str
+    enrolled: Rows
+    tracks: list[Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """All people in three parts."""
+
+    calibrating: list[Person]  # whom thresholds are chosen on
+    known: list[Person]  # who are enrolled
+    strangers: list[Person]
+
+
+def deal(crops: Crops, setting: Setting, views: int, seed: int) -> Deal:
+    """Half of the people for calibration, a quarter enrolled, a quarter strangers; ``views`` enrolled of each."""
+    generator = np.random.default_rng(seed)
+    names = generator.permutation(np.unique(crops.people)).tolist()
+    people = [_dealt(crops, name, setting, views, generator) for name in names]
+    half, quarter = len(people) // 2, len(people) * 3 // 4
+    return Deal(people[:half], people[half:quarter], people[quarter:])
+
+
+def _dealt(crops: Crops, name: str, setting: Setting, views: int, generator: np.random.Generator) -> Person:
+    videos = crops.of(name)
+    if setting == "any frames":
+        rows = generator.permutation(np.concatenate(list(videos.values())))
+        return Person(name, rows[:views], [np.sort(rows[views:])])
+    first = generator.choice(list(videos))
+    enrolled = generator.permutation(videos[first])[:views]
+    others = [rows for video, rows in videos.items() if video != first]
+    return Person(name, enrolled, others if setting == "one video" else [np.concatenate(others)])
