@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engines.errors import BackendUnavailable
 from tools.report_multi_task import multi_task
+from tools.report_recognition import recognition
+from tools.report_smoothing import smoothing
 from tools.report_tracking import tracking
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ app = typer.Typer(
 
 
 app.command("multi-task")(multi_task)
+app.command("recognition")(recognition)
+app.command("smoothing")(smoothing)
 app.command("tracking")(tracking)
 
 
