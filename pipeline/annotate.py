@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.types import Result
+from pipeline.zones import Places
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -19,6 +20,8 @@ INK: Final[Colour] = (16, 18, 22)
 PAPER: Final[Colour] = (250, 250, 250)
 NAMED: Final[Colour] = (64, 224, 170)
 UNKNOWN: Final[Colour] = (206, 210, 216)
+PLACE: Final[Colour] = (255, 196, 64)
+ARROW_SHARE: Final = 0.04  # of the picture's shorter side: from a line towards its side b
 GOLDEN_TURN: Final = 0.618_033_988_75  # neighbouring track numbers land far apart on the colour circle
 FONT: Final = cv2.FontFace("sans")
 WEIGHT: Final = 500  # of the variable font: between regular (400) and bold (700)
@@ -60,7 +63,13 @@ def place_label(
     return next(free, candidates[0])
 
 
-def annotate(pixels: Pixels, result: Result, objects: tuple[str, ...], scenes: tuple[str, ...]) -> Pixels:
+def annotate(
+    pixels: Pixels,
+    result: Result,
+    objects: tuple[str, ...],
+    scenes: tuple[str, ...],
+    places: Places | None = None,
+) -> Pixels:
     """A copy of the picture with what was seen in it.
 
     Args:
@@ -68,8 +77,11 @@ def annotate(pixels: Pixels, result: Result, objects: tuple[str, ...], scenes: t
         result: what to draw: tracks with their smoothed labels, faces with their names, the scene, the latency.
         objects: object labels, in the order of the network's classes.
         scenes: scene labels, likewise.
+        places: zones and lines, with who is in them and how many went across.
     """
     canvas = _Canvas.of(pixels)
+    if places is not None:
+        _draw_places(canvas, places)
     _draw_corners(canvas, result, scenes)
     _draw_objects(canvas, result, objects)
     _draw_faces(canvas, result)
@@ -108,6 +120,11 @@ class _Canvas:
         for ink, width in ((INK, line + 2), (colour, line)):
             cv2.rectangle(self.pixels, (x0, y0), (x1, y1), ink, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
+    def path(self, points: npt.NDArray[np.float64], closed: bool) -> None:
+        corners = [np.rint(points * (1 << SUBPIXEL_BITS)).astype(np.int32)]
+        for ink, width in ((INK, self.line + 2), (PLACE, self.line)):
+            cv2.polylines(self.pixels, corners, closed, ink, width, cv2.LINE_AA, SUBPIXEL_BITS)
+
     def dot(self, point: npt.NDArray[np.float32], colour: Colour) -> None:
         x, y = (round(float(value) * (1 << SUBPIXEL_BITS)) for value in point)
         for ink, radius in ((INK, self.line + 2), (colour, self.line + 1)):
@@ -126,6 +143,26 @@ class _Canvas:
             region[:] = cv2.addWeighted(region, 1 - label.opacity, np.full_like(region, label.fill), label.opacity, 0)
             baseline = (x + self.font // 2, y + round(height * 0.72))
             cv2.putText(self.pixels, label.text, baseline, text_colour(label.fill), FONT, self.font, WEIGHT)
+
+
+def _draw_places(canvas: _Canvas, places: Places) -> None:
+    size, counts = np.array(canvas.size, np.float64), places.counts()
+    for zone in places.zones:
+        corners = np.array(zone.points) * size
+        canvas.path(corners, closed=True)
+        present = sum(counts[zone.name]["present"].values())
+        canvas.label_at(
+            np.tile(corners[corners[:, 1].argmin()], 2).astype(np.float32), f"{zone.name}  {present}", PLACE
+        )
+    for line in places.lines:
+        start, end = np.array(line.points) * size
+        along = (end - start) / max(float(np.hypot(*(end - start))), 1.0)
+        middle, arm = (start + end) / 2, ARROW_SHARE * size.min()
+        canvas.path(np.stack([start, end]), closed=False)
+        canvas.path(np.stack([middle, middle + arm * np.array([-along[1], along[0]])]), closed=False)
+        to_b, to_a = (sum(counts[line.name][way].values()) for way in ("a_to_b", "b_to_a"))
+        text = f"{line.name}  a>b {to_b}  b>a {to_a}"
+        canvas.label_at(np.tile(start, 2).astype(np.float32), text, PLACE)
 
 
 def _draw_corners(canvas: _Canvas, result: Result, scenes: tuple[str, ...]) -> None:

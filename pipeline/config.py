@@ -17,9 +17,11 @@ import msgspec
 from engines.engine import Backend, Precision
 from engines.errors import ConfigError
 from engines.nms import Suppression
+from pipeline.polygons import crossing_edges
 from pipeline.redact import redact
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Index = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 StreamName = Annotated[
@@ -30,9 +32,40 @@ StreamName = Annotated[
     ),
 ]
 
+Point = Annotated[
+    tuple[Share, Share],
+    msgspec.Meta(description="two numbers [x, y] from 0 to 1, shares of the picture's width and height"),
+]
+POLYGON = "an array of 3 to 64 points [x, y]"
+Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
+Anchor = Literal[
+    "foot", "centre"
+]  # what of an object's box must be inside: the middle of its lower edge, or its middle
+
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
+
+
+class ZoneSettings(_Section, frozen=True):
+    """A named polygon in the picture of a stream; docs/zones.md."""
+
+    name: StreamName
+    points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=3, max_length=64, description=POLYGON)]
+    labels: Labels | None = None  # of the objects that may enter; None: all
+    anchor: Anchor = "foot"
+    margin: Share = 0.01  # share of the picture's height that an object must be outside before it has left
+    dwell_s: Seconds | None = None  # stream time inside after which there is an event; None: none
+
+
+class LineSettings(_Section, frozen=True):
+    """A named line in the picture of a stream; docs/zones.md."""
+
+    name: StreamName
+    points: Annotated[tuple[Point, Point], msgspec.Meta(description="an array of two points [x, y], from and to")]
+    labels: Labels | None = None  # of the objects that are counted; None: all
+    anchor: Anchor = "foot"
+    margin: Share = 0.01  # share of the picture's height that an object must be away before it can cross back
 
 
 class StreamSettings(_Section, frozen=True):
@@ -45,6 +78,8 @@ class StreamSettings(_Section, frozen=True):
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     timeout_s: Seconds = 5.0  # opening and reading
+    decode: Literal["ffmpeg", "nvdec"] = "ffmpeg"  # "nvdec": on an NVIDIA GPU's video decoder, docs/gpu.md ...
+    decode_gpu: Index = 0  # ... of this index
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.
@@ -54,6 +89,8 @@ class StreamSettings(_Section, frozen=True):
     server_key: str | None = None  # the other host's public CURVE key
     curve_secret_file: str | None = None  # zmq+tcp:// only: this host's CURVE key
     insecure: bool = False  # to or from other hosts without keys
+    zones: tuple[ZoneSettings, ...] = ()
+    lines: tuple[LineSettings, ...] = ()
 
 
 class ModelSettings(_Section, frozen=True):
@@ -62,6 +99,8 @@ class ModelSettings(_Section, frozen=True):
     path: str = "engines/zoo/n"
     backend: Literal["auto"] | Backend = "auto"
     precision: Precision = "auto"
+    gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one
+    torch_compile: bool = False  # backend = "torch": let torch.compile make its kernels, in minutes, at every start
 
 
 class InferenceSettings(_Section, frozen=True):
@@ -73,6 +112,7 @@ class InferenceSettings(_Section, frozen=True):
     min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... but for so many frames a second of each stream
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
+    preprocess: Literal["cpu", "gpu"] = "cpu"  # where pictures are scaled; "gpu": where the engine runs
     nms: Suppression = "class-aware"  # of objects; soft: overlapping ones lose score in place of being removed
 
 
@@ -89,9 +129,9 @@ class TrackingSettings(_Section, frozen=True):
 class SmoothingSettings(_Section, frozen=True):
     """Labels over frames."""
 
-    half_life_s: Seconds = 0.5
-    margin: Share = 0.15  # a new label must lead by this much
-    hold_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.25  # for this long
+    half_life_s: Seconds = 0.2
+    margin: Share = 0.1  # a new label must lead by this much
+    hold_s: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05  # for this long
 
 
 class IdentitySettings(_Section, frozen=True):
@@ -112,6 +152,12 @@ class PublishSettings(_Section, frozen=True):
     curve_secret_file: str | None = None  # server's CURVE key, see docs/messages.md
     insecure: bool = False  # publish beyond this host without keys
     high_water_mark: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 1000  # messages kept for a slow subscriber
+
+
+class EventSettings(_Section, frozen=True):
+    """What events carry."""
+
+    best_crops: bool = False  # the best view of a track as a JPEG; leave it out where pictures of people must not go
 
 
 class RecordSettings(_Section, frozen=True):
@@ -138,6 +184,7 @@ class Config(_Section, frozen=True):
     smoothing: SmoothingSettings = SmoothingSettings()
     identity: IdentitySettings = IdentitySettings()
     publish: PublishSettings = PublishSettings()
+    events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()
@@ -218,10 +265,19 @@ def _explain(key: Key, written: Any) -> str:
 
 
 def _below(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:
-    if isinstance(kind, msgspec.inspect.StructType):
-        return next(field.type for field in kind.fields if field.encode_name == step)
-    assert isinstance(kind, msgspec.inspect.VarTupleType)
-    return kind.item_type
+    match kind:
+        case msgspec.inspect.Metadata(type=inner):
+            return _below(inner, step)
+        case msgspec.inspect.UnionType(types=types):  # of one type and nothing
+            return _below(next(one for one in types if not isinstance(one, msgspec.inspect.NoneType)), step)
+        case msgspec.inspect.StructType(fields=fields):
+            return next(field.type for field in fields if field.encode_name == step)
+        case msgspec.inspect.TupleType(item_types=items):
+            assert isinstance(step, int)
+            return items[step]
+        case _:
+            assert isinstance(kind, msgspec.inspect.VarTupleType)
+            return kind.item_type
 
 
 def _explain_keys(key: Key, kind: msgspec.inspect.StructType, found: dict[str, Any]) -> str:
@@ -246,8 +302,10 @@ def _allowed(kind: msgspec.inspect.Type) -> str:
             return _allowed_number(kind)
         case msgspec.inspect.BoolType():
             return "true or false"
-        case msgspec.inspect.VarTupleType():
-            return "an array of one table or more"
+        case msgspec.inspect.TupleType(item_types=items):
+            return f"an array of {len(items)}"
+        case msgspec.inspect.VarTupleType(min_length=least):
+            return f"an array of {'one table or more' if least else 'tables'}"
         case msgspec.inspect.StructType():
             return "a table"
         case _:
@@ -272,7 +330,7 @@ def _shown(value: Any) -> str:
         case []:
             return "empty"
         case list():
-            return "an array"
+            return f"an array of {len(value)}"
         case _:
             return str(value)
 
@@ -285,6 +343,7 @@ def _check(config: Config, written: dict[str, Any]) -> None:
     """Rules between values, which types cannot say."""
     first: dict[str, int] = {}
     for index, stream in enumerate(config.streams):
+        _check_places(index, stream)
         if stream.name in first:
             raise _RefusedError(
                 f"streams[{index}].name is {_shown(written['streams'][index]['name'])}, but must differ from "
@@ -303,3 +362,31 @@ def _check(config: Config, written: dict[str, Any]) -> None:
             )
     if config.streams[0].forward is not None and config.links != "queue":
         raise _RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
+
+
+def _check_places(index: int, stream: StreamSettings) -> None:
+    """Refuse names that two zones or lines of a stream share, and outlines that are none."""
+    taken: dict[str, str] = {}
+    places: list[tuple[str, ZoneSettings | LineSettings]] = [
+        *((f"streams[{index}].zones[{row}]", zone) for row, zone in enumerate(stream.zones)),
+        *((f"streams[{index}].lines[{row}]", line) for row, line in enumerate(stream.lines)),
+    ]
+    for where, place in places:
+        if place.name in taken:
+            raise _RefusedError(
+                f"{where}.name is {_shown(place.name)}, but must differ from the names of the stream's other zones "
+                f"and lines, and {taken[place.name]} has it already"
+            )
+        taken[place.name] = where
+        if stream.forward is not None:
+            raise _RefusedError(
+                f"{where} is there, but must be left out where the stream is forwarded: nothing is seen here"
+            )
+        if isinstance(place, ZoneSettings):
+            if (edges := crossing_edges(place.points)) is not None:
+                raise _RefusedError(
+                    f"{where}.points is {_shown(list(place.points))} whose edges {edges[0]} and {edges[1]} touch or "
+                    "cross, but must be a polygon of which only neighbours meet, in one point"
+                )
+        elif place.points[0] == place.points[1]:
+            raise _RefusedError(f"{where}.points is the same point twice, but must be two points that differ")

@@ -7,16 +7,20 @@ import msgspec
 from engines.engine import Engine
 from engines.spec import Model, Thresholds
 from pipeline.config import Config
+from pipeline.events import EventLog
 from pipeline.gallery import Gallery
 from pipeline.identity import Identifier, identify
 from pipeline.inference import detect
+from pipeline.journal import Journal
 from pipeline.metrics import Books, StageTimes
 from pipeline.publish import Announcer, Publisher, publish
 from pipeline.smoothing import Smoothers, smooth
 from pipeline.tracking import Trackers, track
-from pipeline.types import Inferred, Result
+from pipeline.types import Health, Inferred, Result
+from pipeline.zones import places_of
 
 TRACKS_A_LIFE = 1_000_000
+SILENT_TIMES = 4.0  # tracking.max_lost_s, after which a track has ended also if a crash swallowed its end
 
 
 class Finisher:
@@ -30,6 +34,10 @@ class Finisher:
         face_engine: the face entry, with ``gallery``; None for no names.
         gallery: who is known.
         lives: how many finishers of this run, whose state is lost, came before: no track takes the number of theirs.
+        journal: where they find what has to be ended; None: nobody comes after this one.
+
+    Raises:
+        ConfigError: a zone or line is for a label that the model does not know.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Finisher:
         face_engine: Engine | None,
         gallery: Gallery | None,
         lives: int = 0,
+        journal: Journal | None = None,
     ) -> None:
         spec, sure = model.spec, effective_thresholds(config, model)
         person = spec.objects.index("person") if "person" in spec.objects else None
@@ -51,7 +60,13 @@ class Finisher:
         if face_engine is not None and gallery is not None:
             self.identifier = Identifier(face_engine, gallery, config.identity, sure.identity_similarity)
         self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
-        self._announcer = Announcer(publisher, books, spec)
+        events = EventLog(
+            spec.objects,
+            places_of(config, spec.objects),
+            crops=config.events.best_crops,
+            patience_s=SILENT_TIMES * config.tracking.max_lost_s,
+        )
+        self._announcer = Announcer(publisher, books, spec, events, journal)
         self.times = StageTimes()
 
     def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
@@ -63,6 +78,19 @@ class Finisher:
         for result in publish(smoothed, self._announcer):
             self.times.add(result)
             yield result
+
+    def told(self, report: Health) -> None:
+        """What happened to a stream is about to be published; none of its frames is under way.
+
+        When it went down or ended, all that was seen in it has ended: what comes later has new numbers.
+        """
+        if report.state != "up":
+            self._trackers.lose(report.stream)
+            self._announcer.end(report.stream, "down" if report.state == "down" else "stopped")
+
+    def end(self) -> None:
+        """No frame comes any more."""
+        self._announcer.end_all("stopped")
 
 
 def effective_thresholds(config: Config, model: Model) -> Thresholds:

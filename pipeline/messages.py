@@ -17,6 +17,16 @@ from engines.errors import MessageError
 Encoding = Literal["json", "msgpack"]
 MessageType = Literal["frame", "event", "health"]
 
+EventName = Literal["new", "changed", "ended", "enter", "leave", "dwell", "cross"]
+EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
+
+# Seconds since the first point, and x, y in source pixels: the middle of an object's lower edge, or of a face.
+PathPoint = tuple[float, float, float]
+
+# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. down: its
+# stream was lost. stopped: its stream or the run ended. crash: what followed it was killed.
+Cause = Literal["left", "gone", "withdrawn", "down", "stopped", "crash"]
+
 
 # gc=False: these hold no cycles, and a crowded frame makes enough of them to set off the garbage collector each time.
 
@@ -79,21 +89,42 @@ class FrameMessage(msgspec.Struct, frozen=True, tag_field="type", tag="frame", k
     dropped: dict[str, int]
 
 
+class CropMessage(msgspec.Struct, frozen=True, gc=False):
+    """A picture of a track; ``jpeg`` is base64 in JSON."""
+
+    captured_at: str
+    box: tuple[float, float, float, float]  # what it shows, in source pixels
+    jpeg: bytes
+
+
 class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", kw_only=True):
-    """Something began, changed or ended: an object track, a face track, an identity or the scene."""
+    """Something began, changed or ended: an object, a face, an identity or the scene; or an object and a zone or line.
+
+    docs/messages.md says which fields come with which event.
+    """
 
     schema: Literal[1] = 1
     stream: str
     seq: int
     captured_at: str
-    event: Literal["new", "changed", "ended"]
-    kind: Literal["object", "face", "identity", "scene"]
+    event: EventName
+    kind: EventKind
     track: int | None = None  # None for the scene
     label: str | None = None  # the smoothed label, the name, or the scene
     previous: str | None = None  # for "changed"
     score: float | None = None
     box: tuple[float, float, float, float] | None = None
     best_face: FaceMessage | None = None  # on face and identity events: the best view so far
+    first_seen: str | None = None  # RFC 3339, like captured_at
+    last_seen: str | None = None
+    duration_s: float | None = None  # stream time between the two
+    best_score: float | None = None
+    path: tuple[PathPoint, ...] | None = None  # of objects, faces and identities; at most 32 points
+    best_crop: CropMessage | None = None  # of objects, faces and identities, with events.best_crops
+    cause: Cause | None = None  # for "ended" and "leave"
+    name: str | None = None  # of the zone or line
+    direction: Literal["a_to_b", "b_to_a"] | None = None  # for "cross"
+    counts: dict[str, dict[str, int]] | None = None  # just after; zones: {"present": by label}, lines: by direction
 
 
 class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health", kw_only=True):

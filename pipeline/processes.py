@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -21,17 +21,19 @@ from typing import Any, Final
 import structlog
 from msgspec import structs
 
-from engines.errors import StageError
+from engines.errors import StageError, TrunklineError
 from engines.hardware import usable_cores
 from engines.spec import Model
 from pipeline.batching import backlog
 from pipeline.bell import Bell
 from pipeline.capture import picture_bytes, waits_for_nobody
-from pipeline.config import Config, StreamSettings
+from pipeline.config import Config, PublishSettings, StreamSettings
+from pipeline.journal import Journal
 from pipeline.logs import log_settings
 from pipeline.parts.capture import LIVE_WAITING
 from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused
 from pipeline.parts.play import play
+from pipeline.publish import Publisher, settle
 from pipeline.ring import Layout, Ring
 from pipeline.summary import Summary
 from pipeline.supervision import MAX_CRASHES, CrashLimit
@@ -64,8 +66,9 @@ def run_processes(
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
         rings(config, model) as (frames, inputs),
+        closing(Journal.create(tuple(stream.name for stream in config.streams))) as journal,
     ):
-        troupe = Troupe(config, folder, frames, inputs)
+        troupe = Troupe(config, folder, frames, inputs, journal)
         try:
             return troupe.run(stop, wait_for_subscriber_s, started)
         finally:
@@ -128,8 +131,8 @@ class Player:
 class Troupe:
     """All processes of a run."""
 
-    def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring) -> None:
-        self._config, self._frames, self._inputs = config, frames, inputs
+    def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring, journal: Journal) -> None:
+        self._config, self._frames, self._inputs, self._journal = config, frames, inputs, journal
         self._room = Bell()
         self._bells = {stream.name: Bell() for stream in config.streams if not waits_for_nobody(stream)}
         self._told: dict[str, Any] = {}
@@ -145,7 +148,8 @@ class Troupe:
 
     def _player(self, number: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Player:
         place = Place(number, self._frames, self._inputs, self._folder)
-        return Player(Part(name, place, self._config, streams, self._bells, self._room, log_settings(), lives=0))
+        part = Part(name, place, self._config, streams, self._bells, self._room, log_settings(), 0, self._journal)
+        return Player(part)
 
     def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> Summary:
         """Everything from the first process to the last."""
@@ -233,11 +237,13 @@ class Troupe:
         log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
         if not player.limit.allows(time.monotonic()):
             raise StageError(f"process {name!r} died more than {MAX_CRASHES} times in a minute: {cause}")
-        # Subscribers go on listening where the first process bound, also if the configuration left the port open.
-        publish = structs.replace(self._config.publish, address=self._told["address"])
-        config = structs.replace(self._config, publish=publish)
+        config = structs.replace(self._config, publish=self._bound())
         player.part = replace(player.part, lives=player.part.lives + 1, config=config)
         player.start()
+
+    def _bound(self) -> PublishSettings:
+        """Where subscribers go on listening: where the first process bound, also if the port was left open."""
+        return structs.replace(self._config.publish, address=self._told["address"])
 
     def _alive(self, player: Player) -> bool:
         return player.process is not None and player.process.is_alive()
@@ -257,6 +263,12 @@ class Troupe:
                 process.kill()
                 process.join()
         self._frames.reclaim_all("shutdown")
+        if self._journal.left("stopped"):  # and nobody else who could say so
+            try:
+                with Publisher(self._bound()) as publisher:
+                    settle(publisher, self._journal, "stopped")
+            except TrunklineError as error:
+                log.warning("ends not told", error=str(error))
         for bell in (self._room, *self._bells.values()):
             bell.close()
 

@@ -3,22 +3,24 @@
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import zmq
 
 from engines.errors import ConfigError
 from engines.spec import ModelSpec
 from pipeline.config import PublishSettings
 from pipeline.events import EventLog
+from pipeline.journal import Journal
 from pipeline.messages import (
+    Cause,
+    EventMessage,
     FaceMessage,
     FrameMessage,
     HealthMessage,
-    IdentityMessage,
     Message,
     ObjectMessage,
     SceneMessage,
@@ -29,12 +31,14 @@ from pipeline.messages import (
 )
 from pipeline.metrics import Account, Books
 from pipeline.sockets import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
-from pipeline.types import Health, Identity, Result, Stamps
+from pipeline.types import Health, Result, Stamps
+from pipeline.wording import face_messages, rounded, tuples
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
 STOP_NOTICED_S = 0.2  # by whoever waits for a subscriber, after so long at the most
 SUBSCRIPTIONS_MS = 100  # without another one, a new subscriber has said all that it wants
+SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
 
 
@@ -168,25 +172,72 @@ class DropsBefore:
 
 
 class Announcer:
-    """Turns finished frames into messages and events."""
+    """Turns finished frames into messages and events.
 
-    def __init__(self, publisher: Publisher, books: Books, spec: ModelSpec) -> None:
-        self._publisher = publisher
-        self._books = books
-        self._spec = spec
+    Args:
+        publisher: where they go.
+        books: of the streams, for the drops that messages tell.
+        spec: of the model, for its labels.
+        events: derives the events; None: without zones, lines and crops.
+        journal: where what was announced is kept for whoever comes after this process; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        books: Books,
+        spec: ModelSpec,
+        events: EventLog | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self._publisher, self._books, self._spec = publisher, books, spec
         self._drops_before = DropsBefore()
-        self._events = EventLog()
+        self._events = EventLog(spec.objects) if events is None else events
+        self._journal = journal
+        self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
+        self._lock = threading.Lock()  # frames come from one thread, the ends of streams from others
 
     def update(self, result: Result) -> None:
         """Send one frame and its events."""
         frame = result.frame
         dropped = self._drops_before(frame.stream, frame.seq, self._books.of(frame.stream))
-        # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
-        message = to_message(result, self._spec, dropped)
-        events = self._events.update(message, result.identified.tracked)
-        self._publisher.send(message)
-        for event in events:
-            self._publisher.send(event)
+        with self._lock:
+            # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
+            message = to_message(result, self._spec, dropped)
+            self._unsent += self._events.update(message, result)
+            if self._journal is not None:
+                self._journal.reached(frame.stream, frame.seq, frame.captured_ns)
+                self._journal.announcing(self._unsent)
+            self._publisher.send(message)
+            self._send_events()
+
+    def end(self, stream: str, cause: Cause) -> None:
+        """Send the end of everything that was told of a stream, as of its last frame."""
+        with self._lock:
+            self._unsent += self._events.end(stream, cause)
+            self._send_events()
+
+    def end_all(self, cause: Cause) -> None:
+        """Send the end of everything."""
+        for stream in self._events.streams:
+            self.end(stream, cause)
+
+    def _send_events(self) -> None:
+        sent = []
+        while self._unsent:
+            self._publisher.send(self._unsent[0])
+            sent.append(self._unsent.popleft())
+        if self._journal is not None:
+            self._journal.announced(sent)
+
+
+def settle(publisher: Publisher, journal: Journal, cause: Cause) -> None:
+    """Send the ends that a publisher at the same address owed when it was killed, once its subscribers are back."""
+    if owed := journal.left(cause):
+        publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)
+        for event in owed:
+            publisher.send(event)
+        journal.clear()
 
 
 def publish(results: Iterable[Result], announcer: Announcer) -> Iterator[Result]:
@@ -230,8 +281,8 @@ def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ..
     columns = (
         tracks.ids.tolist(),
         map(labels.__getitem__, result.labels.tolist()),
-        _rounded(result.label_scores, 3).tolist(),
-        _tuples(_rounded(tracks.boxes, 1)),
+        rounded(result.label_scores, 3).tolist(),
+        tuples(rounded(tracks.boxes, 1)),
     )
     return tuple(map(ObjectMessage, *columns))
 
@@ -241,21 +292,11 @@ def _faces(result: Result) -> tuple[FaceMessage, ...]:
     tracks = tracked.faces
     if not len(tracks.ids):
         return ()
-    landmarks = _rounded(tracked.observed.detections.faces.landmarks[tracks.rows], 1)
-    points = _tuples(landmarks.reshape(-1, 2))
-    columns = (
-        tracks.ids.tolist(),
-        (person or None for person in tracked.face_objects.tolist()),
-        _rounded(tracks.scores, 3).tolist(),
-        _tuples(_rounded(tracks.boxes, 1)),
-        zip(*[points] * landmarks.shape[1], strict=True),  # so many at a time
-        map(_identity, result.identified.identities),
+    landmarks = tracked.observed.detections.faces.landmarks[tracks.rows]
+    owners = tracked.face_objects.tolist()
+    return face_messages(
+        tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identified.identities
     )
-    return tuple(map(FaceMessage, *columns))
-
-
-def _identity(identity: Identity | None) -> IdentityMessage | None:
-    return None if identity is None else IdentityMessage(identity.name, round(float(identity.score), 3))
 
 
 def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
@@ -282,14 +323,3 @@ def _timings(result: Result) -> TimingsMessage:
 
 def _milliseconds(ns: int) -> float:
     return round(ns / 1e6, 1)
-
-
-def _rounded(array: npt.NDArray[np.float32], decimals: int) -> npt.NDArray[np.float64]:
-    # In float64, or 0.91 would be sent as 0.9100000262260437; and not np.round, which does the same in twice the time.
-    power = 10.0**decimals
-    return np.asarray(np.rint(array.astype(np.float64) * power) / power)
-
-
-def _tuples(table: npt.NDArray[np.float64]) -> Iterator[Any]:
-    """The rows of a table as tuples."""
-    return zip(*table.T.tolist(), strict=True)

@@ -1,6 +1,6 @@
 """Annotated video of each stream, for people to look at: H.264 in MP4."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engines.errors import ConfigError
 from pipeline.annotate import annotate
 from pipeline.types import Result
+from pipeline.zones import Moment, Places
 
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
 NOMINAL_RATE: Final = 25  # frames/s, for rate control only: the timestamps carry the real times
@@ -59,14 +60,21 @@ class Recorder:
         directory: where ``<stream>.mp4``, ``<stream>-2.mp4``, ... go; made when it is not there.
         objects: object labels, in the order of the network's classes.
         scenes: scene labels, likewise.
+        places: zones and lines to draw, by stream; nobody else may use them.
 
     Raises:
         ConfigError: the directory cannot be made.
     """
 
-    def __init__(self, directory: str | Path, objects: tuple[str, ...], scenes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        objects: tuple[str, ...],
+        scenes: tuple[str, ...],
+        places: Mapping[str, Places] | None = None,
+    ) -> None:
         self._directory = Path(directory)
-        self._objects, self._scenes = objects, scenes
+        self._objects, self._scenes, self._places = objects, scenes, places or {}
         self._videos: dict[str, _Video] = {}
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,13 @@ class Recorder:
     def write(self, result: Result) -> None:
         """Annotate a frame and append it to its stream's video, at its stream time."""
         frame = result.frame
-        pixels = annotate(frame.picture.rgb(), result, self._objects, self._scenes)
+        places = self._places.get(frame.stream)
+        if places is not None:
+            seen = result.identified.tracked.objects
+            places.ended(seen.ended)
+            size = frame.picture.width, frame.picture.height
+            places.update(Moment(frame.captured_ns, frame.time_s), size, seen.ids, seen.boxes, result.labels)
+        pixels = annotate(frame.picture.rgb(), result, self._objects, self._scenes, places)
         size = pixels.shape[1], pixels.shape[0]
         video = self._videos.get(frame.stream)
         if video is not None and video.size != size:

@@ -104,25 +104,7 @@ class Ring:
         Raises:
             ConfigError: there is not so much memory; it says how much is needed.
         """
-        free = free_bytes()
-        needed = layout.total_bytes
-        if needed > free:
-            raise ConfigError(
-                f'links is "zmq", which needs {needed / MIB:.0f} MiB of shared memory for {what} here, and '
-                f'{free / MIB:.0f} MiB are free: run fewer streams, a smaller inference.max_batch or links = "queue"'
-            )
-        fd = _anonymous_file()
-        try:
-            os.ftruncate(fd, needed)
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                # Taken now: a page that cannot be had later would kill the process that touches it.
-                os.posix_fallocate(fd, 0, needed)
-        except OSError as error:
-            os.close(fd)
-            raise ConfigError(
-                f'links is "zmq", which needs {needed / MIB:.0f} MiB of shared memory for {what} here: {error.strerror}'
-            ) from error
-        return cls(layout, fd)
+        return cls(layout, shared_file(layout.total_bytes, what))
 
     def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[Layout, object]]:
         # Only while a child process is being started: the file goes with it.
@@ -305,6 +287,32 @@ def free_bytes() -> int:
     except (OSError, ValueError):  # no limit
         return free
     return max(0, min(free, limit))
+
+
+def shared_file(size: int, what: str) -> int:
+    """A file in memory, without a name, of ``size`` bytes that are taken now.
+
+    Raises:
+        ConfigError: there is not so much memory; it says how much is needed, and that it is for ``what``.
+    """
+    free = free_bytes()
+    if size > free:
+        raise ConfigError(
+            f'links is "zmq", which needs {size / MIB:.0f} MiB of shared memory for {what} here, and '
+            f'{free / MIB:.0f} MiB are free: run fewer streams, a smaller inference.max_batch or links = "queue"'
+        )
+    fd = _anonymous_file()
+    try:
+        os.ftruncate(fd, size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            # Taken now: a page that cannot be had later would kill the process that touches it.
+            os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        os.close(fd)
+        raise ConfigError(
+            f'links is "zmq", which needs {size / MIB:.0f} MiB of shared memory for {what} here: {error.strerror}'
+        ) from error
+    return fd
 
 
 def _anonymous_file() -> int:

@@ -8,18 +8,18 @@ from functools import partial
 
 import structlog
 
-from engines.engine import Engine, open_engine
-from engines.spec import EntryName, Model, load_model
+from engines.engine import Engine
+from engines.spec import Model, load_model
 from pipeline.batching import Batcher
-from pipeline.capture import capture, check_source, mode
+from pipeline.capture import Capture, capture, check_source, mode
 from pipeline.config import Config, StreamSettings
 from pipeline.finish import Finisher
 from pipeline.forwarding import run_forwarding
 from pipeline.gallery import Gallery
-from pipeline.inference import Started, collect, room_between, start
+from pipeline.inference import Started, collect, open_entry, open_planes, room_between, start, start_planes
 from pipeline.links import FrameLink, LinkClosed, QueueLink
 from pipeline.metrics import Accounts, await_last_frame
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import place_only, preprocess
 from pipeline.processes import run_processes
 from pipeline.publish import Publisher, health_message
 from pipeline.rate import mark_still
@@ -27,6 +27,7 @@ from pipeline.record import Recorder, record
 from pipeline.summary import Summary
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
+from pipeline.zones import places_of
 
 BATCHES_WAITING = 1  # before the engine and behind it: one is filled while one runs
 RESULTS_WAITING = 8  # before the recorder
@@ -43,6 +44,7 @@ def run(
     stop: threading.Event,
     wait_for_subscriber_s: float = 0.0,
     started: Callable[[str], None] = lambda address: None,
+    source: Capture | None = None,
 ) -> Summary:
     """Run every stream of a configuration until all have ended or ``stop`` is set.
 
@@ -52,6 +54,7 @@ def run(
         wait_for_subscriber_s: hold the first frame back until somebody listens, for so long at most.
         started: called with the address of the results socket once everything is open; or with those to which frames
             are forwarded, where this host does nothing else.
+        source: what gives the frames of each stream, where stages are threads; None: :func:`pipeline.capture.capture`.
 
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then. Or StageError: a stage
@@ -67,22 +70,24 @@ def run(
         return run_processes(config, model, stop, wait_for_subscriber_s, started)
     with ExitStack() as opened:
         publisher = opened.enter_context(Publisher(config.publish))
-        frame_engine = opened.enter_context(_engine(config, model, "frame"))
+        frame_engine = opened.enter_context(open_entry(model, "frame", config.model))
         face_engine = gallery = recorder = None
         if config.identity.gallery is not None:
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
-            face_engine = opened.enter_context(_engine(config, model, "face"))
+            face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
-            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes)  # its stage closes it
+            spec, places = model.spec, places_of(config, model.spec.objects)
+            recorder = Recorder(config.record.directory, spec.objects, spec.scenes, places)  # its stage closes it
         started(publisher.address)
         _await_subscriber(publisher, wait_for_subscriber_s, stop)
-        pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop)
+        pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop, source)
         return pipeline.run()
 
 
 def _check_tasks(config: Config, model: Model) -> None:
-    """Raise ModelError where the model has not what the configuration takes for granted."""
+    """Raise ModelError, or ConfigError for a label, where the model has not what the configuration asks for."""
     model.spec.entry("frame")
+    places_of(config, model.spec.objects)
     if config.identity.gallery is not None:
         model.require(("faces", "identity"), "identity.gallery")  # with any other model nobody would ever be named
 
@@ -91,10 +96,6 @@ def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.E
     subscribed = publisher.await_subscriber(patience_s, stop.is_set)
     if patience_s and not subscribed and not stop.is_set():
         log.warning("nobody subscribed", waited_s=patience_s)
-
-
-def _engine(config: Config, model: Model, entry: EntryName) -> Engine:
-    return open_engine(model, entry, config.model.backend, config.model.precision)
 
 
 class Pipeline:
@@ -110,14 +111,17 @@ class Pipeline:
         gallery: Gallery | None,
         recorder: Recorder | None,
         stop: threading.Event,
+        source: Capture | None = None,
     ) -> None:
         names = tuple(stream.name for stream in config.streams)
         self.config = config
         self.size = (frame_engine.spec.height, frame_engine.spec.width)
         self.publisher = publisher
         self.frame_engine = frame_engine
+        self.planes_engine = open_planes(frame_engine) if config.inference.preprocess == "gpu" else None
         self.recorder = recorder
         self.stop = stop
+        self.source = source or capture
         self.accounts = Accounts()
         self.ended: set[str] = set()  # streams that said so themselves
         self.finisher = Finisher(config, model, publisher, self.accounts, face_engine, gallery)
@@ -139,7 +143,7 @@ class Pipeline:
         def stage(_: Iterator[Frame]) -> Iterator[Frame]:
             seen = self.accounts.of(stream.name).captured  # by an earlier capture that crashed
             lost = partial(self._lost, stream.name)
-            frames = capture(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
+            frames = self.source(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
             return mark_still(frames, self.config.inference)
 
         try:
@@ -157,14 +161,16 @@ class Pipeline:
 
     def _prepare(self) -> None:
         def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
-            return preprocess(batches, self.size)
+            return preprocess(batches, self.size) if self.planes_engine is None else place_only(batches, self.size)
 
         supervise("preprocess", stage, self.frames.batches(), self.prepared.put, self._dropped)
         self.prepared.finish()
 
     def _start(self) -> None:
         def stage(prepared: Iterator[Prepared]) -> Iterator[Started]:
-            return start(prepared, self.frame_engine)
+            if self.planes_engine is None:
+                return start(prepared, self.frame_engine)
+            return start_planes(prepared, self.planes_engine)
 
         supervise("infer", stage, self.prepared, self.started.put, self._dropped)
         self.started.finish()
@@ -214,12 +220,13 @@ class Pipeline:
             while not self.workers.join(STOP_NOTICED_S):
                 if self.stop.is_set():
                     self._drain()
+            if self.workers.failure is not None:
+                raise self.workers.failure
         except BaseException:
             self._give_up()
             self.workers.join(HURRY_S)
+            self.finisher.end()
             raise
-        if self.workers.failure is not None:
-            raise self.workers.failure
         self._say_stopped()
         return self._summary(time.monotonic() - began)
 
@@ -248,9 +255,10 @@ class Pipeline:
         self.accounts.dropped(frame.stream, cause)
 
     def _tell(self, report: Health) -> None:
-        """Log and publish what happened to a stream; its end is told after its last frame."""
-        if report.state == "ended":
+        """Log and publish what happened to a stream; that it is lost or over is told after its last frame."""
+        if report.state != "up":
             await_last_frame(self.accounts, report.stream)
+        if report.state == "ended":
             self.ended.add(report.stream)
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         self._send_health(report)
@@ -262,6 +270,7 @@ class Pipeline:
                 self._send_health(Health(stream.name, "ended", "the run was stopped", time.time_ns()))
 
     def _send_health(self, report: Health) -> None:
+        self.finisher.told(report)
         self.publisher.send(health_message(report, self.accounts.of(report.stream)))
 
     def _summary(self, seconds: float) -> Summary:

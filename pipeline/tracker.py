@@ -144,6 +144,10 @@ class Tracker:
             unseen[unseen > 0.0] += max(0.0, time_s - self._time_s)
         self._time_s = time_s
 
+    def lose(self) -> None:
+        """What was seen will not come back: all tracks end with the next frame."""
+        self._tracks["unseen_s"] = np.inf
+
     def _advance(self, time_s: float) -> float:
         """Seconds since the last frame."""
         if self._time_s is None:

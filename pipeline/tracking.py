@@ -78,6 +78,11 @@ class StreamTracker:
             last.links,
         )
 
+    def lose(self) -> None:
+        """The stream is interrupted: all tracks end with its next frame, and what it shows are new ones."""
+        self._tracker.lose()
+        self._last = self._luma = None
+
     def _link(self, objects: Tracks, faces: Tracks) -> Rows:
         """The person (id) of each face, 0 for none; a person has one face."""
         for ended in faces.ended.tolist():
@@ -150,6 +155,11 @@ class Trackers:
             None where no frame of the stream has been inferred yet.
         """
         return self._streams[frame.stream].carry(frame)
+
+    def lose(self, stream: str) -> None:
+        """A stream is interrupted: none of its tracks goes on, and their ends come with its next frame."""
+        if stream in self._streams:
+            self._streams[stream].lose()
 
 
 def track(items: Iterable[Observed | Carried], trackers: Trackers) -> Iterator[Tracked]:

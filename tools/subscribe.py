@@ -87,6 +87,10 @@ def _face(face: FaceMessage) -> str:
 
 
 def _happened(message: EventMessage) -> str:
+    if message.kind in ("zone", "line"):
+        way = "" if message.direction is None else f" {message.direction}"
+        stayed = f" after {message.duration_s:.1f} s" if message.event in ("leave", "dwell") else ""
+        return f"{message.kind} {message.name} {message.event}{way}: {message.label} {message.track}{stayed}"
     what = message.kind if message.track is None else f"{message.kind} {message.track}"
     label = "" if message.label is None else f": {message.label}"
     before = "" if message.previous is None else f" (was {message.previous})"

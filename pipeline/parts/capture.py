@@ -94,8 +94,8 @@ class Admission:
         self._ring.miss(frame.stream, cause)
 
     def tell(self, report: Health) -> None:
-        """Send what happened to the stream; its end is told after its last frame."""
-        if report.state == "ended":
+        """Send what happened to the stream; that it is lost or over is told after its last frame."""
+        if report.state != "up":
             await_last_frame(self._ring, self._stream)
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         told = self._ring.told(self._stream)

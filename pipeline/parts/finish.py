@@ -2,24 +2,25 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from engines.engine import open_engine
 from engines.spec import load_model
 from pipeline.finish import Finisher
 from pipeline.gallery import Gallery
+from pipeline.inference import open_entry
 from pipeline.links import LinkClosed, QueueLink
 from pipeline.parts.part import Done, Opened, Part, Pipe, drop
-from pipeline.publish import Publisher, health_message
+from pipeline.publish import Publisher, health_message, settle
 from pipeline.record import Recorder, record
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Health, Inferred, Result
 from pipeline.zmq_link import Happened, Inlet, Word
+from pipeline.zones import places_of
 
 RESULTS_WAITING: Final = 8  # before the recorder
 
@@ -35,13 +36,15 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
         face_engine = gallery = recorder = None
         if config.identity.gallery is not None:
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
-            face_engine = opened.enter_context(open_engine(model, "face", config.model.backend, config.model.precision))
+            face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
-            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes)
-        finisher = Finisher(config, model, publisher, place.frames, face_engine, gallery, part.lives)
-        ending = Ending(part, publisher, recorder)
+            places = places_of(config, model.spec.objects)
+            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, places)
+        finisher = Finisher(config, model, publisher, place.frames, face_engine, gallery, part.lives, part.journal)
+        ending = Ending(part, publisher, recorder, finisher.told)
         inlet = Inlet[Inferred](place, ending.heard)
         pipe.send(Opened({"address": publisher.address}))
+        settle(publisher, part.journal, "crash")
         if part.lives == 0:
             stopped = partial(place.frames.is_shut, place.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
@@ -64,7 +67,10 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
 class Ending:
     """The last steps of a frame: its message is out, it may be recorded, and its slots are given back."""
 
-    def __init__(self, part: Part, publisher: Publisher, recorder: Recorder | None) -> None:
+    def __init__(
+        self, part: Part, publisher: Publisher, recorder: Recorder | None, told: Callable[[Health], None]
+    ) -> None:
+        self._told = told
         self._place, self._room, self._publisher = part.place, part.room, publisher
         self._streams = [stream.name for stream in part.config.streams]
         self._ended: set[str] = set()
@@ -119,6 +125,7 @@ class Ending:
         assert isinstance(word, Happened), "nothing else is told to this process"
         if word.report.state == "ended":
             self._ended.add(word.report.stream)
+        self._told(word.report)
         self._publisher.send(health_message(word.report, word.account))
         self._place.frames.tell(word.report.stream)
 

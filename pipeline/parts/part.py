@@ -7,6 +7,7 @@ from typing import Any, Final
 from engines.errors import TrunklineError
 from pipeline.bell import Bell
 from pipeline.config import Config, StreamSettings
+from pipeline.journal import Journal
 from pipeline.logs import LogSettings
 from pipeline.types import Frame
 from pipeline.zmq_link import Place
@@ -33,6 +34,7 @@ class Part:
     room: Bell  # rung when the network's input has a free slot
     logs: LogSettings | None
     lives: int  # how many processes before this one played the part
+    journal: Journal  # of what was announced to subscribers and has not ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,15 @@ from engines.spec import Model
 from pipeline import processes
 from pipeline.capture import picture_bytes
 from pipeline.config import StreamSettings
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import (
+    PATIENCE_S,
+    Run,
+    check_books,
+    check_ends,
+    dark_then_bright,
+    make_config,
+    write_model,
+)
 
 FRAMES = 60
 SIZE = (160, 120)
@@ -44,7 +52,7 @@ def content(run: Run) -> list[bytes]:
     kept = []
     for message in sorted(run.messages, key=lambda message: message.stream):
         fields = msgspec.to_builtins(message)
-        for clock in ("captured_at", "timings_ms", "at"):
+        for clock in ("captured_at", "timings_ms", "at", "first_seen", "last_seen"):
             fields.pop(clock, None)
         kept.append(msgspec.json.encode(fields))
     return kept
@@ -92,6 +100,8 @@ def test_a_part_that_is_killed_is_played_on_and_what_it_held_is_counted(model: M
     assert playing(name), "nobody plays the part any more"
     run.stop.set()
     summary = run.end()
+    ends = check_ends(run, "gone", "withdrawn", "stopped", *(["crash"] if name == "finish" else []))
+    assert (ends["object", "crash"] > 0) == (name == "finish")
     for stream, account in summary.streams.items():
         assert account.captured == account.published + sum(account.dropped.values()), (stream, account)
         assert account.dropped.keys() <= {"crash"}
@@ -113,6 +123,7 @@ def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path)
     with pytest.raises(StageError, match="process 'infer' died more than 5 times in a minute: killed by SIGKILL"):
         run.end()
     assert not any(playing(name) for name in NAMES)
+    assert check_ends(run, "gone", "withdrawn", "stopped")["object", "stopped"] > 0
 
 
 def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:
@@ -178,3 +189,25 @@ def test_a_slot_is_as_large_as_the_picture(clip: Path) -> None:
     assert picture_bytes(StreamSettings(name="a", source=str(clip)), (1920, 1080)) == 160 * 120 * 3 // 2
     assert picture_bytes(StreamSettings(name="a", source="rtsp://x/y"), (1920, 1080)) == 1920 * 1080 * 3 // 2
     assert picture_bytes(StreamSettings(name="a", source="0"), (640, 480)) == 640 * 480 * 3
+
+
+def test_whoever_is_in_a_zone_leaves_it_when_the_one_who_saw_it_is_killed(model: Model, clip: Path) -> None:
+    zone = {"name": "everywhere", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True, "zones": [zone]}}))
+    run.wait(lambda run: len(run.frames("door")) > 50)
+    kill("finish")
+    seen = len(run.messages)
+    run.wait(lambda run: len(run.messages) > seen + 50)
+    run.stop.set()
+    run.end()
+    inside: set[int | None] = set()
+    causes = set()
+    for event in run.events("door"):
+        if event.event == "enter":
+            assert event.track not in inside
+            inside.add(event.track)
+        elif event.event == "leave":
+            inside.remove(event.track)
+            causes.add(event.cause)
+    assert not inside
+    assert {"crash", "stopped"} <= causes

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -229,6 +230,26 @@ class Run:
 
     def health(self, stream: str) -> list[HealthMessage]:
         return [one for one in list(self.messages) if isinstance(one, HealthMessage) and one.stream == stream]
+
+
+def check_ends(run: Run, *causes: str) -> Counter[tuple[str, str]]:
+    """Whatever was announced has ended, once; the (kind, cause) of the ends, the causes being among ``causes``."""
+    began: Counter[tuple[str, str, int | None]] = Counter()
+    ends: Counter[tuple[str, str]] = Counter()
+    for event in [one for one in run.messages if isinstance(one, EventMessage)]:
+        thing = (event.stream, event.kind, event.track)
+        if event.event == "new":
+            assert not began[thing], f"{thing} began twice"
+            began[thing] += 1
+        elif event.event == "ended":
+            if event.cause == "crash" and not began[thing]:
+                continue  # what was being told when its teller was killed may end though it did not begin, or twice
+            assert began[thing], f"{thing} ended and had not begun"
+            began[thing] -= 1
+            assert event.cause is not None and event.cause in causes
+            ends[event.kind, event.cause] += 1
+    assert not +began, "something never ended"
+    return ends
 
 
 def check_books(run: Run, summary: Summary) -> None:

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.annotate import INK, annotate, place_label, text_colour, track_colour
+from pipeline.config import LineSettings, ZoneSettings
 from pipeline.types import Identity
+from pipeline.zones import Moment, Places
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
 PICTURE = (320, 240)
@@ -101,3 +103,14 @@ def test_neighbouring_tracks_have_colours_far_apart() -> None:
 def test_text_is_dark_on_light_and_light_on_dark() -> None:
     assert text_colour((255, 255, 255)) == INK
     assert text_colour(INK) != INK
+
+
+def test_zones_and_lines_are_drawn_with_their_counts() -> None:
+    zone = ZoneSettings(name="lawn", points=((0.25, 0.5), (0.75, 0.5), (0.75, 0.75), (0.25, 0.75)))
+    line = LineSettings(name="gate", points=((0.25, 0.9), (0.75, 0.9)))
+    places = Places([zone], [line], OBJECTS)
+    empty = annotate(grey(), make_result(grey()), OBJECTS, SCENES, places)
+    for x, y in [(80, 150), (160, 120), (160, 180), (160, 216), (160, 220)]:  # the zone, the line, its arm to side b
+        assert int(empty[y, x, 0]) - int(empty[y, x, 2]) > 60, "amber, though smooth lines blend into grey"
+    places.update(Moment(0, 0.0), (320, 240), np.array([1]), np.array([[150, 100, 170, 150]]), np.array([0]))
+    assert (annotate(grey(), make_result(grey()), OBJECTS, SCENES, places) != empty).any()

@@ -14,6 +14,7 @@ from pipeline.config import Config, StreamSettings, load
 
 ONE = '[[streams]]\nname = "door"\nsource = "0"\n'
 TWO = ONE + '[[streams]]\nname = "yard"\nsource = "1"\n'
+ZONE = '[[streams.zones]]\nname = "lawn"\n'
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 
@@ -96,6 +97,62 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
         pytest.param(ONE + "[identity]\ngallery = 3\n", "identity.gallery is 3, but must be text in quotes", id="type"),
         pytest.param("tracking = 3\n" + ONE, "tracking is 3, but must be a table", id="a number where a table belongs"),
         pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 0]]\n",
+            "streams[0].zones[0].points is an array of 2, but must be an array of 3 to 64 points [x, y]",
+            id="a zone of two points",
+        ),
+        pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 0], [0.5, 1.2]]\n",
+            "streams[0].zones[0].points[2][1] is 1.2, but must be a number at least 0 and at most 1",
+            id="a point beside the picture",
+        ),
+        pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 0], [1, 1, 1]]\n",
+            "streams[0].zones[0].points[2] is an array of 3, but must be two numbers [x, y] from 0 to 1",
+            id="a point with three numbers",
+        ),
+        pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 1], [1, 0], [0, 1]]\n",
+            "streams[0].zones[0].points is an array of 4 whose edges 0 and 2 touch or cross, but must be a polygon",
+            id="a zone that crosses itself",
+        ),
+        pytest.param(
+            ONE + (ZONE + "points = [[0, 0], [1, 0], [1, 1]]\n") * 2,
+            "streams[0].zones[1].name is 'lawn', but must differ from the names of the stream's other zones and lines, "
+            "and streams[0].zones[0] has it already",
+            id="two zones of one name",
+        ),
+        pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 0], [1, 1]]\nlabels = []\n",
+            "streams[0].zones[0].labels is empty, but must be an array of one label or more",
+            id="a zone for nothing",
+        ),
+        pytest.param(
+            ONE + ZONE + "points = [[0, 0], [1, 0], [1, 1]]\nlabels = [3]\n",
+            "streams[0].zones[0].labels[0] is 3, but must be text in quotes",
+            id="a label that is a number",
+        ),
+        pytest.param(
+            ONE + '[[streams.lines]]\nname = "gate"\npoints = [[0, 0], [0, 0]]\n',
+            "streams[0].lines[0].points is the same point twice, but must be two points that differ",
+            id="a line without length",
+        ),
+        pytest.param(
+            ONE + '[[streams.lines]]\nname = "gate"\n',
+            "streams[0].lines[0].points is missing; it must be an array of two points [x, y], from and to",
+            id="a line without points",
+        ),
+        pytest.param(
+            ONE + 'forward = "tcp://10.0.0.1:5600"\n' + ZONE + "points = [[0, 0], [1, 0], [1, 1]]\n",
+            "streams[0].zones[0] is there, but must be left out where the stream is forwarded: nothing is seen here",
+            id="a zone of a stream that nobody looks at here",
+        ),
+        pytest.param(
+            ONE + "[zmq]\nlive_picture = [0, 720]\n",
+            "zmq.live_picture[0] is 0, but must be a whole number above 0",
+            id="one number of two",
+        ),
+        pytest.param(
             "streams = []\n", "streams is empty, but must be an array of one table or more", id="no streams at all"
         ),
         pytest.param("", "streams is missing; it must be an array of one table or more", id="an empty file"),
@@ -106,7 +163,9 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
         ),
         pytest.param('[[streams]]\nname = "door"\n', "streams[0].source is missing; it must be text", id="no source"),
         pytest.param(
-            "[[streams]]\nname = 'a'\nsource = ['x']\n", "streams[0].source is an array, but must be text", id="array"
+            "[[streams]]\nname = 'a'\nsource = ['x']\n",
+            "streams[0].source is an array of 1, but must be text",
+            id="array",
         ),
         pytest.param(
             '[[streams]]\nname = "front door"\nsource = "0"\n',
@@ -205,3 +264,12 @@ def test_the_configurations_beside_the_code_load(path: Path) -> None:
 
 def test_there_are_configurations_to_load() -> None:
     assert {path.name for path in CONFIGS} >= {"camera.toml", "demo.toml", "site.toml"}
+
+
+def test_zones_and_lines_belong_to_the_stream_above_them(write: Any) -> None:
+    gate = '[[streams.lines]]\nname = "gate"\npoints = [[0.2, 0.5], [0.8, 0.5]]\n'
+    config = load(write(ONE + ZONE + "points = [[0, 0], [1, 0], [1, 1]]\ndwell_s = 5\n" + TWO.removeprefix(ONE) + gate))
+    (door, yard) = config.streams
+    assert [zone.name for zone in door.zones] == ["lawn"] and not door.lines
+    assert door.zones[0].dwell_s == 5.0
+    assert [line.points for line in yard.lines] == [((0.2, 0.5), (0.8, 0.5))] and not yard.zones

@@ -1,13 +1,16 @@
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 
 from engines.spec import EntrySpec, ModelSpec, NetworkSettings
+from pipeline.config import LineSettings, ZoneSettings
 from pipeline.events import EventLog
 from pipeline.messages import EventMessage, FaceMessage, decode, encode
 from pipeline.publish import to_message
 from pipeline.types import Identified, Identity, Result
+from pipeline.zones import Places
 from tests.pipeline.made_tracks import Box, make_tracked
 
 OBJECTS = ("person", "dog")
@@ -46,7 +49,7 @@ def result(
 
 
 def update(log: EventLog, item: Result) -> list[EventMessage]:
-    return log.update(to_message(item, SPEC, {}), item.identified.tracked)
+    return log.update(to_message(item, SPEC, {}), item)
 
 
 def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, str | None, str | None]]:
@@ -56,7 +59,7 @@ def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, st
 
 @pytest.fixture
 def log() -> EventLog:
-    return EventLog()
+    return EventLog(OBJECTS)
 
 
 def test_an_object_begins_changes_and_ends_once_each(log: EventLog) -> None:
@@ -89,6 +92,11 @@ def test_an_object_event_says_where_when_and_how_sure(log: EventLog) -> None:
         label="person",
         score=0.75,
         box=(100.0, 50.0, 200.0, 350.0),
+        first_seen="1970-01-01T00:00:01.500Z",
+        last_seen="1970-01-01T00:00:01.500Z",
+        duration_s=0.0,
+        best_score=0.75,
+        path=((0.0, 150.0, 350.0),),
     )
 
 
@@ -172,3 +180,91 @@ def test_events_survive_the_wire(log: EventLog) -> None:
     for item in (result(0.0, {1: BOX}, {2: FACE}, identities=[Identity("Ada", 0.7)], scene=0),):
         for event in update(log, item):
             assert decode(encode(event, "json")) == decode(encode(event, "msgpack")) == event
+
+
+def test_an_end_tells_the_whole_life(log: EventLog) -> None:
+    for step in range(11):
+        update(log, result(step / 10, {3: (100 + step, 50, 200 + step, 350)}))
+    (event,) = update(log, result(3.0, objects_ended=[3]))
+    assert (event.first_seen, event.last_seen) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.000Z")
+    assert (event.duration_s, event.best_score, event.cause) == (1.0, 0.75, "gone")
+    assert event.path is not None
+    assert event.path[0] == (0.0, 150.0, 350.0)
+    assert event.path[-1] == (1.0, 160.0, 350.0)
+    assert event.captured_at == "1970-01-01T00:00:03.000Z"
+
+
+def test_a_name_has_a_life_of_its_own(log: EventLog) -> None:
+    ada = Identity("Ada", 0.7)
+    update(log, result(0.0, faces={4: FACE}))
+    (new,) = update(log, result(1.0, faces={4: FACE}, identities=[ada]))
+    assert (new.first_seen, new.duration_s) == ("1970-01-01T00:00:01.000Z", 0.0)
+    update(log, result(2.0, faces={4: NEAR}, identities=[Identity("Ada", 0.9)]))
+    (ended,) = update(log, result(3.0, faces={4: NEAR}))
+    assert (ended.duration_s, ended.best_score, ended.cause) == (2.0, 0.9, "withdrawn")
+    assert ended.path is not None and ended.path[0][0] == 0.0 and ended.path[-1] == (2.0, 160.0, 100.0)
+
+
+def test_a_scene_has_a_life(log: EventLog) -> None:
+    _, ended = (event for step in range(4) for event in update(log, result(step * 1.0, scene=0 if step < 3 else -1)))
+    assert (ended.first_seen, ended.duration_s, ended.best_score) == ("1970-01-01T00:00:00.000Z", 3.0, 0.8)
+    assert (ended.cause, ended.path, ended.track) == ("withdrawn", None, None)
+
+
+def test_everything_ends_with_its_stream_and_only_there(log: EventLog) -> None:
+    ada = Identity("Ada", 0.7)
+    for stream in ("door", "yard"):
+        update(log, result(0.0, {1: BOX}, {2: FACE}, identities=[ada], scene=0, stream=stream))
+    ended = log.end("door", "down")
+    assert [(event.event, event.kind, event.track, event.cause) for event in ended] == [
+        ("ended", "object", 1, "down"),
+        ("ended", "identity", 2, "down"),
+        ("ended", "face", 2, "down"),
+        ("ended", "scene", None, "down"),
+    ]
+    assert log.end("door", "stopped") == log.end("attic", "stopped") == []
+    assert len(log.end("yard", "stopped")) == 4
+
+
+def test_a_track_whose_end_a_crash_swallowed_ends_all_the_same(log: EventLog) -> None:
+    update(log, result(0.0, {1: BOX}, {2: FACE}))
+    rows = told(log, *(result(step / 10) for step in range(1, 100)))
+    assert rows == [("ended", "object", 1, "person", None), ("ended", "face", 2, None, None)]
+
+
+def test_who_stands_still_unseen_for_a_while_has_not_ended(log: EventLog) -> None:
+    update(log, result(0.0, {1: BOX}))
+    assert told(log, *(result(step / 10) for step in range(1, 50)), result(5.0, {1: BOX})) == []
+
+
+def test_zones_and_lines_stand_between_new_and_ended() -> None:
+    whole = ZoneSettings(name="whole", points=((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
+    middle = LineSettings(name="middle", points=((0.5, 0.0), (0.5, 1.0)))  # downwards: side a is on the right
+    log = EventLog(OBJECTS, {"door": Places([whole], [middle], OBJECTS)})
+    events = update(log, result(0.0, {1: (100, 50, 200, 350)}))
+    events += update(log, result(0.1, {1: (500, 50, 600, 350)}))
+    events += update(log, result(2.0, objects_ended=[1]))
+    assert [(event.event, event.kind, event.name) for event in events] == [
+        ("new", "object", None),
+        ("enter", "zone", "whole"),
+        ("cross", "line", "middle"),
+        ("leave", "zone", "whole"),
+        ("ended", "object", None),
+    ]
+    enter, cross, leave = events[1:4]
+    assert enter.counts == {"present": {"person": 1}} and leave.counts == {"present": {}}
+    assert (cross.direction, cross.counts) == ("b_to_a", {"a_to_b": {}, "b_to_a": {"person": 1}})
+    assert (leave.cause, leave.duration_s, leave.box) == ("gone", 0.1, (500.0, 50.0, 600.0, 350.0))
+    for event in events:
+        assert decode(encode(event, "json")) == decode(encode(event, "msgpack")) == event
+
+
+def test_crops_come_only_when_asked_for(log: EventLog) -> None:
+    asked = EventLog(OBJECTS, crops=True)
+    (without,), (with_crop,) = (update(each, result(0.0, {1: BOX})) for each in (log, asked))
+    assert without.best_crop is None
+    assert with_crop.best_crop is not None
+    assert with_crop.best_crop.box == BOX
+    assert decode(encode(with_crop, "json")) == decode(encode(with_crop, "msgpack")) == with_crop
+    pixels = cv2.imdecode(np.frombuffer(with_crop.best_crop.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None and pixels.shape == (192, 64, 3)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engines.errors import MessageError
 from pipeline.messages import (
+    CropMessage,
     Encoding,
     EventMessage,
     FaceMessage,
@@ -65,12 +66,24 @@ events = st.builds(
     stream=text,
     seq=integers,
     captured_at=text,
+    event=st.sampled_from(["new", "changed", "ended", "enter", "leave", "dwell", "cross"]),
+    kind=st.sampled_from(["object", "face", "identity", "scene", "zone", "line"]),
     track=st.none() | integers,
     label=st.none() | text,
     previous=st.none() | text,
     score=st.none() | numbers,
     box=st.none() | boxes,
     best_face=st.none() | faces,
+    first_seen=st.none() | text,
+    last_seen=st.none() | text,
+    duration_s=st.none() | numbers,
+    best_score=st.none() | numbers,
+    path=st.none() | st.lists(st.tuples(numbers, numbers, numbers), max_size=3).map(tuple),
+    best_crop=st.none() | st.builds(CropMessage, captured_at=text, box=boxes, jpeg=st.binary(max_size=20)),
+    cause=st.none() | st.sampled_from(["left", "gone", "withdrawn", "down", "stopped", "crash"]),
+    name=st.none() | text,
+    direction=st.none() | st.sampled_from(["a_to_b", "b_to_a"]),
+    counts=st.none() | st.dictionaries(text, counts, max_size=2),
 )
 health = st.builds(
     HealthMessage,

@@ -18,9 +18,10 @@ from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.client import Subscriber
 from pipeline.config import PublishSettings
 from pipeline.events import EventLog
+from pipeline.journal import Journal
 from pipeline.messages import EventMessage, FrameMessage, HealthMessage, IdentityMessage, decode, encode
 from pipeline.metrics import Account, Accounts
-from pipeline.publish import Announcer, DropsBefore, Publisher, check_address, publish, to_message
+from pipeline.publish import Announcer, DropsBefore, Publisher, check_address, publish, settle, to_message
 from pipeline.types import Identity, Result, Stamps
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
@@ -307,3 +308,54 @@ def test_messages_sent_just_before_closing_arrive() -> None:
             publisher.send(UP)
         publisher.close()
         assert len(list(subscriber)) == 50
+
+
+def test_events_that_a_crash_kept_back_are_told_with_the_next_frame(
+    joined: tuple[Publisher, Subscriber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, subscriber = joined
+    announcer, send = Announcer(publisher, Accounts(), SPEC), publisher.send
+
+    def crash(message: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(publisher, "send", crash)
+    with pytest.raises(ZeroDivisionError):
+        announcer.update(make_result(GREY, objects=[(0, 0, 4, 4)]))
+    monkeypatch.setattr(publisher, "send", send)
+    announcer.update(make_result(GREY, objects=[(0, 0, 4, 4)], seq=1))
+    frame, event = next(subscriber), next(subscriber)
+    assert isinstance(frame, FrameMessage) and frame.seq == 1
+    assert isinstance(event, EventMessage) and (event.event, event.seq) == ("new", 0)
+
+
+def test_the_end_of_a_stream_ends_what_was_told_of_it(joined: tuple[Publisher, Subscriber]) -> None:
+    publisher, subscriber = joined
+    announcer = Announcer(publisher, Accounts(), SPEC)
+    announcer.update(make_result(GREY, objects=[(0, 0, 4, 4)]))
+    announcer.end("door", "down")
+    announcer.end_all("stopped")
+    told = [next(subscriber) for _ in range(3)][1:]
+    assert [(one.event, one.cause) for one in told if isinstance(one, EventMessage)] == [
+        ("new", None),
+        ("ended", "down"),
+    ]
+    assert subscriber.receive(0.1) is None
+
+
+def test_who_comes_after_a_killed_publisher_ends_what_that_one_announced() -> None:
+    journal = Journal.create(("door",))
+    with Publisher(LOOPBACK) as first:
+        announcer = Announcer(first, Accounts(), SPEC, journal=journal)
+        announcer.update(make_result(GREY, objects=[(0, 0, 4, 4)], faces=[(0, 0, 4, 4)]))
+        settings = PublishSettings(address=first.address)
+    with Publisher(settings) as second, Subscriber(second.address, timeout_s=5.0) as subscriber:
+        settle(second, journal, "crash")
+        told = [next(subscriber), next(subscriber)]
+        assert [(one.kind, one.event, one.cause) for one in told if isinstance(one, EventMessage)] == [
+            ("face", "ended", "crash"),
+            ("object", "ended", "crash"),
+        ]
+        settle(second, journal, "crash")
+        assert subscriber.receive(0.1) is None
+    journal.close()

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from engines.errors import ConfigError
+from pipeline.config import ZoneSettings
 from pipeline.record import Recorder, record
+from pipeline.zones import Places
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
 
@@ -29,6 +31,16 @@ def test_each_stream_gets_its_own_video(tmp_path: Path) -> None:
             recorder.write(result_of("yard", seq, seq / 10, (32, 32)))
     assert read(tmp_path / "new" / "door.mp4") == ((64, 48), pytest.approx([0, 0.04, 0.08], abs=1e-3))
     assert read(tmp_path / "new" / "yard.mp4") == ((32, 32), pytest.approx([0, 0.1, 0.2], abs=1e-3))
+
+
+def test_zones_are_drawn_into_the_videos_of_their_stream(tmp_path: Path) -> None:
+    zone = ZoneSettings(name="all", points=((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)))
+    places = {"door": Places([zone], [], OBJECTS)}
+    with Recorder(tmp_path, OBJECTS, SCENES, places) as recorder:
+        recorder.write(result_of("door", 0, 0.0))
+        recorder.write(result_of("yard", 0, 0.0))
+    assert places["door"].counts() == {"all": {"present": {"person": 1}}}
+    assert (tmp_path / "door.mp4").read_bytes() != (tmp_path / "yard.mp4").read_bytes()
 
 
 def test_gaps_in_time_stay_gaps_in_the_video(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from engines.engine import Engine, open_engine
+from engines.engine import Engine
 from engines.errors import ConfigError, EngineError, GalleryError, ModelError, SourceError, StageError, TrunklineError
 from engines.spec import EntryName, Model, Thresholds
 from pipeline import finish
@@ -22,17 +22,19 @@ from pipeline import run as running
 from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
 from pipeline.finish import effective_thresholds, unsure_thresholds
 from pipeline.gallery import Gallery
-from pipeline.messages import HealthMessage
+from pipeline.inference import open_entry
+from pipeline.messages import EventMessage, HealthMessage
 from pipeline.metrics import Accounts
 from pipeline.publish import Publisher
 from pipeline.record import Recorder
-from pipeline.types import Carrier, Frame, Result
+from pipeline.types import Carrier, Frame, Health, Result
 from tests.pipeline.made_runs import (
     EMBEDDING,
     PATIENCE_S,
     Run,
     SlowEngine,
     check_books,
+    check_ends,
     dark_then_bright,
     make_config,
     write_model,
@@ -79,11 +81,11 @@ def slowed(
 ) -> None:
     """Let the frame entry take so long for a batch; ``before`` hears the number of each, from 1."""
 
-    def opened(model: Model, entry: EntryName, *arguments: str) -> Engine:
-        engine = open_engine(model, entry, *arguments)
+    def opened(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+        engine = open_entry(model, entry, settings)
         return SlowEngine(engine, seconds, before) if entry == "frame" else engine
 
-    monkeypatch.setattr(running, "open_engine", opened)
+    monkeypatch.setattr(running, "open_entry", opened)
 
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
@@ -130,7 +132,7 @@ def test_what_the_network_sees_is_tracked_and_told(model: Model, clip: Path) -> 
     assert (face.track, face.object, face.identity) == (1, 1, None)
     assert frames[19].scene[0].label == "street"
     objects = [(event.event, event.track) for event in run.events("door") if event.kind == "object"]
-    assert objects == [("new", 1), ("new", 2), ("ended", 1)]
+    assert objects == [("new", 1), ("new", 2), ("ended", 1), ("ended", 2)]
 
 
 def test_several_files_at_once(model: Model, clip: Path, other_clip: Path) -> None:
@@ -216,6 +218,7 @@ def test_a_stop_in_the_middle_lets_frames_on_their_way_finish(
     for name, account in summary.streams.items():
         assert account.dropped == {}
         assert run.health(name)[-1].cause == "the run was stopped"
+    assert check_ends(run, "gone", "withdrawn", "stopped")["object", "stopped"] >= 2
 
 
 def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
@@ -301,6 +304,33 @@ def test_tracks_live_on_after_a_crash_and_their_ids_are_not_given_to_others(
     assert len(shown) == FRAMES - 2
     new = [event.track for event in run.events("door") if (event.event, event.kind) == ("new", "object")]
     assert new == [1, 2]
+    check_ends(run, "gone", "withdrawn", "stopped")
+
+
+def test_what_is_seen_ends_with_the_connection_and_is_new_when_it_is_back(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = running.capture
+
+    def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
+        for frame in real(*arguments, **more):
+            if frame.seq == 12:  # the next frame shows the same person in the same place
+                more["health"](Health("door", "down", "the source ended", frame.captured_ns))
+                more["health"](Health("door", "up", "opened again", frame.captured_ns))
+            yield frame
+
+    monkeypatch.setattr(running, "capture", capture)
+    run = Run(make_config(model, {"door": clip}))
+    check_books(run, run.end())
+    assert check_ends(run, "down", "gone", "withdrawn", "stopped")["object", "down"] == 1
+    told = [
+        (message.kind, message.event) if isinstance(message, EventMessage) else message.state
+        for message in run.messages
+        if isinstance(message, HealthMessage) or (isinstance(message, EventMessage) and message.track == 1)
+    ]
+    assert told.index(("object", "ended")) < told.index("down"), "what ended with it is told before it"
+    shown = {frame.seq: [thing.track for thing in frame.objects] for frame in run.frames("door")}
+    assert (shown[11], shown[12], shown[16]) == ([1], [], [2])
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "start", "collect", "detect", "track", "publish"])
@@ -318,6 +348,7 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
     for name in streams:
         assert books.of(name).captured > 0
         assert books.of(name).in_flight == 0
+    check_ends(run, "gone", "withdrawn", "stopped", "down")
 
 
 def test_a_source_that_keeps_crashing_ends_the_run_too(
@@ -533,3 +564,9 @@ def test_a_backend_that_cannot_run_here_is_refused(
 ) -> None:
     tensorrt = ModelSettings(path=str(model.path), backend="tensorrt")
     assert "backend 'tensorrt' cannot run" in str(refused(make_config(model, {"door": clip}, model=tensorrt)))
+
+
+def test_a_zone_for_what_the_model_does_not_know_is_refused_before_anything_runs(model: Model, clip: Path) -> None:
+    zone = {"name": "lawn", "points": [[0, 0], [1, 0], [1, 1]], "labels": ["lion"]}
+    with pytest.raises(ConfigError, match=r"streams\[0\].zones\[0\].labels\[0\] is 'lion', but must be one of"):
+        running.run(make_config(model, {"door": {"source": clip, "zones": [zone]}}), stop=threading.Event())

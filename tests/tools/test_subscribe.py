@@ -102,6 +102,34 @@ def published(*messages: Message) -> Iterator[str]:
             EventMessage(stream="door", seq=9, captured_at=AT, event="ended", kind="scene"),
             "09:14:07.120 door #9  scene ended",
         ),
+        (
+            EventMessage(
+                stream="door",
+                seq=9,
+                captured_at=AT,
+                event="cross",
+                kind="line",
+                track=2,
+                label="dog",
+                name="gate",
+                direction="a_to_b",
+            ),
+            "09:14:07.120 door #9  line gate cross a_to_b: dog 2",
+        ),
+        (
+            EventMessage(
+                stream="door",
+                seq=9,
+                captured_at=AT,
+                event="leave",
+                kind="zone",
+                track=2,
+                label="dog",
+                name="yard",
+                duration_s=2.5,
+            ),
+            "09:14:07.120 door #9  zone yard leave: dog 2 after 2.5 s",
+        ),
     ],
 )
 def test_a_message_as_a_line(message: Message, shown: str) -> None:
