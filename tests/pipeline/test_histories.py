@@ -61,9 +61,17 @@ def test_a_long_path_keeps_even_steps() -> None:
 
 def test_a_long_life_costs_no_more_memory() -> None:
     known = Histories(foot=True)
-    for step in range(300):
+    for step in range(3 * FOLD):
         note(known, step * 0.5, {1: (0, 0, 10, 20)})
     assert len(known._noted) < FOLD
+
+
+def test_thousands_of_tracks_are_as_good_as_one() -> None:
+    known, count = Histories(foot=True), 3000
+    for step in range(3):
+        note(known, step * 0.5, {track: (step, 0, step + 10, track) for track in range(1, count)})
+    assert len(known.ids) == count - 1
+    assert known.of(count - 1).path == ((0.0, 5.0, count - 1.0), (0.5, 6.0, count - 1.0), (1.0, 7.0, count - 1.0))
 
 
 def test_the_best_view_of_a_face_is_large_and_sure() -> None:
