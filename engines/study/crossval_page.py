@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from engines.evaluation.bootstrap import CONFIDENCE
-from engines.evaluation.plots import save
 from engines.evaluation.report import HEADLINES
 from engines.study.crossval import FoldOutcome
-from engines.study.writing import filled, write_text
+from engines.study.results import write_results
+from engines.study.writing import filled
 
 NAME = "crossval"
 LOWER_IS_BETTER = {f"{line.task}.{line.figure}": line.lower_is_better for line in HEADLINES}
@@ -116,12 +116,7 @@ def write_page(found: CrossValidated, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    save(_plot(found), out / f"{NAME}.png")
-    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    page = out / f"{NAME}.md"
-    write_text(page, _markdown(found))
-    return page
+    return write_results(out, NAME, found, _plot(found), _markdown(found))
 
 
 def _plot(found: CrossValidated) -> Figure:

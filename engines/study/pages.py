@@ -11,9 +11,9 @@ import msgspec
 from matplotlib.figure import Figure
 
 from engines.evaluation.bootstrap import CONFIDENCE
-from engines.evaluation.plots import save
 from engines.study.improvement import BASELINE, Outcome, Step
 from engines.study.joint import JointOutcome, SceneFigure
+from engines.study.results import write_results
 from engines.study.writing import filled, in_code, short, write_text
 
 NAME = "improvement"
@@ -75,12 +75,8 @@ def write_pages(found: Improvement, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    save(_bars(found), out / f"{NAME}.png")
+    page = write_results(out, NAME, found, _bars(found), _markdown(found))
     write_text(out / f"{NAME}.csv", _csv(found.runs))
-    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    page = out / f"{NAME}.md"
-    write_text(page, _markdown(found))
     return page
 
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from matplotlib.figure import Figure
 
-from engines.evaluation.plots import save
-from engines.study.writing import filled, write_text
+from engines.study.results import write_results
+from engines.study.writing import filled
 from pipeline.identity import EARLY_S, KNOWN_S
 from pipeline.naming import LEAD
 from tools.recognition.methods import METHODS, OURS, SINGLE
@@ -24,12 +23,7 @@ def write_pages(found: Study, command: str, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    save(_bars(found), out / f"{NAME}.png")
-    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    page = out / f"{NAME}.md"
-    write_text(page, _markdown(found, command))
-    return page
+    return write_results(out, NAME, found, _bars(found), _markdown(found, command))
 
 
 def _bars(found: Study) -> Figure:

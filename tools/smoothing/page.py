@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from engines.evaluation.plots import save
-from engines.study.writing import filled, write_text
+from engines.study.results import write_results
+from engines.study.writing import filled
 from tools.smoothing.candidates import CANDIDATES, NO_SMOOTHING, OURS, PLAIN, Kind
 from tools.smoothing.comparison import DELAY_FLOOR_S, FLICKER_FLOOR, KINDS, SCENE_RIGHT, SCENE_WRONG, Study
 from tools.smoothing.scoring import Figures, mean
@@ -26,12 +25,7 @@ def write_pages(found: Study, command: str, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    save(_picture(found), out / f"{NAME}.png")
-    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    page = out / f"{NAME}.md"
-    write_text(page, _markdown(found, command))
-    return page
+    return write_results(out, NAME, found, _picture(found), _markdown(found, command))
 
 
 def missed_floors(figures: dict[str, Figures]) -> list[str]:

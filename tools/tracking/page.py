@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from matplotlib.figure import Figure
 
-from engines.evaluation.plots import save
-from engines.study.writing import filled, write_text
+from engines.study.results import write_results
+from engines.study.writing import filled
 from tools.tracking.comparison import Compared, Comparison
 from tools.tracking.ours import OURS
 
@@ -23,12 +22,7 @@ def write_pages(found: Comparison, command: str, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    save(_bars(found), out / f"{NAME}.png")
-    write_text(out / f"{NAME}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    page = out / f"{NAME}.md"
-    write_text(page, _markdown(found, command))
-    return page
+    return write_results(out, NAME, found, _bars(found), _markdown(found, command))
 
 
 def _groups(found: Comparison) -> dict[str, list[Compared]]:
