@@ -119,7 +119,7 @@ class InferenceSettings(_Section, frozen=True):
 class TrackingSettings(_Section, frozen=True):
     """Both trackers. Times are stream time."""
 
-    unsure_share: Share = 0.7  # detections down to this share of the score threshold carry a track on, but start none
+    unsure_share: Share = 0.4  # detections down to this share of the threshold's odds carry a track on, but start none
     min_iou: Share = 0.2
     confirm_frames: Positive = 2  # detections before a track is shown, more where they are weak
     max_lost_s: Seconds = 1.5

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import msgspec
+import numpy as np
 
 from engines.engine import Engine
 from engines.spec import Model, Thresholds
@@ -15,6 +16,7 @@ from pipeline.journal import Journal
 from pipeline.metrics import Books, StageTimes
 from pipeline.publish import Announcer, Publisher, publish
 from pipeline.smoothing import Smoothers, smooth
+from pipeline.tracker import unsure_score
 from pipeline.tracking import Trackers, track
 from pipeline.types import Health, Inferred, Result
 from pipeline.zones import places_of
@@ -106,4 +108,5 @@ def effective_thresholds(config: Config, model: Model) -> Thresholds:
 
 def unsure_thresholds(sure: Thresholds, share: float) -> Thresholds:
     """What detection lets through to the trackers, which carry tracks on with weaker detections than begin one."""
-    return msgspec.structs.replace(sure, object_score=sure.object_score * share, face_score=sure.face_score * share)
+    objects, faces = unsure_score(np.array([sure.object_score, sure.face_score]), share).tolist()
+    return msgspec.structs.replace(sure, object_score=objects, face_score=faces)

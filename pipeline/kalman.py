@@ -22,6 +22,7 @@ PUSHED: Final = np.array([3.0, 3.0, 2.0, 2.0])[
     :, None
 ]  # per second^1.5: white acceleration of centre, width and height
 MIN_SIDE: Final = 1.0  # pixels
+EDGE: Final = 0.01  # share of a picture's width or height: from there on a box touches its edge
 LONG: Final = 2.5  # steps without a detection, after which a thing comes back rather than goes on
 
 PLACE, SPEED, PLACE_VAR, CROSS_VAR, SPEED_VAR = range(5)
@@ -85,6 +86,18 @@ class BoxFilters:
         self._state[SPEED, :2] = turn @ self._state[SPEED, :2]
         self._state[:2, 2:] *= zoom
         self._state[PLACE_VAR:] *= zoom**2
+
+    def leaving(self, size: tuple[int, int]) -> Flags:
+        """(T,) which boxes touch an edge of a picture of ``size``, width and height, and go out over it.
+
+        A box that is cut off at an edge tells by its far edge where its thing is going.
+        """
+        limits = np.array(size, np.float64)[:, None]
+        corners = _corners(self._state[PLACE])
+        near, far, half = corners[:2], corners[2:], self._state[SPEED, 2:] * 0.5
+        going_back = (near <= EDGE * limits) & (self._state[SPEED, :2] + half < 0.0)
+        going_on = (far >= (1 - EDGE) * limits) & (self._state[SPEED, :2] - half > 0.0)
+        return np.asarray((going_back | going_on).any(axis=0), np.bool_)
 
     def keep(self, kept: Flags) -> None:
         """Drop the filters where ``kept`` (T,) is False."""

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from engines.boxes import Float
 from pipeline.association import Pairs, best, by_coordinate, moved, overlapping
 from pipeline.config import TrackingSettings
-from pipeline.kalman import BoxFilters, Double, Flags, Rows
+from pipeline.kalman import LONG, BoxFilters, Double, Flags, Rows
+from pipeline.shared_motion import ENOUGH, shared_motion
 from pipeline.types import Tracks
 
 Labels = npt.NDArray[np.int32]
@@ -31,6 +32,7 @@ LOOKS_KEPT: Final = 0.9  # of what a track looked like, with each detection
 UNSURE_IOU: Final = 0.5  # an unsure detection must lie closer to the track it carries on
 TENTATIVE_IOU: Final = 0.3  # and a sure one closer to a track that is not shown yet
 LAST_SEEN_IOU: Final = 0.3  # and to where a track was last seen, when it is not where it should be
+KNOWN_HITS: Final = 3  # from so many detections on a track tells how the camera moved
 DUPLICATE_IOU: Final = 0.8  # a detection this close to one that has a track is the same thing under a second label
 TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
 PATIENT_FRAMES: Final = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
@@ -95,7 +97,7 @@ class Tracker:
         self._settings = settings
         self._shown_from = SHOWN * settings.confirm_frames
         self._sure = np.array(sure_scores, np.float64)
-        self._least = settings.unsure_share * self._sure
+        self._least = unsure_score(self._sure, settings.unsure_share)
         self._even = _logit(self._sure)
         self._kinds = np.arange(len(sure_scores))
         self._filters = BoxFilters()
@@ -128,7 +130,7 @@ class Tracker:
             self._filters.move(motion)
             self._last = moved(self._last, motion)
         found = self._usable(seen)
-        matched = self._associate(found, step)
+        matched = self._associate(found, step, size)
         self._correct(found, matched, step)
         born = self._births(found, matched)
         if len(born):
@@ -196,15 +198,29 @@ class Tracker:
             looks=_looks(seen, rows),
         )
 
-    def _associate(self, found: _Found, step: float) -> Rows:
+    def _associate(self, found: _Found, step: float, size: tuple[int, int]) -> Rows:
         """The row of the detection of each track, -1 where there is none."""
         tracks = self._tracks
         matched = np.full(len(tracks), -1)
         if not len(tracks) or not len(found.rows):
             return matched
-        pairs = self._alike(self._filters.predicted(tracks["unseen_s"], step), found)
+        ahead = self._filters.predicted(tracks["unseen_s"], step)
+        taken = self._take(ahead, found, matched)
+        motion = self._camera(ahead, found, matched, step)
+        if motion is not None:
+            self._filters.move(motion)
+            self._last = moved(self._last, motion)
+            matched[:] = -1
+            taken = self._take(moved(ahead, motion), found, matched)
+        if not taken.all():
+            self._recover(found, matched, taken, size)
+        return matched
+
+    def _take(self, ahead: Double, found: _Found, matched: Rows) -> Flags:
+        """Give the tracks, at the boxes ``ahead``, their detections; which detections are taken."""
+        pairs = self._alike(ahead, found)
         gains = self._gains(pairs, found)
-        known, sure = (tracks["id"] > 0)[pairs.tracks], found.sure[pairs.detections]
+        known, sure = (self._tracks["id"] > 0)[pairs.tracks], found.sure[pairs.detections]
         taken = np.zeros(len(found.rows), np.bool_)
         passes = (
             (known & sure, self._settings.min_iou),
@@ -214,9 +230,16 @@ class Tracker:
         for allowed, least in passes:
             _match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
             if taken.all():
-                return matched
-        self._recover(found, matched, taken)
-        return matched
+                break
+        return taken
+
+    def _camera(self, ahead: Double, found: _Found, matched: Rows, step: float) -> Double | None:
+        """By how much all that was just seen is elsewhere than it should be, (2, 3)."""
+        steady = (self._tracks["hits"] >= KNOWN_HITS) & (self._tracks["unseen_s"] < LONG * step)
+        (telling,) = (steady & (matched >= 0)).nonzero()
+        if len(telling) < ENOUGH:
+            return None
+        return shared_motion(ahead.take(telling, 1), found.boxes.take(matched[telling], 1))
 
     def _alike(self, ahead: Double, found: _Found) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
@@ -233,8 +256,11 @@ class Tracker:
             gains += SAME_LOOKS * np.maximum((self._looks[pairs.tracks] * found.looks[pairs.detections]).sum(1), 0.0)
         return gains
 
-    def _recover(self, found: _Found, matched: Rows, taken: Flags) -> None:
-        """Look for shown tracks where they were last seen: what stood still for a while is not where it was going."""
+    def _recover(self, found: _Found, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
+        """Look for shown tracks where they were last seen: what stood still for a while is not where it was going.
+
+        What was leaving the picture is not looked for: what comes in where it went out is another thing.
+        """
         tracks = np.flatnonzero((matched < 0) & (self._tracks["id"] > 0))
         detections = np.flatnonzero(found.sure & ~taken)
         if not len(tracks) or not len(detections):
@@ -242,7 +268,10 @@ class Tracker:
         near = overlapping(self._last[:, tracks], found.boxes[:, detections])
         pairs = Pairs(tracks[near.tracks], detections[near.detections], near.ious)
         same = self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections]
-        _match(pairs, same & (pairs.ious >= LAST_SEEN_IOU), pairs.ious, matched, taken)
+        allowed = same & (pairs.ious >= LAST_SEEN_IOU)
+        if allowed.any():
+            allowed &= ~self._filters.leaving(size)[pairs.tracks]
+            _match(pairs, allowed, pairs.ious, matched, taken)
 
     def _correct(self, found: _Found, matched: Rows, step: float) -> None:
         tracks, seen = self._tracks, matched >= 0
@@ -326,6 +355,11 @@ class Tracker:
             out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
             before += count
         return tuple(out)
+
+
+def unsure_score(sure: Double, share: float) -> Double:
+    """The scores with ``share`` of the odds of each of the scores ``sure``: from there on tracks are carried on."""
+    return np.asarray(share * sure / np.maximum(1.0 - sure + share * sure, np.finfo(np.float64).tiny), np.float64)
 
 
 def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:

@@ -72,6 +72,26 @@ def test_sizes_change_over_one_step_at_most() -> None:
     np.testing.assert_allclose(late[2] - late[0], soon[2] - soon[0])
 
 
+@pytest.mark.parametrize(
+    ("box", "x_per_frame", "leaving"),
+    [
+        pytest.param((0, 100, 40, 200), (0, -4), True, id="cut off at the left, its right edge goes left"),
+        pytest.param((0, 100, 40, 200), (0, 4), False, id="cut off at the left, coming in"),
+        pytest.param((600, 100, 640, 200), (4, 0), True, id="cut off at the right, its left edge goes right"),
+        pytest.param((600, 100, 640, 200), (-4, 0), False, id="cut off at the right, coming in"),
+        pytest.param((300, 100, 340, 200), (4, 4), False, id="in the middle"),
+    ],
+)
+def test_what_goes_out_over_an_edge_is_leaving(
+    box: tuple[int, ...], x_per_frame: tuple[int, int], leaving: bool
+) -> None:
+    left, top, right, bottom = box
+    filters, (a, b) = BoxFilters(), x_per_frame
+    filters.append(column(left - 6 * a, top, right - 6 * b, bottom))
+    follow(filters, [column(left - k * a, top, right - k * b, bottom) for k in range(5, -1, -1)], 0.04)
+    assert filters.leaving((640, 360)).tolist() == [leaving]
+
+
 def test_a_zoom_and_a_turn_take_place_and_speed_along() -> None:
     filters = BoxFilters()
     filters.append(column(100, 100, 120, 140))

@@ -13,7 +13,7 @@ from pipeline.tracking import Trackers, face_fit, track
 from pipeline.types import Tracks
 from tests.pipeline.made_tracks import Box, boxes_array, make_observed
 
-SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, unsure_share=0.5)
+SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, unsure_share=0.4)
 SURE = 0.5
 THRESHOLDS = Thresholds(object_score=SURE, face_score=SURE)
 PERSON, DOG = 0, 1
@@ -177,6 +177,23 @@ def test_a_good_pair_is_not_broken_up_to_make_two_poor_ones() -> None:
         step(tracker, index / RATE, [one, two])
     tracks = step(tracker, 0.2, [two, (152, 10, 192, 110)])
     assert dict(zip(tracks.ids.tolist(), tracks.rows.tolist(), strict=True)) == {2: 0}
+
+
+def test_who_comes_in_where_another_went_out_is_somebody_else() -> None:
+    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+
+    def seen(left: float) -> Tracks:
+        box = np.array([(left, 100, left + 60, 250)], np.float32).clip(0, [640, 360, 640, 360])
+        whole = box[box[:, 2] - box[:, 0] >= 5]
+        found = Seen(whole, np.full(len(whole), 0.9, np.float32), np.zeros(len(whole), np.int32))
+        return tracker.update(time_s, found, size=size)[0]
+
+    shown: list[list[int]] = []
+    for index in range(90):
+        time_s = index / RATE
+        shown.append(seen(580 + 3 * index if index < 40 else 660 - 3 * (index - 40)).ids.tolist())
+    assert shown[10] == [1]
+    assert shown[-1] == [2]
 
 
 @pytest.mark.parametrize("gap_s", [0.04, 0.2, 0.5, 2.0])
@@ -375,6 +392,18 @@ def test_a_sudden_turn_of_the_camera_keeps_the_ids_when_it_is_told() -> None:
     seen = Seen(boxes_array(turned), np.full(4, 0.9, np.float32), np.zeros(4, np.int32))
     (tracks,) = tracker.update(0.2, seen, size=size, motion=np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0]]))
     assert dict(zip(tracks.rows.tolist(), tracks.ids.tolist(), strict=True)) == {0: 1, 1: 2, 2: 3, 3: 4}
+
+
+def test_a_sudden_turn_of_the_camera_is_told_by_the_tracks_themselves() -> None:
+    tracker = Tracker(SETTINGS, SURE)
+    boxes = [(100 + 130 * i, 100 + 40 * i, 150 + 130 * i, 220 + 40 * i) for i in range(6)]
+    for index in range(30):
+        sway = 12 * (-1) ** (index // 3)  # pixels to either side, every 0.12 s
+        shown = [(left + sway, top, right + sway, bottom) for left, top, right, bottom in boxes]
+        tracks = step(tracker, index / RATE, shown)
+        if index > 3:
+            np.testing.assert_allclose(tracks.boxes, shown, atol=1.5)
+    assert dict(zip(tracks.rows.tolist(), tracks.ids.tolist(), strict=True)) == {i: i + 1 for i in range(6)}
 
 
 def test_camera_motion_is_found_in_the_pictures_themselves() -> None:

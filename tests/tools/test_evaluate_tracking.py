@@ -119,6 +119,15 @@ def test_a_damaged_sequence_is_refused(data: Path, file: str, content: str, sent
         read_sequence(folder)
 
 
+def test_who_comes_in_after_another_left_a_simulated_picture_is_somebody_else() -> None:
+    truth = simulate(Scene(name="x", seed=1, people=3, seconds=20.0)).truth
+    for number in np.unique(truth.ids):
+        walk = truth.where(truth.ids == number)
+        left = (walk.boxes[:, 0] + walk.boxes[:, 2]) / 2
+        assert np.abs(np.diff(left)).max(initial=0.0) < 640
+    assert len(np.unique(truth.ids)) > 3
+
+
 def test_simulated_sequences_follow_from_their_seed() -> None:
     one, two, other = (simulate(Scene(name="x", seed=seed, seconds=1.0)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.detections.boxes, two.detections.boxes)

@@ -15,8 +15,9 @@ import numpy as np
 import zmq
 
 from engines.errors import StageError
-from engines.spec import EntrySpec, ModelSpec, NetworkSettings, Thresholds
+from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.config import IdentitySettings, PublishSettings, SmoothingSettings, TrackingSettings
+from pipeline.finish import unsure_thresholds
 from pipeline.gallery import Gallery
 from pipeline.identity import Identifier, identify
 from pipeline.inference import detect
@@ -87,15 +88,13 @@ class Steps:
     def __init__(self, people: Crowd, publisher: Publisher, gallery: Gallery | None) -> None:
         entry = EntrySpec("made", "", crowd.INPUT[1], crowd.INPUT[0], {})
         spec = ModelSpec(1, "made", entry, entry, crowd.LABELS, crowd.SCENES, NetworkSettings())
-        sure, share = spec.thresholds, TrackingSettings().unsure_share
+        sure = spec.thresholds
         self.chunks: list[tuple[float, ...]] = []
         self.identifier = None
         if gallery is not None:
             engine = crowd.BandEngine()
             self.identifier = Identifier(engine, gallery, IdentitySettings(), sure.identity_similarity)
-        self._thresholds = Thresholds(
-            share * sure.object_score, sure.object_iou, share * sure.face_score, sure.face_iou
-        )
+        self._thresholds = unsure_thresholds(sure, TrackingSettings().unsure_share)
         self._batches = people.batches(STREAM)
         self._trackers = Trackers(TrackingSettings(), sure, crowd.PERSON)
         self._smoothers = Smoothers(SmoothingSettings(), len(spec.objects), len(spec.scenes))
