@@ -33,16 +33,21 @@ class Pairs:
 
 def overlapping(tracks: Double, detections: Double) -> Pairs:
     """The pairs that have an area in common of boxes (4, T) and (4, N), with their intersection over union."""
+    rows, columns = touching(tracks, detections)
+    return Pairs(rows, columns, ious(tracks.take(rows, 1), detections.take(columns, 1)))
+
+
+def touching(tracks: Double, detections: Double) -> tuple[Rows, Rows]:
+    """The pairs that have an area in common of boxes (4, T) and (4, N): rows (K,) and columns (K,)."""
     left, top, right, bottom = detections
     a = tracks[:, :, None]
-    touching = a[0] < right
-    touching &= a[2] > left
-    touching &= a[1] < bottom
-    touching &= a[3] > top
-    (flat,) = touching.ravel().nonzero()
+    common = a[0] < right
+    common &= a[2] > left
+    common &= a[1] < bottom
+    common &= a[3] > top
+    (flat,) = common.ravel().nonzero()
     rows = flat // max(len(left), 1)
-    columns = flat - rows * len(left)
-    return Pairs(rows, columns, ious(tracks.take(rows, 1), detections.take(columns, 1)))
+    return rows, flat - rows * len(left)
 
 
 def ious(a: Double, b: Double) -> Double:

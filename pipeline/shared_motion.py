@@ -4,6 +4,7 @@ What a camera does, all that is seen does at once: when most tracks are elsewher
 same shift, it was the camera. Only the shift is told; a slow turn or zoom passes into the velocities of the tracks.
 """
 
+import math
 from typing import Final
 
 import numpy as np
@@ -27,9 +28,11 @@ def shared_motion(ahead: Double, boxes: Double) -> Double | None:
         (2, 3) transform, or None where they share none.
     """
     shifts = (boxes[:2] + boxes[2:] - ahead[:2] - ahead[2:]) * 0.5
-    shared = _middle(shifts)
+    shared, few = _middle(shifts), CERTAIN / math.sqrt(shifts.shape[1])
+    if np.abs(shared).max() <= few * ROUNDING:  # the common case: that is within any spread
+        return None
     spread = NORMAL * _middle(np.abs(shifts - shared)) + ROUNDING
-    certain = np.abs(shared) > CERTAIN * spread / np.sqrt(shifts.shape[1])
+    certain = np.abs(shared) > few * spread
     return np.concatenate([np.eye(2), shared * certain], axis=1) if certain.any() else None
 
 

@@ -11,6 +11,7 @@ Control 39, 1994). docs/tracking.md goes through it step by step.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import Final
 
@@ -163,10 +164,12 @@ class Tracker:
 
     def _expire(self) -> npt.NDArray[np.void]:
         """Drop what was not seen for too long; those among it that had been shown."""
+        unseen, ids = self._tracks["unseen_s"], self._tracks["id"]
+        if unseen.max(initial=0.0) <= self._settings.max_lost_s * TENTATIVE_SHARE:  # the common case
+            return self._tracks[:0]
         gap = median(self._gaps) if self._gaps else 0.0
         lost_s = max(self._settings.max_lost_s, PATIENT_FRAMES * gap)
         tentative_s = max(self._settings.max_lost_s * TENTATIVE_SHARE, TENTATIVE_FRAMES * gap)
-        unseen, ids = self._tracks["unseen_s"], self._tracks["id"]
         over = unseen > tentative_s
         if over.any():
             over &= (ids == 0) | (unseen > lost_s)
@@ -183,7 +186,8 @@ class Tracker:
         scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
         kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
         usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[kinds])
-        usable &= np.isfinite(boxes).all(axis=0)
+        if not np.isfinite(boxes).all():
+            usable &= np.isfinite(boxes).all(axis=0)
         (rows,) = usable.nonzero()
         likely, kinds = scores[rows], kinds[rows]
         evidence = _logit(likely) - self._even[kinds]
@@ -351,7 +355,7 @@ class Tracker:
         kinds, out, before = tracks["kind"][shown], [], 0
         for kind, count in enumerate(counts):
             (part,) = (kinds == kind).nonzero()
-            gone = ended["id"][ended["kind"] == kind]
+            gone = ended["id"][ended["kind"] == kind] if len(ended) else ended["id"]
             out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
             before += count
         return tuple(out)
@@ -375,12 +379,18 @@ def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Fl
 
 def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) -> Float:
     """The boxes (4, S) inside a picture of ``size`` as (S, 4); where nothing is left, the detection in ``rows``."""
-    limits = np.array([*size, *size])[:, None]
-    inside = np.minimum(np.maximum(boxes, 0.0), limits)
-    empty = ((inside[2] <= inside[0]) | (inside[3] <= inside[1])).nonzero()[0]
-    if len(empty):  # a filtered box can run ahead, out of the picture; the detection itself never does
+    inside = np.maximum(boxes, 0.0)
+    np.minimum(inside, _limits(size), out=inside)
+    full = inside[:2] < inside[2:]
+    if not full.all():  # a filtered box can run ahead, out of the picture; the detection itself never does
+        empty = ~full.all(axis=0)
         inside[:, empty] = detected[:, rows[empty]]
     return np.asarray(inside.T, np.float32, order="C")
+
+
+@lru_cache(maxsize=64)
+def _limits(size: tuple[int, int]) -> Double:
+    return np.array([*size, *size], np.float64)[:, None]
 
 
 def _looks(seen: Sequence[Seen], rows: Rows) -> Double | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engines.decode import Detections, Faces, Objects
 from engines.spec import Thresholds
-from pipeline.association import Double, best, by_coordinate, overlapping
+from pipeline.association import Double, best, by_coordinate, touching
 from pipeline.camera_motion import Luma, camera_motion, in_source, small_luma
 from pipeline.config import TrackingSettings
 from pipeline.picture import Picture
@@ -96,12 +96,13 @@ class StreamTracker:
         if self._person is not None:
             people |= objects.labels == self._person
         heads, bodies = by_coordinate(faces.boxes), by_coordinate(objects.boxes)
-        pairs = overlapping(heads, bodies)
-        pairs = pairs.where(people[pairs.detections])
-        fit = face_fit(heads[:, pairs.tracks], bodies[:, pairs.detections])
-        fit *= np.where(owners[pairs.tracks] == objects.ids[pairs.detections], STAY, 1.0)
+        rows, columns = touching(heads, bodies)
+        (good,) = people[columns].nonzero()
+        rows, columns = rows[good], columns[good]
+        fit = face_fit(heads.take(rows, 1), bodies.take(columns, 1))
+        fit *= np.where(owners[rows] == objects.ids[columns], STAY, 1.0)
         (good,) = fit.nonzero()
-        rows, columns = pairs.tracks[good], pairs.detections[good]
+        rows, columns = rows[good], columns[good]
         chosen = best(rows, columns, fit[good], (len(links), len(people)))
         links[rows[chosen]] = objects.ids[columns[chosen]]
         self._owners.update((face, link) for face, link in zip(faces.ids.tolist(), links.tolist(), strict=True) if link)
