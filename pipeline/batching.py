@@ -2,8 +2,9 @@
 
 A batch is taken as late as the engine allows and no later. While the engine is busy nothing is gained by taking one:
 frames gather, and newer ones take the place of older ones of the same live stream. While it is idle a frame waits for
-one of another stream only where that is due within the time that sharing a batch would save. A stream that is slow,
-stalled or dead is not due, and costs the others nothing.
+one of another stream only where that is due within the time that sharing a batch would save; and where the processor is
+nearly busy, with decoding most of all, a few frames gather for the work that is done once a batch, as far as their
+latency allows. A stream that is slow, stalled or dead is not due, and costs the others nothing.
 """
 
 from collections import deque
@@ -19,6 +20,9 @@ STILL_BACKLOG: Final = 4  # frames of a live stream that may wait without need o
 PREPARED: Final = 9  # batches that the time to prepare a frame is the median of
 EARLY_SHARE: Final = 0.1  # of the engine's time for a batch: so much before its end the next is ready ...
 EARLY_NS: Final = 300_000  # ... and by this, for threads to wake
+COMPANY: Final = 4  # frames from which on another hardly makes any cheaper
+GATHER_SHARE: Final = 0.3  # of the staleness for which a frame waits for them while the processor is busy ...
+CALM, BUSY = 0.5, 0.9  # ... as it is from BUSY on; less from there down to CALM, and not at all below
 LOAD_GAP_NS: Final = 1_000_000_000  # a longer rest of the engine tells nothing of its load
 LOST_NS: Final = 100_000_000  # a batch that is overdue by this, or by
 LOST_SHARE: Final = 4.0  # so many times its length, crashed on its way
@@ -114,6 +118,7 @@ class Batcher(Generic[W]):
         self._joined_ns = 0  # when the last of those came
         self._times = EngineTimes()
         self._load = Load()
+        self._gather_ns = 0.0  # that a frame waits for company to spare the processor
         self._prepare_ns: deque[float] = deque(maxlen=PREPARED)  # a frame, by batch
         self._under_way: deque[tuple[int, int]] = deque()  # when they were taken, and how many frames to infer
         self._free_ns = -LOAD_GAP_NS  # when the engine ended its last batch
@@ -155,6 +160,11 @@ class Batcher(Generic[W]):
             self._times.add(size, took_ns)
             self._load.add(took_ns, min(self._free_ns - before_ns, LOAD_GAP_NS))
             self._prepare_ns.append((stamps.ready_ns - stamps.taken_ns) / size)
+
+    def burdened(self, share: float) -> None:
+        """The processor was busy for this ``share`` of its time of late, in [0, 1]."""
+        urge = min(max((share - CALM) / (BUSY - CALM), 0.0), 1.0)
+        self._gather_ns = urge * GATHER_SHARE * self._staleness_ns
 
     def due(self, now_ns: int) -> float | None:
         """When to take the next batch, should nothing happen before: at once if that is not later than ``now_ns``.
@@ -248,7 +258,10 @@ class Batcher(Generic[W]):
             # All that wait give up together no more than the engine is spared, and each ns of that shortens the time
             # for which it is busy without a break by 1 / (1 - load), as in an M/G/1 queue.
             spared_ns = self._times.saving(size) / (1.0 - self._load.share)
-            limit_ns = min(limit_ns, since_ns + spared_ns / size)
+            worth_ns = since_ns + spared_ns / size
+            if size < COMPANY:
+                worth_ns = max(worth_ns, oldest_ns + self._gather_ns)
+            limit_ns = min(limit_ns, worth_ns)
         awaited_ns = start_ns
         if limit_ns <= since_ns:
             return awaited_ns

@@ -1,7 +1,8 @@
 """What batching goes by: how long the engine will take, and when a stream's next frame is due. Pure state, ns."""
 
 import math
-from collections import defaultdict, deque
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Sequence
 
 RUNS = 64  # of the engine that are remembered: the machine's load changes, sizes go out of use
@@ -31,24 +32,29 @@ class EngineTimes:
     """
 
     def __init__(self) -> None:
-        self._runs: deque[tuple[int, float]] = deque(maxlen=RUNS)
-        self._medians: dict[int, float] = {}
-        self._base = 0.0  # of the line: what a batch costs however small it is ...
-        self._slope = 0.0  # ... and what each of its frames adds
+        self._runs: deque[tuple[int, float]] = deque()
+        self._sorted: dict[int, list[float]] = {}  # the times of those, by size
+        self._line: tuple[float, float] | None = (0.0, 0.0)  # what any batch costs, and each of its frames; None: stale
 
     def add(self, size: int, ns: float) -> None:
         """A batch of ``size`` frames kept the engine busy for so long."""
         self._runs.append((size, ns))
-        by_size = defaultdict[int, list[float]](list)
-        for each, took in self._runs:
-            by_size[each].append(took)
-        medians = {each: median(took) for each, took in by_size.items()}
-        self._fit({each: (medians[each], len(took)) for each, took in by_size.items()})
-        self._medians = {0: 0.0} | {each: medians[each] for each, took in by_size.items() if len(took) >= SURE_RUNS}
+        insort(self._sorted.setdefault(size, []), ns)
+        if len(self._runs) > RUNS:
+            self._forget(*self._runs.popleft())
+        self._line = None
 
     def of(self, size: int) -> float:
         """Nanoseconds that a batch of this size will take; 0 as long as nothing has run."""
-        return self._medians.get(size, self._base + self._slope * size)
+        times = self._sorted.get(size, ())
+        if len(times) >= SURE_RUNS:
+            return times[len(times) // 2]
+        if not size:
+            return 0.0
+        if self._line is None:
+            self._line = self._fit()
+        base, slope = self._line
+        return base + slope * size
 
     def saving(self, size: int) -> float:
         """What the engine is spared when one more frame joins a batch of ``size`` instead of running alone; 0 or more.
@@ -57,18 +63,24 @@ class EngineTimes:
         """
         return max(0.0, self.of(size) + self.of(1) - self.of(size + 1))
 
-    def _fit(self, points: dict[int, tuple[float, int]]) -> None:
+    def _forget(self, size: int, ns: float) -> None:
+        times = self._sorted[size]
+        del times[bisect_left(times, ns)]
+        if not times:
+            del self._sorted[size]
+
+    def _fit(self) -> tuple[float, float]:
         """Least squares over the median of each size, weighted by how often it ran."""
-        weight = sum(count for _, count in points.values())
-        mean_size = sum(size * count for size, (_, count) in points.items()) / weight
-        mean_ns = sum(ns * count for ns, count in points.values()) / weight
-        spread = sum(count * (size - mean_size) ** 2 for size, (_, count) in points.items())
+        points = [(size, times[len(times) // 2], len(times)) for size, times in self._sorted.items()]
+        weight = sum(count for _, _, count in points)
+        mean_size = sum(size * count for size, _, count in points) / weight
+        mean_ns = sum(ns * count for _, ns, count in points) / weight
+        spread = sum(count * (size - mean_size) ** 2 for size, _, count in points)
         if not spread:
-            self._base, self._slope = 0.0, mean_ns / mean_size
-            return
-        rise = sum(count * (size - mean_size) * (ns - mean_ns) for size, (ns, count) in points.items())
-        self._slope = max(0.0, min(rise / spread, mean_ns / mean_size))
-        self._base = mean_ns - self._slope * mean_size
+            return 0.0, mean_ns / mean_size
+        rise = sum(count * (size - mean_size) * (ns - mean_ns) for size, ns, count in points)
+        slope = max(0.0, min(rise / spread, mean_ns / mean_size))
+        return mean_ns - slope * mean_size, slope
 
 
 class Rhythm:

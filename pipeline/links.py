@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from engines.cpu_load import CpuLoad
 from pipeline.batching import Batcher
 from pipeline.types import Batch, Carrier, Frame, Ran
 
@@ -66,14 +67,15 @@ class QueueLink(Generic[T]):
 class FrameLink:
     """Joins the capture threads of all streams to the batches.
 
-    A thread-safe front to :class:`~pipeline.batching.Batcher` with the real clock; ``dropped`` is told of the frames
-    that it drops, with the cause ``stale``.
+    A thread-safe front to :class:`~pipeline.batching.Batcher` with the real clock and the real load; ``dropped`` is
+    told of the frames that it drops, with the cause ``stale``.
     """
 
     def __init__(
         self, batcher: Batcher[Frame], dropped: Callable[[Frame, str], None], streams: tuple[str, ...]
     ) -> None:
         self._batcher = batcher
+        self._cpu_load = CpuLoad()
         self._dropped = dropped
         self._open = set(streams)
         self._lock = threading.Lock()
@@ -102,8 +104,10 @@ class FrameLink:
 
     def ran(self, ran: Ran) -> None:
         """The engine ended a batch: the next ones go by how long it took."""
+        burden = self._cpu_load(time.monotonic_ns())
         with self._lock:
             self._batcher.ran(ran)
+            self._batcher.burdened(burden)
             self._wake()
 
     def batches(self) -> Iterator[Batch]:

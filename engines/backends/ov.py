@@ -1,5 +1,6 @@
 """OpenVINO on the CPU: the engine that ``auto`` takes where there is no NVIDIA GPU."""
 
+import time
 from collections import deque
 from typing import Any, Final, Self
 
@@ -7,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from engines.cpu_load import CpuLoad
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
 from engines.spec import INPUT, EntryName, Model, Precision
 
 DEVICE: Final = "CPU"
 # Pictures of a request: the network is compiled for each of these. With a batch that is left open OpenVINO fuses less,
-# which costs a sixth; twos and eights would gain less than a tenth over these.
-ONE: Final = 1
-SEVERAL: Final = 4
+# which costs a sixth. Where decoding empties the caches in between, a picture in a two costs an eighth less than alone,
+# in a four a fifth, and in an eight hardly any less than that.
+SIZES: Final = (4, 2, 1)
 MOST_STREAMS: Final = 16  # each has memory of its own; with more cores than that, several share a stream
 
 
@@ -49,20 +51,21 @@ class OpenVinoEngine:
         if inputs != {INPUT: "u8"}:
             raise ModelError(f"model {model.path}: {self._file} must take one input {INPUT!r} of u8, it takes {inputs}")
         try:
-            one, several = (_compiled(core, network, size, hint) for size in (ONE, SEVERAL))
+            compiled = {size: _compiled(core, network, size, hint) for size in SIZES}
         except RuntimeError as error:
             raise ModelError(f"model {model.path}: {self._file} cannot be loaded: {one_line(error)}") from error
-        found = one.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        found = compiled[1].get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if hint not in ("auto", found):  # a hint that the CPU cannot follow is changed in silence
             raise BackendUnavailable(
                 f"backend 'openvino' has no precision {hint!r} on this CPU, it would run {found!r}"
             )
         self.precision: str = precision if precision == "int8" else found
-        self._streams: int = one.get_property("NUM_STREAMS")
+        self._streams: int = compiled[1].get_property("NUM_STREAMS")
         self.depth = max(2, self._streams)  # small batches need a stream each; and one is at hand when another ends
         # Named as in the file: where compiling joins nodes, an output takes on the names of all of them.
         self._names: list[str] = [port.get_any_name() for port in network.outputs]
-        self._graphs: tuple[_Graph, _Graph] | None = (_Graph(one), _Graph(several))
+        self._graphs: dict[int, _Graph] | None = {size: _Graph(compiled[size]) for size in SIZES}
+        self._cpu_load = CpuLoad()
         self._busy: set[_Request] = set()
 
     def start(self, batch: npt.NDArray[np.uint8]) -> "OpenVinoRun":
@@ -74,20 +77,32 @@ class OpenVinoEngine:
         if self._graphs is None:
             raise EngineError("the engine is closed")
         self.spec.check(batch)
-        pictures = np.require(batch, requirements=("C_CONTIGUOUS", "WRITEABLE"))  # OpenVINO shares no other memory
-        one, several = self._graphs
-        # Single pictures where each finds an idle core, as that is soonest; else several, as that is the least work.
-        fours = 0 if len(batch) <= self._streams - len(self._busy) else len(batch) // SEVERAL * SEVERAL
+        # OpenVINO shares no other memory.
+        pictures = batch if batch.flags.carray else np.require(batch, requirements=("C_CONTIGUOUS", "WRITEABLE"))
         run = OpenVinoRun(self._file, self._names, self._busy)
         try:
-            for first in range(0, fours, SEVERAL):
-                run.add(several, pictures[first : first + SEVERAL])
-            for row in range(fours, len(batch)):
-                run.add(one, pictures[row : row + 1])
+            first = 0
+            for size in self._cut(len(batch)):
+                run.add(self._graphs[size], pictures[first : first + size])
+                first += size
         except RuntimeError as error:
             run.wait()
             raise EngineError(f"{self._file} failed in OpenVINO: {one_line(error)}") from error
         return run
+
+    def _cut(self, pictures: int) -> list[int]:
+        """Into requests of which sizes: of single pictures where each finds an idle core, as that is soonest.
+
+        Else of as many as there are, as that is the least work.
+        """
+        idle = min(self._streams - len(self._busy), self._cpu_load.idle_cores(time.monotonic_ns()))
+        if pictures <= idle:
+            return [1] * pictures
+        cut: list[int] = []
+        for size in SIZES:
+            count, pictures = divmod(pictures, size)
+            cut += [size] * count
+        return cut
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
@@ -129,11 +144,10 @@ class OpenVinoRun:
         failure = self.wait()
         if failure is not None:  # its requests are not used again
             raise EngineError(f"{self._file} failed in OpenVINO: {one_line(failure)}") from failure
-        columns = zip(*(request.outputs() for request in requests), strict=True)
-        outputs = {name: np.concatenate(column) for name, column in zip(self._names, columns, strict=True)}
+        outputs = _joined([request.slot.outputs() for request in requests])
         for request in requests:  # their memory may be written over from here on
-            request.graph.idle.append(request.running)
-        return outputs
+            request.graph.idle.append(request.slot)
+        return dict(zip(self._names, outputs, strict=True))
 
     def wait(self) -> RuntimeError | None:
         """Wait until nothing reads the batch any more, also where a part of it fails; returns why one failed."""
@@ -141,7 +155,7 @@ class OpenVinoRun:
         failure = None
         for request in requests:
             try:
-                request.running.wait()
+                request.slot.running.wait()
             except RuntimeError as error:
                 failure = error
             self._busy.discard(request)
@@ -152,11 +166,32 @@ class OpenVinoRun:
 
 
 class _Graph:
-    """The network compiled for one batch size, and its requests that are idle."""
+    """The network compiled for one batch size, and what is idle of the memory to run it in."""
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
-        self.idle: deque[Any] = deque()
+        self.ports = compiled.outputs
+        self.idle: deque[_Slot] = deque()
+
+
+class _Slot:
+    """OpenVINO's own request, and views of where it leaves its outputs.
+
+    Where shapes are known before, that memory is always the same. To ask for it takes longer than anything else that
+    this process has to do for a batch: by port half as long as by number or for all at once.
+    """
+
+    def __init__(self, graph: _Graph) -> None:
+        self.running = graph.compiled.create_infer_request()
+        self._ports = graph.ports
+        self._views = self._ask() if all(port.partial_shape.is_static for port in self._ports) else None
+
+    def outputs(self) -> list[npt.NDArray[np.generic]]:
+        """Of the last run, until the next."""
+        return self._ask() if self._views is None else self._views
+
+    def _ask(self) -> list[npt.NDArray[np.generic]]:
+        return [self.running.get_tensor(port).data for port in self._ports]
 
 
 class _Request:
@@ -164,13 +199,16 @@ class _Request:
 
     def __init__(self, graph: _Graph, pictures: npt.NDArray[np.uint8]) -> None:
         self.graph, self._pictures = graph, pictures
-        self.running = graph.idle.popleft() if graph.idle else graph.compiled.create_infer_request()
-        self.running.set_input_tensor(openvino.Tensor(pictures, shared_memory=True))
-        self.running.start_async()
+        self.slot = graph.idle.popleft() if graph.idle else _Slot(graph)
+        self.slot.running.set_input_tensor(openvino.Tensor(pictures, shared_memory=True))
+        self.slot.running.start_async()
 
-    def outputs(self) -> list[npt.NDArray[np.generic]]:
-        """Views of the request's own memory, once it is done."""
-        return [tensor.data for tensor in self.running.output_tensors]
+
+def _joined(parts: list[list[npt.NDArray[np.generic]]]) -> list[npt.NDArray[np.generic]]:
+    """Copies of the outputs of requests, those of one after those of the other."""
+    if len(parts) == 1:
+        return [array.copy() for array in parts[0]]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:

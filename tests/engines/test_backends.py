@@ -159,8 +159,38 @@ def test_openvino_reads_the_pictures_where_they_lie(model: Model, monkeypatch: p
         monkeypatch.setattr(openvino, "Tensor", tensor)
         batch = pictures(6, 32, 48)
         engine.infer(batch)
-    assert [len(part) for part in read] == [4, 1, 1]
+    assert [len(part) for part in read] == [4, 2]
     assert all(np.shares_memory(part, batch) for part in read)
+
+
+@pytest.mark.parametrize(
+    ("pictures_in", "idle_cores", "requests"),
+    [
+        pytest.param(3, 3, [1, 1, 1], id="a core for each: soonest"),
+        pytest.param(3, 2, [2, 1], id="not for each: least work"),
+        pytest.param(3, 0, [2, 1], id="decoding keeps all cores busy"),
+        pytest.param(7, 4, [4, 2, 1], id="a large batch"),
+        pytest.param(8, 4, [4, 4], id="no more than that gains anything"),
+    ],
+)
+def test_openvino_cuts_a_batch_by_the_cores_that_are_idle(
+    model: Model, pictures_in: int, idle_cores: int, requests: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+    add = ov.OpenVinoRun.add
+
+    def counted(run: ov.OpenVinoRun, graph: object, part: npt.NDArray[np.uint8]) -> None:
+        cut.append(len(part))
+        add(run, graph, part)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ov.CpuLoad, "idle_cores", lambda self, now_ns: idle_cores)
+    with open_engine(model, "frame", "openvino", "f32") as engine:
+        monkeypatch.setattr(engine, "_streams", 4)  # as on a machine with so many cores
+        monkeypatch.setattr(ov.OpenVinoRun, "add", counted)
+        batch = pictures(pictures_in, 32, 48)
+        outputs = engine.infer(batch)
+    assert cut == requests
+    np.testing.assert_allclose(outputs["scene"], expected(batch)["scene"], atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", COMPILED)

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching import LEAST_BACKLOG, LOST_NS, STILL_BACKLOG, Batcher, backlog
+from pipeline.batching import (
+    BUSY,
+    CALM,
+    COMPANY,
+    GATHER_SHARE,
+    LEAST_BACKLOG,
+    LOST_NS,
+    STILL_BACKLOG,
+    Batcher,
+    backlog,
+)
 from pipeline.types import Mode, Ran, Stamps
 from tests.pipeline.made_clock import MS, Report, Site, Source, Tick, bursty, jittered, linear, regular
 
@@ -279,6 +289,52 @@ def test_a_frame_that_is_old_waits_for_nobody() -> None:
     assert due <= 0
 
 
+def test_while_the_processor_is_busy_a_frame_waits_for_company_by_its_age() -> None:
+    waiting = warm({"a": LIVE, "b": LIVE})
+    beaten(waiting, ("a", 0.0), ("b", 10.0))
+    waiting.burdened(BUSY)
+    waiting.offer(tick("a", 30, at_ms=-3.0), 0)
+    due = waiting.due(0)
+    assert due is not None
+    assert 10 * MS < due <= GATHER_SHARE * STALENESS_NS - 3 * MS, "b is due at 10 ms"
+    waiting.offer(tick("b", 30, 10.0), 10 * MS)
+    due = waiting.due(10 * MS)
+    assert due is not None
+    assert due <= 10 * MS, "nobody else comes"
+
+
+@pytest.mark.parametrize(
+    ("burden", "age_ms", "case"),
+    [
+        (CALM, 0.0, "the processor has time"),
+        ((CALM + BUSY) / 2, 0.0, "it is half as urgent: not for 10 ms"),
+        (1.0, 6.0, "the frame is older already than what it could wait for"),
+        (1.0, 40.0, "it is nearly stale"),
+    ],
+)
+def test_a_frame_waits_for_no_company_where(burden: float, age_ms: float, case: str) -> None:
+    waiting = warm({"a": LIVE, "b": LIVE})
+    beaten(waiting, ("a", 0.0), ("b", 10.0))
+    waiting.burdened(burden)
+    waiting.offer(tick("a", 30, at_ms=-age_ms), 0)
+    due = waiting.due(0)
+    assert due is not None
+    assert due <= 0, case
+
+
+def test_enough_company_is_enough() -> None:
+    modes: dict[str, Mode] = {f"s{number}": LIVE for number in range(COMPANY + 1)}
+    waiting = warm(modes, base_ms=0.0)
+    beaten(waiting, *((name, 10.0) for name in modes))
+    waiting.clear()
+    waiting.burdened(1.0)
+    for number, name in enumerate(list(modes)[:COMPANY], start=1):
+        waiting.offer(tick(name, 30), 0)
+        due = waiting.due(0)
+        assert due is not None
+        assert (due <= 0) == (number == COMPANY)
+
+
 def test_while_the_engine_is_busy_frames_gather_until_it_is_about_to_be_free() -> None:
     waiting = warm({"a": LIVE, "b": LIVE})
     waiting.offer(tick("a", 0), 0)
@@ -344,9 +400,12 @@ def cameras(count: int, fps: float = 30.0, seconds: float = 4.0, jitter_ms: floa
     return {f"s{n}": Source(jittered(fps, seconds, jitter_ms, n, phase=n * 0.618 % 1)) for n in range(count)}
 
 
-def simulated(sources: dict[str, Source], engine: object = CPU, max_batch: int = 8, **more: object) -> Report:
-    modes = {name: source.mode for name, source in sources.items()}
-    return Site(batcher(modes, max_batch), sources, engine, **more).run()  # type: ignore[arg-type]
+def simulated(
+    sources: dict[str, Source], engine: object = CPU, max_batch: int = 8, burden: float = 0.0, **more: object
+) -> Report:
+    waiting = batcher({name: source.mode for name, source in sources.items()}, max_batch)
+    waiting.burdened(burden)
+    return Site(waiting, sources, engine, **more).run()  # type: ignore[arg-type]
 
 
 def fairness(counts: list[int]) -> float:
@@ -363,6 +422,26 @@ def test_at_low_load_no_frame_waits() -> None:
 
 def test_eight_cameras_out_of_step_hardly_wait_for_each_other() -> None:
     assert simulated(cameras(8)).latency_ms(0.99) < 2 * 1.37
+
+
+@pytest.mark.parametrize("count", [8, 16, 30])
+def test_cameras_out_of_step_share_batches_while_the_processor_is_busy(count: int) -> None:
+    calm, busy = simulated(cameras(count)), simulated(cameras(count), burden=1.0)
+    assert mean(calm.batches) < 2
+    assert mean(busy.batches) > 0.9 * COMPANY
+    assert busy.latency_ms(1.0) < GATHER_SHARE * STALENESS_NS / MS + 2 * 4 * 1.12 + 0.5
+    assert busy.counts() == calm.counts()
+    assert not busy.dropped
+
+
+def test_one_camera_waits_for_nobody_however_busy_the_processor_is() -> None:
+    assert simulated(cameras(1), burden=1.0).latencies_ms() == simulated(cameras(1)).latencies_ms()
+
+
+def test_a_dead_stream_is_no_company_for_those_that_gather() -> None:
+    alone = simulated(cameras(6), burden=1.0)
+    beside = simulated({**cameras(6), "dead": Source([10**15])}, burden=1.0)
+    assert beside.latencies_ms(*cameras(6)) == pytest.approx(alone.latencies_ms(), rel=0.2)
 
 
 @pytest.mark.parametrize("engine", [CPU, GPU], ids=["cpu", "gpu"])

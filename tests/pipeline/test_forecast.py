@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.forecast import MOST_LOAD, EngineTimes, Load, Rhythm
+from pipeline.forecast import MOST_LOAD, RUNS, SURE_RUNS, EngineTimes, Load, Rhythm
 
 
 def learned(*runs: tuple[int, float]) -> EngineTimes:
@@ -51,6 +51,18 @@ def test_one_run_that_the_machine_held_up_changes_nothing() -> None:
 
 def test_an_engine_that_became_slower_is_known_soon() -> None:
     assert learned(*[(1, 300.0)] * 100, *[(1, 900.0)] * 40).of(1) == 900.0
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from([1.0, 2.0, 5.0, 9.0])), min_size=1, max_size=200))
+def test_only_the_latest_runs_count_and_of_a_size_that_ran_often_their_median(runs: list[tuple[int, float]]) -> None:
+    times = learned(*runs)
+    latest = runs[-RUNS:]
+    for size in range(1, 5):
+        took = sorted(ns for each, ns in latest if each == size)
+        if len(took) >= SURE_RUNS:
+            assert times.of(size) == took[len(took) // 2]
+        else:
+            assert times.of(size) == learned(*latest).of(size)
 
 
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(1.0, 1e9)), max_size=40), st.integers(1, 8))

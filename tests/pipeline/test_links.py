@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from engines.cpu_load import CpuLoad
 from pipeline.batching import Batcher
 from pipeline.links import FrameLink, LinkClosed, QueueLink
 from pipeline.metrics import Accounts
@@ -178,6 +179,17 @@ def test_frames_gather_while_the_engine_is_busy_and_its_end_wakes_the_reader(lin
     assert reader.waits()
     link.ran(ended(taken))
     assert reader.end().result == ["b0", "a2"], "who was not served yet comes first"
+
+
+def test_batching_hears_after_each_batch_how_busy_the_processor_is(
+    link: FrameLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[float] = []
+    monkeypatch.setattr(CpuLoad, "__call__", lambda self, now_ns: 0.7)
+    monkeypatch.setattr(Batcher, "burdened", lambda self, share: heard.append(share))
+    link.put(make_frame("a", 0))
+    link.ran(ended(next(link.batches())))
+    assert heard == [0.7]
 
 
 def test_still_frames_go_along_without_inference(link: FrameLink) -> None:

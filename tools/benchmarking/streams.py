@@ -138,8 +138,9 @@ def why_not(run: Watched, streams: Sequence[str], p99_ms: float, fps: float) -> 
 
 
 def _try(setup: Setup, streams: int, p99_ms: float, fps: float, seconds: float) -> Trial:
-    inference = InferenceSettings(staleness_ms=STALE_SHARE * p99_ms)
-    config = msgspec.structs.replace(setup.config(streams, "camera"), inference=inference)
+    config = setup.config(streams, "camera")
+    inference = msgspec.structs.replace(config.inference, staleness_ms=STALE_SHARE * p99_ms)
+    config = msgspec.structs.replace(config, inference=inference)
     lasting_s = max(seconds, LEAST_FRAMES / (streams * fps))
     run = watch(config, WARM_UP_SHARE * seconds, lasting_s, Hopeless(p99_ms, streams * fps * lasting_s))
     return Trial(

@@ -40,9 +40,10 @@ def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkey
         return make_watched([make_heard(stream=stream.name) for stream in config.streams for _ in range(300)])
 
     monkeypatch.setattr(module, "watch", watched)
-    setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path)
+    setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path, preprocess="gpu")
     report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2)
     assert report.most == 2
+    assert {config.inference.preprocess for config in configs} == {"gpu"}, "the rest stays as it was asked for"
     assert {config.inference.staleness_ms for config in configs} == {report.staleness_ms} == {140.0}
 
 
