@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
 from pathlib import Path
 from typing import Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -74,33 +72,6 @@ class StoredPhoto:
     jpeg: bytes | None  # None where it was not kept
 
 
-class ExportedEmbedding(msgspec.Struct, frozen=True):
-    """One enrolled view; ``vector`` has unit length, ``photo`` is the aligned face as JPEG, base64 in JSON."""
-
-    source: str
-    quality: float
-    added_at: str
-    vector: list[float]
-    photo: bytes | None
-
-
-class ExportedPerson(msgspec.Struct, frozen=True):
-    """A person with all views."""
-
-    name: str
-    added_at: str
-    consent: str | None
-    expires_at: str | None
-    embeddings: list[ExportedEmbedding]
-
-
-class Export(msgspec.Struct, frozen=True):
-    """The whole gallery; ``model`` is the fingerprint of the model that made the vectors."""
-
-    model: str
-    people: list[ExportedPerson]
-
-
 class Gallery:
     """People and their embeddings. Thread-safe; other processes see a change as soon as it is made.
 
@@ -149,7 +120,7 @@ class Gallery:
         rows = zip(vectors, sources, qualities or [1.0] * count, photos or [None] * count, strict=True)
         views = [(vector.tobytes(), source, quality, photo) for vector, source, quality, photo in rows]
         with self.changing() as db:
-            self._check_length(db, vectors.shape[1])
+            self.check_length(db, vectors.shape[1])
             person = self._person(db, name, terms, now)
             added, known = 0, dict(db.execute("SELECT vector, id FROM embeddings WHERE person = ?", (person,)))
             for vector, source, quality, photo in views:
@@ -169,15 +140,28 @@ class Gallery:
         Raises:
             GalleryError: there is no such person.
         """
-        name = unicodedata.normalize("NFC", name.strip())
-        known = {person.name: person.embeddings for person in self.people()}
-        if name not in known:
-            listed = f"it knows {', '.join(known)}" if known else "it is empty"
-            raise GalleryError(f"gallery {self.path}: there is no one called {name!r}, {listed}")
+        person = self._known(name)
         with self.changing() as db:
-            db.execute("DELETE FROM people WHERE name = ?", (name,))
+            db.execute("DELETE FROM people WHERE name = ?", (person.name,))
         self.file.forget()
-        return known[name]
+        return person.embeddings
+
+    def expire(self, name: str, terms: Terms) -> None:
+        """Let a person expire at another moment, or never, whether or not they have expired already.
+
+        Args:
+            name: who.
+            terms: the new expiry, None for none; a consent note takes the place of the earlier one.
+
+        Raises:
+            GalleryError: there is no such person.
+        """
+        person = self._known(name)
+        with self.changing() as db:
+            db.execute(
+                "UPDATE people SET expires_at = ?, consent = coalesce(?, consent) WHERE name = ?",
+                (terms.expires_at, terms.consent, person.name),
+            )
 
     def purge(self) -> list[str]:
         """Delete all who have expired; returns their names. Nothing of them stays in the file."""
@@ -237,21 +221,6 @@ class Gallery:
             db.execute("UPDATE model SET fingerprint = ?", (fingerprint,))
         self.file.forget()
 
-    def export(self) -> Export:
-        """Everything the gallery holds, for ``msgspec.json.encode``."""
-        rows = self.file.rows(
-            "SELECT name, people.added_at, consent, expires_at, source, quality, embeddings.added_at, vector, crop"
-            " FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
-        )
-        people = []
-        for (name, since, consent, expires_at), group in groupby(rows, key=lambda row: row[:4]):
-            views = [
-                ExportedEmbedding(source, quality, added_at, np.frombuffer(vector, np.float32).tolist(), crop)
-                for source, quality, added_at, vector, crop in (row[4:] for row in group)
-            ]
-            people.append(ExportedPerson(name, since, consent, expires_at, views))
-        return Export(self.model, people)
-
     @property
     def model(self) -> str:
         """Fingerprint of the model that made the embeddings."""
@@ -274,6 +243,12 @@ class Gallery:
             db.execute("UPDATE model SET changes = changes + 1")
             yield db
 
+    def check_length(self, db: sqlite3.Connection, length: int) -> None:
+        """GalleryError where the embeddings that are there have not so many numbers."""
+        known = db.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
+        if known and known[0] != length * 4:
+            raise GalleryError(f"gallery {self.path}: embeddings must have {known[0] // 4} numbers, got {length}")
+
     def close(self) -> None:
         """Close the file; may be called twice."""
         self.file.close()
@@ -284,10 +259,13 @@ class Gallery:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _check_length(self, db: sqlite3.Connection, length: int) -> None:
-        known = db.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
-        if known and known[0] != length * 4:
-            raise GalleryError(f"gallery {self.path}: embeddings must have {known[0] // 4} numbers, got {length}")
+    def _known(self, name: str) -> Person:
+        name = unicodedata.normalize("NFC", name.strip())
+        known = {person.name: person for person in self.people()}
+        if name not in known:
+            listed = f"it knows {', '.join(known)}" if known else "it is empty"
+            raise GalleryError(f"gallery {self.path}: there is no one called {name!r}, {listed}")
+        return known[name]
 
     def _person(self, db: sqlite3.Connection, name: str, terms: Terms, now: str) -> int:
         """The row of a person, new or known, who is enrolled on these terms."""
@@ -337,8 +315,13 @@ def agreed(consent: str | None, expires: str | None) -> Terms:
     Raises:
         GalleryError: the note is not allowed, or the expiry is no date or lies in the past.
     """
-    note = None if consent is None else _clean("a consent note", consent, MAX_CONSENT)
+    note = None if consent is None else clean_note(consent)
     return Terms(note, None if expires is None else _expiry(expires))
+
+
+def clean_note(note: str) -> str:
+    """A consent note as it is stored; GalleryError where it is not allowed."""
+    return _clean("a consent note", note, MAX_CONSENT)
 
 
 def _expiry(text: str) -> str:

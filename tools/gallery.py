@@ -1,7 +1,7 @@
-"""``trunkline gallery``: who is in the gallery, how they leave it, and how they come along to another model."""
+"""``trunkline gallery``: who is in the gallery and for how long, and how they come along elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -14,18 +14,21 @@ from engines.errors import GalleryError
 from engines.spec import load_model
 from pipeline.config import ModelSettings
 from pipeline.enrolling import reenroll as enroll_again
-from pipeline.gallery import Gallery, Person
+from pipeline.gallery import Gallery, Person, agreed
+from pipeline.gallery_export import export_gallery, import_people, read_export
 from pipeline.gallery_file import PRIVATE
 from tools.enroll import BackendChoice
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, remove or export the people in the gallery, or enrol them again.",
+    help="List, remove, export or import the people in the gallery, enrol them again, or change when they expire.",
     epilog="Example: trunkline gallery list --gallery people.sqlite",
 )
 
 GalleryFile = Annotated[Path, typer.Option("--gallery", help="The gallery file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NEVER: Final = "never"
 
 
 @app.command("list")
@@ -69,6 +72,31 @@ def remove(
         typer.echo(msgspec.json.encode({"removed": name, "embeddings": count}))
         return
     typer.echo(f"{name} and {count} embedding{'' if count == 1 else 's'} were deleted from {gallery}")
+
+
+@app.command()
+def expire(
+    name: Annotated[str, typer.Argument(help="Who.")],
+    until: Annotated[
+        str,
+        typer.Argument(metavar="DATE", help=f"The last day they are known (UTC), a moment with its zone, or {NEVER}."),
+    ],
+    gallery: GalleryFile,
+    consent: Annotated[str | None, typer.Option(help="A new note on what they agreed to, and when.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change until when a person is known, also of one who has expired.
+
+    Example: trunkline gallery expire Ada 2028-11-30 --gallery people.sqlite
+    """
+    terms = agreed(consent, None if until == NEVER else until)
+    with Gallery(gallery) as opened:
+        opened.expire(name, terms)
+    if as_json:
+        typer.echo(msgspec.json.encode({"name": name, "expires_at": terms.expires_at}))
+        return
+    moment = NEVER if terms.expires_at is None else f"at {_minute(terms.expires_at)} UTC"
+    typer.echo(f"{name} expires {moment}")
 
 
 @app.command()
@@ -124,7 +152,7 @@ def export(
     Example: trunkline gallery export --gallery people.sqlite --out people.json
     """
     with Gallery(gallery) as opened:
-        exported = opened.export()
+        exported = export_gallery(opened)
     text = msgspec.json.format(msgspec.json.encode(exported))
     if out is None:
         typer.echo(text)
@@ -136,6 +164,30 @@ def export(
         raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
     count = len(exported.people)
     typer.echo(msgspec.json.encode({"file": str(out), "people": count}) if as_json else f"{count} people are in {out}")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="What `trunkline gallery export` wrote.")],
+    gallery: GalleryFile,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace people of the same name.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring everyone of an export into the gallery, which is made when there is none; all of them or nobody.
+
+    Example: trunkline gallery import people.json --gallery people.sqlite
+    """
+    imported = import_people(gallery, read_export(file), replace)
+    if as_json:
+        typer.echo(msgspec.json.encode(imported))
+        return
+    people, views = len(imported.people), imported.embeddings
+    typer.echo(
+        f"{people} {'person' if people == 1 else 'people'} with {views} embedding{'' if views == 1 else 's'} "
+        f"came into {gallery}"
+    )
+    if imported.replaced:
+        typer.echo(f"replaced: {', '.join(imported.replaced)}")
 
 
 def _expiry(person: Person) -> str:

@@ -117,7 +117,7 @@ VERBS = {
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
     "enroll": Verb("Add a person to the gallery.", _enroll),
-    "gallery": Verb("List, remove or export the people in the gallery.", _gallery),
+    "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),
     "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),

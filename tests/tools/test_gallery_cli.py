@@ -81,7 +81,66 @@ def test_export_to_a_place_where_no_file_can_be(file: Path, tmp_path: Path) -> N
     assert "cannot be written: No such file or directory" in result.stderr
 
 
-@pytest.mark.parametrize("verb", [["list"], ["remove", "Ada"], ["purge"], ["export"], ["reenroll"]])
+def test_import_brings_an_export_to_another_machine(file: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "people.json", tmp_path / "other.sqlite"
+    trunkline("export", "--gallery", file, "--out", out)
+    result = trunkline("import", out, "--gallery", other)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"2 people with 3 embeddings came into {other}\n"
+    assert trunkline("export", "--gallery", other).stdout == trunkline("export", "--gallery", file).stdout
+
+
+def test_import_replaces_people_only_when_asked_to(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "people.json"
+    trunkline("export", "--gallery", file, "--out", out)
+    refused = trunkline("import", out, "--gallery", file)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"error: gallery {file}: has Ada, Grace already: nobody was imported")
+    result = trunkline("import", out, "--gallery", file, "--replace", "--json")
+    assert json.loads(result.stdout) == {"people": ["Ada", "Grace"], "embeddings": 3, "replaced": ["Ada", "Grace"]}
+
+
+def test_import_of_what_is_no_export_makes_no_gallery(file: Path, tmp_path: Path) -> None:
+    result = trunkline("import", file, "--gallery", tmp_path / "other.sqlite")
+    assert result.exit_code == 2
+    assert f"export {file}: is not one of a gallery" in result.stderr
+    assert not (tmp_path / "other.sqlite").exists()
+
+
+def test_expire_renews_and_takes_back_an_expiry(file: Path) -> None:
+    expire(file, "Ada")
+    result = trunkline("expire", "Ada", "2999-11-30", "--gallery", file, "--consent", "signed again")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "Ada expires at 2999-12-01 00:00 UTC\n"
+    with Gallery(file) as gallery:
+        ada, grace = gallery.people()
+        assert (ada.expires_at, ada.expired, ada.consent) == ("2999-12-01T00:00:00.000Z", False, "signed again")
+        assert grace.expires_at is None
+        assert "Ada" in gallery.snapshot().names, "known again"
+    told = json.loads(trunkline("expire", "Ada", "never", "--gallery", file, "--json").stdout)
+    assert told == {"name": "Ada", "expires_at": None}
+    with Gallery(file) as gallery:
+        assert (gallery.people()[0].expires_at, gallery.people()[0].consent) == (None, "signed again")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["Bob", "never"], "there is no one called 'Bob', it knows Ada, Grace"),
+        (["Ada", "2020-01-01"], "expires must lie in the future, got '2020-01-01'"),
+        (["Ada", "soon"], "expires must be a date such as"),
+    ],
+)
+def test_an_expiry_that_cannot_be_is_refused_in_one_sentence(file: Path, arguments: list[str], sentence: str) -> None:
+    result = trunkline("expire", *arguments, "--gallery", file)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "verb", [["list"], ["remove", "Ada"], ["expire", "Ada", "never"], ["purge"], ["export"], ["reenroll"]]
+)
 def test_a_gallery_that_is_not_there_is_refused_and_not_made(verb: list[str], tmp_path: Path) -> None:
     result = trunkline(*verb, "--gallery", tmp_path / "none.sqlite")
     assert result.exit_code == 2
@@ -89,7 +148,9 @@ def test_a_gallery_that_is_not_there_is_refused_and_not_made(verb: list[str], tm
     assert not (tmp_path / "none.sqlite").exists()
 
 
-@pytest.mark.parametrize("verb", [[], ["list"], ["remove"], ["purge"], ["export"], ["reenroll"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["list"], ["remove"], ["expire"], ["purge"], ["export"], ["import"], ["reenroll"]]
+)
 def test_every_verb_has_help_with_an_example(verb: list[str]) -> None:
     result = trunkline(*verb, "--help")
     assert result.exit_code == 0
