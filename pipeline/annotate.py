@@ -1,7 +1,7 @@
 """Draw a finished frame for people to look at."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import StreamSettings
 from pipeline.types import Result
-from pipeline.zones import Places
+from pipeline.zones import Counts
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -21,8 +22,12 @@ PAPER: Final[Colour] = (250, 250, 250)
 NAMED: Final[Colour] = (64, 224, 170)
 UNKNOWN: Final[Colour] = (206, 210, 216)
 PLACE: Final[Colour] = (255, 196, 64)
-ARROW_SHARE: Final = 0.04  # of the picture's shorter side: from a line towards its side b
+ARROW_SHARE: Final = 0.05  # of the picture's shorter side: from a line towards its side b
+ARROW_HEAD: Final = 0.4  # of the arrow's length
+DOT_SHARE: Final = 1 / 24  # of a face's shorter side: the radius of a landmark, at the most
+LEAST_RIMMED: Final = 1.5  # pixels: rims of smaller landmarks would hide the face
 GOLDEN_TURN: Final = 0.618_033_988_75  # neighbouring track numbers land far apart on the colour circle
+TRACK_HUES: Final = 0.19, 0.88  # from which hue how far round: amber is left to zones and lines
 FONT: Final = cv2.FontFace("sans")
 WEIGHT: Final = 500  # of the variable font: between regular (400) and bold (700)
 SUBPIXEL_BITS: Final = 4  # OpenCV draws lines at sixteenths of a pixel
@@ -30,20 +35,24 @@ SUBPIXEL_BITS: Final = 4  # OpenCV draws lines at sixteenths of a pixel
 
 def track_colour(track: int) -> Colour:
     """The colour of a track, RGB; the same number always has the same."""
-    red, green, blue = colorsys.hls_to_rgb((0.07 + track * GOLDEN_TURN) % 1.0, 0.60, 0.85)
+    first, extent = TRACK_HUES
+    red, green, blue = colorsys.hls_to_rgb((first + extent * (track * GOLDEN_TURN % 1.0)) % 1.0, 0.60, 0.85)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def text_colour(background: Colour) -> Colour:
-    """Dark on light, light on dark, by the luma of ITU-R BT.601."""
-    luma = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
-    return INK if luma > 120 else PAPER
+    """Dark or light, whichever stands out more, by the contrast ratio of WCAG 2."""
+    behind = _luminance(background)
+    on_ink, on_paper = ((behind + 0.05) / (_luminance(INK) + 0.05), (_luminance(PAPER) + 0.05) / (behind + 0.05))
+    return INK if on_ink >= on_paper else PAPER
 
 
 def place_label(
     box: npt.NDArray[np.float32], size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Rect]
 ) -> Rect:
-    """Where a label goes: above its box, below it, or inside; never off the picture, over others only when crowded.
+    """Where a label goes: above its box, below it, inside, or higher; at its left, or at its right where that is taken.
+
+    Never off the picture, and over others only when crowded.
 
     Args:
         box: (4,) xyxy in pixels.
@@ -54,11 +63,14 @@ def place_label(
     Returns:
         x, y, width, height; a label larger than the picture starts at its left or upper edge.
     """
-    x0, y0, _, y1 = (round(float(value)) for value in box)
+    x0, y0, x1, y1 = (round(float(value)) for value in box)
     width, height = size
-    x = max(0, min(x0, picture[0] - width))
-    lowest = max(0, picture[1] - height)
-    candidates = [(x, max(0, min(y, lowest)), width, height) for y in (y0 - height, y1, y0, y1 - height)]
+    rightmost, lowest = max(0, picture[0] - width), max(0, picture[1] - height)
+    candidates = [
+        (max(0, min(x, rightmost)), max(0, min(y, lowest)), width, height)
+        for y in (y0 - height, y1, y0, y1 - height, y0 - 2 * height, y1 + height)
+        for x in (x0, x1 - width)
+    ]
     free = (rect for rect in candidates if not any(_overlap(rect, other) for other in taken))
     return next(free, candidates[0])
 
@@ -68,7 +80,8 @@ def annotate(
     result: Result,
     objects: tuple[str, ...],
     scenes: tuple[str, ...],
-    places: Places | None = None,
+    settings: StreamSettings | None = None,
+    counts: Mapping[str, Counts] | None = None,
 ) -> Pixels:
     """A copy of the picture with what was seen in it.
 
@@ -77,11 +90,12 @@ def annotate(
         result: what to draw: tracks with their smoothed labels, faces with their names, the scene, the latency.
         objects: object labels, in the order of the network's classes.
         scenes: scene labels, likewise.
-        places: zones and lines, with who is in them and how many went across.
+        settings: the stream's, for its zones and lines.
+        counts: who is in those and how many went across; none as long as nobody told.
     """
     canvas = _Canvas.of(pixels)
-    if places is not None:
-        _draw_places(canvas, places)
+    if settings is not None:
+        _draw_places(canvas, settings, counts or {})
     _draw_corners(canvas, result, scenes)
     _draw_objects(canvas, result, objects)
     _draw_faces(canvas, result)
@@ -125,10 +139,19 @@ class _Canvas:
         for ink, width in ((INK, self.line + 2), (PLACE, self.line)):
             cv2.polylines(self.pixels, corners, closed, ink, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def dot(self, point: npt.NDArray[np.float32], colour: Colour) -> None:
+    def arrow(self, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> None:
+        tail, tip = (tuple(np.rint(point * (1 << SUBPIXEL_BITS)).astype(int).tolist()) for point in (start, end))
+        for ink, width in ((INK, self.line + 2), (PLACE, self.line)):
+            cv2.arrowedLine(self.pixels, tail, tip, ink, width, cv2.LINE_AA, SUBPIXEL_BITS, ARROW_HEAD)
+
+    def dot(self, point: npt.NDArray[np.float32], colour: Colour, most: float) -> None:
+        """A disc of ``most`` pixels' radius at the most, with a rim where there is room for one."""
         x, y = (round(float(value) * (1 << SUBPIXEL_BITS)) for value in point)
-        for ink, radius in ((INK, self.line + 2), (colour, self.line + 1)):
-            cv2.circle(self.pixels, (x, y), radius << SUBPIXEL_BITS, ink, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
+        radius = min(self.line + 1.0, most)
+        rims = [(INK, radius + 1.0)] if radius >= LEAST_RIMMED else []
+        for ink, size in (*rims, (colour, max(1.0, radius))):
+            of = round(size * (1 << SUBPIXEL_BITS))
+            cv2.circle(self.pixels, (x, y), of, ink, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def label_at(self, box: npt.NDArray[np.float32], text: str, fill: Colour, opacity: float = 1.0) -> None:
         _, _, width, _ = cv2.getTextSize(self.size, text, (0, 0), FONT, self.font, WEIGHT)
@@ -145,24 +168,27 @@ class _Canvas:
             cv2.putText(self.pixels, label.text, baseline, text_colour(label.fill), FONT, self.font, WEIGHT)
 
 
-def _draw_places(canvas: _Canvas, places: Places) -> None:
-    size, counts = np.array(canvas.size, np.float64), places.counts()
-    for zone in places.zones:
+def _draw_places(canvas: _Canvas, settings: StreamSettings, counts: Mapping[str, Counts]) -> None:
+    size = np.array(canvas.size, np.float64)
+    for zone in settings.zones:
         corners = np.array(zone.points) * size
         canvas.path(corners, closed=True)
-        present = sum(counts[zone.name]["present"].values())
-        canvas.label_at(
-            np.tile(corners[corners[:, 1].argmin()], 2).astype(np.float32), f"{zone.name}  {present}", PLACE
-        )
-    for line in places.lines:
+        text = f"{zone.name}   {_sum(counts, zone.name, 'present')}"
+        canvas.label_at(np.tile(corners[corners[:, 1].argmin()], 2).astype(np.float32), text, PLACE)
+    for line in settings.lines:
         start, end = np.array(line.points) * size
         along = (end - start) / max(float(np.hypot(*(end - start))), 1.0)
         middle, arm = (start + end) / 2, ARROW_SHARE * size.min()
         canvas.path(np.stack([start, end]), closed=False)
-        canvas.path(np.stack([middle, middle + arm * np.array([-along[1], along[0]])]), closed=False)
-        to_b, to_a = (sum(counts[line.name][way].values()) for way in ("a_to_b", "b_to_a"))
-        text = f"{line.name}  a>b {to_b}  b>a {to_a}"
+        canvas.arrow(middle, middle + arm * np.array([-along[1], along[0]]))
+        to_b, to_a = (_sum(counts, line.name, way) for way in ("a_to_b", "b_to_a"))
+        text = f"{line.name}   a>b  {to_b}   b>a  {to_a}"
         canvas.label_at(np.tile(start, 2).astype(np.float32), text, PLACE)
+
+
+def _sum(counts: Mapping[str, Counts], name: str, what: str) -> int:
+    """Of all labels together."""
+    return sum(counts.get(name, {}).get(what, {}).values())
 
 
 def _draw_corners(canvas: _Canvas, result: Result, scenes: tuple[str, ...]) -> None:
@@ -190,8 +216,17 @@ def _draw_faces(canvas: _Canvas, result: Result) -> None:
         colour = UNKNOWN if identity is None else NAMED
         canvas.box(box, colour, max(1, canvas.line - 1))
         for point in points:
-            canvas.dot(point, colour)
+            canvas.dot(point, colour, DOT_SHARE * float((box[2:] - box[:2]).min()))
         canvas.label_at(box, "unknown" if identity is None else f"{identity.name} {identity.score:.2f}", colour)
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2)."""
+    red, green, blue = (
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
+        for share in (value / 255 for value in colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _overlap(one: Rect, other: Rect) -> bool:

@@ -18,7 +18,7 @@ from pipeline.messages import (
 )
 from pipeline.types import Identity, Result
 from pipeline.wording import face_messages
-from pipeline.zones import Moment, Movement, Places
+from pipeline.zones import Counts, Moment, Movement, Places
 
 Change = Literal["new", "changed", "ended"]
 
@@ -329,6 +329,11 @@ class EventLog:
     def streams(self) -> tuple[str, ...]:
         """Those that had a frame."""
         return tuple(self._streams)
+
+    def counts(self, stream: str) -> dict[str, Counts]:
+        """Of each of a stream's zones who is in it, of each of its lines how many went across."""
+        places = self._places.get(stream)
+        return {} if places is None else places.counts()
 
     def end(self, stream: str, cause: Cause) -> list[EventMessage]:
         """The end of everything that a stream has told of, as of its last frame.

@@ -19,7 +19,7 @@ from pipeline.smoothing import Smoothers, smooth
 from pipeline.tracker import unsure_score
 from pipeline.tracking import Trackers, track
 from pipeline.types import Health, Inferred, Result
-from pipeline.zones import places_of
+from pipeline.zones import Counts, places_of
 
 TRACKS_A_LIFE = 1_000_000
 SILENT_TIMES = 4.0  # tracking.max_lost_s, after which a track has ended also if a crash swallowed its end
@@ -36,7 +36,7 @@ class Finisher:
         face_engine: the face entry, with ``gallery``; None for no names.
         gallery: who is known.
         lives: how many finishers of this run, whose state is lost, came before: no track takes the number of theirs.
-        journal: where they find what has to be ended; None: nobody comes after this one.
+        journal: where they find what has to be ended and what lines counted; None: nobody comes after this one.
 
     Raises:
         ConfigError: a zone or line is for a label that the model does not know.
@@ -62,9 +62,13 @@ class Finisher:
         if face_engine is not None and gallery is not None:
             self.identifier = Identifier(face_engine, gallery, config.identity, sure.identity_similarity)
         self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
+        places = places_of(config, spec.objects)
+        if journal is not None:
+            for stream, counting in places.items():
+                counting.count_on(journal.line_counts(stream))
         events = EventLog(
             spec.objects,
-            places_of(config, spec.objects),
+            places,
             crops=config.events.best_crops,
             patience_s=SILENT_TIMES * config.tracking.max_lost_s,
         )
@@ -80,6 +84,10 @@ class Finisher:
         for result in publish(smoothed, self._announcer):
             self.times.add(result)
             yield result
+
+    def counts(self, stream: str) -> dict[str, Counts]:
+        """Of a stream's zones and lines, as of its last frame."""
+        return self._announcer.counts(stream)
 
     def told(self, report: Health) -> None:
         """What happened to a stream is about to be published; none of its frames is under way.

@@ -1,13 +1,14 @@
 """What a process has announced and not ended yet, in memory that outlives it (``links = "zmq"``).
 
-Whoever publishes writes here first. When it is killed, whoever comes after it finds what has still to be ended. Like
-the ring's, the memory has no name: nothing is left of it when the last process that has it open is gone.
+Whoever publishes writes here first. When it is killed, whoever comes after it finds what has still to be ended, and
+from where the lines count on. Like the ring's, the memory has no name: nothing is left of it when the last process that
+has it open is gone.
 """
 
 import mmap
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from multiprocessing import reduction
 from typing import Any, Final, Self
@@ -16,12 +17,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engines.boxes import Float
+from pipeline.histories import POINTS
 from pipeline.messages import Cause, EventKind, EventMessage, timestamp
 from pipeline.ring import shared_file
+from pipeline.trail import BYTES, ROW, ROWS, Trail
+from pipeline.types import Frame, Tracks
+from pipeline.wording import rounded, tuples
+from pipeline.zones import Counts
 
 ROOM: Final = 64 * 1024  # bytes for the open things of a stream, some 500; what is beyond is not ended after a crash
-WORDS: Final = 8  # of 8 bytes, before a stream's two rooms: VERSION, SIZE of either, LAST seq and Unix time
-VERSION, SIZE, LAST = 0, slice(1, 3), slice(3, 5)
+WORDS: Final = (
+    8  # of 8 bytes, before a stream's two rooms: VERSION, SIZE of either, LAST seq and Unix time, OVER, TRAIL
+)
+VERSION, SIZE, LAST, OVER, TRAIL = 0, slice(1, 3), slice(3, 5), 5, slice(6, 7)
 
 Key = tuple[str, int | None, str | None]
 
@@ -42,8 +51,22 @@ class _Open(msgspec.Struct, array_like=True, frozen=True):
     name: str | None
 
 
+class _Line(msgspec.Struct, array_like=True, frozen=True):
+    """How many went across a line since the run began."""
+
+    name: str
+    counts: Counts
+
+
+class _Kept(msgspec.Struct, array_like=True, frozen=True):
+    """What a room holds."""
+
+    lines: list[_Line] = []
+    open: list[_Open] = []
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[_Open])
+_decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 class Journal:
@@ -58,10 +81,14 @@ class Journal:
         self._memory = mmap.mmap(fd, _stride() * len(streams))
         self._words: dict[str, npt.NDArray[np.int64]] = {}
         self._starts: dict[str, int] = {}
+        self._trails: dict[str, Trail] = {}
         for row, name in enumerate(streams):
             self._words[name] = np.frombuffer(self._memory, np.int64, WORDS, row * _stride())
             self._starts[name] = row * _stride() + 8 * WORDS
+            trail = np.frombuffer(self._memory, ROW, ROWS, self._starts[name] + 2 * ROOM)
+            self._trails[name] = Trail(self._words[name][TRAIL], trail)
         self._open: defaultdict[str, dict[Key, bytes]] = defaultdict(dict)
+        self._lines = {name: {line.name: _encoder.encode(line) for line in self._read(name).lines} for name in streams}
 
     @classmethod
     def create(cls, streams: tuple[str, ...]) -> Self:
@@ -72,16 +99,20 @@ class Journal:
         # Only while a child process is being started: the file goes with it.
         return _opened, (self._streams, reduction.DupFd(self._fd))
 
-    def reached(self, stream: str, seq: int, at_ns: int) -> None:
-        """Frame ``seq`` of the Unix time ``at_ns`` is about to be published."""
-        self._words[stream][LAST] = seq, at_ns
+    def reached(self, frame: Frame, objects: Tracks, faces: Tracks) -> None:
+        """The message of a frame is about to be published; who is seen in it."""
+        self._words[frame.stream][LAST] = frame.seq, frame.captured_ns
+        self._trails[frame.stream].note(frame.captured_ns, objects, faces)
 
     def announcing(self, events: Iterable[EventMessage]) -> None:
-        """These are about to be published: what begins with them may have to be ended."""
+        """These are about to be published: what begins with them may have to be ended, and lines have counted."""
         changed = set()
         for event in events:
             if event.event in _BEGINS:
                 self._open[event.stream][_key(event)] = _encoder.encode(_as_open(event))
+                changed.add(event.stream)
+            elif event.event == "cross" and event.name is not None and event.counts is not None:
+                self._lines[event.stream][event.name] = _encoder.encode(_Line(event.name, event.counts))
                 changed.add(event.stream)
         for stream in changed:
             self._write(stream)
@@ -96,8 +127,20 @@ class Journal:
             self._write(stream)
 
     def left(self, cause: Cause) -> list[EventMessage]:
-        """The ends that a dead process owes; what only it knew, such as paths, is not in them."""
+        """The ends that a dead process owes; what only it knew, such as the best views, is not in them."""
         return [event for stream in self._streams for event in self._left(stream, cause)]
+
+    def line_counts(self, stream: str) -> dict[str, Counts]:
+        """How many went across each line of a stream since the run began; those where nobody did are not in it."""
+        return {line.name: line.counts for line in self._read(stream).lines}
+
+    def over(self, stream: str) -> None:
+        """It was published that a stream has ended."""
+        self._words[stream][OVER] = 1
+
+    def is_over(self, stream: str) -> bool:
+        """Whether that was."""
+        return bool(self._words[stream][OVER])
 
     def clear(self) -> None:
         """They have been told."""
@@ -110,30 +153,55 @@ class Journal:
         os.close(self._fd)
 
     def _write(self, stream: str) -> None:
-        words, things, size = self._words[stream], [], 5
-        for thing in self._open[stream].values():
-            size += len(thing)
-            if size > ROOM:
-                break
-            things.append(thing)
-        body = b"".join((b"\xdd", len(things).to_bytes(4), *things))  # array 32 of the MessagePack specification
+        words, lines, things = self._words[stream], self._lines[stream].values(), self._open[stream].values()
+        body = _packed(lines, things)
+        if len(body) > ROOM:
+            body = _packed(*_fitting(lines, things))
         version = int(words[VERSION]) + 1
         start = self._starts[stream] + version % 2 * ROOM
         self._memory[start : start + len(body)] = body
         words[SIZE][version % 2] = len(body)
         words[VERSION] = version  # last: from here on it counts
 
-    def _left(self, stream: str, cause: Cause) -> list[EventMessage]:
+    def _read(self, stream: str) -> _Kept:
         words = self._words[stream]
         room = int(words[VERSION]) % 2
         size = int(words[SIZE][room])
-        if not size:
-            return []
         start = self._starts[stream] + room * ROOM
-        seq, at = int(words[LAST][0]), timestamp(int(words[LAST][1]))
+        return _decoder.decode(self._memory[start : start + size]) if size else _Kept()
+
+    def _left(self, stream: str, cause: Cause) -> list[EventMessage]:
+        seq, at_ns = self._words[stream][LAST].tolist()
+        things = self._read(stream).open
+        present = Counter((thing.name, str(thing.label)) for thing in things if thing.kind == "zone")
+        ends = []
         # What began last ends first: an object leaves its zones before it ends, and a face loses its name.
-        things = reversed(_decoder.decode(self._memory[start : start + size]))
-        return [_end(thing, stream, seq, at, cause) for thing in things]
+        for thing in reversed(things):
+            end = _end(thing, stream, seq, timestamp(at_ns), cause)
+            if thing.kind == "zone":
+                present[thing.name, str(thing.label)] -= 1
+                inside = {label: count for (zone, label), count in present.items() if zone == thing.name and count}
+                end = msgspec.structs.replace(end, counts={"present": inside})
+            elif thing.track is not None and thing.first_seen is not None and thing.box is not None:
+                trail = self._trails[stream].of(thing.track, thing.kind != "object")
+                end = _with_path(end, thing.first_seen, thing.box, *trail)
+            ends.append(end)
+        return ends
+
+
+def _packed(lines: Collection[bytes], things: Collection[bytes]) -> bytes:
+    """A :class:`_Kept`: by the MessagePack specification, an array of two, which are arrays 32."""
+    return b"".join((b"\x92\xdd", len(lines).to_bytes(4), *lines, b"\xdd", len(things).to_bytes(4), *things))
+
+
+def _fitting(*parts: Collection[bytes]) -> list[list[bytes]]:
+    """Of each part as much as there is room for, beginning with the first."""
+    left, kept = ROOM - len(_packed((), ())), []
+    for part in parts:
+        sizes = np.cumsum([len(one) for one in part])
+        kept.append(list(part)[: int(sizes.searchsorted(left, "right"))])
+        left -= sum(map(len, kept[-1]))
+    return kept
 
 
 def _as_open(event: EventMessage) -> _Open:
@@ -169,6 +237,21 @@ def _end(thing: _Open, stream: str, seq: int, at: str, cause: Cause) -> EventMes
     )
 
 
+def _with_path(
+    end: EventMessage, first_seen: str, first: tuple[float, ...], times: npt.NDArray[np.int64], boxes: Float
+) -> EventMessage:
+    """The end with the last box that is known, and the way from the ``first`` to it."""
+    seconds = (times - datetime.fromisoformat(first_seen).timestamp() * 1e9) / 1e9
+    later = seconds > 0.001  # moments in messages are of milliseconds
+    seconds, boxes = np.append(0.0, seconds[later]), np.concatenate([np.array([first], np.float32), boxes[later]])
+    rows = np.unique(np.linspace(0, len(boxes) - 1, POINTS).round().astype(np.int64))
+    x = (boxes[rows, 0] + boxes[rows, 2]) / 2
+    y = boxes[rows, 3] if end.kind == "object" else (boxes[rows, 1] + boxes[rows, 3]) / 2
+    path = zip(rounded(seconds[rows], 2).tolist(), rounded(x, 1).tolist(), rounded(y, 1).tolist(), strict=True)
+    (box,) = tuples(rounded(boxes[-1:], 1))
+    return msgspec.structs.replace(end, box=box, path=tuple(path))
+
+
 def _seconds(since: str, until: str) -> float:
     passed = datetime.fromisoformat(until) - datetime.fromisoformat(since)
     return round(max(0.0, passed.total_seconds()), 3)
@@ -179,7 +262,7 @@ def _key(event: EventMessage) -> Key:
 
 
 def _stride() -> int:
-    return 8 * WORDS + 2 * ROOM
+    return 8 * WORDS + 2 * ROOM + BYTES
 
 
 def _opened(streams: tuple[str, ...], fd: Any) -> Journal:

@@ -9,7 +9,7 @@ so that they hold whoever dies; what a dead process held is counted as dropped w
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -34,6 +34,7 @@ from pipeline.parts.capture import LIVE_WAITING
 from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused
 from pipeline.parts.play import play
 from pipeline.publish import Publisher, settle
+from pipeline.record import recorder_room
 from pipeline.ring import Layout, Ring
 from pipeline.summary import Summary
 from pipeline.supervision import MAX_CRASHES, CrashLimit
@@ -44,7 +45,6 @@ MOST_INPUTS: Final = 18
 MORE_BATCHES: Final = 2  # whose frames are held though their input is not: being gathered, being finished
 STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configuration says how many there are
 NOTICED_S: Final = 0.1  # after so long at the most
-RECORDED: Final = 10  # frames that wait for the recorder or are with it
 DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
 HURRY_S: Final = 2.0  # that a process has to end when it is told to at once
 
@@ -82,7 +82,7 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     batches = min(max(LEAST_INPUTS, usable_cores() + 2), MOST_INPUTS)  # an engine has one for each core at most
     live = [waits_for_nobody(stream) for stream in config.streams]
     waiting = sum(1 + (LIVE_WAITING if each else backlog(live.count(False), batch)) for each in live)
-    recorded = 0 if config.record.directory is None else RECORDED
+    recorded = 0 if config.record.directory is None else recorded_frames(live, batch)
     count = waiting + (batches + MORE_BATCHES) * batch + recorded
     largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
     streams = tuple(stream.name for stream in config.streams)
@@ -97,6 +97,17 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     finally:
         frames.close()
         inputs.close()
+
+
+def recorded_frames(live: Sequence[bool], max_batch: int) -> int:
+    """Slots for what waits for the recorder or is with it: a slow one must not take those that live frames need.
+
+    Args:
+        live: of each stream, whether it is one; a file has its limit in :class:`pipeline.parts.capture.Admission`.
+        max_batch: frames.
+    """
+    files = live.count(False)
+    return 1 + len(live) * recorder_room(len(live)) + files * backlog(files, max_batch)
 
 
 class Player:
@@ -284,6 +295,7 @@ class Troupe:
             precision=told["precision"],
             face_runs=told.get("face_runs", 0),
             face_crops=told.get("face_crops", 0),
+            left_out=told.get("left_out"),
         )
 
 

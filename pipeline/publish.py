@@ -33,6 +33,7 @@ from pipeline.metrics import Account, Books
 from pipeline.sockets import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 from pipeline.types import Health, Result, Stamps
 from pipeline.wording import face_messages, rounded, tuples
+from pipeline.zones import Counts
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
@@ -206,10 +207,16 @@ class Announcer:
             message = to_message(result, self._spec, dropped)
             self._unsent += self._events.update(message, result)
             if self._journal is not None:
-                self._journal.reached(frame.stream, frame.seq, frame.captured_ns)
+                tracked = result.identified.tracked
+                self._journal.reached(frame, tracked.objects, tracked.faces)
                 self._journal.announcing(self._unsent)
             self._publisher.send(message)
             self._send_events()
+
+    def counts(self, stream: str) -> dict[str, Counts]:
+        """Of a stream's zones and lines, as of its last frame."""
+        with self._lock:
+            return self._events.counts(stream)
 
     def end(self, stream: str, cause: Cause) -> None:
         """Send the end of everything that was told of a stream, as of its last frame."""

@@ -34,6 +34,7 @@ MAX_PROCESSES: Final = 63  # holders are bits of a word
 PAGE: Final = mmap.PAGESIZE
 MIB: Final = 2**20
 _NOBODY: Final = -1
+UNDER_WAY, WAITING, TOLD = 0, 1, 2  # a frame in a batch or behind it, before it is in one, and counted as published
 
 Pixels = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.int64]
@@ -85,7 +86,7 @@ class Ring:
         self._untaken: Words = cut(layout.slots)  # those of them that have not heard of it yet
         self._sender: Words = cut(layout.slots)  # who sent it to those
         self._stream: Words = cut(layout.slots)
-        self._waiting: Words = cut(layout.slots)  # 1 until its frame is in a batch
+        self._progress: Words = cut(layout.slots)  # of its frame: WAITING, UNDER_WAY, TOLD
         count = len(layout.streams)
         self._told: Words = cut(count)
         self._captured: Words = cut(count)
@@ -112,18 +113,24 @@ class Ring:
 
     # Frames, from capture to message.
 
-    def claim(self, me: int, stream: str | None = None, most_waiting: int | None = None) -> Ticket | None:
+    def claim(
+        self, me: int, stream: str | None = None, most_waiting: int | None = None, most: int | None = None
+    ) -> Ticket | None:
         """Take a free slot to write to; None where there is none.
 
         Args:
             me: the calling process.
             stream: whose frame it is for, which is counted as captured; None: not a frame.
             most_waiting: how many frames of the stream may wait for a batch; None: any number.
+            most: how many slots its frames may have, wherever they are; None: any number.
         """
         row = _NOBODY if stream is None else self._index[stream]
         with self._locked():
             held = self._holders != 0
-            if most_waiting is not None and (held & (self._stream == row) & (self._waiting != 0)).sum() >= most_waiting:
+            theirs = held & (self._stream == row)
+            if most_waiting is not None and (theirs & (self._progress == WAITING)).sum() >= most_waiting:
+                return None
+            if most is not None and theirs.sum() >= most:
                 return None
             free = np.flatnonzero(~held)
             if not len(free):
@@ -132,7 +139,8 @@ class Ring:
             if stream is not None:
                 self._captured[row] += 1
             self._generation[slot] += 1
-            self._stream[slot], self._waiting[slot], self._untaken[slot] = row, int(stream is not None), 0
+            self._stream[slot], self._untaken[slot] = row, 0
+            self._progress[slot] = UNDER_WAY if stream is None else WAITING
             self._holders[slot] = 1 << me
             return Ticket(slot, int(self._generation[slot]))
 
@@ -164,17 +172,27 @@ class Ring:
     def batched(self, me: int, tickets: Sequence[Ticket]) -> None:
         """These frames no longer wait for a batch."""
         with self._locked():
-            self._waiting[self._check(me, tickets)] = 0
+            self._progress[self._check(me, tickets)] = UNDER_WAY
+
+    def published(self, me: int, ticket: Ticket) -> None:
+        """Count a frame as published whose picture the caller goes on holding; Gone if it was given up."""
+        with self._locked():
+            (slot,) = self._check(me, [ticket])
+            self._published[self._stream[slot]] += 1
+            self._progress[slot] = TOLD
 
     def release(self, me: int, tickets: Sequence[Ticket], cause: str | None = None) -> None:
-        """Give slots back; frames are counted as published or, with a cause, as dropped. Gone ones are passed over."""
+        """Give slots back; Gone ones are passed over.
+
+        A frame that is not counted yet is counted as published or, with a cause, as dropped.
+        """
         with self._locked():
             for ticket in tickets:
                 slot = ticket.slot
                 if not self._has(me, ticket):
                     continue
                 last = self._holders[slot] == 1 << me
-                if last and (row := self._stream[slot]) != _NOBODY:
+                if last and (row := self._stream[slot]) != _NOBODY and self._progress[slot] != TOLD:
                     if cause is None:
                         self._published[row] += 1
                     else:
@@ -217,7 +235,7 @@ class Ring:
         """Count as dropped what was captured and is neither in a slot nor in the books."""
         lost = {}
         for name, row in self._index.items():
-            held = ((self._holders != 0) & (self._stream == row)).sum()
+            held = ((self._holders != 0) & (self._stream == row) & (self._progress != TOLD)).sum()
             missing = int(self._captured[row] - self._published[row] - self._dropped[row].sum() - held)
             if missing > 0:
                 self._dropped[row, CAUSES.index(cause)] += missing

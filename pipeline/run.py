@@ -17,20 +17,19 @@ from pipeline.finish import Finisher
 from pipeline.forwarding import run_forwarding
 from pipeline.gallery import Gallery
 from pipeline.inference import Started, collect, open_entry, open_planes, room_between, start, start_planes
-from pipeline.links import FrameLink, LinkClosed, QueueLink
+from pipeline.links import FrameLink, QueueLink
 from pipeline.metrics import Accounts, await_last_frame
 from pipeline.preprocess import place_only, preprocess
 from pipeline.processes import run_processes
 from pipeline.publish import Publisher, health_message
 from pipeline.rate import mark_still
-from pipeline.record import Recorder, record
+from pipeline.record import Recorder, Recording
 from pipeline.summary import Summary
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
 from pipeline.zones import places_of
 
 BATCHES_WAITING = 1  # before the engine and behind it: one is filled while one runs
-RESULTS_WAITING = 8  # before the recorder
 STOP_NOTICED_S = 0.2  # after so long at the most
 DRAIN_S = 10.0  # that frames on their way have to finish once a run is stopped
 HURRY_S = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
@@ -76,8 +75,8 @@ def run(
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
             face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
-            spec, places = model.spec, places_of(config, model.spec.objects)
-            recorder = Recorder(config.record.directory, spec.objects, spec.scenes, places)  # its stage closes it
+            # The thread that it runs in closes it.
+            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, config.streams)
         started(publisher.address)
         _await_subscriber(publisher, wait_for_subscriber_s, stop)
         pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop, source)
@@ -119,7 +118,6 @@ class Pipeline:
         self.publisher = publisher
         self.frame_engine = frame_engine
         self.planes_engine = open_planes(frame_engine) if config.inference.preprocess == "gpu" else None
-        self.recorder = recorder
         self.stop = stop
         self.source = source or capture
         self.accounts = Accounts()
@@ -128,12 +126,13 @@ class Pipeline:
 
         # The links; only the first ever drops a frame.
         modes = {stream.name: mode(stream) for stream in config.streams}
+        live = [name for name, each in modes.items() if each == "freshest"]
+        self.recording = None if recorder is None else Recording(recorder, names, live)
         batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.staleness_ms * 1e6))
         self.frames = FrameLink(batcher, self._dropped, names)
         self.prepared: QueueLink[Prepared] = QueueLink(BATCHES_WAITING)
         self.started: QueueLink[Started] = QueueLink(room_between(frame_engine))
         self.inferred: QueueLink[Inferred] = QueueLink(BATCHES_WAITING)
-        self.results: QueueLink[Result] = QueueLink(RESULTS_WAITING)
         self.workers = Workers(self._give_up)
 
     # The way of a frame: one thread per stream captures, then one thread each prepares, starts
@@ -157,6 +156,8 @@ class Pipeline:
 
     def _admit(self, frame: Frame) -> None:
         self.accounts.captured(frame.stream)
+        if self.recording is not None:
+            self.recording.await_room(frame.stream)
         self.frames.put(frame)
 
     def _prepare(self) -> None:
@@ -185,31 +186,21 @@ class Pipeline:
 
     def _postprocess(self) -> None:
         supervise("postprocess", self.finisher.stage, self.inferred, self._finished, self._dropped)
-        self.results.finish()
+        if self.recording is not None:
+            self.recording.finish()
 
     def _finished(self, result: Result) -> None:
+        if self.recording is not None:
+            self.recording.take(result, self.finisher.counts(result.frame.stream))
         self.accounts.published(result.frame.stream)
-        if self.recorder is not None:
-            try:
-                self.results.put(result)
-            except LinkClosed:
-                return  # the recorder failed and said so; the messages go on
-
-    def _record(self, recorder: Recorder) -> None:
-        try:
-            for _ in record(iter(self.results), recorder):
-                pass
-        except Exception:  # a full disk ends the recording, not the run
-            log.exception("recording failed")
-            self.results.abandon()
 
     # Beginning and end.
 
     def run(self) -> Summary:
         """Start all threads and wait until every frame is accounted for."""
         began = time.monotonic()
-        if self.recorder is not None:
-            self.workers.start("record", partial(self._record, self.recorder))
+        if self.recording is not None:
+            self.workers.start("record", self.recording.run)
         self.workers.start("postprocess", self._postprocess)
         self.workers.start("collect", self._collect)
         self.workers.start("start", self._start)
@@ -245,7 +236,8 @@ class Pipeline:
         for link in (self.prepared, self.started, self.inferred):
             for item in link.abandon():
                 self._drop(item.frames)
-        self.results.abandon()
+        if self.recording is not None:
+            self.recording.abandon()
 
     def _drop(self, frames: tuple[Frame, ...]) -> None:
         for frame in frames:
@@ -285,4 +277,5 @@ class Pipeline:
             precision=self.frame_engine.precision,
             face_runs=identifier.runs if identifier else 0,
             face_crops=identifier.crops if identifier else 0,
+            left_out=self.recording.left_out if self.recording else None,
         )

@@ -19,6 +19,7 @@ class Summary:
     precision: str | None = None
     face_runs: int = 0  # calls of the face entry
     face_crops: int = 0  # faces it embedded
+    left_out: dict[str, int] | None = None  # frames that the recording has not, by stream; None: nothing was recorded
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -40,4 +41,6 @@ class Summary:
             name: {"captured": account.captured, "published": account.published, "dropped": account.dropped}
             for name, account in self.streams.items()
         }
+        if self.left_out is not None:
+            values["recording"] = {"left_out": self.left_out}
         return values

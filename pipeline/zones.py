@@ -6,7 +6,7 @@ the margin. What lies between two positions counts as well, since frames may be 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -137,6 +137,12 @@ class Places:
         """Of each zone, the objects in it now; of each line, how many went across it: by label."""
         zones = {zone.name: self._zone_counts(row) for row, zone in enumerate(self.zones)}
         return zones | {line.name: self._line_counts(row) for row, line in enumerate(self.lines)}
+
+    def count_on(self, counts: Mapping[str, Counts]) -> None:
+        """Let lines go on from the counts, by name, of whoever counted before."""
+        for line, crossed_by in zip(self.lines, self._crossed, strict=True):
+            for direction, counter in crossed_by.items():
+                counter.update(counts.get(line.name, {}).get(direction, {}))
 
     def update(self, now: Moment, size: tuple[int, int], ids: Rows, boxes: Float, labels: Labels) -> list[Movement]:
         """Take the objects of the next frame.

@@ -72,6 +72,8 @@ def _table(finished: Summary) -> str:
         drops = ", ".join(f"{count} {cause}" for cause, count in account.dropped.items()) or "none"
         done = "published" if finished.backend else "forwarded"
         lines.append(f"{name}: captured {account.captured}, {done} {account.published}, dropped {drops}")
+    for name, count in (finished.left_out or {}).items():
+        lines.append(f"{name}: recording left out {count} frame{'' if count == 1 else 's'}")
     if total := finished.stages_ms.get("total"):
         times = f"p50 {total['p50']} ms, p99 {total['p99']} ms"
         lines.append(f"latency: {times}, on {finished.backend} {finished.precision}")

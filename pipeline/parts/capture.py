@@ -15,6 +15,7 @@ from pipeline.config import StreamSettings
 from pipeline.metrics import await_last_frame
 from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
 from pipeline.rate import mark_still
+from pipeline.record import recorder_room
 from pipeline.supervision import Workers, supervise
 from pipeline.transfer import write_picture
 from pipeline.types import Frame, Health, Ticket
@@ -66,6 +67,9 @@ class Admission:
         self._me, self._ring, self._stream = part.place.number, part.place.frames, stream.name
         self._bell = part.bells.get(stream.name)
         self._backlog = backlog(len(part.bells), part.config.inference.max_batch)
+        # A recorder that is slower than a file must not end up with all slots: live streams need some.
+        room = 2 * self._backlog + recorder_room(len(part.config.streams))
+        self._most = None if part.config.record.directory is None else room
         self._frames: Outlet[Frame] = Outlet(part.place, PREPARE)
         self._reports: Outlet[Frame] = Outlet(part.place, FINISH)
 
@@ -81,7 +85,7 @@ class Admission:
     def _wait_for_room(self) -> Ticket:
         """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
         assert self._bell is not None
-        while (ticket := self._ring.claim(self._me, self._stream, self._backlog)) is None:
+        while (ticket := self._ring.claim(self._me, self._stream, self._backlog, self._most)) is None:
             self._bell.wait(LOOK_S)
         return ticket
 

@@ -1,30 +1,22 @@
 """The finish process: all after the engine, to the message and the recording."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final
-
-import structlog
+from typing import Any
 
 from engines.spec import load_model
+from pipeline.capture import waits_for_nobody
 from pipeline.finish import Finisher
 from pipeline.gallery import Gallery
 from pipeline.inference import open_entry
-from pipeline.links import LinkClosed, QueueLink
 from pipeline.parts.part import Done, Opened, Part, Pipe, drop
 from pipeline.publish import Publisher, health_message, settle
-from pipeline.record import Recorder, record
+from pipeline.record import Recorder, Recording
 from pipeline.supervision import Workers, supervise
-from pipeline.types import Health, Inferred, Result
+from pipeline.types import Health, Inferred, Result, Ticket
 from pipeline.zmq_link import Happened, Inlet, Word
-from pipeline.zones import places_of
-
-RESULTS_WAITING: Final = 8  # before the recorder
-
-log = structlog.get_logger()
 
 
 def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
@@ -38,10 +30,9 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
             face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
-            places = places_of(config, model.spec.objects)
-            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, places)
+            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, config.streams)
         finisher = Finisher(config, model, publisher, place.frames, face_engine, gallery, part.lives, part.journal)
-        ending = Ending(part, publisher, recorder, finisher.told)
+        ending = Ending(part, publisher, recorder, finisher)
         inlet = Inlet[Inferred](place, ending.heard)
         pipe.send(Opened({"address": publisher.address}))
         settle(publisher, part.journal, "crash")
@@ -59,6 +50,7 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
                 "carried": finisher.times.carried,
                 "face_runs": identifier.runs if identifier else 0,
                 "face_crops": identifier.crops if identifier else 0,
+                "left_out": ending.left_out,
             }
         )
     )
@@ -67,18 +59,16 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
 class Ending:
     """The last steps of a frame: its message is out, it may be recorded, and its slots are given back."""
 
-    def __init__(
-        self, part: Part, publisher: Publisher, recorder: Recorder | None, told: Callable[[Health], None]
-    ) -> None:
-        self._told = told
+    def __init__(self, part: Part, publisher: Publisher, recorder: Recorder | None, finisher: Finisher) -> None:
+        self._finisher, self._bells = finisher, part.bells
         self._place, self._room, self._publisher = part.place, part.room, publisher
-        self._streams = [stream.name for stream in part.config.streams]
-        self._ended: set[str] = set()
-        self._results: QueueLink[Result] = QueueLink(RESULTS_WAITING)
-        self._recording = Workers(self._results.abandon)
+        self._streams, self._journal = [stream.name for stream in part.config.streams], part.journal
+        self._recording: Recording | None = None
+        self._recorder = Workers(lambda: None)  # it tells of its failures itself
         if recorder is not None:
-            self._recording.start("record", partial(self._record, recorder))
-        self._records = recorder is not None
+            live = [stream.name for stream in part.config.streams if waits_for_nobody(stream)]
+            self._recording = Recording(recorder, self._streams, live, self._give_back)
+            self._recorder.start("record", self._recording.run)
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
         """Give the network's input back: its outputs are here."""
@@ -90,50 +80,44 @@ class Ending:
 
     def finished(self, result: Result) -> None:
         """A frame's message was sent."""
-        if self._records:
-            try:
-                self._results.put(result)
-            except LinkClosed:
-                self._records = False  # the recorder failed and said so; the messages go on
-            else:
-                return
-        self._give_back(result)
+        if self._recording is None:
+            self._give_back(result)
+            return
+        counts = self._finisher.counts(result.frame.stream)
+        self._place.frames.published(self._place.number, _ticket(result))
+        self._recording.take(result, counts)
+
+    @property
+    def left_out(self) -> dict[str, int] | None:
+        """How many frames the recording has not, by stream; None: there is none."""
+        return None if self._recording is None else self._recording.left_out
 
     def _give_back(self, result: Result) -> None:
-        ticket = result.frame.ticket
-        assert ticket is not None
-        self._place.frames.release(self._place.number, [ticket])
-
-    def _record(self, recorder: Recorder) -> None:
-        writing: deque[Result] = deque()
-
-        def noted() -> Iterator[Result]:
-            for result in self._results:
-                writing.append(result)
-                yield result
-
-        try:
-            for _ in record(noted(), recorder):
-                self._give_back(writing.popleft())
-        except Exception:  # a full disk ends the recording, not the run
-            log.exception("recording failed")
-            for result in (*writing, *self._results.abandon()):
-                self._give_back(result)
+        self._place.frames.release(self._place.number, [_ticket(result)])
+        if self._recording is not None and result.frame.stream in self._bells:
+            self._bells[result.frame.stream].ring()  # a file may wait for the slot
 
     def heard(self, word: Word) -> None:
         """Publish what happened to a stream."""
         assert isinstance(word, Happened), "nothing else is told to this process"
-        if word.report.state == "ended":
-            self._ended.add(word.report.stream)
-        self._told(word.report)
+        self._finisher.told(word.report)
         self._publisher.send(health_message(word.report, word.account))
+        if word.report.state == "ended":
+            self._journal.over(word.report.stream)
         self._place.frames.tell(word.report.stream)
 
     def end(self) -> None:
         """The last word on the streams that the run's stop ended."""
-        self._results.finish()
-        self._recording.join()
+        if self._recording is not None:
+            self._recording.finish()
+            self._recorder.join()
         for name in self._streams:
-            if name not in self._ended:
+            if not self._journal.is_over(name):
                 report = Health(name, "ended", "the run was stopped", time.time_ns())
                 self.heard(Happened(report, self._place.frames.of(name)))
+
+
+def _ticket(result: Result) -> Ticket:
+    ticket = result.frame.ticket
+    assert ticket is not None, "the frame is not in shared memory"
+    return ticket

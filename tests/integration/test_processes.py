@@ -158,6 +158,22 @@ def test_a_recording_holds_every_frame(model: Model, clip: Path, tmp_path: Path)
         assert sum(1 for _ in video.decode(video=0)) == FRAMES
 
 
+def test_a_recording_and_the_books_of_a_camera_are_right(model: Model, clip: Path, tmp_path: Path) -> None:
+    import av
+
+    streams: dict[str, Any] = {"door": {"source": clip, "pace": "camera"}, "tape": clip}
+    run = Run(zmq_config(model, streams, record={"directory": str(tmp_path)}))
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.left_out is not None
+    for name in streams:
+        with av.open(str(tmp_path / f"{name}.mp4")) as video:
+            recorded = sum(1 for _ in video.decode(video=0))
+        assert recorded == summary.streams[name].published - summary.left_out.get(name, 0)
+    assert summary.streams["tape"].published == FRAMES
+    assert "tape" not in summary.left_out
+
+
 def test_what_cannot_be_had_is_refused_before_anything_runs(model: Model, clip: Path) -> None:
     first = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
     first.wait(lambda run: bool(run.address))
@@ -211,3 +227,17 @@ def test_whoever_is_in_a_zone_leaves_it_when_the_one_who_saw_it_is_killed(model:
             causes.add(event.cause)
     assert not inside
     assert {"crash", "stopped"} <= causes
+    lost = [event for event in run.events("door") if event.cause == "crash" and event.track is not None]
+    assert all(event.counts is not None for event in lost if event.event == "leave")
+    assert all(event.path for event in lost if event.event == "ended")
+
+
+def test_the_end_of_a_stream_is_told_once_though_its_teller_is_killed(model: Model, clip: Path) -> None:
+    run = Run(zmq_config(model, {"door": clip, "yard": {"source": clip, "loop": True}}))
+    run.wait(lambda run: any(report.state == "ended" for report in run.health("door")))
+    kill("finish")
+    seen = len(run.frames("yard"))
+    run.wait(lambda run: len(run.frames("yard")) > seen + 50)
+    run.stop.set()
+    run.end()
+    assert [report.state for report in run.health("door")] == ["up", "ended"]

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.annotate import INK, annotate, place_label, text_colour, track_colour
-from pipeline.config import LineSettings, ZoneSettings
+from pipeline.annotate import INK, PLACE, annotate, place_label, text_colour, track_colour
+from pipeline.config import LineSettings, StreamSettings, ZoneSettings
 from pipeline.types import Identity
-from pipeline.zones import Moment, Places
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
 PICTURE = (320, 240)
@@ -40,6 +39,8 @@ def test_a_label_that_fits_the_picture_is_never_off_it(corners, size) -> None:
         pytest.param(
             (50, 5, 90, 230), [(0, 0, 320, 5)], (50, 220, 60, 20), id="inside, when above and below is no room"
         ),
+        pytest.param((50, 100, 130, 150), [(40, 80, 20, 20)], (70, 80, 60, 20), id="at its right, when left is taken"),
+        pytest.param((50, 100, 90, 110), [(0, 80, 320, 50)], (50, 60, 60, 20), id="higher, when all around is taken"),
         pytest.param((300, 100, 340, 150), [], (260, 80, 60, 20), id="moved left at the right edge"),
         pytest.param((-30, 100, 40, 150), [], (0, 80, 60, 20), id="moved right at the left edge"),
         pytest.param((50, 100, 90, 150), [(0, 0, 320, 240)], (50, 80, 60, 20), id="over another when all is taken"),
@@ -100,6 +101,27 @@ def test_neighbouring_tracks_have_colours_far_apart() -> None:
     assert (np.abs(np.diff(colours, axis=0)).sum(axis=1) > 100).all()
 
 
+def test_no_track_has_the_colour_of_zones_and_lines() -> None:
+    colours = np.array([track_colour(track) for track in range(1, 200)], dtype=int)
+    assert (np.abs(colours - PLACE).sum(axis=1) > 60).all()
+
+
+def test_text_is_legible_on_every_track() -> None:
+    for track in range(1, 200):
+        fill = np.array(track_colour(track), dtype=float)
+        text = np.array(text_colour(track_colour(track)), dtype=float)
+        assert np.abs(fill - text).sum() > 200
+
+
+def test_landmarks_leave_a_small_face_visible() -> None:
+    small, large = (100, 80, 124, 110), (100, 80, 220, 230)
+    for face in (small, large):
+        x0, y0, x1, y1 = face
+        drawn = annotate(grey(), make_result(grey(), faces=[face]), OBJECTS, SCENES)
+        inside = drawn[y0 + 4 : y1 - 3, x0 + 4 : x1 - 3].astype(int)
+        assert (np.abs(inside - 128) > 30).any(axis=2).mean() < 0.2
+
+
 def test_text_is_dark_on_light_and_light_on_dark() -> None:
     assert text_colour((255, 255, 255)) == INK
     assert text_colour(INK) != INK
@@ -108,9 +130,9 @@ def test_text_is_dark_on_light_and_light_on_dark() -> None:
 def test_zones_and_lines_are_drawn_with_their_counts() -> None:
     zone = ZoneSettings(name="lawn", points=((0.25, 0.5), (0.75, 0.5), (0.75, 0.75), (0.25, 0.75)))
     line = LineSettings(name="gate", points=((0.25, 0.9), (0.75, 0.9)))
-    places = Places([zone], [line], OBJECTS)
-    empty = annotate(grey(), make_result(grey()), OBJECTS, SCENES, places)
-    for x, y in [(80, 150), (160, 120), (160, 180), (160, 216), (160, 220)]:  # the zone, the line, its arm to side b
+    stream = StreamSettings(name="door", source="0", zones=(zone,), lines=(line,))
+    empty = annotate(grey(), make_result(grey()), OBJECTS, SCENES, stream)
+    for x, y in [(80, 150), (160, 120), (160, 180), (160, 216), (160, 224)]:  # the zone, the line, its arrow to side b
         assert int(empty[y, x, 0]) - int(empty[y, x, 2]) > 60, "amber, though smooth lines blend into grey"
-    places.update(Moment(0, 0.0), (320, 240), np.array([1]), np.array([[150, 100, 170, 150]]), np.array([0]))
-    assert (annotate(grey(), make_result(grey()), OBJECTS, SCENES, places) != empty).any()
+    counts = {"lawn": {"present": {"person": 1}}, "gate": {"a_to_b": {}, "b_to_a": {}}}
+    assert (annotate(grey(), make_result(grey()), OBJECTS, SCENES, stream, counts) != empty).any()

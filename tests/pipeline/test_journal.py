@@ -1,16 +1,27 @@
 """What is left when a publisher dies: whatever it had announced and not ended."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.finish import Finisher
 from pipeline.journal import ROOM, Journal
 from pipeline.messages import EventMessage, EventName
+from pipeline.metrics import Accounts
+from pipeline.publish import Publisher
+from pipeline.types import Tracks
+from tests.pipeline.made_frames import make_frame
+from tests.pipeline.made_runs import make_config, write_model
 
 AT = "2026-11-23T09:14:07.120Z"
 AT_NS = 1_795_425_247_120_000_000
+Box = tuple[float, float, float, float]
 
 
 @pytest.fixture
@@ -25,6 +36,22 @@ def event(what: EventName, track: int, stream: str = "door", **fields: object) -
     return EventMessage(stream=stream, seq=1, captured_at=AT, event=what, track=track, **values)  # type: ignore[arg-type]
 
 
+def reach(
+    journal: Journal, seq: int, at_ns: int, objects: dict[int, Box] | None = None, faces: dict[int, Box] | None = None
+) -> None:
+    seen = replace(make_frame("door", seq), captured_ns=at_ns)
+    journal.reached(seen, tracks_of(objects or {}), tracks_of(faces or {}))
+
+
+def tracks_of(boxes: dict[int, Box]) -> Tracks:
+    count = len(boxes)
+    nothing = np.zeros(count, np.int64)
+    corners = np.array(list(boxes.values()), np.float32).reshape(count, 4)
+    return Tracks(
+        np.array(list(boxes), np.int64), corners, np.ones(count, np.float32), nothing.astype(np.int32), nothing, nothing
+    )
+
+
 def tell(journal: Journal, *events: EventMessage) -> None:
     journal.announcing(events)
     journal.announced(events)
@@ -33,7 +60,7 @@ def tell(journal: Journal, *events: EventMessage) -> None:
 def test_what_began_and_did_not_end_is_left(journal: Journal) -> None:
     tell(journal, event("new", 1), event("new", 2), event("new", 1, "yard"))
     tell(journal, event("changed", 2, label="dog"), event("ended", 1))
-    journal.reached("door", 77, AT_NS + 2_500_000_000)
+    reach(journal, 77, AT_NS + 2_500_000_000)
     left = {(one.stream, one.track): one for one in journal.left("crash")}
     assert left.keys() == {("door", 2), ("yard", 1)}
     one = left["door", 2]
@@ -79,6 +106,94 @@ def test_what_does_not_fit_is_not_left_but_the_rest_is(journal: Journal) -> None
     left = journal.left("crash")
     assert ROOM / 400 < len(left) < 999
     assert {one.track for one in left} == set(range(1, len(left) + 1))
+
+
+def test_a_track_that_a_crash_ends_has_its_way_to_the_second(journal: Journal) -> None:
+    start = (0.0, 0.0, 10.0, 20.0)
+    tell(journal, event("new", 1, box=start), event("new", 1, kind="face", label=None, box=(2.0, 2.0, 6.0, 6.0)))
+    for seq in range(36):  # 10 frames a second
+        x = float(seq)
+        objects, faces = {1: (x, 0.0, x + 10, 20.0), 7: start}, {1: (x, 2.0, x + 4, 6.0)}
+        reach(journal, seq, AT_NS + seq * 10**8, objects, faces)
+    (face, thing) = journal.left("crash")
+    assert (thing.kind, thing.box) == ("object", (30.0, 0.0, 40.0, 20.0))
+    assert thing.path == ((0.0, 5.0, 20.0), (1.0, 15.0, 20.0), (2.0, 25.0, 20.0), (3.0, 35.0, 20.0))
+    assert face.path == ((0.0, 4.0, 4.0), (1.0, 12.0, 4.0), (2.0, 22.0, 4.0), (3.0, 32.0, 4.0))
+
+
+def test_a_long_way_is_thinned_to_as_many_points_as_others_have(journal: Journal) -> None:
+    tell(journal, event("new", 1, box=(0.0, 0.0, 2.0, 1.0)))
+    for second in range(1, 5000):  # the rows have gone round twice
+        reach(journal, second, AT_NS + second * 10**9, {1: (0.0, 0.0, 2.0, float(second))})
+    (thing,) = journal.left("crash")
+    assert thing.path is not None and len(thing.path) == 32
+    assert thing.path[0] == (0.0, 1.0, 1.0)
+    assert thing.path[-1] == (4999.0, 1.0, 4999.0)
+    assert list(thing.path) == sorted(thing.path)
+
+
+def test_a_track_that_ends_before_a_second_has_passed_was_where_it_began(journal: Journal) -> None:
+    tell(journal, event("new", 1, box=(0.0, 0.0, 2.0, 1.0)))
+    (thing,) = journal.left("crash")
+    assert (thing.box, thing.path) == ((0.0, 0.0, 2.0, 1.0), ((0.0, 1.0, 1.0),))
+
+
+def crossed(name: str, count: int, stream: str = "door") -> EventMessage:
+    counts = {"a_to_b": {"person": count}, "b_to_a": {}}
+    return event("cross", 1, stream, kind="line", name=name, direction="a_to_b", counts=counts)
+
+
+def test_lines_go_on_where_the_dead_one_stopped(journal: Journal) -> None:
+    tell(journal, crossed("gate", 1), crossed("gate", 2), crossed("lane", 7), crossed("gate", 5, "yard"))
+    assert journal.line_counts("door") == {
+        "gate": {"a_to_b": {"person": 2}, "b_to_a": {}},
+        "lane": {"a_to_b": {"person": 7}, "b_to_a": {}},
+    }
+    assert journal.line_counts("yard") == {"gate": {"a_to_b": {"person": 5}, "b_to_a": {}}}
+
+
+def test_a_second_successor_knows_what_was_counted_before_the_first(journal: Journal) -> None:
+    tell(journal, crossed("gate", 4), event("new", 1))
+    successor = Journal(("door", "yard"), os.dup(journal._fd))
+    successor.clear()
+    tell(successor, crossed("lane", 1), event("new", 2))
+    assert {name: counts["a_to_b"] for name, counts in journal.line_counts("door").items()} == {
+        "gate": {"person": 4},
+        "lane": {"person": 1},
+    }
+    assert [one.track for one in journal.left("crash")] == [2]
+    successor.close()
+
+
+def test_many_open_things_do_not_push_out_the_counts(journal: Journal) -> None:
+    tell(journal, *(event("new", track, label="x" * 200) for track in range(1, 1000)), crossed("gate", 3))
+    assert journal.line_counts("door")["gate"]["a_to_b"] == {"person": 3}
+    assert 0 < len(journal.left("crash")) < 999
+
+
+def test_who_leaves_a_zone_after_a_crash_is_taken_off_its_count(journal: Journal) -> None:
+    tell(journal, *(event("enter", track, kind="zone", name="yard") for track in (1, 2)))
+    tell(journal, event("enter", 3, kind="zone", name="yard", label="dog"))
+    assert [(one.track, one.counts) for one in journal.left("crash")] == [
+        (3, {"present": {"person": 2}}),
+        (2, {"present": {"person": 1}}),
+        (1, {"present": {}}),
+    ]
+
+
+def test_a_finisher_goes_on_counting(journal: Journal, tmp_path: Path) -> None:
+    model, line = write_model(tmp_path / "model"), {"name": "gate", "points": [[0, 0.5], [1, 0.5]]}
+    config = make_config(model, {"door": {"source": "0", "lines": [line]}})
+    tell(journal, crossed("gate", 3))
+    with Publisher(config.publish) as publisher:
+        finisher = Finisher(config, model, publisher, Accounts(), None, None, 1, journal)
+    assert finisher.counts("door") == {"gate": {"a_to_b": {"person": 3}, "b_to_a": {}}}
+
+
+def test_that_a_stream_is_over_is_remembered(journal: Journal) -> None:
+    journal.over("door")
+    journal.clear()
+    assert [journal.is_over(name) for name in ("door", "yard")] == [True, False]
 
 
 @settings(deadline=None, max_examples=50)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from engines.errors import ConfigError
 from pipeline import ring as ringing
+from pipeline.metrics import Account
 from pipeline.ring import CAUSES, Gone, Layout, Ring
 from pipeline.types import Ticket
 from tests.pipeline.made_readers import reader
@@ -69,6 +70,35 @@ def test_the_slot_that_rested_longest_is_taken_first(ring: Ring) -> None:
         slots.append(ticket.slot)
         ring.release(CAMERA, [ticket])
     assert slots == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_a_frame_is_published_while_its_picture_is_still_looked_at(ring: Ring) -> None:
+    ticket = claimed(ring)
+    ring.published(CAMERA, ticket)
+    assert ring.of("door").published == 1
+    assert ring.held_by(CAMERA) == 1
+    ring.release(CAMERA, [ticket], "shutdown")
+    assert ring.of("door") == Account(captured=1, published=1, dropped={})
+    assert ring.held_by(CAMERA) == 0
+
+
+def test_what_a_dead_process_had_published_is_not_counted_again(ring: Ring) -> None:
+    told, under_way = claimed(ring), claimed(ring)
+    ring.published(CAMERA, told)
+    assert ring.reclaim(CAMERA) == {"door": 1}
+    assert ring.of("door") == Account(captured=2, published=1, dropped={"crash": 1})
+    with pytest.raises(Gone):
+        ring.published(CAMERA, under_way)
+
+
+def test_a_stream_has_no_more_slots_than_it_may(ring: Ring) -> None:
+    first, second = claimed(ring), claimed(ring)
+    ring.batched(CAMERA, [first])
+    ring.published(CAMERA, second)
+    assert ring.claim(CAMERA, "door", most=2) is None
+    assert ring.claim(CAMERA, "yard", most=2) is not None
+    ring.release(CAMERA, [second])
+    assert ring.claim(CAMERA, "door", most=2) is not None
 
 
 def test_a_late_reader_hears_that_the_picture_is_gone(ring: Ring) -> None:

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pipeline.metrics import Accounts
 from pipeline.publish import Publisher
 from pipeline.record import Recorder
 from pipeline.types import Carrier, Frame, Health, Result
+from pipeline.zones import Counts
 from tests.pipeline.made_runs import (
     EMBEDDING,
     PATIENCE_S,
@@ -384,6 +385,49 @@ def test_annotated_videos_hold_every_published_frame(
             assert sum(1 for _ in container.decode(video=0)) == count
 
 
+def recorded(video: Path) -> int:
+    """How many frames a video has."""
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def slow_down_recording(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    real = Recorder.write
+
+    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> None:
+        time.sleep(seconds)
+        real(recorder, result, counts)
+
+    monkeypatch.setattr(Recorder, "write", write)
+
+
+def test_a_slow_recorder_costs_a_live_stream_frames_of_the_recording_alone(
+    model: Model, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down_recording(monkeypatch, 0.2)
+    run = Run(make_config(model, {"door": {"source": clip, "pace": "camera"}}, record={"directory": str(tmp_path)}))
+    summary = run.end()
+    check_books(run, summary)
+    published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
+    assert left_out > published / 4
+    assert recorded(tmp_path / "door.mp4") == published - left_out
+    assert summary.to_json()["recording"] == {"left_out": {"door": left_out}}
+
+
+def test_a_slow_recorder_still_has_all_of_a_file_and_a_camera_beside_it_goes_on(
+    model: Model, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_down_recording(monkeypatch, 0.06)
+    streams: dict[str, Any] = {"tape": clip, "door": {"source": clip, "pace": "camera"}}
+    run = Run(make_config(model, streams, record={"directory": str(tmp_path)}))
+    summary = run.end()
+    check_books(run, summary)
+    assert recorded(tmp_path / "tape.mp4") == FRAMES
+    published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
+    assert published > FRAMES / 2, "at the pace of the recorder a quarter of them would have come"
+    assert recorded(tmp_path / "door.mp4") == published - left_out
+
+
 @pytest.mark.parametrize("closing_fails_too", [False, True])
 def test_a_recorder_that_fails_does_not_stop_the_messages(
     model: Model,
@@ -395,10 +439,10 @@ def test_a_recorder_that_fails_does_not_stop_the_messages(
 ) -> None:
     real, numbers = Recorder.write, itertools.count()
 
-    def write(recorder: Recorder, result: Result) -> None:
+    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> None:
         if next(numbers) == 3:
             raise OSError(28, "No space left on device")
-        real(recorder, result)
+        real(recorder, result, counts)
 
     def close(recorder: Recorder) -> None:
         raise OSError(28, "No space left on device")

@@ -104,6 +104,13 @@ def test_a_line_turned_round_has_its_sides_turned_round() -> None:
     assert Walk(line(points=GATE[::-1])).along((500, 200), (500, 300)) == ["cross b_to_a"]
 
 
+def test_a_line_goes_on_from_the_counts_of_whoever_counted_before() -> None:
+    walk = Walk(line())
+    walk.places.count_on({"gate": {"a_to_b": {"car": 3, "person": 1}}, "another": {"a_to_b": {"car": 9}}})
+    walk.along((500, 200), (500, 300))
+    assert walk.places.counts() == {"gate": {"a_to_b": {"car": 3, "person": 2}, "b_to_a": {}}}
+
+
 def test_dwelling_is_told_once_a_stay() -> None:
     walk = Walk(zone(dwell_s=0.3))
     assert walk.along(OUT, IN, IN, IN) == ["enter"]

@@ -20,10 +20,12 @@ from engines.spec import Model
 from pipeline.client import Subscriber
 from pipeline.config import PublishSettings
 from pipeline.messages import FrameMessage, HealthMessage
+from pipeline.metrics import Account
 from pipeline.publish import Publisher
+from pipeline.summary import Summary
 from tests.pipeline.made_runs import PATIENCE_S, write_model
 from tools.main import app
-from tools.run import _stop
+from tools.run import _stop, _table
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 20
@@ -385,3 +387,15 @@ def test_a_second_ctrl_c_does_not_wait_for_a_source_that_hangs(write: Callable[.
         connection.close()
     assert (status, out) == (130, "")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 frame"), (3, "3 frames")])
+def test_what_a_recording_left_out_is_told(count: int, told: str) -> None:
+    finished = Summary(1.0, {"door": Account(10, 10, {})}, backend="onnxruntime", left_out={"door": count})
+    assert f"door: recording left out {told}" in _table(finished).splitlines()
+
+
+def test_a_recording_that_left_nothing_out_is_not_mentioned() -> None:
+    finished = Summary(1.0, {"door": Account(10, 10, {})}, backend="onnxruntime", left_out={})
+    assert "recording" not in _table(finished)
+    assert finished.to_json()["recording"] == {"left_out": {}}
