@@ -16,7 +16,7 @@ from tools.tracking.simulated import CROWD, simulate
 
 Follow = Callable[[Sequence], tuple[Rows, float]]
 
-REPEATS: Final = 5  # of the timing; the fastest counts, since whatever else ran can only slow it down
+ROUNDS: Final = 9  # of the timing; the fastest counts, since whatever else ran can only slow it down
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,9 +95,7 @@ class Study:
             tuning=TUNING,
             rows=tuple(rows),
             crowd=round(len(crowd.detections) / crowd.length, 1),
-            speeds=tuple(
-                Speed(tracker=name, cpu_ms_per_frame=_cpu_ms(trackers[name], crowd)) for name in (OURS, *PEERS)
-            ),
+            speeds=_speeds({name: trackers[name] for name in (OURS, *PEERS)}, crowd),
         )
 
     def _tuning_score(self, peer: str, settings: Settings) -> float:
@@ -114,6 +112,8 @@ def _peer(name: str, settings: Settings) -> Follow:
     return lambda sequence: follow_peer(name, settings, sequence)
 
 
-def _cpu_ms(following: Follow, sequence: Sequence) -> float:
-    seconds = [following(sequence)[1] for _ in range(REPEATS)]
-    return round(1e3 * float(np.min(seconds)) / sequence.length, 4)
+def _speeds(trackers: dict[str, Follow], crowd: Sequence) -> tuple[Speed, ...]:
+    # In turn, so that a machine that is slow for a while is so for all of them.
+    seconds = np.array([[following(crowd)[1] for following in trackers.values()] for _ in range(ROUNDS)])
+    best = (1e3 * seconds.min(axis=0) / crowd.length).tolist()
+    return tuple(Speed(tracker=name, cpu_ms_per_frame=round(ms, 4)) for name, ms in zip(trackers, best, strict=True))

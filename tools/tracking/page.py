@@ -137,7 +137,7 @@ def _notes(found: Comparison) -> str:
         "All get the same detections, of one class at a time, and only show tracks as they go: nothing is filled in "
         "afterwards. A mean is over the rows of the table below, whatever their number of boxes.",
         f"Speed: a simulated crowd with {found.crowd:g} detections a frame; CPU time of the updates alone, the fastest "
-        "of several runs, all in one process after another.",
+        "of several rounds, all in one process and in turn.",
     )
     return "\n".join(filled(f"* {point}") for point in points)
 
