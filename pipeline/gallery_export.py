@@ -109,8 +109,8 @@ def import_people(path: Path, export: Export, replace: bool = False) -> Imported
     _check_model(path, export)
     with Gallery(path, export.model) as gallery:
         with gallery.changing() as db:
-            for person in export.people:
-                gallery.check_length(db, len(person.embeddings[0].vector))
+            if export.people:  # all vectors of an export are of one length
+                gallery.check_length(db, len(export.people[0].embeddings[0].vector))
             there = {name for (name,) in db.execute("SELECT name FROM people")}
             replaced = sorted(there & {person.name for person in export.people})
             if replaced and not replace:
