@@ -47,6 +47,7 @@ def multi_task(
     from engines.study.comparison import Comparison, Sets, shortened
     from engines.study.comparison_page import write_pages
     from engines.study.comparison_results import summarise
+    from engines.study.pace import pace_of
     from engines.study.speed import speed_of
     from engines.training.settings import load_settings
 
@@ -75,6 +76,7 @@ def multi_task(
         hours,
         comparison.outcomes,
         speed_of(comparison.models(), work),
+        pace_of(shortened(settings, steps), sets, work, place),
     )
     page = write_pages(found, out)
     typer.echo(msgspec.json.encode(found) if as_json else page)

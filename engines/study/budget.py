@@ -13,13 +13,14 @@ from engines.compiling.validation import evaluate_checkpoint, validation_scores
 from engines.data.reading import read_json
 from engines.errors import ConfigError
 from engines.evaluation.truth import configured_truth
-from engines.study.comparison import JOINT, Name, Run, Sets, declared_runs, frame_size, shortened
+from engines.study.comparison import JOINT, Name, Sets, frame_size
+from engines.study.pace import timed
 from engines.study.writing import write_bytes
+from engines.training.checkpoint import Checkpoint
 from engines.training.settings import TrainingSettings
-from engines.training.trainer import Trainer
 
 BUDGETS = "budgets.json"
-TRIAL_STEPS = 16  # spread over the phases as the run's are; the first one, which sets things up, does not count
+TRIAL_STEPS = 16  # spread over the phases as the run's are
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,14 +66,11 @@ def fit_budget(
     Raises:
         ConfigError: the hours do not even suffice to score the networks.
     """
-    trials = declared_runs(shortened(settings, TRIAL_STEPS), seeds[:1])
-    step_seconds: dict[Name, float] = {}
-    for trial in trials:
-        told(f"timing {trial.name}")
-        trainer, seconds = _timed(trial, sets, device)
-        step_seconds[trial.name] = seconds
-        if trial.name == JOINT:
-            measure_seconds, validate_seconds = _scoring_seconds(trainer, trial.settings, sets.data, told)
+    told("timing steps")
+    trainers, step_seconds = timed(settings, TRIAL_STEPS, sets, device)
+    told("timing the figures")
+    joint = trainers[JOINT]
+    measure_seconds, validate_seconds = _scoring_seconds(joint.checkpoint(), joint.settings, sets.data)
     # How often a run is validated does not depend on its steps.
     validations = settings.steps // settings.validation.steps if settings.validation else 0
     scoring = 2 * (measure_seconds + validations * validate_seconds)
@@ -95,23 +93,9 @@ def fit_budget(
     return budget
 
 
-def _timed(trial: Run, sets: Sets, device: torch.device) -> tuple[Trainer, float]:
-    """A trainer after the trial, and the seconds that a step took."""
-    loaded = sets.loaded
-    trainer = Trainer(trial.settings, loaded.sets, (loaded.objects, loaded.scenes), device, tasks=trial.tasks)
-    trainer.train_step()
-    began = time.monotonic()
-    while trainer.step < trial.settings.steps:
-        trainer.train_step()
-    return trainer, (time.monotonic() - began) / (TRIAL_STEPS - 1)
-
-
-def _scoring_seconds(
-    trainer: Trainer, settings: TrainingSettings, data: Path, told: Callable[[str], None]
-) -> tuple[float, float]:
+def _scoring_seconds(saved: Checkpoint, settings: TrainingSettings, data: Path) -> tuple[float, float]:
     """How long the last scoring of a network takes, and how long a validation."""
-    told("timing the figures")
-    saved, truth = trainer.checkpoint(), configured_truth(settings, data, trainer.settings.network.tasks)
+    truth = configured_truth(settings, data, settings.network.tasks)
     began = time.monotonic()
     evaluate_checkpoint(saved, truth, frame_size(settings))
     measured = time.monotonic()

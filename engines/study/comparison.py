@@ -7,7 +7,6 @@ own, so that an interrupted comparison goes on.
 """
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ from engines.training.settings import DatasetSettings, TrainingSettings
 JOINT: Final = "joint"
 OUTCOME, MODEL = "outcome.json", "model"
 CURVE_POINTS = 50  # of each curve of a run
-VALIDATING = "validation.seconds"  # a series of the log: what is no training
 # Low, so that landmarks are measured on nearly all faces that are found at all: at a higher one, the network that is
 # less sure would be measured on the easier faces.
 THRESHOLDS = Thresholds(face_score=0.1)
@@ -85,7 +83,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     sizes: dict[str, int]  # pictures in each set of the data
     seen: dict[str, Seen]  # by set
-    seconds: float  # of training, without validation
     frame_size: int  # side of the exported frame entry, pixels
     figures: Figures
     parameters: int
@@ -262,15 +259,11 @@ class Comparison:
         """Begin a run, or go on with it, and log its curves."""
         settings, folder = run.settings, self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
-        every, done, taken = max(1, settings.steps // CURVE_POINTS), len(self.outcomes), 0.0
+        every, done = max(1, settings.steps // CURVE_POINTS), len(self.outcomes)
 
         def validate(saved: Checkpoint) -> dict[str, float]:
-            nonlocal taken
             assert settings.validation is not None
-            began = time.monotonic()
-            scores = validation_scores(saved, self._sets.data, settings.validation)
-            taken = time.monotonic() - began
-            return scores
+            return validation_scores(saved, self._sets.data, settings.validation)
 
         steps = train(
             settings,
@@ -289,8 +282,7 @@ class Comparison:
                 if now.step % every == 0 or now.step == now.steps:
                     log.write(now, now.losses)
                 if now.scores:
-                    scores = {f"score.{name}": score for name, score in now.scores.items()}
-                    log.write(now, scores | {VALIDATING: taken})
+                    log.write(now, {f"score.{name}": score for name, score in now.scores.items()})
                 yield Now(run.name, run.seed, now.step, now.steps, done)
 
     def _measured(self, run: Run, saved: Checkpoint) -> Outcome:
@@ -309,7 +301,6 @@ class Comparison:
             steps=saved.step,
             sizes=self._sets.sizes,
             seen=seen_of(run, self._sets.sizes),
-            seconds=round(saved.seconds - sum(series.get(VALIDATING, ([], []))[1]), 3),
             frame_size=side,
             figures=figures_of(report),
             parameters=spent.parameters,

@@ -73,7 +73,7 @@ def _result(found: MultiTask) -> str:
     landmarks = f" ({_gain(with_landmarks)} with the landmarks' error as a further figure)" if with_landmarks else ""
     parameters = joint.parameters / sum(each.parameters for each in single)
     macs = joint.macs / sum(each.macs for each in single)
-    seconds = joint.seconds.mean / sum(each.seconds.mean for each in single)
+    seconds = joint.seconds / sum(each.seconds for each in single)
     return filled(
         f"**{delta}**{landmarks} against {len(single)} single-task networks, with {parameters:.0%} of their "
         f"parameters, {macs:.0%} of their multiply-accumulates and {seconds:.0%} of their training time."
@@ -93,7 +93,7 @@ def _setting(found: MultiTask) -> Iterator[str]:
         "the single-task networks do in one each."
     )
     asked = "as asked for" if found.hours is None else f"chosen by a trial so that all runs end in {found.hours:g} h"
-    spent = sum(run.seconds for run in found.runs)
+    spent = len(found.seeds) * sum(each.seconds for each in found.costs)
     yield (
         f"Budget: {joint.steps} steps a run ({asked}), {len(found.runs)} runs, seeds {_list(found.seeds)}; "
         f"{_time(spent)} of training in all. Warm-up and validation keep their share of the steps."
@@ -158,13 +158,13 @@ def _costs(found: MultiTask) -> str:
             cells.append("" if speed is None else f"{speed.images_per_s:.0f} ({speed.low:.0f} to {speed.high:.0f})")
         lines.append(
             f"| {each.name} | {short(each.parameters)} | {short(each.macs)} | {' | '.join(cells)} | "
-            f"{_seconds(each.seconds)} |"
+            f"{each.seconds:.0f} |"
         )
     apart = [f"{found.speed.apart[entry]:.0f}" if entry in found.speed.apart else "" for entry in ("frame", "face")]
     lines.append(
         f"| one for each, together | {short(sum(each.parameters for each in single))} | "
         f"{short(sum(each.macs for each in single))} | {' | '.join(apart)} | "
-        f"{sum(each.seconds.mean for each in single):.0f} |"
+        f"{sum(each.seconds for each in single):.0f} |"
     )
     return "\n".join(lines)
 
@@ -180,7 +180,11 @@ def _about_costs(found: MultiTask) -> Iterator[str]:
         f"batches of {speed.batch}; the median of {speed.rounds} rounds, in each of which every entry had its turn, "
         "and the slowest and fastest. Together: each picture goes through the entries of all single-task networks."
     )
-    yield "Training seconds are wall-clock, without reading the data, validation and the final figures."
+    yield (
+        "Training: the steps of a run, times the mean of a step's seconds. Steps of all networks were timed in turn, "
+        f"{found.pace.rounds} of each over all phases, on {found.pace.machine}. Reading the data, validation and the "
+        "final figures are not in it."
+    )
 
 
 def _seen(found: MultiTask) -> str:
@@ -222,7 +226,7 @@ def _limits(found: MultiTask) -> Iterator[str]:
     if joint.steps < found.config_steps:
         yield (
             f"The runs are short: {joint.steps} of the {found.config_steps} steps that the configuration asks for, "
-            f"{_time(joint.seconds.mean)} for the joint network. Which of the two gains more from longer training is "
+            f"{_time(joint.seconds)} for the joint network. Which of the two gains more from longer training is "
             "not shown."
         )
     low = [row.title for row in found.rows if row.key in DELTA_M_KEYS and row.single and row.single.mean < LOW]
@@ -260,10 +264,6 @@ def _spread(spread: Spread | None) -> str:
     if spread is None:
         return "–"
     return f"{spread.mean:.3f}" + ("" if spread.std is None else f" ± {spread.std:.3f}")
-
-
-def _seconds(spread: Spread) -> str:
-    return f"{spread.mean:.0f}" + ("" if spread.std is None else f" ± {spread.std:.0f}")
 
 
 def _gain(spread: Spread) -> str:

@@ -9,6 +9,7 @@ from engines.evaluation.bootstrap import Interval
 from engines.spec import Task
 from engines.study.comparison import JOINT, Name, Outcome
 from engines.study.metrics import DELTA_M, METRICS, WITH_LANDMARKS, Figures, Metric, Spread, delta_m
+from engines.study.pace import Pace
 from engines.study.speed import Speed
 from engines.training.settings import TrainingSettings
 
@@ -34,7 +35,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     macs: int  # of a picture through each of its entries
     steps: int
     pictures: int  # that it saw in training
-    seconds: Spread  # of training
+    seconds: float  # of training: the steps at the pace that was measured
 
 
 class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
     costs: tuple[Cost, ...]  # the joint network first
     cosines: dict[str, float]  # A.B -> cosine of the two tasks' gradients, mean over the joint runs
     speed: Speed
+    pace: Pace
     runs: tuple[Outcome, ...]
 
     @property
@@ -66,6 +68,7 @@ def summarise(
     hours: float | None,
     outcomes: Sequence[Outcome],
     speed: Speed,
+    pace: Pace,
 ) -> MultiTask:
     """Everything over the seeds, of which each has all its runs.
 
@@ -75,6 +78,7 @@ def summarise(
         hours: that the steps were chosen to fit into; None where they were asked for.
         outcomes: of all runs, seed by seed, the joint network's first.
         speed: of the first seed's networks.
+        pace: of training.
     """
     seeds = tuple(dict.fromkeys(outcome.seed for outcome in outcomes))
     joint = [outcome for outcome in outcomes if outcome.name == JOINT]
@@ -90,12 +94,10 @@ def summarise(
         rows=tuple(_row(metric, pairs) for metric in METRICS if metric.key in joint[0].figures),
         delta_m=Spread.of(delta_m(*pair, DELTA_M) for pair in pairs),
         delta_m_landmarks=Spread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
-        costs=tuple(
-            _cost([each for each in outcomes if each.name == name])
-            for name in dict.fromkeys(outcome.name for outcome in outcomes)
-        ),
+        costs=tuple(_cost(outcome, pace) for outcome in outcomes if outcome.seed == seeds[0]),
         cosines=_cosines(joint),
         speed=speed,
+        pace=pace,
         runs=tuple(outcomes),
     )
 
@@ -122,17 +124,14 @@ def _row(metric: Metric, pairs: Sequence[tuple[Figures, Figures]]) -> MetricRow:
     )
 
 
-def _cost(outcomes: Sequence[Outcome]) -> Cost:
-    """Of the runs of one network."""
-    first, seconds = outcomes[0], Spread.of(outcome.seconds for outcome in outcomes)
-    assert seconds is not None
+def _cost(outcome: Outcome, pace: Pace) -> Cost:
     return Cost(
-        name=first.name,
-        parameters=first.parameters,
-        macs=sum(first.macs.values()),
-        steps=first.steps,
-        pictures=first.pictures,
-        seconds=seconds,
+        name=outcome.name,
+        parameters=outcome.parameters,
+        macs=sum(outcome.macs.values()),
+        steps=outcome.steps,
+        pictures=outcome.pictures,
+        seconds=round(outcome.steps * pace.step_seconds[outcome.name], 3),
     )
 
 

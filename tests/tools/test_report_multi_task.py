@@ -8,7 +8,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from engines.study import speed
+from engines.study import pace, speed
 from tests.engines.study.made_outcomes import write_both
 from tools.main import app
 
@@ -39,6 +39,7 @@ size = 32
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(speed, "TURN_S", 0.001)
+    monkeypatch.setattr(pace, "ROUNDS", 3)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -9,12 +9,14 @@ from engines.spec import TASKS, Task
 from engines.study.comparison import JOINT, Name, Outcome, Seen
 from engines.study.machine import Machine
 from engines.study.metrics import METRICS, Figure
+from engines.study.pace import Pace
 from engines.study.speed import EntrySpeed, Speed
 from engines.training.settings import TrainingSettings, ValidationSettings
 from tests.engines.evaluation.colours import write_data
 from tests.engines.training.made_data import TINY, tiny_settings, write_training_data
 
 SIZES = {"pictures": 100, "crops": 50}
+MACHINE = Machine(cpu="A processor", cores=2, instructions=(), device="cpu", threads=2, pytorch="2.0")
 
 
 def write_both(folder: Path) -> Path:
@@ -50,14 +52,13 @@ def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS
         steps=10,
         sizes=SIZES,
         seen=seen,
-        seconds=100.0,
         frame_size=64,
         figures={metric.key: figure for metric in METRICS if metric.task in own},
         parameters=1_000_000,
         macs={"frame": 400_000_000} if own != ("identity",) else {"face": 40_000_000},
         curves={f"score.{task}": ([5, 10], [value / 2, value]) for task in own},
         cosines=pairs,
-        machine=Machine(cpu="A processor", cores=2, instructions=(), device="cpu", threads=2, pytorch="2.0"),
+        machine=MACHINE,
     )
 
 
@@ -80,4 +81,11 @@ SPEED = Speed(
         EntrySpeed(name="objects", entry="frame", images_per_s=1000.0, low=1000.0, high=1000.0),
     ),
     apart={"frame": 333.0},
+)
+
+PACE = Pace(
+    key="",
+    rounds=3,
+    step_seconds={JOINT: 12.0, "objects": 5.0, "faces": 5.0, "scene": 1.0, "identity": 1.0},
+    machine=MACHINE,
 )

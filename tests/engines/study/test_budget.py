@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 from engines.errors import ConfigError
 from engines.study import budget as module
 from engines.study.budget import budget_key, fit_budget, kept_budget
-from engines.study.comparison import Run, Sets
+from engines.study.comparison import Sets
 from engines.training.settings import ValidationSettings
 from tests.engines.study.made_outcomes import two_tasks, write_both
 
@@ -20,10 +21,8 @@ SETTINGS = replace(two_tasks(), steps=1000, validation=ValidationSettings(steps=
 def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose times are known: 200 s to score the joint network, 50 s to validate it."""
 
-    def timed(trial: Run, *_: object) -> tuple[None, float]:
-        return None, STEP_S[trial.name]
-
-    monkeypatch.setattr(module, "_timed", timed)
+    joint = SimpleNamespace(checkpoint=lambda: None, settings=SETTINGS)
+    monkeypatch.setattr(module, "timed", lambda *_: ({"joint": joint}, STEP_S))
     monkeypatch.setattr(module, "_scoring_seconds", lambda *_: (200.0, 50.0))
 
 
@@ -51,12 +50,12 @@ def test_hours_that_do_not_suffice_are_refused(tmp_path: Path) -> None:
         fit_budget(SETTINGS, Sets(SETTINGS, tmp_path), tmp_path, 0.2, [0], CPU)
 
 
-def test_every_run_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_network_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIAL_STEPS", 3)
     settings, told = two_tasks(), list[str]()
     sets = Sets(settings, write_both(tmp_path / "data"))
     found = fit_budget(settings, sets, tmp_path / "work", 1.0, [0], CPU, told.append)
-    assert told == ["timing joint", "timing the figures", "timing scene", "timing identity"]
+    assert told == ["timing steps", "timing the figures"]
     assert found.step_seconds.keys() == STEP_S.keys()
     assert min(*found.step_seconds.values(), found.measure_seconds, found.validate_seconds) > 0.0
     spent = found.steps * sum(found.step_seconds.values()) + 2 * (found.measure_seconds + 2 * found.validate_seconds)

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from engines.study.comparison_page import write_pages
 from engines.study.comparison_results import MultiTask, summarise
 from engines.study.metrics import Figure
-from tests.engines.study.made_outcomes import SPEED, outcomes
+from tests.engines.study.made_outcomes import PACE, SPEED, outcomes
 from tests.engines.training.made_data import tiny_settings
 
 
 def found(seeds: int = 3) -> MultiTask:
-    return summarise("trunkline report multi-task tiny.toml", tiny_settings(), 5.0, outcomes(seeds), SPEED)
+    return summarise("trunkline report multi-task tiny.toml", tiny_settings(), 5.0, outcomes(seeds), SPEED, PACE)
 
 
 def table(page: str, title: str) -> list[list[str]]:
@@ -38,7 +38,7 @@ def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
     page = write_pages(found(), tmp_path).read_text()
     text = " ".join(page.split())
     assert "delta-m +22.0 % ± 2.0" in text
-    assert "with 25% of their parameters, 32% of their multiply-accumulates and 25% of their training time" in text
+    assert "with 25% of their parameters, 32% of their multiply-accumulates and 100% of their training time" in text
     assert "10 steps a run (chosen by a trial so that all runs end in 5 h), 15 runs, seeds 0, 1, 2" in text
     assert "A processor, 2 usable cores, PyTorch 2.0, 2 threads" in text
     rows = {row[0]: row for row in table(page, "Every metric")}
@@ -51,8 +51,10 @@ def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
     ]
     assert rows["scene ECE (lower is better)"][3] == "-22.0 % ± 2.0"
     costs = {row[0]: row for row in table(page, "What it costs")}
-    assert costs["joint"][1:] == ["1 M", "400 M", "800 (700 to 900)", "", "100 ± 0"]
-    assert costs["one for each, together"][1:] == ["4 M", "1.24 G", "333", "", "400"]
+    assert costs["joint"][1:] == ["1 M", "400 M", "800 (700 to 900)", "", "120"]
+    assert costs["one for each, together"][1:] == ["4 M", "1.24 G", "333", "", "120"]
+    assert "12 min of training in all" in text  # ten steps of three seeds
+    assert "3 of each over all phases, on A processor" in text
     seen = {row[0]: row for row in table(page, "What each network saw")}
     assert seen["joint"][1:] == ["10", "10", "20", "960"]
     assert seen["identity"][1:] == ["10", "10", "", "640"]
@@ -72,7 +74,7 @@ def test_all_pictures_are_there_and_nothing_unfinished_stays(tmp_path: Path) -> 
 
 def test_a_single_seed_of_two_tasks_has_no_deviation_and_says_so(tmp_path: Path) -> None:
     runs = [replace(each, cosines={}, curves={}) for each in outcomes(1, ("scene", "identity"))]
-    page = write_pages(summarise("command", tiny_settings(), None, runs, SPEED), tmp_path).read_text()
+    page = write_pages(summarise("command", tiny_settings(), None, runs, SPEED, PACE), tmp_path).read_text()
     assert "**delta-m +20.0 %**" in page
     assert "With fewer than three seeds, the deviation says little." in page
     assert "10 steps a run (as asked for)" in page
@@ -82,7 +84,7 @@ def test_a_single_seed_of_two_tasks_has_no_deviation_and_says_so(tmp_path: Path)
 def test_without_a_figure_to_compare_with_there_is_no_delta_m(tmp_path: Path) -> None:
     nothing = {"scene.top1": Figure(0.0, None)}
     runs = [replace(each, figures=each.figures | nothing) if each.name == "scene" else each for each in outcomes(2)]
-    summary = summarise("command", tiny_settings(), None, runs, SPEED)
+    summary = summarise("command", tiny_settings(), None, runs, SPEED, PACE)
     page = write_pages(summary, tmp_path).read_text()
     assert summary.delta_m is None
     assert "no delta-m, since a figure is missing or 0" in " ".join(page.split())
@@ -92,7 +94,7 @@ def test_without_a_figure_to_compare_with_there_is_no_delta_m(tmp_path: Path) ->
 def test_the_page_says_when_runs_are_short_or_figures_low(tmp_path: Path) -> None:
     low = {"objects.ap50": Figure(0.01, None)}
     runs = [replace(each, figures=each.figures | low) if each.name == "objects" else each for each in outcomes(1)]
-    page = write_pages(summarise("command", tiny_settings(steps=40), None, runs, SPEED), tmp_path).read_text()
+    page = write_pages(summarise("command", tiny_settings(steps=40), None, runs, SPEED, PACE), tmp_path).read_text()
     assert "The runs are short: 10 of the 40 steps" in page
     assert "mostly chance, and delta-m with it. Here: objects AP50." in " ".join(page.split())
     usual = write_pages(found(), tmp_path).read_text()
