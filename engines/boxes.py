@@ -3,6 +3,7 @@
 Coordinates are continuous: a picture of width W spans x from 0 to W, and its first pixel spans 0 to 1.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
 Double = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
 
@@ -24,11 +26,6 @@ class Letterbox:
     scaled: tuple[int, int]  # width, height of the picture inside the target
     pad: tuple[int, int]  # left, top
 
-    def to_source(self, points: Float) -> Float:
-        """Map xy pairs (..., 2k) from input pixels to source pixels (not clipped)."""
-        scale, pad = _per_axis(self)
-        return ((_pairs(points) - pad) / scale).reshape(points.shape).astype(np.float32)
-
     def to_input(self, points: Float) -> Float:
         """Map xy pairs (..., 2k) from source pixels to input pixels."""
         scale, pad = _per_axis(self)
@@ -40,6 +37,40 @@ def _per_axis(box: Letterbox) -> tuple[Double, Double]:
     """Scale and padding of x and y."""
     # One factor per axis: the scaled size is rounded to even numbers, so the two differ a little.
     return np.asarray(box.scaled, np.float64) / np.asarray(box.source, np.float64), np.asarray(box.pad, np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Letterboxes:
+    """How the pictures of a batch sit in the network's input; one row for all of them where they sit alike."""
+
+    count: int  # pictures
+    scales: Double  # (B or 1, 2) of x and y
+    pads: Double  # (B or 1, 2) left, top
+    limits: Float  # (B or 1, 4) the largest corners in each source picture
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(boxes: tuple[Letterbox, ...]) -> "Letterboxes":
+        """Of pictures that were letterboxed like this, one or more."""
+        rows = boxes[:1] if len(set(boxes)) == 1 else boxes
+        scales, pads = map(np.stack, zip(*map(_per_axis, rows), strict=True))
+        return Letterboxes(len(boxes), scales, pads, np.array([[*box.source, *box.source] for box in rows], np.float32))
+
+    def to_source(self, points: Float, pictures: Rows) -> Float:
+        """Map xy pairs (N, ..., 2k), each row of the picture that ``pictures`` (N,) says, to source pixels."""
+        scales, pads = (self.scales, self.pads) if self.alike else (self.scales[pictures], self.pads[pictures])
+        pairs = points.reshape(len(points), math.prod(points.shape[1:]) // 2, 2)
+        return ((pairs - pads[:, None]) / scales[:, None]).reshape(points.shape).astype(np.float32)
+
+    def clip(self, boxes: Float, pictures: Rows) -> Float:
+        """Move the corners of xyxy boxes (N, 4), in source pixels, into their pictures; a box outside is empty."""
+        limits = self.limits if self.alike else self.limits[pictures]
+        return np.asarray(np.minimum(np.maximum(boxes, 0.0), limits), np.float32)
+
+    @property
+    def alike(self) -> bool:
+        """Whether one row says it of all pictures."""
+        return len(self.limits) == 1
 
 
 def letterbox(source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
@@ -79,11 +110,6 @@ def iou_matrix(a: Float, b: Float) -> Float:
     return np.asarray(ious, np.float32)
 
 
-def clip_boxes(boxes: Float, size: tuple[int, int]) -> Float:
-    """Move the corners of xyxy ``boxes`` (N, 4) into a picture of ``size`` (width, height); a box outside is empty."""
-    return np.asarray(np.minimum(np.maximum(boxes, 0.0), _limits(size)), np.float32)
-
-
 def filled(boxes: Float) -> npt.NDArray[np.bool_]:
     """Which of the xyxy ``boxes`` (N, 4) have an area: (N,) booleans; False for boxes that are not finite."""
     x0, y0, x1, y1 = boxes.T  # one column at a time: loops over rows of two or four cost several times as much
@@ -93,11 +119,6 @@ def filled(boxes: Float) -> npt.NDArray[np.bool_]:
 
 def _pairs(points: Float) -> Float:
     return points.reshape(points.size // 2, 2)
-
-
-@lru_cache(maxsize=64)
-def _limits(size: tuple[int, int]) -> Float:
-    return np.array([*size, *size], np.float32)
 
 
 def _even(side: float, limit: int) -> int:

@@ -8,13 +8,11 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Double, Float
+from engines.boxes import Double, Float, Rows
 
 Suppression = Literal["class-aware", "class-agnostic", "soft"]
 Labels = npt.NDArray[np.integer]
-Rows = npt.NDArray[np.int64]
 
-TOP: Final = 300  # as many boxes as the frame entry gives
 FAR: Final = 1e18  # pixels from the origin; beyond it areas would not be finite in float32
 SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper
 SOFT_IOU: Final = 0.3  # of linear soft suppression, as in the paper
@@ -29,20 +27,19 @@ _MODEL: Final = base64.b64decode(
 )
 
 
-def nms(boxes: Float, scores: Float, iou: float, labels: Labels | None = None, top: int = TOP) -> Rows:
-    """Greedy non-maximum suppression over the ``top`` best boxes.
+def nms(boxes: Float, scores: Float, iou: float, labels: Labels | None = None) -> Rows:
+    """Greedy non-maximum suppression.
 
     Args:
         boxes: (N, 4) xyxy float32. Boxes that have no area, or reach beyond 1e18 from the origin, are never kept.
         scores: (N,) float32; of equal ones the earlier row wins, and what is not finite is never kept.
         iou: a box goes when its overlap with a better kept one is larger than this, in [0, 1].
         labels: (N,) classes from 0; boxes of different classes never suppress each other. None: one class.
-        top: how many of the best boxes are looked at.
 
     Returns:
         Rows that are kept, best first.
     """
-    ranked = _ranked(boxes, scores, top)
+    ranked = _ranked(boxes, scores)
     # One row of scores for each class that is there: no copies, no offsets that would cost float32 digits.
     classes = ranked[None]
     if labels is not None and len(labels):
@@ -83,7 +80,6 @@ def soft_nms(
     least: float,
     labels: Labels | None = None,
     decay: Callable[[Double], Double] = gaussian,
-    top: int = TOP,
 ) -> tuple[Rows, Float]:
     """Soft non-maximum suppression (Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", 2017).
 
@@ -97,12 +93,11 @@ def soft_nms(
         least: boxes whose score fades below this are given up.
         labels: (N,) classes from 0; boxes of different classes do not change each other. None: one class.
         decay: from overlaps to factors in [0, 1]; :func:`gaussian` or :func:`linear`.
-        top: how many of the best boxes are looked at.
 
     Returns:
         Rows that are left, best first, and the scores they are left with.
     """
-    ranked = _ranked(boxes, scores, top)
+    ranked = _ranked(boxes, scores)
     rows = np.argsort(-ranked, kind="stable")[: np.count_nonzero(ranked > -np.inf)]
     left = scores[rows].astype(np.float64)
     first, second, overlaps = _pairs(boxes[rows].astype(np.float64), None if labels is None else labels[rows])
@@ -125,15 +120,12 @@ def soft_nms(
     return rows[order], left[order].astype(np.float32)
 
 
-def _ranked(boxes: Float, scores: Float, top: int) -> Float:
-    """The scores (N,), -inf for what cannot be kept and for all but the ``top`` best."""
+def _ranked(boxes: Float, scores: Float) -> Float:
+    """The scores (N,), -inf for what cannot be kept."""
     x0, y0, x1, y1 = boxes.T
     # False, too, for what is not a number.
     sound = (x0 < x1) & (y0 < y1) & (x0 > -FAR) & (y0 > -FAR) & (x1 < FAR) & (y1 < FAR) & np.isfinite(scores)
-    ranked = np.where(sound, scores, np.float32(-np.inf))
-    if len(ranked) > top:
-        ranked[np.argsort(-ranked, kind="stable")[top:]] = -np.inf
-    return ranked
+    return np.where(sound, scores, np.float32(-np.inf))
 
 
 def _pairs(boxes: Double, labels: Labels | None) -> tuple[Rows, Rows, Double]:

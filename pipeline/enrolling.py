@@ -66,7 +66,8 @@ class FaceReader:
         box = letterbox((picture.width, picture.height), (entry.width, entry.height))
         batch = np.empty((1, entry.height, entry.width, 3), np.uint8)
         letterbox_into(picture, box, batch[0])
-        return decode(self.frame_engine.infer(batch), 0, box, self.spec.thresholds).faces
+        (seen,) = decode(self.frame_engine.infer(batch), [box], self.spec.thresholds)
+        return seen.faces
 
     def read(self, photo: Path) -> View:
         """The face of the one person on a photo.

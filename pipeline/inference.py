@@ -106,10 +106,6 @@ def detect(
     """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels."""
     for inferred in batches:
         stamps, carried = inferred.stamps, inferred.prepared.batch.carried
-        rows = enumerate(inferred.prepared.letterboxes)
+        found = iter(decode(inferred.outputs, inferred.prepared.letterboxes, thresholds, suppression))
         for place, frame in enumerate(inferred.frames):
-            if place in carried:
-                yield Carried(frame, stamps)
-            else:
-                row, box = next(rows)
-                yield Observed(frame, decode(inferred.outputs, row, box, thresholds, suppression), stamps)
+            yield Carried(frame, stamps) if place in carried else Observed(frame, next(found), stamps)

@@ -69,9 +69,8 @@ class Runner:
             size = (self.frame.spec.width, self.frame.spec.height)
             boxes = [letterbox((pixels.shape[1], pixels.shape[0]), size) for _, pixels in batch]
             inputs = [letterbox_rgb(pixels, box) for (_, pixels), box in zip(batch, boxes, strict=True)]
-            outputs = self.frame.infer(np.stack(inputs))
-            for row, (path, pixels) in enumerate(batch):
-                yield Seen(path, pixels, decode(outputs, row, boxes[row], thresholds))
+            found = decode(self.frame.infer(np.stack(inputs)), boxes, thresholds)
+            yield from (Seen(path, pixels, each) for (path, pixels), each in zip(batch, found, strict=True))
 
     def embed_crops(
         self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels] = read_rgb

@@ -101,8 +101,7 @@ def _see(data: PictureSet, engine: Engine, thresholds: Thresholds) -> Iterator[D
         ]
         boxes = [letterbox((width, height), size) for width, height in extents]
         inputs = [letterbox_rgb(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
-        outputs = engine.infer(np.stack(inputs))
-        yield from (decode(outputs, row, box, low) for row, box in enumerate(boxes))
+        yield from decode(engine.infer(np.stack(inputs)), boxes, low)
 
 
 def _object_labels(seen: Sequence[Detections], teacher: Model, names: tuple[str, ...]) -> BoxLabels:

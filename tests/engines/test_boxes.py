@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engines.boxes import Letterbox, clip_boxes, filled, iou_matrix, letterbox
+from engines.boxes import Letterbox, Letterboxes, filled, iou_matrix, letterbox
 
 sides = st.integers(1, 8000)
 targets = st.integers(1, 40).map(lambda n: 32 * n)
@@ -45,7 +45,7 @@ def test_a_letterboxed_picture_keeps_its_shape_to_within_a_pixel(
 def test_points_come_back_from_the_input(source: tuple[int, int], target: tuple[int, int], shares: np.ndarray) -> None:
     box = letterbox(source, target)
     points = shares * np.array([*source, *source], np.float32)
-    back = box.to_source(box.to_input(points))
+    back = Letterboxes.of((box,)).to_source(box.to_input(points), np.zeros(3, np.int64))
     # The padding costs float32 digits where a long side was made very short.
     tolerance = 2e-6 * max(target) * max(s / c for s, c in zip(source, box.scaled, strict=True)) + 1e-6
     assert np.abs(back - points).max() <= tolerance
@@ -84,12 +84,13 @@ def test_sizes_without_pixels_are_refused(source: tuple[int, int], target: tuple
 
 
 def test_landmarks_and_no_boxes_at_all_keep_their_shapes() -> None:
-    box = letterbox((1920, 1080), (640, 384))
+    places = Letterboxes.of((letterbox((1920, 1080), (640, 384)), letterbox((640, 384), (640, 384))))
     landmarks = np.arange(20, dtype=np.float32).reshape(2, 5, 2)
-    assert box.to_source(landmarks).shape == (2, 5, 2)
-    np.testing.assert_allclose(box.to_source(landmarks), landmarks * 3 - [0, 36], atol=1e-3)
-    assert box.to_source(boxes()).shape == (0, 4)
-    assert box.to_input(boxes()).dtype == np.float32
+    mapped = places.to_source(landmarks, np.array([0, 1]))
+    np.testing.assert_allclose(mapped[0], landmarks[0] * 3 - [0, 36], atol=1e-3)
+    assert mapped[1].tolist() == landmarks[1].tolist()
+    assert places.to_source(boxes(), np.zeros(0, np.int64)).shape == (0, 4)
+    assert letterbox((1920, 1080), (640, 384)).to_input(boxes()).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,8 @@ def test_iou_is_a_symmetric_share(rows: np.ndarray) -> None:
 
 def test_clipping_keeps_what_is_inside_and_empties_what_is_outside() -> None:
     given_boxes = boxes((-5, -5, 5, 5), (1, 1, 9, 7), (90, 90, 200, 300), (200, 10, 210, 20))
-    clipped = clip_boxes(given_boxes, (100, 80))
-    assert clipped.tolist() == [[0, 0, 5, 5], [1, 1, 9, 7], [90, 80, 100, 80], [100, 10, 100, 20]]
-    assert filled(clipped).tolist() == [True, True, False, False]
+    places = Letterboxes.of((letterbox((100, 80), (64, 64)), letterbox((300, 300), (64, 64))))
+    clipped = places.clip(given_boxes, np.array([0, 0, 0, 1]))
+    assert clipped.tolist() == [[0, 0, 5, 5], [1, 1, 9, 7], [90, 80, 100, 80], [200, 10, 210, 20]]
+    assert filled(clipped).tolist() == [True, True, False, True]
     assert given_boxes[0, 0] == -5, "the given boxes are not changed"

@@ -16,17 +16,17 @@ IOUS = st.sampled_from([0.1234567, 0.4567891, 0.7071067])
 HALF = 0.5
 
 
-def usable(boxes: np.ndarray, scores: np.ndarray, top: int) -> list[int]:
+def usable(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
     """Rows that may be kept, best first."""
     order = np.argsort(-scores, kind="stable")
-    return [int(row) for row in order if (boxes[row, 2:] > boxes[row, :2]).all()][:top]
+    return [int(row) for row in order if (boxes[row, 2:] > boxes[row, :2]).all()]
 
 
-def reference(boxes: np.ndarray, scores: np.ndarray, iou: float, labels: np.ndarray | None, top: int) -> list[int]:
+def reference(boxes: np.ndarray, scores: np.ndarray, iou: float, labels: np.ndarray | None) -> list[int]:
     """Greedy suppression, one pair at a time."""
     ious = iou_matrix(boxes, boxes)
     kept: list[int] = []
-    for row in usable(boxes, scores, top):
+    for row in usable(boxes, scores):
         rivals = [other for other in kept if labels is None or labels[other] == labels[row]]
         if all(ious[row, other] <= iou for other in rivals):
             kept.append(row)
@@ -34,11 +34,11 @@ def reference(boxes: np.ndarray, scores: np.ndarray, iou: float, labels: np.ndar
 
 
 def soft_reference(
-    boxes: np.ndarray, scores: np.ndarray, least: float, labels: np.ndarray | None, method: str, top: int
+    boxes: np.ndarray, scores: np.ndarray, least: float, labels: np.ndarray | None, method: str
 ) -> list[tuple[int, float]]:
     """Soft suppression as the paper writes it: the best of what is left goes, and the others fade."""
     ious = iou_matrix(boxes, boxes).astype(np.float64)
-    left = {row: float(scores[row]) for row in usable(boxes, scores, top)}
+    left = {row: float(scores[row]) for row in usable(boxes, scores)}
     taken: list[tuple[int, float]] = []
     while left:
         best = max(left, key=left.__getitem__)  # the first of equal ones
@@ -81,11 +81,11 @@ def crowds(draw: st.DrawFn) -> Found:
     return boxes, rng.random(len(boxes)).astype(np.float32), rng.integers(0, 5, len(boxes)).astype(np.int32)
 
 
-@given(grids(), IOUS, st.booleans(), st.sampled_from([300, 7, 1]))
-def test_it_keeps_what_the_plain_algorithm_keeps(found: Found, iou: float, by_class: bool, top: int) -> None:
+@given(grids(), IOUS, st.booleans())
+def test_it_keeps_what_the_plain_algorithm_keeps(found: Found, iou: float, by_class: bool) -> None:
     boxes, scores, labels = found
     classes = labels if by_class else None
-    assert nms(boxes, scores, iou, classes, top).tolist() == reference(boxes, scores, iou, classes, top)
+    assert nms(boxes, scores, iou, classes).tolist() == reference(boxes, scores, iou, classes)
 
 
 @given(crowds(), st.booleans(), st.sampled_from([0.0, 0.2, 0.5, 0.9]))
@@ -93,26 +93,26 @@ def test_it_keeps_what_the_plain_algorithm_keeps_of_a_crowd(found: Found, by_cla
     boxes, scores, labels = found
     assume(iou == 0.0 or np.abs(iou_matrix(boxes, boxes) - iou).min() > 1e-5)  # or rounding decides
     classes = labels if by_class else None
-    assert nms(boxes, scores, iou, classes).tolist() == reference(boxes, scores, iou, classes, 300)
+    assert nms(boxes, scores, iou, classes).tolist() == reference(boxes, scores, iou, classes)
 
 
-@given(grids(), st.booleans(), st.sampled_from(["gaussian", "linear"]), st.sampled_from([300, 7]))
-def test_soft_suppression_is_that_of_the_paper(found: Found, by_class: bool, method: str, top: int) -> None:
+@given(grids(), st.booleans(), st.sampled_from(["gaussian", "linear"]))
+def test_soft_suppression_is_that_of_the_paper(found: Found, by_class: bool, method: str) -> None:
     boxes, scores, labels = found
     classes = labels if by_class else None
-    _check_soft(boxes, scores, classes, method, top)
+    _check_soft(boxes, scores, classes, method)
 
 
 @given(crowds(), st.booleans(), st.sampled_from(["gaussian", "linear"]))
 def test_soft_suppression_is_that_of_the_paper_in_a_crowd(found: Found, by_class: bool, method: str) -> None:
     boxes, scores, labels = found
-    _check_soft(boxes, scores, labels if by_class else None, method, 300)
+    _check_soft(boxes, scores, labels if by_class else None, method)
 
 
-def _check_soft(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray | None, method: str, top: int) -> None:
+def _check_soft(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray | None, method: str) -> None:
     least = 0.0312345
-    rows, left = soft_nms(boxes, scores, least, classes, gaussian if method == "gaussian" else linear, top)
-    expected = dict(soft_reference(boxes, scores, least, classes, method, top))
+    rows, left = soft_nms(boxes, scores, least, classes, gaussian if method == "gaussian" else linear)
+    expected = dict(soft_reference(boxes, scores, least, classes, method))
     # Boxes may change places where their scores differ in rounding alone.
     assert dict(zip(rows.tolist(), left.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
     assert (np.diff(left) <= 0).all()
@@ -161,13 +161,6 @@ def test_edges(case: str, boxes: np.ndarray, scores: list[float], labels: list[i
 def test_classes_stay_apart_far_from_the_origin() -> None:
     boxes = np.array([[-5000, -5000, -4990, -4990], [-5000, -5000, -4990, -4990], [9000, 9000, 9010, 9010]], np.float32)
     assert nms(boxes, np.array([0.9, 0.8, 0.7], np.float32), HALF, np.array([0, 79, 0])).tolist() == [0, 1, 2]
-
-
-def test_only_the_best_are_looked_at() -> None:
-    boxes = np.array([[20 * n, 0, 20 * n + 10, 10] for n in range(5)], np.float32)
-    scores = np.linspace(0.1, 0.9, 5, dtype=np.float32)
-    assert nms(boxes, scores, HALF, top=2).tolist() == [4, 3]
-    assert soft_nms(boxes, scores, 0.0, top=2)[0].tolist() == [4, 3]
 
 
 def test_a_box_that_half_covers_another_fades_it() -> None:

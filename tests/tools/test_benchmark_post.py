@@ -15,7 +15,7 @@ from tools.benchmarking.post import CASES, STEPS, measure_post
 @pytest.mark.parametrize(("objects", "faces"), [(50, 10), (5, 1), (0, 0)])
 def test_a_crowd_has_the_objects_and_faces_that_were_asked_for(objects: int, faces: int) -> None:
     crowd = make_crowd(objects, faces)
-    seen = [decode(outputs, 0, letterbox(SOURCE, INPUT), Thresholds()) for outputs in crowd.outputs]
+    seen = [decode(outputs, [letterbox(SOURCE, INPUT)], Thresholds())[0] for outputs in crowd.outputs]
     assert len(seen) == CYCLE
     assert np.mean([len(one.objects.boxes) for one in seen]) == pytest.approx(objects, rel=0.15)
     assert np.mean([len(one.faces.boxes) for one in seen]) == pytest.approx(faces, rel=0.15)
