@@ -70,9 +70,9 @@ def decode(
         thresholds: score and overlap thresholds; evaluation passes lower scores than the pipeline.
         suppression: how objects suppress each other; faces are of one class, and greedily suppressed.
     """
-    # All pictures at once: a NumPy call costs about as much for eight of them as for one.
     if not len(boxes):
         return []
+    # All pictures at once: a NumPy call costs about as much for eight of them as for one.
     places = Letterboxes.of(tuple(boxes))
     objects = _objects(outputs, places, thresholds, suppression) if "object_scores" in outputs else repeat(NO_OBJECTS)
     faces = _faces(outputs, places, thresholds) if "face_scores" in outputs else repeat(NO_FACES)
