@@ -130,6 +130,8 @@ class Tracker:
         if motion is not None:
             self._filters.move(motion)
             self._last = moved(self._last, motion)
+        if not len(self._tracks) and not self._sure_of_any(seen):  # nothing to carry on, nothing that starts a track
+            return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
         found = self._usable(seen)
         matched = self._associate(found, step, size)
         self._correct(found, matched, step)
@@ -180,6 +182,17 @@ class Tracker:
             if self._looks is not None:
                 self._looks = self._looks[~over]
         return ended[ended["id"] > 0]
+
+    def _sure_of_any(self, seen: Sequence[Seen]) -> bool:
+        # In double precision, as everywhere; fmax passes over what is not a number.
+        best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
+        return any(score >= sure for score, sure in zip(best, self._sure.tolist(), strict=True))
+
+    @staticmethod
+    def _none(seen: Seen, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
+        """Where nothing is shown of a kind."""
+        rows = np.zeros(0, np.int64)
+        return Tracks(rows, seen.boxes[:0], seen.scores[:0], seen.labels[:0], rows, ended["id"][ended["kind"] == kind])
 
     def _usable(self, seen: Sequence[Seen]) -> _Found:
         boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))

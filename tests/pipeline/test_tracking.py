@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -236,6 +237,22 @@ def test_no_detections_at_all() -> None:
     tracks = step(Tracker(SETTINGS, SURE), 0.0, [])
     assert tracks.boxes.shape == (0, 4)
     assert [tracks.ids.dtype, tracks.boxes.dtype, tracks.labels.dtype] == [np.int64, np.float32, np.int32]
+
+
+def test_a_picture_without_anything_sure_is_told_as_one_with_a_track_not_shown_yet() -> None:
+    tracker = Tracker(SETTINGS, SURE)
+    unsure, tentative = (
+        step(tracker, index / RATE, [(10, 10, 50, 110)], [score]) for index, score in enumerate((0.49, 0.9))
+    )
+    for name in (each.name for each in fields(Tracks)):
+        one, other = getattr(unsure, name), getattr(tentative, name)
+        assert (one.shape, one.dtype) == (other.shape, other.dtype), name
+
+
+@pytest.mark.parametrize("score", [float("nan"), 0.1])
+def test_a_sure_detection_starts_a_track_whatever_stands_beside_it(score: float) -> None:
+    tracker = Tracker(TrackingSettings(confirm_frames=1), SURE)
+    assert step(tracker, 0.0, [(10, 10, 50, 110), (100, 10, 140, 110)], [score, 0.9]).rows.tolist() == [1]
 
 
 @pytest.mark.parametrize(
