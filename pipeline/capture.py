@@ -76,17 +76,20 @@ def capture(
 ) -> Generator[Frame, None, None]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
-    ``seq`` counts from ``first_seq`` on, over reconnects and loops; ``time_s`` always rises; the clocks say when the
-    frame was decoded, or when it was due if it is a file's that is paced as a camera's. ``health`` hears ``up`` with
-    the size and the codec, ``down`` and ``ended`` with the cause, each once per change; a stream that ``stop`` ends
-    says nothing more. Nothing that a source does is raised; a picture larger than ``room_bytes`` is a loss like others.
+    ``seq`` counts from ``first_seq`` on, over reconnects and loops, and a file goes on with that frame; ``time_s``
+    always rises; the clocks say when the frame was decoded, or when it was due if it is a file's that is paced as a
+    camera's. ``health`` hears ``up`` with the size and the codec, ``down`` and ``ended`` with the cause, each once per
+    change; a stream that ``stop`` ends says nothing more. Nothing that a source does is raised; a picture larger than
+    ``room_bytes`` is a loss like others.
 
     Of frames that another host captured, ``captured_ns`` and the steps of ``time_s`` are that host's. ``lost`` hears
     how many of them did not arrive before the next that did, and ``seq`` counts those too; without it, it does not.
     """
     condition = Condition(settings.name, health)
-    play = _live if is_live(settings.source) else _file
-    source = play(settings, stop, condition, room_bytes)
+    if is_live(settings.source):
+        source = _live(settings, stop, condition, room_bytes)
+    else:
+        source = _file(settings, stop, condition, room_bytes, first_seq)
     with closing(source):
         seq = first_seq
         for picture, time_s, due_s, origin in source:
@@ -221,6 +224,11 @@ class Timeline:
         """The source begins again: its next time follows the last frame by one period."""
         self._offset_s = None
 
+    def skip(self, passes: int) -> None:
+        """As many more passes went by as long as all so far, each followed by one period."""
+        if self._last_s is not None:
+            self._last_s += passes * (self._last_s + self._period_s)
+
 
 class Condition:
     """Turns what happens to a stream into health reports, one per change."""
@@ -297,32 +305,45 @@ def _reader(source: str) -> Callable[[StreamSettings, threading.Event], Generato
     return _read_camera if _is_camera(source) else _read_av
 
 
-def _file(settings: StreamSettings, stop: threading.Event, condition: Condition, room_bytes: int | None) -> Pictures:
+def _file(
+    settings: StreamSettings,
+    stop: threading.Event,
+    condition: Condition,
+    room_bytes: int | None,
+    before: int,
+) -> Pictures:
+    """What a file gives after the ``before`` frames of an earlier capture, which are decoded again and passed over."""
     timeline = Timeline()
     began_s: float | None = None
     total = 0
     while True:
-        before = total
+        earlier = total
         try:
             with closing(_read_av(settings, stop)) as pictures:
                 for decoded in pictures:
-                    _check_room(decoded.picture, room_bytes)
                     time_s = timeline.at(decoded.source_s)
-                    began_s = _beginning_s(settings) if began_s is None else began_s
+                    total += 1
+                    if total <= before:
+                        continue
+                    _check_room(decoded.picture, room_bytes)
+                    began_s = _beginning_s(settings) - time_s if began_s is None else began_s
                     due_s = began_s + time_s
                     if settings.pace != "fast" and stop.wait(max(0.0, due_s - time.monotonic())):
                         return
                     condition.picture(decoded.size, decoded.codec)
-                    total += 1
                     # A camera would have given it when it was due: what the decoder is late by is latency.
                     yield Timed(decoded.picture, time_s, due_s if settings.pace == "camera" else None)
         except SourceError as error:
             return condition.ended(str(error))
         if stop.is_set():
             return
-        if total == before or not settings.loop:
+        if total == earlier or not settings.loop:
             return condition.ended(f"end of the file after {total} frames")
         timeline.restart()
+        if not earlier and total < before:  # whole passes need not be decoded to be passed over
+            passes = before // total - 1
+            timeline.skip(passes)
+            total += passes * total
 
 
 def _beginning_s(settings: StreamSettings) -> float:

@@ -112,6 +112,16 @@ def test_a_part_that_is_killed_is_played_on_and_what_it_held_is_counted(model: M
     assert ids
 
 
+def test_a_file_goes_on_where_it_was_when_its_capture_is_killed(model: Model, clip: Path) -> None:
+    run = Run(zmq_config(model, {"door": {"source": clip, "pace": "realtime"}}))
+    run.wait(lambda run: len(run.frames("door")) > 20)
+    kill("capture 0")
+    account = run.end().streams["door"]
+    assert account.captured == FRAMES == account.published + account.dropped.get("crash", 0)
+    seqs = [frame.seq for frame in run.frames("door")]
+    assert seqs == sorted(set(seqs)) and seqs[-1] == FRAMES - 1
+
+
 def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path) -> None:
     run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
     run.wait(lambda run: len(run.frames("door")) > 0)

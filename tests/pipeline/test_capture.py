@@ -45,7 +45,7 @@ PATIENCE_S = 10.0  # no test waits this long unless it fails
 class Captured:
     """One run of capture in this thread, with all that it told."""
 
-    def __init__(self, source: str | Path, **settings: object) -> None:
+    def __init__(self, source: str | Path, first_seq: int = 0, **settings: object) -> None:
         values = {"name": "door", "source": str(source), "reconnect_min_s": 0.01, "reconnect_max_s": 0.02}
         self.stop = threading.Event()
         self.reports: list[Health] = []
@@ -53,6 +53,7 @@ class Captured:
             msgspec.convert(values | settings, StreamSettings),
             stop=self.stop,
             health=self._hear,
+            first_seq=first_seq,
         )
         self.stop_after_reports: int | None = None
 
@@ -206,6 +207,32 @@ def test_loop_goes_on_in_time_and_seq_until_stopped(clip: Path) -> None:
     captured.stop.set()
     assert list(captured.frames) == []
     assert captured.health == [("up", "160x120 h264")]
+
+
+def told(frame: Frame) -> tuple[int, float, bytes]:
+    return frame.seq, round(frame.time_s, 6), frame.picture.rgb().tobytes()
+
+
+@pytest.mark.parametrize("before", [1, 19, 20, 39, 40, 75])
+def test_file_goes_on_where_an_earlier_capture_was(clip: Path, before: int) -> None:
+    whole = [told(frame) for frame in itertools.islice(Captured(clip, loop=True).frames, before + 25)]
+    later = Captured(clip, first_seq=before, loop=True)
+    assert [told(frame) for frame in itertools.islice(later.frames, 25)] == whole[before:]
+
+
+def test_file_that_an_earlier_capture_read_to_its_end_ends(clip: Path) -> None:
+    count = len(list(Captured(clip).frames))
+    later = Captured(clip, first_seq=count)
+    assert list(later.frames) == []
+    assert later.health == [("ended", f"end of the file after {count} frames")]
+
+
+@pytest.mark.parametrize("pace", ["realtime", "camera"])
+def test_frames_that_an_earlier_capture_gave_are_not_waited_for(make_clip: MakeClip, tmp_path: Path, pace: str) -> None:
+    slow = make_clip(tmp_path / "slow.mp4", frames=12, size=(64, 48), fps=1)
+    began_s = time.monotonic()
+    frame = next(Captured(slow, first_seq=10, pace=pace).frames)
+    assert frame.seq == 10 and time.monotonic() - began_s < 5
 
 
 def test_realtime_takes_the_time_of_the_media(clip: Path) -> None:
