@@ -63,8 +63,9 @@ in it but its weights.
 ## Figures
 
 On the validation splits, from the ONNX files on {report.backend} {report.precision}, through the pipeline's own
-letterbox, decode, NMS and alignment. The thresholds in `spec.json` were chosen on the same splits, so figures that use
-them (NME, end-to-end accuracy) are a little flattering; AP, top-1 and the ten-fold accuracy do not depend on them.
+letterbox, decode, NMS and alignment. The thresholds in `spec.json` and the temperature of the scene's probabilities
+were chosen on the same splits, so figures that use them (NME, end-to-end accuracy, ECE) are a little flattering; AP,
+top-1 and the ten-fold accuracy do not depend on them.
 
 The intervals are 95 % bootstrap intervals over {report.bootstrap.resamples} resamples of the pictures or people.
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,6 +44,11 @@ class Trained:
         """The averaged weights of a checkpoint, by default under the name of its run."""
         settings = saved.settings
         return cls(name or settings.name, settings.network, saved.ema, saved.objects, saved.scenes)
+
+    def at_temperature(self, temperature: float) -> "Trained":
+        """The same network with its scene logits divided by ``temperature``, in the weights that make them."""
+        divided = {key: self.weights[key] / temperature for key in ("scene.linear.weight", "scene.linear.bias")}
+        return replace(self, weights=self.weights | divided)
 
     def network(self) -> Network:
         """The network with its weights, in inference mode."""

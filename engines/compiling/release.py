@@ -13,7 +13,7 @@ from engines.compiling.export import Trained, export
 from engines.compiling.parity import Parity, check_parity
 from engines.data.reading import spread
 from engines.errors import DataError
-from engines.evaluation.report import Report, calibrate, evaluate_model
+from engines.evaluation.report import Report, calibrate, evaluate_model, scene_temperature
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
 from engines.training.checkpoint import load_checkpoint
@@ -67,6 +67,10 @@ def release(
         part = Path(folder)
         told("exporting")
         spec = export(trained, part, frame_size, Thresholds())
+        if truth.scene is not None and "scene" in trained.settings.tasks:
+            told("calibrating the scene's probabilities")
+            temperature = scene_temperature(load_model(part), truth)
+            spec = export(trained.at_temperature(temperature), part, frame_size, Thresholds())
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
         told("choosing thresholds")

@@ -1,4 +1,4 @@
-"""Thresholds from data: where a model's scores and similarities start to mean something."""
+"""Thresholds and probabilities from data: where a model's scores and similarities start to mean something."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
+from engines.boxes import Float
 from engines.data.coco import CocoSet
 from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.faces import find_faces
 from engines.evaluation.identity import cut_face, read_face
-from engines.evaluation.matching import Flags, match
+from engines.evaluation.matching import Flags, Rows, match
 from engines.evaluation.objects import find_objects
 from engines.evaluation.runner import Runner
 from engines.evaluation.tracks import ENROLLED_VIEWS, TRACK_VIEWS, Strangers, strangers_of
@@ -23,6 +26,7 @@ from engines.spec import ComparedSet, IdentityCalibration, Thresholds
 
 FALSE_ACCEPT_RATE = 0.01  # of strangers' tracks ...
 PEOPLE = 10  # ... against a gallery of so many
+TEMPERATURES = 0.2, 5.0  # the least and the largest that are looked at
 BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
 
@@ -130,6 +134,29 @@ def _strangers(runner: Runner, truth: IdentityTruth, thresholds: Thresholds, ski
     if not found:
         raise DataError("identity threshold: needs faces of at least two people")
     return found
+
+
+def best_temperature(probabilities: Float, target: Rows) -> float:
+    """The temperature by which to divide a classifier's logits, so that its probabilities can be believed.
+
+    The one with the smallest negative log-likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML
+    2017, section 4.2). It changes no ranking: what is the most probable stays it.
+
+    Args:
+        probabilities: (P, C) softmax of the logits, of P pictures.
+        target: (P,) the true class of each.
+
+    Returns:
+        Above 1 where the probabilities are surer than they are right, below 1 where they are less sure; 0.2 to 5.
+    """
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
+    rows = np.arange(len(target))
+
+    def loss(exponent: float) -> float:
+        return -float(log_softmax(logits / math.exp(exponent), axis=1)[rows, target].mean())
+
+    found = minimize_scalar(loss, bounds=tuple(map(math.log, TEMPERATURES)), method="bounded")
+    return math.exp(float(found.x))
 
 
 def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: int, beta: float = 1.0) -> float:

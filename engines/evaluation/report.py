@@ -16,7 +16,7 @@ from rich.progress import Progress
 from engines.data.reading import Skipped
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import Calibrated, calibrate_identity, calibrate_thresholds
+from engines.evaluation.calibration import Calibrated, best_temperature, calibrate_identity, calibrate_thresholds
 from engines.evaluation.faces import FaceScores, gather_faces, score_faces
 from engines.evaluation.identity import IdentityScores, gather_identity, score_identity
 from engines.evaluation.objects import ObjectScores, gather_objects, score_objects
@@ -172,6 +172,20 @@ def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Ba
     truth = data if isinstance(data, Truth) else standard_truth(data, model.spec.network.tasks)
     with open_runner(model, backend, "f32") as runner:
         return calibrate_thresholds(runner, truth)
+
+
+def scene_temperature(model: Model, truth: Truth) -> float:
+    """The temperature of the model's scene logits that fits ``truth`` best, with an f32 engine.
+
+    See :func:`engines.evaluation.calibration.best_temperature`.
+
+    Raises:
+        DataError: too many pictures cannot be read, or one shows a scene that the model does not know.
+        BackendUnavailable: no f32 engine runs here.
+    """
+    with open_runner(model, "auto", "f32") as runner:
+        evidence = gather_scene(runner, truth)
+    return best_temperature(evidence.probabilities, evidence.target)
 
 
 def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:

@@ -56,7 +56,8 @@ def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: 
     told: list[str] = []
     out = tmp_path / "zoo/n"
     done = release(file, data, out, frame_size=(64, 96), note="Stopped early.", told=told.append)
-    assert told == ["exporting", "checking parity", "choosing thresholds", "measuring"]
+    calibrating = "calibrating the scene's probabilities"
+    assert told == ["exporting", calibrating, "checking parity", "choosing thresholds", "measuring"]
     assert {each.name for each in out.iterdir()} == FILES
     assert [each.name for each in out.parent.iterdir()] == ["n"], "nothing is left beside it"
     model = load_model(out)
@@ -66,7 +67,11 @@ def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: 
     assert [(each.pictures, each.faces) for each in done.parity] == [(3, 64)] * 2
     assert done.report.thresholds == model.spec.thresholds, "the figures are those of the thresholds that were chosen"
     weights = torch.load(model.weights, weights_only=True)["model"]
-    assert all(torch.equal(weights[name], value) for name, value in checkpoint.ema.items()), "the averaged ones"
+    scaled = {name for name, value in checkpoint.ema.items() if not torch.equal(weights[name], value)}
+    assert scaled == {"scene.linear.weight", "scene.linear.bias"}, "all others are the averaged ones"
+    temperature = checkpoint.ema["scene.linear.bias"] / weights["scene.linear.bias"]
+    assert torch.allclose(temperature, temperature[0]), "one for all classes"
+    assert torch.allclose(weights["scene.linear.weight"] * temperature[0], checkpoint.ema["scene.linear.weight"])
     card = (out / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert model.fingerprint in card and "5 of 6 steps" in card and "Stopped early." in card
     for task in TASKS:

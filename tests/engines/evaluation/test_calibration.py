@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from engines.data.coco import CocoBox, CocoSet
 from engines.data.reading import Skipped
 from engines.errors import DataError
 from engines.evaluation.calibration import (
     FALSE_ACCEPT_RATE,
+    TEMPERATURES,
     best_f_threshold,
+    best_temperature,
     calibrate_identity,
     calibrate_thresholds,
     matched,
@@ -96,3 +99,20 @@ def test_a_small_beta_asks_for_more_precision() -> None:
     scores, correct = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), np.array([1, 1, 0, 0, 1, 1], np.bool_)
     assert best_f_threshold(scores, correct, 4) == pytest.approx(0.2)
     assert best_f_threshold(scores, correct, 4, beta=0.5) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_a_temperature_that_was_put_in_is_found_again(temperature: float) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (20_000, 5))
+    target = np.array([random.choice(5, p=row) for row in softmax(logits, axis=1)])
+    found = best_temperature(softmax(logits * temperature, axis=1).astype(np.float32), target)
+    assert found == pytest.approx(temperature, rel=0.03)
+
+
+def test_a_temperature_stays_in_its_bounds() -> None:
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)  # as sure as float32 can say
+    always, never = np.array([0, 1]), np.array([1, 0])
+    assert best_temperature(sure, never) == pytest.approx(TEMPERATURES[1], rel=1e-3)
+    unsure = np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
+    assert best_temperature(unsure, always) == pytest.approx(TEMPERATURES[0], rel=1e-3)
