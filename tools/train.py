@@ -30,6 +30,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     init: Annotated[Path | None, typer.Option(help="Begin with the weights of a checkpoint or model folder.")] = None,
+    at_step: Annotated[
+        int, typer.Option(min=0, help="Where in the schedule to go on, with --init MODEL, if the checkpoint is lost.")
+    ] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder to map decoded pictures from, where memory is short.")
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")
     ] = "auto",
@@ -84,6 +90,8 @@ def train(
             folder,
             resume=resume,
             init=init,
+            at_step=at_step,
+            cache=cache,
             device=place,
             stop_at=stop_at,
             teachers=[load_model(folder) for folder in teacher or ()],

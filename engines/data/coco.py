@@ -1,7 +1,7 @@
 """Boxes as COCO keeps them, and the reader of COCO JSON. The other box formats are read into the same shape."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ class CocoPicture(msgspec.Struct, frozen=True):
 
     id: int
     file_name: str
+    labelled: tuple[str, ...] | None = None  # names of the classes whose labels are complete here; None: not said
 
 
 class CocoBox(msgspec.Struct, frozen=True):
@@ -30,6 +31,7 @@ class CocoBox(msgspec.Struct, frozen=True):
     ignore: int = 0  # 1: neither a miss when not found nor a mistake when found
     iscrowd: int = 0
     keypoints: tuple[float, ...] = ()  # x, y, visibility, five times for a face
+    score: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1.0  # of whoever drew it: below 1 for a machine
 
     @property
     def ignored(self) -> bool:
@@ -67,6 +69,7 @@ class CocoSet:
     pictures: dict[int, Path]  # by picture id
     boxes: list[CocoBox]
     categories: dict[int, str]  # id -> name
+    labelled: dict[int, frozenset[str]] = field(default_factory=dict)  # by picture id, where a picture says so
 
     def of(self, pictures: Sequence[int]) -> "CocoSet":
         """The same set with only these picture ids."""
@@ -75,6 +78,7 @@ class CocoSet:
             {key: path for key, path in self.pictures.items() if key in kept},
             [box for box in self.boxes if box.image_id in kept],
             self.categories,
+            {key: names for key, names in self.labelled.items() if key in kept},
         )
 
 
@@ -97,7 +101,9 @@ def read_coco_file(path: Path, images: Path, skipped: Skipped, limit: int | None
     """
     content = read_json(path, _CocoFile, "COCO JSON")
     rows = _rows(content.images, CocoPicture, path, skipped)
-    pictures = {row.id: images / row.file_name for row in spread(rows, limit)}
+    chosen = spread(rows, limit)
+    pictures = {row.id: images / row.file_name for row in chosen}
+    labelled = {row.id: frozenset(row.labelled) for row in chosen if row.labelled is not None}
     listed = {row.id for row in rows}
     boxes = []
     for box in _rows(content.annotations, CocoBox, path, skipped):
@@ -110,7 +116,7 @@ def read_coco_file(path: Path, images: Path, skipped: Skipped, limit: int | None
     unknown = next((box for box in boxes if box.category_id not in categories), None)
     if unknown is not None:
         raise DataError(f"{path}: annotation {unknown.id} names category {unknown.category_id}, which is not listed")
-    return CocoSet(pictures, [box for box in boxes if box.image_id in pictures], categories)
+    return CocoSet(pictures, [box for box in boxes if box.image_id in pictures], categories, labelled)
 
 
 def _rows(raw: list[msgspec.Raw], kind: type[Row], path: Path, skipped: Skipped) -> list[Row]:
@@ -145,4 +151,4 @@ def with_points(coco: CocoSet, path: Path) -> CocoSet:
         else box
         for box in coco.boxes
     ]
-    return CocoSet(coco.pictures, boxes, coco.categories)
+    return CocoSet(coco.pictures, boxes, coco.categories, coco.labelled)

@@ -1,8 +1,11 @@
 """Pictures by class: a folder for each scene or each person, and files with points of single crops."""
 
+import zipfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from engines.data.coco import FivePoints
 from engines.data.reading import PICTURE_SUFFIXES, read_json
@@ -35,6 +38,26 @@ class FacePoints(msgspec.Struct, frozen=True):
 
     file: str
     points5: FivePoints
+
+
+def read_embeddings(path: Path, folder: Path) -> dict[Path, npt.NDArray[np.float32]]:
+    """Embeddings (D,) of pictures by a teacher, by picture path.
+
+    The file is NumPy's ``npz`` with ``paths`` (N,), relative to ``folder``, and ``embeddings`` (N, D).
+
+    Raises:
+        DataError: the file is missing or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            names, rows = content["paths"], content["embeddings"].astype(np.float32)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: is not an npz file with paths and embeddings: {error}") from error
+    if rows.ndim != 2 or names.shape != rows.shape[:1]:
+        raise DataError(f"{path}: paths must be (N,) and embeddings (N, D), got {names.shape} and {rows.shape}")
+    return {folder / str(name): row for name, row in zip(names, rows, strict=True)}
 
 
 def read_points(path: Path, folder: Path) -> dict[Path, list[tuple[float, float]]]:

@@ -3,6 +3,7 @@
 All paths are relative to the folder of the data.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,6 +33,16 @@ class Coco(_Source, frozen=True, tag="coco", kw_only=True):
     points: str | None = None  # file of faces' landmarks by annotation id
     machine_made: tuple[Literal["boxes", "points"], ...] = ()  # what a machine labelled: to learn from, never truth
     only_near: bool = False  # whatever else the pictures show is unlabelled: background is known only near the boxes
+    # regular expression of file names -> classes, as they are called once renamed, whose labels are complete there;
+    # a picture that says so itself comes first; where nothing is said, all of the file's classes are
+    labelled: dict[str, tuple[str, ...]] = {}
+
+    def __post_init__(self) -> None:
+        for pattern in self.labelled:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"labelled must have regular expressions as keys, got {pattern!r}: {error}") from error
 
 
 class Voc(_Source, frozen=True, tag="voc", kw_only=True):
@@ -57,11 +68,13 @@ class Folders(_Source, frozen=True, tag="folders", kw_only=True):
     folders: tuple[str, ...]
     rename: dict[str, str] = {}  # a folder's name -> its label
     points: str | None = None  # file of five points by picture, from which faces are aligned
+    embeddings: str | None = None  # file of a teacher's embeddings by picture (:func:`read_embeddings`)
     pairs: str | None = None  # file of pairs to verify, with paths in the one folder; None: pairs are drawn
 
     def __post_init__(self) -> None:
-        if self.pairs is not None and len(self.folders) != 1:
-            raise ValueError(f"pairs must be left out where there are {len(self.folders)} folders, not one")
+        for key, file in (("pairs", self.pairs), ("embeddings", self.embeddings)):
+            if file is not None and len(self.folders) != 1:
+                raise ValueError(f"{key} must be left out where there are {len(self.folders)} folders, not one")
 
 
 ObjectSource: TypeAlias = Coco | Voc
@@ -103,7 +116,21 @@ def _relabel(found: CocoSet, source: Coco | Voc, path: Path) -> CocoSet:
         for box in found.boxes
         if renamed[box.category_id] in names
     ]
-    return CocoSet(found.pictures, boxes, dict(enumerate(names)))
+    return CocoSet(found.pictures, boxes, dict(enumerate(names)), _labelled(found, source))
+
+
+def _labelled(found: CocoSet, source: Coco | Voc) -> dict[int, frozenset[str]]:
+    """Which classes each picture's labels cover, as they are called once renamed, where anything says so."""
+    said = {
+        key: frozenset(source.rename.get(name, name) for name in names) for key, names in found.labelled.items()
+    }
+    for pattern, names in (source.labelled if isinstance(source, Coco) else {}).items():
+        said |= {
+            key: frozenset(names)
+            for key, file in found.pictures.items()
+            if key not in said and re.search(pattern, file.name)
+        }
+    return said
 
 
 def labelled_pictures(source: Folders, data: Path, *, without: str | None = None) -> Iterator[tuple[str, Path]]:

@@ -15,7 +15,7 @@ from engines.pictures import PADDING_GREY
 from engines.training import degradation, pasting
 from engines.training.datasets import BoxLabels, PictureSet
 from engines.training.rendering import render
-from engines.training.settings import AugmentationSettings, DatasetSettings
+from engines.training.settings import AugmentationSettings, DatasetSettings, Shape
 from engines.training.targets import Targets, move, tile, trim
 
 HALF_ENOUGH = 1.05  # up to this many times a half-size canvas' side, the input is made from it
@@ -34,6 +34,7 @@ class MicroBatch:
     labels: Tensor | None  # (N,)
     scene_targets: Tensor | None = None  # (N, S) a teacher's probabilities
     embeddings: Tensor | None = None  # (N, D) a teacher's, of unit length
+    choices: Tensor | None = None  # (K,) the labels that the set tells apart; None: all
 
 
 def build_augmenters(
@@ -64,20 +65,21 @@ class Augmenter:
         self.faces = faces
         self._candidates: dict[tuple[str, bool], Tensor] = {}  # by set and whether they are faces
 
-    def __call__(self, data: PictureSet, rows: Tensor, size: int, *, mosaic: bool = False) -> MicroBatch:
+    def __call__(self, data: PictureSet, rows: Tensor, size: Shape, *, mosaic: bool = False) -> MicroBatch:
         """Micro-batch of ``rows`` at ``size`` pixels; a mosaic makes one picture of each four rows."""
-        side, device = size // 2 if mosaic else size, data.pictures.device
-        matrices, flipped = self._matrices(data.extents[rows].cpu(), side)
-        pictures = self._rendered(data, rows, matrices, side)
+        width, height = (side // 2 for side in size) if mosaic else size
+        part, device = (width, height), data.pictures.device
+        matrices, flipped = self._matrices(data.extents[rows].cpu(), part)
+        pictures = self._rendered(data, rows, matrices, part)
         moved, mirrored = matrices.to(device), flipped.to(device)
-        window = torch.tensor([[0.0, 0.0, side, side]], device=device).repeat(len(rows), 1)
+        window = torch.tensor([[0.0, 0.0, width, height]], device=device).repeat(len(rows), 1)
         objects, faces = (
             None if labels is None else move(labels, rows, moved, mirrored, window)
             for labels in (data.objects, data.faces)
         )
         if mosaic:
             pictures = _tile(pictures)
-            objects, faces = (None if t is None else tile(t, side) for t in (objects, faces))
+            objects, faces = (None if t is None else tile(t, part) for t in (objects, faces))
         if data.objects is not None:
             objects, faces = self._paste(data, data.objects, self.settings.paste_objects, pictures, objects, faces)
         if self.faces is not None and self.faces.faces is not None:
@@ -90,7 +92,7 @@ class Augmenter:
             None if said is None or mosaic else said[rows] for said in (data.scene_targets, data.embeddings)
         )
         self._degrade(pictures)
-        return MicroBatch(pictures, objects, faces, labels, scene_targets, embeddings)
+        return MicroBatch(pictures, objects, faces, labels, scene_targets, embeddings, data.choices)
 
     def _uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(count, generator=self.generator) * (high - low) + low
@@ -99,10 +101,10 @@ class Augmenter:
         """Which of ``count`` pictures something happens to."""
         return (torch.rand(count, generator=self.generator) < share).nonzero()[:, 0]
 
-    def _matrices(self, extent: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    def _matrices(self, extent: Tensor, size: Shape) -> tuple[Tensor, Tensor]:
         """Canvas -> input matrices (N, 2, 3) and which rows are mirrored (N,), for pictures of extents (N, 2)."""
-        s, count = self.settings, len(extent)
-        fit = side / extent.amax(1)  # the letterbox's own scale
+        s, count, frame = self.settings, len(extent), torch.tensor(size, dtype=torch.float32)
+        fit = (frame / extent).amin(1)  # the letterbox's own scale
         scale = fit * torch.exp(self._uniform(count, math.log(s.scale[0]), math.log(s.scale[1])))
         aspect = torch.exp(self._uniform(count, -s.stretch, s.stretch))
         angle = torch.deg2rad(self._uniform(count, -s.rotate_deg, s.rotate_deg))
@@ -117,23 +119,23 @@ class Augmenter:
             1,
         )
         # Where the picture is larger than the input the centre wanders over it; else the picture wanders in the input.
-        slack = (torch.stack([extent[:, 0] * sx, extent[:, 1] * sy], 1) - side).abs() / 2
-        room = torch.maximum(slack, torch.full_like(slack, s.shift * side))
+        slack = (torch.stack([extent[:, 0] * sx, extent[:, 1] * sy], 1) - frame).abs() / 2
+        room = torch.maximum(slack, (s.shift * frame).expand_as(slack))
         offset = (torch.rand(count, 2, generator=self.generator) * 2 - 1) * room
         centre = (linear @ (extent / 2)[..., None])[..., 0]
-        return torch.cat([linear, (side / 2 + offset - centre)[..., None]], 2), flipped
+        return torch.cat([linear, (frame / 2 + offset - centre)[..., None]], 2), flipped
 
-    def _rendered(self, data: PictureSet, rows: Tensor, matrices: Tensor, side: int) -> Tensor:
-        """Pictures (N, side, side, 3) in other colours.
+    def _rendered(self, data: PictureSet, rows: Tensor, matrices: Tensor, size: Shape) -> Tensor:
+        """Pictures (N, height, width, 3) in other colours.
 
         They are made from half-size canvases where the input is not much larger than those: that spares the smoothing
         which a strong reduction needs, and most of the reading.
         """
         colours = self._colours(data.pictures[:, ::8, ::8].index_select(0, rows).cpu())
-        if data.half is None or side > HALF_ENOUGH * data.half.shape[1]:
-            return render(data.pictures, rows, matrices, colours, side)
+        if data.half is None or max(size) > HALF_ENOUGH * data.half.shape[1]:
+            return render(data.pictures, rows, matrices, colours, size)
         doubled = torch.cat([matrices[:, :, :2] * 2, matrices[:, :, 2:]], 2)
-        return render(data.half, rows, doubled, colours, side)
+        return render(data.half, rows, doubled, colours, size)
 
     def _colours(self, thumbnails: Tensor) -> Tensor:
         """Colour matrices (N, 3, 4): saturation, contrast about the picture's own mean, and brightness."""
@@ -163,17 +165,17 @@ class Augmenter:
         inputs, fit = self._some(len(pictures), share), self._fit(source, labels, large)
         if not len(inputs) or not len(fit):
             return objects, faces
-        side = pictures.shape[1]
+        size = (pictures.shape[2], pictures.shape[1])
         chosen = fit[torch.randint(len(fit), (len(inputs),), generator=self.generator)]
-        patches = pasting.place(source, labels, chosen, side, self._uniform, faces=large)
-        rendered = self._rendered(source, patches.rows.to(pictures.device), patches.matrices, side)
+        patches = pasting.place(source, labels, chosen, size, self._uniform, faces=large)
+        rendered = self._rendered(source, patches.rows.to(pictures.device), patches.matrices, size)
         places = inputs.to(pictures.device)
         pictures[places] = pasting.blend(pictures[places], rendered, patches.window)
         # Another set may not know all the classes of this one: what its patches show counts for faces alone.
         if objects is not None:
-            objects = pasting.add_labels(objects, None if large else source.objects, patches, inputs, side)
+            objects = pasting.add_labels(objects, None if large else source.objects, patches, inputs, size)
         if faces is not None:
-            faces = pasting.add_labels(faces, source.faces, patches, inputs, side)
+            faces = pasting.add_labels(faces, source.faces, patches, inputs, size)
         return objects, faces
 
     def _fit(self, source: PictureSet, labels: BoxLabels, faces: bool) -> Tensor:

@@ -47,6 +47,7 @@ class Checkpoint:
     means: dict[str, float]
     seconds: float  # that the run has taken
     best: tuple[float, int]  # best validation score, and validations since
+    began: int = 0  # the step at which the learning rate began to rise
 
 
 def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:

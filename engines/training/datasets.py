@@ -5,11 +5,13 @@ holds it. A set says which tasks it labels; whatever it does not label is absent
 """
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,13 +21,14 @@ from torch import Tensor
 from engines.alignment import SIZE as FACE_SIZE
 from engines.alignment import align
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.folders import NOBODY
+from engines.data.folders import NOBODY, read_embeddings
 from engines.data.reading import Skipped, spread
 from engines.data.sources import FaceSource, labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
 from engines.pictures import PADDING_GREY, read_rgb, resize
 from engines.training.settings import DatasetSettings, Kind
 
+SAME_IOU = 0.5  # a detector's box that overlaps a labelled one so much shows the same thing
 READERS = 4  # threads; decoding releases the interpreter lock
 UNKNOWN: tuple[float, float, float, float] = (0.0, 0.0, 1e6, 1e6)  # x, y, width, height of more than any picture
 
@@ -40,7 +43,8 @@ class BoxLabels:
     landmarks: Tensor | None = None  # (N, B, 5, 2)
     has_landmarks: Tensor | None = None  # (N, B) bool
     only_near: bool = False  # background is known only near the boxes (other people are unlabelled)
-    known: Tensor | None = None  # (C,) bool: the classes that the set labels; None: all of them
+    known: Tensor | None = None  # (N, C) bool: the classes that are labelled in each picture; None: all of them
+    scores: Tensor | None = None  # (N, B) in [0, 1] of whoever drew the boxes; None: 1
 
     def to(self, device: torch.device) -> "BoxLabels":
         """The same labels on a device."""
@@ -56,6 +60,7 @@ class BoxLabels:
             landmarks=moved(self.landmarks),
             has_landmarks=moved(self.has_landmarks),
             known=moved(self.known),
+            scores=moved(self.scores),
         )
 
 
@@ -74,6 +79,7 @@ class PictureSet:
     scene_targets: Tensor | None = None  # (N, S) scene probabilities that a teacher gives
     embeddings: Tensor | None = None  # (N, D) unit embeddings that a teacher gives
     classes: int = 0  # how many different labels the run has
+    choices: Tensor | None = None  # (K,) int64: the labels that the set tells apart; None: all of the run's
     files: tuple[Path, ...] = ()  # N
     groups: npt.NDArray[np.int64] | None = None  # (N,): pictures of one number show the same thing
     broken: tuple[str, ...] = ()  # what could not be read, one sentence each
@@ -93,6 +99,7 @@ class PictureSet:
             labels=None if self.labels is None else self.labels.to(device),
             scene_targets=None if self.scene_targets is None else self.scene_targets.to(device),
             embeddings=None if self.embeddings is None else self.embeddings.to(device),
+            choices=None if self.choices is None else self.choices.to(device),
         )
 
 
@@ -119,6 +126,7 @@ class _Rows:
     skipped: Skipped
     files: list[Path]
     objects: CocoSet | None = None
+    silver: CocoSet | None = None
     faces: CocoSet | None = None
     labels: tuple[str, ...] = ()  # of each file, where folders are the labels
 
@@ -132,15 +140,24 @@ class _Canvases:
 
 
 def load_sets(
-    settings: Sequence[DatasetSettings], data: Path, *, limit: int | None = None, strict: bool = True
+    settings: Sequence[DatasetSettings],
+    data: Path,
+    *,
+    objects: tuple[str, ...] = (),
+    limit: int | None = None,
+    strict: bool = True,
+    cache: Path | None = None,
 ) -> Loaded:
     """Read every set of a configuration into memory.
 
     Args:
         settings: the sets.
         data: folder that their paths are relative to.
+        objects: the classes to keep, in their order; (): all that the sets label.
         limit: how many pictures to take of each set, from its whole length; None for all.
         strict: refuse a set of which too many rows are broken; otherwise say so in the result.
+        cache: folder for files that the decoded pictures are mapped from, so that the system may keep them on disk
+            where memory is short; None: in memory.
 
     Raises:
         DataError: a file is missing or of another kind, there are no pictures, or too many rows are broken.
@@ -148,13 +165,25 @@ def load_sets(
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder")
     read = [_read(entry, data, Skipped(strict=strict)) for entry in settings]
-    objects = tuple(dict.fromkeys(name for rows in read if rows.objects for name in rows.objects.categories.values()))
+    objects = objects or tuple(
+        dict.fromkeys(
+            name
+            for rows in read
+            for each in (rows.objects, rows.silver)
+            if each is not None
+            for name in each.categories.values()
+        )
+    )
     scenes, identities = (
         tuple(sorted({name for rows in read if rows.entry.kind == kind for name in rows.labels}))
         for kind in ("scene", "identity")
     )
     loaded = Loaded([], objects, scenes, identities)
-    loaded.sets.extend(_decode_set(_limited(rows, limit), loaded.labels_of(rows.entry.kind), data) for rows in read)
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+    loaded.sets.extend(
+        _decode_set(_limited(rows, limit), loaded.labels_of(rows.entry.kind), data, cache) for rows in read
+    )
     return replace(loaded, refusals=tuple(sentence for rows in read for sentence in rows.skipped.refusals))
 
 
@@ -166,9 +195,10 @@ def _read(entry: DatasetSettings, data: Path, skipped: Skipped) -> _Rows:
         found = list(labelled_pictures(folders, data, without=without))
         rows = _Rows(entry, skipped, [file for _, file in found], labels=tuple(label for label, _ in found))
     else:
-        objects, faces = (_boxes(source, entry, data, skipped) for source in (entry.objects, entry.faces))
+        sources = (entry.objects, entry.objects_silver, entry.faces)
+        objects, silver, faces = (_boxes(source, entry, data, skipped) for source in sources)
         listed = [file for each in (objects, faces) if each for file in each.pictures.values()]
-        rows = _Rows(entry, skipped, list(dict.fromkeys(listed)), objects, faces)
+        rows = _Rows(entry, skipped, list(dict.fromkeys(listed)), objects, silver, faces)
     if not rows.files:
         raise DataError(f"training set {entry.name}: there are no pictures")
     return rows
@@ -184,12 +214,14 @@ def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skippe
     return None if source is None or entry.images is None else read_boxes(source, data, entry.images, skipped)
 
 
-def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path) -> PictureSet:
+def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | None) -> PictureSet:
     """Decode the pictures of a set and number its labels by their place in ``names``."""
     entry = rows.entry
-    canvases = _load_faces(rows, data) if entry.kind == "identity" else _load(rows.files, entry, rows.skipped)
+    canvases = _load_faces(rows, data) if entry.kind == "identity" else _load(rows.files, entry, rows.skipped, cache)
     files = [rows.files[row] for row in canvases.kept]
-    labels = [names.index(rows.labels[row]) for row in canvases.kept] if rows.labels else None
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = [numbers[rows.labels[row]] for row in canvases.kept] if rows.labels else None
+    own = sorted(set(labels or ()))
     return PictureSet(
         entry.name,
         entry.kind,
@@ -198,8 +230,10 @@ def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path) -> PictureSet:
         objects=_object_labels(rows, files, canvases.scales, names),
         faces=_face_labels(rows, files, canvases.scales),
         labels=None if labels is None else torch.tensor(labels),
-        half=None if entry.kind == "identity" else _halved(canvases.pictures),
+        half=None if entry.kind == "identity" else _halved(canvases.pictures, cache),
+        embeddings=_teacher_embeddings(entry, files, data),
         classes=len(names),
+        choices=torch.tensor(own) if own and len(own) < len(names) else None,
         files=tuple(files),
         groups=_groups(entry, files, labels),
         broken=tuple(rows.skipped.rows),
@@ -227,10 +261,20 @@ def _decode(one: Callable[[int], None], files: Sequence[Path], name: str, skippe
     return kept
 
 
-def _load(files: Sequence[Path], entry: DatasetSettings, skipped: Skipped) -> _Canvases:
+def _canvas_store(count: int, side: int, cache: Path | None) -> Tensor:
+    """Room for uint8 (count, side, side, 3): in memory, or in a file without a name that ends with the process."""
+    if cache is None:
+        return torch.empty(count, side, side, 3, dtype=torch.uint8)
+    with tempfile.NamedTemporaryFile(dir=cache) as file:
+        return torch.from_file(file.name, shared=True, size=count * side * side * 3, dtype=torch.uint8).view(
+            count, side, side, 3
+        )
+
+
+def _load(files: Sequence[Path], entry: DatasetSettings, skipped: Skipped, cache: Path | None) -> _Canvases:
     """Decode all files onto canvases."""
     side = entry.canvas
-    pictures = torch.full((len(files), side, side, 3), PADDING_GREY, dtype=torch.uint8)
+    pictures = _canvas_store(len(files), side, cache)
     extents = torch.zeros(len(files), 2)
     scales = np.zeros(len(files))
 
@@ -239,6 +283,7 @@ def _load(files: Sequence[Path], entry: DatasetSettings, skipped: Skipped) -> _C
         height, width = pixels.shape[:2]
         scales[row] = scale = side / max(height, width)
         fitted = resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))))
+        pictures[row] = PADDING_GREY
         pictures[row, : fitted.shape[0], : fitted.shape[1]] = torch.from_numpy(fitted)
         extents[row] = torch.tensor([fitted.shape[1], fitted.shape[0]])
 
@@ -272,9 +317,9 @@ def _load_faces(rows: _Rows, data: Path) -> _Canvases:
     return _Canvases(pictures, torch.full((len(kept), 2), float(FACE_SIZE)), np.ones(len(kept)), kept)
 
 
-def _halved(pictures: Tensor) -> Tensor:
+def _halved(pictures: Tensor, cache: Path | None) -> Tensor:
     """Canvases (N, S, S, 3), S even, at half the size."""
-    half = torch.empty(len(pictures), pictures.shape[1] // 2, pictures.shape[2] // 2, 3, dtype=torch.uint8)
+    half = _canvas_store(len(pictures), pictures.shape[1] // 2, cache)
     for rows, out in zip(torch.split(pictures, 64), torch.split(half, 64), strict=True):
         out.copy_(F.avg_pool2d(rows.permute(0, 3, 1, 2).float(), 2).round_().permute(0, 2, 3, 1))
     return half
@@ -302,19 +347,96 @@ def _object_labels(
     source, coco = rows.entry.objects, rows.objects
     if source is None or coco is None:
         return None
-    numbers = {category: names.index(name) for category, name in coco.categories.items()}
-    padded = _padded(_by_file(coco, files), scales, numbers)
-    known = torch.zeros(len(names), dtype=torch.bool)
-    known[list(numbers.values())] = True
-    return BoxLabels(*padded[:3], only_near=source.only_near, known=None if known.all() else known)
+    found, known = merged(coco, rows.silver, files, names)
+    boxes, classes, ignore, _, _, scores = _padded(found, scales, None)
+    return BoxLabels(
+        boxes,
+        classes,
+        ignore,
+        only_near=source.only_near,
+        known=None if known.all() else known,
+        scores=None if bool((scores == 1).all()) else scores,
+    )
 
 
 def _face_labels(rows: _Rows, files: Sequence[Path], scales: npt.NDArray[np.float64]) -> BoxLabels | None:
     source, coco = rows.entry.faces, rows.faces
     if source is None or coco is None:
         return None
-    padded = _padded(_by_file(coco, files), scales, dict.fromkeys(coco.categories, 0))
+    *padded, _ = _padded(_by_file(coco, files), scales, 0)
     return BoxLabels(*padded, only_near=source.only_near)
+
+
+def merged(
+    human: CocoSet, silver: CocoSet | None, files: Sequence[Path], names: tuple[str, ...]
+) -> tuple[list[list[CocoBox]], Tensor]:
+    """Join labels with a detector's boxes, picture by picture and class by class.
+
+    The labels' boxes all count. For classes that they do not cover in a picture, the detector's boxes come along, but
+    for those that lie on a labelled box of any class.
+
+    Args:
+        human: the labels.
+        silver: the detector's boxes of the same pictures, by file; None: there are none.
+        files: N pictures.
+        names: C classes; boxes of others are left out.
+
+    Returns:
+        The boxes of each picture with their ``category_id`` as place in ``names``, and (N, C) bool: the classes that
+        are labelled in it, by either. One that neither lists has an ignored box over it all.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    own, more = _named(human, numbers), {} if silver is None else _named(silver, numbers)
+    said = {human.pictures[key]: covered for key, covered in human.labelled.items()}
+    everything = frozenset(human.categories.values())
+    machine = [] if silver is None else [numbers[name] for name in silver.categories.values() if name in numbers]
+    rows, known = [], torch.zeros(len(files), len(names), dtype=torch.bool)
+    for row, file in enumerate(files):
+        if file not in own:
+            rows.append([CocoBox(id=-1, image_id=-1, category_id=0, bbox=UNKNOWN, ignore=1)])
+            continue
+        covered = {numbers[name] for name in said.get(file, everything) if name in numbers}
+        added = [box for box in more.get(file, ()) if box.category_id not in covered and not _on_any(box, own[file])]
+        rows.append(own[file] + added)
+        known[row, list(covered) + (machine if file in more else [])] = True
+    return rows, known
+
+
+def _named(coco: CocoSet, numbers: Mapping[str, int]) -> dict[Path, list[CocoBox]]:
+    """The boxes of each file, numbered as ``numbers`` says; those of other classes are left out."""
+    found: dict[Path, list[CocoBox]] = {path: [] for path in coco.pictures.values()}
+    for box in coco.boxes:
+        number = numbers.get(coco.categories[box.category_id])
+        if number is not None:
+            found[coco.pictures[box.image_id]].append(msgspec.structs.replace(box, category_id=number))
+    return found
+
+
+def _on_any(box: CocoBox, others: Sequence[CocoBox]) -> bool:
+    """Whether a box overlaps one of the others by :data:`SAME_IOU` or more."""
+    x0, y0, x1, y1 = box.xyxy
+    for other in others:
+        a0, b0, a1, b1 = other.xyxy
+        shared = max(0.0, min(x1, a1) - max(x0, a0)) * max(0.0, min(y1, b1) - max(y0, b0))
+        if shared >= SAME_IOU * ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared):
+            return True
+    return False
+
+
+def _teacher_embeddings(entry: DatasetSettings, files: Sequence[Path], data: Path) -> Tensor | None:
+    """A teacher's embeddings (N, D) of the set's faces, less their mean, at unit length.
+
+    Without the mean, since what all faces have in common tells nobody apart.
+    """
+    source = entry.identity
+    if source is None or source.embeddings is None:
+        return None
+    known = read_embeddings(data / source.embeddings, data / source.folders[0])
+    missing = next((file for file in files if file not in known), None)
+    if missing is not None:
+        raise DataError(f"{data / source.embeddings}: has no embedding of {missing}")
+    found = torch.from_numpy(np.stack([known[file] for file in files]))
+    return F.normalize(found - found.mean(0), dim=1)
 
 
 def _by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
@@ -328,22 +450,27 @@ def _by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
 
 
 def _padded(
-    rows: Sequence[list[CocoBox]], scales: npt.NDArray[np.float64], numbers: Mapping[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Boxes, classes, ignore, landmarks and which have them, padded to the fullest picture. Canvas pixels."""
+    rows: Sequence[list[CocoBox]], scales: npt.NDArray[np.float64], only: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Boxes, classes, ignore, landmarks, which have them, and scores, padded to the fullest picture. Canvas pixels.
+
+    Classes are the boxes' ``category_id``, or ``only`` where that is the one class there is.
+    """
     count, most = len(rows), max(1, max(len(row) for row in rows))
     boxes, points = np.zeros((count, most, 4), np.float32), np.zeros((count, most, 5, 2), np.float32)
     classes = np.full((count, most), -1, np.int64)
     ignore, present = np.zeros((count, most), np.bool_), np.zeros((count, most), np.bool_)
+    scores = np.ones((count, most), np.float32)
     for i, row in enumerate(rows):
         for j, box in enumerate(row):
             boxes[i, j] = np.array(box.xyxy) * scales[i]
-            classes[i, j] = numbers.get(box.category_id, 0)
+            classes[i, j] = box.category_id if only is None else only
             ignore[i, j] = box.ignored
+            scores[i, j] = box.score
             landmarks = box.points5
             if landmarks is not None:
                 points[i, j] = np.array(landmarks) * scales[i]
                 present[i, j] = True
-    padded = (boxes, classes, ignore, points, present)
-    first, second, third, fourth, fifth = (torch.from_numpy(array) for array in padded)
-    return first, second, third, fourth, fifth
+    padded = (boxes, classes, ignore, points, present, scores)
+    first, second, third, fourth, fifth, sixth = (torch.from_numpy(array) for array in padded)
+    return first, second, third, fourth, fifth, sixth

@@ -119,7 +119,7 @@ def _box_report(labels: BoxLabels, names: Sequence[str]) -> BoxReport:
     area = (labels.boxes[..., 2:] - labels.boxes[..., :2]).prod(-1)[real]
     small, medium = (int((area < side**2).sum()) for side in (SMALL_PX, MEDIUM_PX))
     by_class = torch.bincount(labels.classes[real], minlength=len(names)).tolist()
-    known = labels.known.tolist() if labels.known is not None else [True] * len(names)
+    known = labels.known.any(0).tolist() if labels.known is not None else [True] * len(names)
     return BoxReport(
         boxes=int(real.sum()),
         ignored=int(((labels.classes >= 0) & labels.ignore).sum()),

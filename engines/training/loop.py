@@ -59,6 +59,8 @@ def train(
     *,
     resume: bool,
     init: Path | None = None,
+    at_step: int = 0,
+    cache: Path | None = None,
     device: torch.device,
     stop_at: int | None = None,
     teachers: Sequence[Model] = (),
@@ -79,6 +81,8 @@ def train(
         out: folder of this run.
         resume: go on from ``out/checkpoint.pt`` when it is there.
         init: checkpoint of another run, or a model folder, whose weights this one begins with.
+        at_step: where in the schedule a run goes on that begins with a model folder.
+        cache: folder for decoded pictures (:func:`load_sets`).
         device: where the network and the data live.
         stop_at: end early at this step, with a checkpoint.
         teachers: models whose word is taken for labels that the data lacks, and beside those that it has.
@@ -95,7 +99,7 @@ def train(
         TrainingError: a loss is no longer a number; the last checkpoint is from before.
     """
     processes = processes or Processes()
-    loaded = teach(loaded or load_sets(settings.datasets, data), teachers, opened)
+    loaded = teach(loaded or load_sets(settings.datasets, data, objects=settings.objects, cache=cache), teachers, opened)
     for each in loaded.sets:
         opened(f"{each.name}: {len(each)} pictures, {len(each.broken)} unreadable")
     trainer = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), device, processes, tasks)
@@ -108,7 +112,7 @@ def train(
         if patience:
             patience.best, patience.since = saved.best
     elif init is not None and init.is_dir():
-        trainer.begin_from_model(load_model(init))
+        trainer.begin_from_model(load_model(init), at_step)
     elif init is not None:
         trainer.begin_from(load_checkpoint(init))
     out.mkdir(parents=True, exist_ok=True)

@@ -39,18 +39,21 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Tensor, targets: Targets) -> Loss:
     """Class, box and landmark loss of one detection head; normalised by the sum of the positives' quality.
 
-    Classes that the set does not label have no class loss.
+    Classes that are not labelled in a picture have no class loss there, but for the boxes of such a class that it
+    has. What a machine drew counts by its score, which is also what the network's own should be at the most.
     """
     logits, boxes, landmarks = head.split(raw.float(), points, strides)
     given = assign(logits.sigmoid(), boxes, points, targets)
     row, anchor = given.positive.nonzero(as_tuple=True)
     owner, quality = given.box[row, anchor], given.quality[row, anchor]
-    wanted = torch.zeros_like(logits)
-    wanted[row, anchor, targets.classes[row, owner]] = quality
+    if targets.scores is not None:
+        quality = quality * targets.scores[row, owner]
+    wanted, label = torch.zeros_like(logits), targets.classes[row, owner]
+    wanted[row, anchor, label] = quality
     scale = quality.sum().clamp(min=1.0)
     counted = given.counted[..., None]
     if targets.known is not None:
-        counted = counted & targets.known
+        counted = (counted & targets.known[:, None]).index_put((row, anchor, label), torch.tensor(True, device=row.device))
     score_loss = (quality_focal(logits, wanted) * counted).sum() / scale
     box_loss = ((1 - giou(boxes[row, anchor], targets.boxes[row, owner])) * quality).sum() / scale
     parts = {"class": score_loss.detach(), "box": box_loss.detach()}
@@ -65,6 +68,11 @@ def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Te
         parts["landmarks"] = point_loss.detach()
         total = total + LANDMARK_WEIGHT * point_loss
     return Loss(total, parts)
+
+
+def among(labels: Tensor, choices: Tensor) -> Tensor:
+    """Labels (N,) as places among the ``choices`` (K,), rising, of which each is one."""
+    return torch.searchsorted(choices, labels)
 
 
 def scene_loss(
@@ -104,9 +112,16 @@ class CosFace(nn.Module):
         self.scale = scale
         self.margin = margin
 
-    def forward(self, embedding: Tensor, quality: Tensor, labels: Tensor, ramp: float) -> Loss:
-        """Loss of unit embeddings (N, D), qualities (N,) and labels (N,); ``ramp`` in [0, 1] scales the margin."""
-        cosine = embedding @ F.normalize(self.centres.float(), dim=1).T
+    def forward(
+        self, embedding: Tensor, quality: Tensor, labels: Tensor, ramp: float, choices: Tensor | None = None
+    ) -> Loss:
+        """Loss of unit embeddings (N, D), qualities (N,) and labels (N,); ``ramp`` in [0, 1] scales the margin.
+
+        With ``choices`` (K,), rising, only these identities are told apart: somebody of another set may be one of them.
+        """
+        centres = self.centres if choices is None else self.centres[choices]
+        labels = labels if choices is None else among(labels, choices)
+        cosine = embedding @ F.normalize(centres.float(), dim=1).T
         own = F.one_hot(labels, cosine.shape[1]).to(cosine.dtype)
         loss = F.cross_entropy(self.scale * (cosine - self.margin * ramp * own), labels)
         mine = (cosine * own).sum(1).detach()

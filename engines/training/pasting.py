@@ -42,35 +42,36 @@ def candidates(labels: BoxLabels, *, with_landmarks: bool) -> Tensor:
 
 
 def place(
-    data: PictureSet, labels: BoxLabels, chosen: Tensor, side: int, uniform: Callable[[int], Tensor], *, faces: bool
+    data: PictureSet, labels: BoxLabels, chosen: Tensor, size: tuple[int, int], uniform: Callable[[int], Tensor], *, faces: bool
 ) -> Patches:
-    """Cut out the ``chosen`` (K, 2) boxes of a set and spread them over inputs of ``side`` pixels.
+    """Cut out the ``chosen`` (K, 2) boxes of a set and spread them over inputs of ``size`` pixels.
 
     Args:
         data: the set.
         labels: its faces or objects.
         chosen: rows of :func:`candidates`.
-        side: of the inputs, pixels.
+        size: width and height of the inputs, pixels.
         uniform: draws that many numbers in [0, 1).
         faces: large, with hair and chin; else as large as the objects are.
     """
     count, rows = len(chosen), chosen[:, 0]
     index = rows.to(labels.boxes.device)
     box, extent = labels.boxes[index, chosen[:, 1].to(index.device)].cpu(), data.extents[index].cpu()
-    size = (box[:, 2:] - box[:, :2]).amax(1)
-    margin = size[:, None] * (FACE_MARGIN if faces else OBJECT_MARGIN)
+    longest, frame = (box[:, 2:] - box[:, :2]).amax(1), torch.tensor(size, dtype=torch.float32)
+    side = min(size)
+    margin = longest[:, None] * (FACE_MARGIN if faces else OBJECT_MARGIN)
     low, high = (box[:, :2] - margin).clamp(min=0), torch.minimum(box[:, 2:] + margin, extent)
     if faces:
-        zoom = side * (FACE_SHARE[0] + (FACE_SHARE[1] - FACE_SHARE[0]) * uniform(count)) / size
+        zoom = side * (FACE_SHARE[0] + (FACE_SHARE[1] - FACE_SHARE[0]) * uniform(count)) / longest
     else:
-        own = side / extent.amax(1)  # the letterbox's scale
+        own = (frame / extent).amin(1)  # the letterbox's scale
         zoom = own * (OBJECT_ZOOM[0] + (OBJECT_ZOOM[1] - OBJECT_ZOOM[0]) * uniform(count))
         zoom = torch.minimum(zoom, LARGEST * side / (high - low).amax(1))
     flipped = uniform(count) < 0.5
     centre = torch.stack([uniform(count), uniform(count)], 1)
     half = (high - low) / 2 * zoom[:, None]
     # Inside the input where it fits.
-    centre = torch.where(2 * half < side, half + centre * (side - 2 * half), side * (0.35 + 0.3 * centre))
+    centre = torch.where(2 * half < frame, half + centre * (frame - 2 * half), frame * (0.35 + 0.3 * centre))
     signed = torch.stack([torch.where(flipped, -zoom, zoom), zoom], 1)
     shift = centre - signed * (low + high) / 2
     matrices = torch.cat([torch.diag_embed(signed), shift[..., None]], 2)
@@ -78,16 +79,21 @@ def place(
 
 
 def blend(pictures: Tensor, patches: Tensor, window: Tensor) -> Tensor:
-    """Pictures and patches, both (K, side, side, 3) uint8: the patches inside their windows, fading at the edges."""
-    axis = torch.arange(pictures.shape[1], device=window.device) + 0.5
-    inside = torch.minimum(axis - window[:, [0, 1], None], window[:, [2, 3], None] - axis)  # (K, xy, side)
-    feather = FEATHER * (window[:, 2:] - window[:, :2]).amin(1).clamp(min=8)[:, None, None]
-    across, down = (inside / feather).clamp(0, 1).to(pictures.device).unbind(1)
+    """Pictures and patches, both (K, H, W, 3) uint8: the patches inside their windows, fading at the edges."""
+    feather = FEATHER * (window[:, 2:] - window[:, :2]).amin(1).clamp(min=8)[:, None]
+
+    def inside(low: Tensor, high: Tensor, length: int) -> Tensor:
+        axis = torch.arange(length, device=window.device) + 0.5
+        depth = torch.minimum(axis - low[:, None], high[:, None] - axis)  # (K, length)
+        return (depth / feather).clamp(0, 1).to(pictures.device)
+
+    across = inside(window[:, 0], window[:, 2], pictures.shape[2])
+    down = inside(window[:, 1], window[:, 3], pictures.shape[1])
     alpha = (down[:, :, None] * across[:, None])[..., None]
     return torch.lerp(pictures.float(), patches.float(), alpha).round_().to(torch.uint8)
 
 
-def add_labels(targets: Targets, labels: BoxLabels | None, patches: Patches, inputs: Tensor, side: int) -> Targets:
+def add_labels(targets: Targets, labels: BoxLabels | None, patches: Patches, inputs: Tensor, size: tuple[int, int]) -> Targets:
     """Labels of a micro-batch after patches were pasted into the pictures ``inputs`` (K,).
 
     Args:
@@ -96,7 +102,7 @@ def add_labels(targets: Targets, labels: BoxLabels | None, patches: Patches, inp
             neither object nor background.
         patches: the patches.
         inputs: which pictures they went to.
-        side: of the pictures, pixels.
+        size: width and height of the pictures, pixels.
     """
     device = targets.boxes.device
     window, inputs = patches.window.to(device), inputs.to(device)
@@ -105,7 +111,7 @@ def add_labels(targets: Targets, labels: BoxLabels | None, patches: Patches, inp
     classes[inputs] = torch.where(under > HIDDEN, -1, classes[inputs])
     ignore[inputs] |= under > COVERED
     covered = replace(targets, classes=classes, ignore=ignore)
-    seen = window.clamp(0, side)
+    seen = window.clamp(min=0).minimum(torch.tensor([*size, *size], device=device))
     if labels is None:
         added = _unknown(targets, seen)
     else:
@@ -140,4 +146,5 @@ def _joined(targets: Targets, added: Targets, inputs: Tensor) -> Targets:
         ignore=join(targets.ignore, added.ignore, 0),
         landmarks=None if targets.landmarks is None else join(targets.landmarks, added.landmarks, 0),
         has_landmarks=(None if targets.has_landmarks is None else join(targets.has_landmarks, added.has_landmarks, 0)),
+        scores=None if targets.scores is None else join(targets.scores, added.scores, 1),
     )

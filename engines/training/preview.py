@@ -59,7 +59,7 @@ def preview(entries: Sequence[DatasetSettings], loaded: Loaded, shown: Sequence[
         sampler = RowSampler(data, generator)
         for _ in range(rows if entry.name in shown else 0):
             mosaic = float(torch.rand((), generator=generator)) < entry.mosaic
-            batch = augmenter(data, sampler.take(COLUMNS * (4 if mosaic else 1)), entry.size, mosaic=mosaic)
+            batch = augmenter(data, sampler.take(COLUMNS * (4 if mosaic else 1)), (entry.size, entry.size), mosaic=mosaic)
             caption = f"{entry.name}, {entry.size} pixels{', mosaic' if mosaic else ''}"
             lines.append((caption, _cells(batch, data, loaded)))
     return sheet(lines, COLUMNS)
@@ -77,7 +77,7 @@ def preview_each(
         count = COLUMNS * (4 if name == "mosaic" else 1)
         chosen = torch.arange(count) * max(1, len(data) // count) % len(data)
         augmenter = Augmenter(settings, torch.Generator().manual_seed(seed), faces)
-        batch = augmenter(data, chosen, entry.size, mosaic=name == "mosaic")
+        batch = augmenter(data, chosen, (entry.size, entry.size), mosaic=name == "mosaic")
         lines.append((f"{entry.name}: {name}", _cells(batch, data, loaded)))
     return sheet(lines, COLUMNS)
 

@@ -17,6 +17,7 @@ from engines.spec import NetworkSettings, Positive, Share
 FRAME_SIZE = 320  # side of the exported frame entry where nothing else is said, pixels
 COARSEST_STRIDE = 32  # of the pyramid, pixels
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+Shape = tuple[int, int]  # width, height in pixels
 Kind = Literal["boxes", "scene", "identity"]  # what a picture's label is
 BalanceKind = Literal["fixed", "uncertainty", "famo"]
 
@@ -71,12 +72,14 @@ class DatasetSettings(_Section, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(min_length=1)]
     images: str | None = None  # folder of the pictures that objects and faces are labelled in
     objects: ObjectSource | None = None
+    objects_silver: Coco | None = None  # a detector's boxes, for the classes that the labels of a picture do not cover
     faces: FaceSource | None = None
     scene: Folders | None = None
     identity: Folders | None = None
     group: str | None = None  # regular expression; pictures whose names it matches alike show the same thing
     batch: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures of one micro-batch; 0: what suits the kind
     size: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the square that training sees, pixels; 0: as above
+    shapes: tuple[Shape, ...] = ()  # that training sees in place of the square, one drawn for each micro-batch
     canvas: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the squares in memory, pixels; 0: a third more than size
     weight: NonNegative = 1.0  # factor on the share of micro-batches that its size gives it
     mosaic: Share = 0.0  # share of micro-batches made of 2x2 mosaics
@@ -106,6 +109,7 @@ class DatasetSettings(_Section, frozen=True, kw_only=True):
         self._fill("size", self.size or suited.size)
         self._fill("canvas", self.canvas or self._suited_canvas())
         self._check_sizes()
+        self._check_shapes()
         if self.group is not None:
             try:
                 re.compile(self.group)
@@ -130,12 +134,22 @@ class DatasetSettings(_Section, frozen=True, kw_only=True):
             raise ValueError(f"images must be left out where folders are the labels, got {self.images!r}")
         if isinstance(self.faces, Voc) and not self.faces.classes:
             raise ValueError('faces in voc format must say which classes are faces, as in classes = ["face"]')
+        if self.objects_silver is not None and self.objects is None:
+            raise ValueError(f"objects_silver must stand beside objects: name a detector's boxes alone as objects of {self.name!r}")
         if isinstance(self.objects, Coco) and self.objects.points is not None:
             raise ValueError(f"points must be left out of objects, which have none, got {self.objects.points!r}")
         if self.scene is not None and self.scene.points is not None:
             raise ValueError(f"points must be left out of scene, got {self.scene.points!r}")
         if self.scene is not None and self.scene.pairs is not None:
             raise ValueError(f"pairs must be left out of scene, got {self.scene.pairs!r}")
+
+    def _check_shapes(self) -> None:
+        for width, height in self.shapes:
+            if self.kind != "boxes" or width % COARSEST_STRIDE or height % COARSEST_STRIDE or not width or not height:
+                raise ValueError(
+                    f"shapes must be [width, height] in multiples of {COARSEST_STRIDE} of a set with boxes, "
+                    f"got {[width, height]}"
+                )
 
     def _check_sizes(self) -> None:
         if self.kind == "identity" and (self.size, self.canvas) != (FACE_SIZE, FACE_SIZE):
@@ -193,11 +207,15 @@ class PhaseSettings(_Section, frozen=True, kw_only=True):
     size: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0  # of each set's size, rounded to whole strides
     mosaic: bool = True
 
-    def side(self, entry: DatasetSettings) -> int:
-        """Side of a set's pictures in this phase, pixels. Aligned faces have one size only."""
+    def shapes(self, entry: DatasetSettings) -> tuple[Shape, ...]:
+        """Width and height of a set's pictures in this phase, pixels; one of several. Aligned faces have one only."""
         if entry.kind == "identity":
-            return entry.size
-        return max(1, round(entry.size * self.size / COARSEST_STRIDE)) * COARSEST_STRIDE
+            return ((entry.size, entry.size),)
+        whole = entry.shapes or ((entry.size, entry.size),)
+        return tuple(dict.fromkeys((self._scaled(width), self._scaled(height)) for width, height in whole))
+
+    def _scaled(self, side: int) -> int:
+        return max(1, round(side * self.size / COARSEST_STRIDE)) * COARSEST_STRIDE
 
 
 class ValidationSettings(_Section, frozen=True, kw_only=True):
@@ -222,6 +240,7 @@ class TrainingSettings(_Section, frozen=True, kw_only=True):
     datasets: Annotated[tuple[DatasetSettings, ...], msgspec.Meta(min_length=1)]
     validation_sets: tuple[DatasetSettings, ...] = ()  # where the figures come from; (): the standard folders
     loss: LossSettings = LossSettings()
+    objects: tuple[str, ...] = ()  # the classes that are learnt, in their order; (): all that the sets label
     steps: Positive
     phases: tuple[PhaseSettings, ...] = (PhaseSettings(share=0.85), PhaseSettings(share=0.15, mosaic=False))
     micro_batches: Positive = 5  # per step
@@ -236,6 +255,7 @@ class TrainingSettings(_Section, frozen=True, kw_only=True):
     validation: ValidationSettings | None = None
     seed: int = 0
     precision: Literal["bf16", "f32"] = "bf16"
+    compiled: bool = False  # the network's forward and backward pass by torch.compile: minutes at first, then faster
 
     def __post_init__(self) -> None:
         check_names(self.datasets)

@@ -23,7 +23,8 @@ class Targets:
     landmarks: Tensor | None  # (N, B, 5, 2)
     has_landmarks: Tensor | None  # (N, B)
     only_near: bool
-    known: Tensor | None = None  # (C,)
+    known: Tensor | None = None  # (N, C), one row a picture
+    scores: Tensor | None = None  # (N, B)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Targets":
         """The same labels with every (N, B, ...) tensor changed alike."""
@@ -34,6 +35,7 @@ class Targets:
             ignore=change(self.ignore),
             landmarks=None if self.landmarks is None else change(self.landmarks),
             has_landmarks=None if self.has_landmarks is None else change(self.has_landmarks),
+            scores=None if self.scores is None else change(self.scores),
         )
 
 
@@ -58,11 +60,12 @@ def move(labels: BoxLabels, rows: Tensor, matrices: Tensor, flipped: Tensor, win
     sides = clipped[..., 2:] - clipped[..., :2]
     classes = torch.where((sides < MIN_SIDE_PX).any(-1), torch.full_like(classes, -1), classes)
     ignore = ignore | (area(clipped) < MIN_VISIBLE * area(whole))
+    known, scores = (None if x is None else x[rows] for x in (labels.known, labels.scores))
     if labels.landmarks is None or labels.has_landmarks is None:
-        return Targets(clipped, classes, ignore, None, None, labels.only_near, labels.known)
+        return Targets(clipped, classes, ignore, None, None, labels.only_near, known, scores)
     points = _apply(labels.landmarks[rows], matrices)
     points = torch.where(flipped[:, None, None, None], points[:, :, MIRRORED], points)
-    return Targets(clipped, classes, ignore, points, labels.has_landmarks[rows], labels.only_near, labels.known)
+    return Targets(clipped, classes, ignore, points, labels.has_landmarks[rows], labels.only_near, known, scores)
 
 
 def clip(boxes: Tensor, window: Tensor) -> Tensor:
@@ -81,14 +84,19 @@ def _apply(points: Tensor, matrices: Tensor) -> Tensor:
     return torch.einsum("nij,nbkj->nbki", matrices[:, :, :2], points) + matrices[:, None, None, :, 2]
 
 
-def tile(targets: Targets, side: int) -> Targets:
-    """Labels of quarters (4N, B) of ``side`` pixels -> of mosaics (N, 4B)."""
-    quarter = torch.arange(targets.boxes.shape[0], device=targets.boxes.device) % 4
-    shift = torch.stack([quarter % 2, quarter // 2], 1).float() * side
+def tile(targets: Targets, size: tuple[int, int]) -> Targets:
+    """Labels of quarters (4N, B) of ``size`` (width, height) pixels -> of mosaics (N, 4B).
+
+    A class is known in a mosaic where it is in all its quarters.
+    """
+    device = targets.boxes.device
+    quarter = torch.arange(targets.boxes.shape[0], device=device) % 4
+    shift = torch.stack([quarter % 2, quarter // 2], 1) * torch.tensor(size, device=device).float()
     moved = replace(
         targets,
         boxes=targets.boxes + shift.repeat(1, 2)[:, None],
         landmarks=None if targets.landmarks is None else targets.landmarks + shift[:, None, None],
+        known=None if targets.known is None else targets.known.view(-1, 4, targets.known.shape[1]).all(1),
     )
     return moved.each(lambda x: x.reshape(x.shape[0] // 4, 4 * x.shape[1], *x.shape[2:]))
 

@@ -1,8 +1,9 @@
 """One step of joint training, and all that must be saved to go on exactly."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import torch
@@ -15,12 +16,13 @@ from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import Checkpoint
 from engines.training.datasets import PictureSet
+from engines.training.adopting import adopt_classes
 from engines.training.ema import Ema
 from engines.training.gradients import cosines, trunk_gradients
-from engines.training.losses import CosFace, Loss, detection_loss, drawn_to, scene_loss
+from engines.training.losses import CosFace, Loss, among, detection_loss, drawn_to, scene_loss
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
-from engines.training.settings import DatasetSettings, TrainingSettings
+from engines.training.settings import DatasetSettings, Shape, TrainingSettings
 
 MARGIN_RAMP_SHARE = 0.2  # the identity margin grows over this first share of the run
 
@@ -31,7 +33,7 @@ class Draw:
 
     dataset: int
     rows: Tensor  # (N,) int64
-    side: int  # of its pictures, pixels
+    size: Shape  # of its pictures
     mosaic: bool
     seed: int  # of everything random in it
 
@@ -139,13 +141,23 @@ class Trainer:
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
         self.micro_batch_generator = torch.Generator()
         self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
-        sides = {phase.side(entry) for phase in settings.phases for entry in settings.datasets}
-        self.grids = {side: self._grid(side) for side in sides}
+        sizes = {
+            size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)
+        }
+        self.grids = {size: self._grid(size) for size in sizes}
+        self.frame, self.scene, self.face = (
+            self._compiled(forward) for forward in (self.network.frame, self.network.scene_only, self.network.face)
+        )
         self.step = 0
+        self.began = 0  # the step at which the learning rate began to rise
         self.means: dict[str, float] = {}
 
-    def _grid(self, size: int) -> tuple[Tensor, Tensor]:
-        points, strides = anchor_points(size, size)
+    def _compiled(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """One of the network's ways, compiled for each size of its input if the settings say so."""
+        return torch.compile(forward, dynamic=False) if self.settings.compiled else forward
+
+    def _grid(self, size: Shape) -> tuple[Tensor, Tensor]:
+        points, strides = anchor_points(size[1], size[0])
         return points.to(self.device), strides.to(self.device)
 
     def _groups(self) -> list[dict[str, object]]:
@@ -161,10 +173,9 @@ class Trainer:
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine to 1 % (Loshchilov & Hutter 2017)."""
         s = self.settings
-        if self.step < s.warmup_steps:
-            return s.learning_rate * (self.step + 1) / s.warmup_steps
-        share = (self.step - s.warmup_steps) / max(1, s.steps - s.warmup_steps)
-        return s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        share = max(0, self.step - s.warmup_steps) / max(1, s.steps - s.warmup_steps)
+        cosine = s.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        return cosine * min(1.0, (self.step - self.began + 1) / max(1, s.warmup_steps))
 
     def train_step(self) -> float:
         """One optimiser step over the micro-batches of all tasks; returns the learning rate used.
@@ -203,7 +214,11 @@ class Trainer:
         mosaic = float(torch.rand((), generator=self.generator)) < entry.mosaic and phase.mosaic
         rows = self.row_samplers[index].take(entry.batch * (4 if mosaic else 1))
         seed = int(torch.randint(2**62, (), generator=self.generator))
-        return Draw(index, rows, phase.side(entry), mosaic, seed)
+        shapes = phase.shapes(entry)
+        size = shapes[0]
+        if len(shapes) > 1:
+            size = shapes[int(torch.randint(len(shapes), (), generator=self.generator))]
+        return Draw(index, rows, size, mosaic, seed)
 
     def _run(self, draws: Sequence[Draw], gradients: "Gradients | None") -> "list[Found]":
         """Forward and backward of this process' micro-batches; what all processes found, in order."""
@@ -252,7 +267,7 @@ class Trainer:
         torch.manual_seed(draw.seed)  # dropout
         self.micro_batch_generator.manual_seed(draw.seed)
         rows = draw.rows.to(self.device)
-        return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.side, mosaic=draw.mosaic)
+        return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.size, mosaic=draw.mosaic)
 
     def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[Task, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
@@ -260,16 +275,16 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             match entry.kind:
                 case "identity":
-                    embedding, quality = self.network.face(batch.pictures)
+                    embedding, quality = self.face(batch.pictures)
                     return {"identity": self._identity_loss(embedding, quality, batch)}
                 case "scene":
-                    return {"scene": self._scene_loss(self.network.scene_only(batch.pictures), batch)}
+                    return {"scene": self._scene_loss(self.scene(batch.pictures), batch)}
                 case "boxes":
-                    raw = self.network.frame(batch.pictures)
+                    raw = self.frame(batch.pictures)
                     return self._frame_losses(raw, batch)
 
     def _frame_losses(self, raw: FrameLogits, batch: MicroBatch) -> dict[Task, Loss]:
-        points, strides = self.grids[batch.pictures.shape[1]]
+        points, strides = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
         losses: dict[Task, Loss] = {}
         if batch.objects is not None and self.network.objects is not None and raw.objects is not None:
             losses["objects"] = detection_loss(self.network.objects, raw.objects, points, strides, batch.objects)
@@ -280,13 +295,15 @@ class Trainer:
         return losses
 
     def _scene_loss(self, logits: Tensor, batch: MicroBatch) -> Loss:
-        loss = self.settings.loss
-        return scene_loss(logits.float(), batch.labels, batch.scene_targets, loss.label_smoothing, loss.distillation)
+        loss, labels = self.settings.loss, batch.labels
+        if labels is not None and batch.choices is not None:
+            logits, labels = logits[:, batch.choices], among(labels, batch.choices)
+        return scene_loss(logits.float(), labels, batch.scene_targets, loss.label_smoothing, loss.distillation)
 
     def _identity_loss(self, embedding: Tensor, quality: Tensor, batch: MicroBatch) -> Loss:
         assert batch.labels is not None
         ramp = min(1.0, self.step / max(1.0, MARGIN_RAMP_SHARE * self.settings.steps))
-        found: Loss = self.cosface(embedding.float(), quality.float(), batch.labels, ramp)
+        found: Loss = self.cosface(embedding.float(), quality.float(), batch.labels, ramp, batch.choices)
         if batch.embeddings is None:
             return found
         loss = self.settings.loss
@@ -310,6 +327,7 @@ class Trainer:
             means=dict(self.means),
             seconds=seconds,
             best=best,
+            began=self.began,
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -336,7 +354,7 @@ class Trainer:
         self.set_sampler.credit = saved.credit
         for sampler, queue in zip(self.row_samplers, saved.queues, strict=True):
             sampler.queue = queue
-        self.step, self.means = saved.step, dict(saved.means)
+        self.step, self.began, self.means = saved.step, saved.began, dict(saved.means)
 
     def begin_from(self, saved: Checkpoint) -> None:
         """Start a new run from the averaged weights of another one, with fresh optimiser and schedule.
@@ -351,18 +369,24 @@ class Trainer:
         self.cosface.load_state_dict(saved.cosface)
         self.balance.restore_initial_values(saved.balance)  # the tasks keep their relative weights
 
-    def begin_from_model(self, model: Model) -> None:
+    def begin_from_model(self, model: Model, at_step: int = 0) -> None:
         """Start a new run from the weights of a released model; what identities look like is learnt anew.
 
+        Classes that the model does not know begin with fresh weights. ``at_step`` is where in the schedule the run
+        goes on, for one whose optimiser's state is lost; the learning rate rises anew from there.
+
         Raises:
-            DataError: the model is of another network or other classes.
+            DataError: the model is of another network.
         """
         spec = model.spec
-        if (spec.network, spec.objects, spec.scenes) != (self.settings.network, *self.labels):
-            raise DataError(f"--init {model.path}: the model's network or classes are not the configuration's")
+        if spec.network != self.settings.network:
+            raise DataError(f"--init {model.path}: the model's network is not the configuration's")
         weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
-        self.network.load_state_dict(weights)
-        self.ema.network.load_state_dict(weights)
+        weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+        adopted = adopt_classes(weights, self.network.state_dict(), (spec.objects, spec.scenes), self.labels)
+        self.network.load_state_dict(adopted)
+        self.ema.network.load_state_dict(adopted)
+        self.step = self.began = min(at_step, self.settings.steps)
 
     def _of_other_data(self, saved: Checkpoint) -> bool:
         queues = zip(saved.queues, self.sets, strict=True)
