@@ -121,9 +121,7 @@ def _relabel(found: CocoSet, source: Coco | Voc, path: Path) -> CocoSet:
 
 def _labelled(found: CocoSet, source: Coco | Voc) -> dict[int, frozenset[str]]:
     """Which classes each picture's labels cover, as they are called once renamed, where anything says so."""
-    said = {
-        key: frozenset(source.rename.get(name, name) for name in names) for key, names in found.labelled.items()
-    }
+    said = {key: frozenset(source.rename.get(name, name) for name in names) for key, names in found.labelled.items()}
     for pattern, names in (source.labelled if isinstance(source, Coco) else {}).items():
         said |= {
             key: frozenset(names)

@@ -99,7 +99,9 @@ def train(
         TrainingError: a loss is no longer a number; the last checkpoint is from before.
     """
     processes = processes or Processes()
-    loaded = teach(loaded or load_sets(settings.datasets, data, objects=settings.objects, cache=cache), teachers, opened)
+    loaded = teach(
+        loaded or load_sets(settings.datasets, data, objects=settings.objects, cache=cache), teachers, opened
+    )
     for each in loaded.sets:
         opened(f"{each.name}: {len(each)} pictures, {len(each.broken)} unreadable")
     trainer = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), device, processes, tasks)

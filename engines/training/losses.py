@@ -53,7 +53,9 @@ def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Te
     scale = quality.sum().clamp(min=1.0)
     counted = given.counted[..., None]
     if targets.known is not None:
-        counted = (counted & targets.known[:, None]).index_put((row, anchor, label), torch.tensor(True, device=row.device))
+        counted = (counted & targets.known[:, None]).index_put(
+            (row, anchor, label), torch.tensor(True, device=row.device)
+        )
     score_loss = (quality_focal(logits, wanted) * counted).sum() / scale
     box_loss = ((1 - giou(boxes[row, anchor], targets.boxes[row, owner])) * quality).sum() / scale
     parts = {"class": score_loss.detach(), "box": box_loss.detach()}

@@ -42,7 +42,13 @@ def candidates(labels: BoxLabels, *, with_landmarks: bool) -> Tensor:
 
 
 def place(
-    data: PictureSet, labels: BoxLabels, chosen: Tensor, size: tuple[int, int], uniform: Callable[[int], Tensor], *, faces: bool
+    data: PictureSet,
+    labels: BoxLabels,
+    chosen: Tensor,
+    size: tuple[int, int],
+    uniform: Callable[[int], Tensor],
+    *,
+    faces: bool,
 ) -> Patches:
     """Cut out the ``chosen`` (K, 2) boxes of a set and spread them over inputs of ``size`` pixels.
 
@@ -93,7 +99,9 @@ def blend(pictures: Tensor, patches: Tensor, window: Tensor) -> Tensor:
     return torch.lerp(pictures.float(), patches.float(), alpha).round_().to(torch.uint8)
 
 
-def add_labels(targets: Targets, labels: BoxLabels | None, patches: Patches, inputs: Tensor, size: tuple[int, int]) -> Targets:
+def add_labels(
+    targets: Targets, labels: BoxLabels | None, patches: Patches, inputs: Tensor, size: tuple[int, int]
+) -> Targets:
     """Labels of a micro-batch after patches were pasted into the pictures ``inputs`` (K,).
 
     Args:

@@ -135,7 +135,9 @@ class DatasetSettings(_Section, frozen=True, kw_only=True):
         if isinstance(self.faces, Voc) and not self.faces.classes:
             raise ValueError('faces in voc format must say which classes are faces, as in classes = ["face"]')
         if self.objects_silver is not None and self.objects is None:
-            raise ValueError(f"objects_silver must stand beside objects: name a detector's boxes alone as objects of {self.name!r}")
+            raise ValueError(
+                f"objects_silver must stand beside objects: name a detector's boxes alone as objects of {self.name!r}"
+            )
         if isinstance(self.objects, Coco) and self.objects.points is not None:
             raise ValueError(f"points must be left out of objects, which have none, got {self.objects.points!r}")
         if self.scene is not None and self.scene.points is not None:

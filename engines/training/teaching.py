@@ -113,7 +113,9 @@ def _object_labels(seen: Sequence[Detections], teacher: Model, names: tuple[str,
     scores = _padded([each.objects.scores for each in seen], 0.0)
     classes = torch.where(labels >= 0, numbers[labels.clamp(min=0)], labels)
     unsure = scores < teacher.spec.thresholds.object_score
-    return BoxLabels(boxes, classes, unsure & (labels >= 0), known=None if known.all() else known.expand(len(boxes), -1))
+    return BoxLabels(
+        boxes, classes, unsure & (labels >= 0), known=None if known.all() else known.expand(len(boxes), -1)
+    )
 
 
 def _face_labels(seen: Sequence[Detections], teacher: Model) -> BoxLabels:

@@ -12,11 +12,11 @@ from torch import Tensor
 from engines.errors import DataError, TrainingError
 from engines.network.network import FrameLogits, anchor_points, build_network
 from engines.spec import TASKS, Model, Task
+from engines.training.adopting import adopt_classes
 from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import Checkpoint
 from engines.training.datasets import PictureSet
-from engines.training.adopting import adopt_classes
 from engines.training.ema import Ema
 from engines.training.gradients import cosines, trunk_gradients
 from engines.training.losses import CosFace, Loss, among, detection_loss, drawn_to, scene_loss
@@ -141,9 +141,7 @@ class Trainer:
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
         self.micro_batch_generator = torch.Generator()
         self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
-        sizes = {
-            size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)
-        }
+        sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
         self.frame, self.scene, self.face = (
             self._compiled(forward) for forward in (self.network.frame, self.network.scene_only, self.network.face)

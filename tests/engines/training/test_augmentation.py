@@ -15,7 +15,7 @@ from engines.training.datasets import BoxLabels, PictureSet
 from engines.training.degradation import jpeg
 from engines.training.preview import STILL
 from engines.training.rendering import _with_opencv, _with_torch
-from engines.training.settings import AugmentationSettings
+from engines.training.settings import AugmentationSettings, Shape
 from engines.training.targets import Targets
 
 CANVAS = 96
@@ -59,9 +59,11 @@ def faces(count: int) -> PictureSet:
     return PictureSet("faces", "boxes", pictures, torch.tensor([EXTENT] * count, dtype=torch.float32), faces=labels)
 
 
-def varied(data: PictureSet, size: int = 96, *, seed: int = 0, mosaic: bool = False, **changes: object) -> MicroBatch:
-    settings = msgspec.structs.replace(STILL, **changes)
-    return Augmenter(settings, torch.Generator().manual_seed(seed))(data, torch.arange(len(data)), size, mosaic=mosaic)
+def varied(
+    data: PictureSet, size: int | Shape = 96, *, seed: int = 0, mosaic: bool = False, **changes: object
+) -> MicroBatch:
+    settings, shape = msgspec.structs.replace(STILL, **changes), (size, size) if isinstance(size, int) else size
+    return Augmenter(settings, torch.Generator().manual_seed(seed))(data, torch.arange(len(data)), shape, mosaic=mosaic)
 
 
 def objects_of(batch: MicroBatch) -> Targets:
@@ -90,8 +92,8 @@ def seen(picture: Tensor, colour: list[int]) -> list[float] | None:
     ],
     ids=["still", "smaller", "larger", "shifted", "flipped", "all at once"],
 )
-@pytest.mark.parametrize("size", [64, 128])
-def test_boxes_follow_the_pixels(changes: dict[str, object], size: int) -> None:
+@pytest.mark.parametrize("size", [64, 128, (160, 96), (96, 160)])
+def test_boxes_follow_the_pixels(changes: dict[str, object], size: int | Shape) -> None:
     batch = varied(painted(16), size, **changes)
     targets, compared = objects_of(batch), 0
     for picture, boxes, classes in zip(batch.pictures, targets.boxes, targets.classes, strict=True):
@@ -222,7 +224,7 @@ def test_labels_go_with_their_rows() -> None:
     data = painted(5)
     data = PictureSet("scenes", "scene", data.pictures, data.extents, labels=torch.arange(5) * 10, classes=5)
     augmenter = Augmenter(STILL, torch.Generator().manual_seed(0))
-    batch = augmenter(data, torch.tensor([3, 1, 1]), 64)
+    batch = augmenter(data, torch.tensor([3, 1, 1]), (64, 64))
     assert batch.labels is not None and batch.labels.tolist() == [30, 10, 10]
     assert batch.objects is None and batch.faces is None, "what a set does not label is missing, not empty"
 
@@ -233,7 +235,9 @@ def test_a_seed_decides_everything(mosaic: bool) -> None:
     lively = AugmentationSettings(blur=0.5, erase=0.5, grey=0.5)
 
     def draw(seed: int) -> MicroBatch:
-        return Augmenter(lively, torch.Generator().manual_seed(seed))(painted(8), torch.arange(8), 64, mosaic=mosaic)
+        return Augmenter(lively, torch.Generator().manual_seed(seed))(
+            painted(8), torch.arange(8), (64, 64), mosaic=mosaic
+        )
 
     first, _, again, other = draw(1), torch.rand(7), draw(1), draw(2)
     assert torch.equal(first.pictures, again.pictures)
@@ -280,10 +284,10 @@ def test_opencv_and_torch_make_the_same_pictures() -> None:
     colours = torch.eye(3, 4).repeat(3, 1, 1)
     colours[1] = torch.tensor([[0.8, 0.1, 0.0, 9.0], [0.2, 0.9, 0.1, -20.0], [0.0, 0.4, 0.3, 5.0]])
     rows = torch.tensor([2, 0, 3])
-    one, other = (made(pictures, rows, matrices, colours, 80).float() for made in (_with_opencv, _with_torch))
+    one, other = (made(pictures, rows, matrices, colours, (80, 64)).float() for made in (_with_opencv, _with_torch))
     assert (one - other).abs().mean() < 0.6
     assert ((one - other).abs() > 4).float().mean() < 0.01
-    assert torch.equal(one[0], pictures[2, :80, :80].float()), "the identity changes nothing"
+    assert torch.equal(one[0], pictures[2, :64, :80].float()), "the identity changes nothing"
 
 
 def test_what_is_pasted_brings_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +314,7 @@ def test_a_pasted_face_is_large_has_its_points_and_is_no_background_for_objects(
     donor = faces(4)
     donor = replace(donor, faces=replace(donor.faces or NO_LABELS, boxes=torch.tensor([[[20.0, 14, 56, 50]]] * 4)))
     settings = msgspec.structs.replace(STILL, paste_faces=1.0)
-    batch = Augmenter(settings, torch.Generator().manual_seed(0), donor)(target, torch.arange(8), 128)
+    batch = Augmenter(settings, torch.Generator().manual_seed(0), donor)(target, torch.arange(8), (128, 128))
     assert batch.faces is not None and batch.faces.landmarks is not None and batch.faces.has_landmarks is not None
     assert batch.faces.classes.tolist() == [[0]] * 8 and batch.faces.has_landmarks.all()
     sides = (batch.faces.boxes[..., 2:] - batch.faces.boxes[..., :2]).amax(-1)
@@ -325,12 +329,27 @@ def test_a_pasted_face_is_large_has_its_points_and_is_no_background_for_objects(
         assert covers.any(), "nobody says which objects a pasted face belongs to"
 
 
+def test_what_is_known_of_a_picture_and_how_sure_a_box_is_go_along() -> None:
+    """A mosaic knows a class where all its quarters do."""
+    data = painted(8)
+    known = torch.zeros(8, 3, dtype=torch.bool)
+    known[:, 0], known[3:, 1] = True, True
+    labels = data.objects or NO_LABELS
+    scores = torch.linspace(0.1, 0.9, labels.classes.numel()).view(labels.classes.shape)
+    data = replace(data, objects=replace(labels, known=known, scores=scores))
+    single, mosaic = objects_of(varied(data)), objects_of(varied(data, mosaic=True))
+    assert single.known is not None and single.scores is not None and mosaic.known is not None
+    assert torch.equal(single.known, known)
+    assert torch.equal(single.scores[single.classes >= 0], scores[labels.classes >= 0])
+    assert mosaic.known.tolist() == [[True, False, False], [True, True, False]]
+
+
 def test_a_pasted_face_hides_the_face_under_it() -> None:
     donor = replace(faces(1), faces=replace(faces(1).faces or NO_LABELS, boxes=torch.tensor([[[10.0, 4, 70, 64]]])))
     settings = msgspec.structs.replace(STILL, paste_faces=1.0)
     small = replace(faces(64).faces or NO_LABELS, boxes=torch.tensor([[[44.0, 32, 52, 40]]] * 64))
     batch = Augmenter(settings, torch.Generator().manual_seed(0), donor)(
-        replace(faces(64), faces=small), torch.arange(64), 96
+        replace(faces(64), faces=small), torch.arange(64), (96, 96)
     )
     assert batch.faces is not None
     assert (batch.faces.classes >= 0).sum(1).unique().tolist() == [1, 2], "hidden in some, beside it in others"
@@ -357,8 +376,8 @@ def test_jpeg_is_what_a_codec_leaves() -> None:
     assert errors[20] > errors[90] > 0
 
 
-@pytest.mark.parametrize("size", [112, 160])
-def test_every_augmentation_works_at_every_size(size: int) -> None:
+@pytest.mark.parametrize("size", [(112, 112), (160, 160), (192, 96), (96, 192)])
+def test_every_augmentation_works_at_every_size(size: Shape) -> None:
     everything = AugmentationSettings(low_light=0.5, blur=0.5, jpeg=0.5, erase=0.5, paste_objects=0.5)
     batch = Augmenter(everything, torch.Generator().manual_seed(0))(painted(6), torch.arange(6), size)
-    assert batch.pictures.shape == (6, size, size, 3) and batch.pictures.dtype == torch.uint8
+    assert batch.pictures.shape == (6, size[1], size[0], 3) and batch.pictures.dtype == torch.uint8

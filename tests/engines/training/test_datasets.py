@@ -283,13 +283,114 @@ def test_a_run_knows_the_classes_of_all_its_sets_and_each_set_those_it_labels(tm
     zoo, home = (each.objects for each in loaded.sets)
     assert zoo is not None and home is not None and zoo.known is not None and home.known is not None
     assert (zoo.classes.tolist(), home.classes.tolist()) == ([[0]], [[1]])
-    assert (zoo.known.tolist(), home.known.tolist()) == ([True, True, False], [False, True, True])
+    assert (zoo.known.tolist(), home.known.tolist()) == ([[True, True, False]], [[False, True, True]])
     assert all(each.classes == 3 for each in loaded.sets)
 
 
 def test_a_set_that_labels_all_classes_needs_no_mask(tmp_path: Path) -> None:
     (only,) = read(tmp_path, boxes_in(tmp_path, "zoo", ["zebra"], ["1.png"])).sets
     assert only.objects is not None and only.objects.known is None
+
+
+def silver_in(folder: Path, entry: DatasetSettings, rows: list[dict[str, object]]) -> DatasetSettings:
+    """The set with a detector's boxes of cat, dog and zebra beside its labels."""
+    write_coco(folder / entry.name, "silver.json", ["cat", "dog", "zebra"], ["1.png", "2.png"], rows)
+    return msgspec.structs.replace(entry, objects_silver=Coco(file=f"{entry.name}/annotations/silver.json"))
+
+
+def test_a_detector_fills_in_what_the_labels_of_a_picture_do_not_cover(tmp_path: Path) -> None:
+    entry = boxes_in(tmp_path, "zoo", ["zebra", "cat"], ["1.png", "2.png"])
+    entry = msgspec.structs.replace(
+        entry, objects=msgspec.structs.replace(entry.objects, labelled={"^1": ("zebra", "cat"), "^2": ("zebra",)})
+    )
+    entry = silver_in(
+        tmp_path,
+        entry,
+        [
+            {"image_id": 1, "category_id": 1, "bbox": [20, 20, 8, 8], "score": 0.9},  # a cat: labelled there
+            {"image_id": 1, "category_id": 2, "bbox": [20, 20, 8, 8], "score": 0.6},  # a dog
+            {"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 3.9], "score": 0.8},  # a dog that is labelled zebra
+            {"image_id": 2, "category_id": 1, "bbox": [20, 20, 8, 8], "score": 0.4},  # a cat: not labelled there
+            {"image_id": 2, "category_id": 3, "bbox": [20, 20, 8, 8], "score": 0.7},  # a zebra: labelled there
+        ],
+    )
+    loaded = read(tmp_path, entry)
+    assert loaded.objects == ("zebra", "cat", "dog")
+    found = loaded.sets[0].objects
+    assert found is not None and found.scores is not None
+    assert found.classes.tolist() == [[0, 2], [0, 1]]
+    assert found.scores.tolist() == [[1.0, pytest.approx(0.6)], [1.0, pytest.approx(0.4)]]
+    assert found.known is None, "what the labels do not cover, the detector does"
+
+
+def test_what_a_picture_says_of_itself_comes_before_what_its_name_says(tmp_path: Path) -> None:
+    entry = boxes_in(tmp_path, "zoo", ["zebra", "cat"], ["1.png", "2.png"])
+    file = tmp_path / "zoo/annotations/boxes.json"
+    content = json.loads(file.read_text())
+    content["images"][0]["labelled"] = ["cat"]
+    file.write_text(json.dumps(content))
+    entry = msgspec.structs.replace(
+        entry, objects=msgspec.structs.replace(entry.objects, labelled={"png": ("horse",)}, rename={"zebra": "horse"})
+    )
+    found = read(tmp_path, entry).sets[0].objects
+    assert found is not None and found.known is not None
+    assert found.known.tolist() == [[False, True], [True, False]]
+    assert found.classes.tolist() == [[0], [0]], "its box is there all the same"
+
+
+def test_only_the_classes_of_the_run_are_kept_in_their_order(tmp_path: Path) -> None:
+    entry = silver_in(
+        tmp_path,
+        boxes_in(tmp_path, "zoo", ["zebra", "cat"], ["1.png"]),
+        [{"image_id": 1, "category_id": 2, "bbox": [20, 20, 8, 8], "score": 0.6}],
+    )
+    loaded = load_sets([entry], tmp_path, objects=("bird", "dog", "cat"))
+    found = loaded.sets[0].objects
+    assert loaded.objects == ("bird", "dog", "cat") and found is not None and found.known is not None
+    assert found.classes.tolist() == [[1]], "the zebra is left out"
+    assert found.known.tolist() == [[False, True, True]], "nobody looked for birds"
+
+
+def test_sets_tell_only_their_own_scenes_and_people_apart(data: Path) -> None:
+    scenes, faces = dataset("scenes"), dataset("identities")
+    assert scenes.scene is not None
+    renamed = msgspec.structs.replace(
+        scenes.scene, rename=dict.fromkeys((*SCENES, "dog_english_springer"), "elsewhere")
+    )
+    loaded = read(data, scenes, msgspec.structs.replace(scenes, name="other", scene=renamed), faces)
+    first, second, people = loaded.sets
+    names = [loaded.scenes[number] for number in first.choices.tolist()] if first.choices is not None else []
+    assert sorted(names) == sorted(SCENES)
+    assert second.choices is not None and [loaded.scenes[n] for n in second.choices.tolist()] == ["elsewhere"]
+    assert people.choices is None, "there is no other set of people"
+
+
+def test_a_teachers_embeddings_come_along_less_what_all_faces_share(data: Path) -> None:
+    entry = dataset("identities")
+    assert entry.identity is not None
+    folder = data / entry.identity.folders[0]
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.glob("*/*"))
+    said = np.random.default_rng(0).normal(size=(len(files), 8)).astype(np.float16) + 5
+    np.savez(data / "said.npz", paths=np.array(files), embeddings=said)
+    source = msgspec.structs.replace(entry.identity, embeddings="said.npz")
+    entry = msgspec.structs.replace(entry, identity=source)
+    (found,) = read(data, entry).sets
+    assert found.embeddings is not None and found.embeddings.shape == (len(found), 8)
+    assert torch.allclose(found.embeddings.norm(dim=1), torch.ones(len(found)))
+    rows = {name: row for name, row in zip(files, said.astype(np.float32), strict=True)}
+    kept = torch.from_numpy(np.stack([rows[file.relative_to(folder).as_posix()] for file in found.files]))
+    assert torch.allclose(found.embeddings, torch.nn.functional.normalize(kept - kept.mean(0), dim=1), atol=1e-5)
+    np.savez(data / "said.npz", paths=np.array(files[1:]), embeddings=said[1:])
+    with pytest.raises(DataError, match=r"said\.npz: has no embedding of .*"):
+        read(data, entry)
+
+
+def test_decoded_pictures_may_lie_in_a_file(data: Path, tmp_path: Path) -> None:
+    entry = dataset("detection")
+    (plain,), (mapped,) = (load_sets([entry], data, cache=cache).sets for cache in (None, tmp_path / "cache"))
+    assert torch.equal(plain.pictures, mapped.pictures)
+    assert plain.half is not None and mapped.half is not None and torch.equal(plain.half, mapped.half)
+    assert list((tmp_path / "cache").iterdir()) == [], "which is gone with the process"
 
 
 def test_a_picture_that_only_one_of_two_sources_lists_is_unlabelled_for_the_other(tmp_path: Path) -> None:

@@ -117,6 +117,56 @@ def test_an_ignored_region_takes_no_part() -> None:
     assert (found[:, 1:] == 0).all()
 
 
+def of_classes(known: list[bool] | None = None, score: float | None = None) -> Tensor:
+    """The gradient on the logits of three classes, of which the second has a box."""
+    torch.manual_seed(0)
+    values = torch.randn(1, ANCHORS, 7) * 0.01
+    values[..., :3] -= 4.6
+    values[..., 3:] += math.log(2)
+    values.requires_grad_()
+    wanted = replace(
+        targets(kind=1),
+        landmarks=None,
+        has_landmarks=None,
+        known=None if known is None else torch.tensor([known]),
+        scores=None if score is None else torch.tensor([[score]]),
+    )
+    detection_loss(DetectionHead(TINY, 3, landmarks=False), values, POINTS, STRIDES, wanted).total.backward()
+    assert values.grad is not None
+    return values.grad[0]
+
+
+def test_a_class_that_nobody_labelled_in_a_picture_has_no_gradient() -> None:
+    found = of_classes([True, True, False])[:, :3]
+    assert (found[:, 2] == 0).all()
+    assert (found[:, 0] > 0).all(), "it is labelled, and nowhere to be seen"
+
+
+def test_a_box_teaches_its_class_where_that_is_not_labelled_completely() -> None:
+    """But nothing around it: others of the class may be there."""
+    whole, partly = (of_classes([True, second, True])[:, 1] for second in (True, False))
+    up = whole < 0
+    assert up.any() and torch.equal(partly[up], whole[up])
+    assert (partly[~up] == 0).sum() > (whole[~up] == 0).sum()
+    assert (partly[(POINTS < 16).any(1)] == 0).all()
+
+
+def test_a_box_that_a_machine_is_not_sure_of_counts_by_its_score() -> None:
+    sure, half = of_classes(), of_classes(score=0.5)
+    assert torch.equal(of_classes(score=1.0), sure)
+    assert (half[:, 1] < 0).any()
+    perfect = torch.full((1, ANCHORS, 7), -20.0)
+    best, box = 27, targets().boxes[0, 0]
+    perfect[0, best, 3:] = (torch.cat([POINTS[best] - box[:2], box[2:] - POINTS[best]]) / 8).log()
+    wanted = replace(targets(kind=1), landmarks=None, has_landmarks=None, scores=torch.tensor([[0.5]]))
+    losses = []
+    for score in (0.3, 0.5, 0.7):
+        perfect[0, best, 1] = math.log(score / (1 - score))
+        head3 = DetectionHead(TINY, 3, landmarks=False)
+        losses.append(float(detection_loss(head3, perfect, POINTS, STRIDES, wanted).parts["class"]))
+    assert losses[1] < min(losses[0], losses[2]), "its score is what ours should be"
+
+
 def test_far_from_an_only_near_box_nothing_is_learnt() -> None:
     found = gradient(targets(only_near=True))
     far = ((POINTS < 0) | (POINTS > 64)).any(1)
@@ -190,6 +240,6 @@ def test_a_set_teaches_nothing_about_classes_that_it_does_not_label() -> None:
     both = DetectionHead(TINY, 2, landmarks=False)
     said = (torch.randn(1, ANCHORS, 6) * 0.01).requires_grad_()
     given = Targets(*(getattr(targets(), key) for key in ("boxes", "classes", "ignore")), None, None, False)
-    detection_loss(both, said, POINTS, STRIDES, replace(given, known=torch.tensor([True, False]))).total.backward()
+    detection_loss(both, said, POINTS, STRIDES, replace(given, known=torch.tensor([[True, False]]))).total.backward()
     assert said.grad is not None
     assert (said.grad[..., 1] == 0).all() and (said.grad[..., 0] != 0).all()
