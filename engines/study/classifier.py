@@ -160,7 +160,7 @@ class ClassifierTrainer:
     def _pictures(self, rows: Tensor) -> Tensor:
         if self._augmenter is None:
             return self.data.train.pictures[rows]
-        return self._augmenter(self.data.train, rows, self.settings.network.size).pictures
+        return self._augmenter(self.data.train, rows, (self.settings.network.size,) * 2).pictures
 
     def _logits(self, pictures: Tensor) -> Tensor:
         enabled = self.settings.precision == "bf16"

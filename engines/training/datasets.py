@@ -363,8 +363,8 @@ def _face_labels(rows: _Rows, files: Sequence[Path], scales: npt.NDArray[np.floa
     source, coco = rows.entry.faces, rows.faces
     if source is None or coco is None:
         return None
-    *padded, _ = _padded(_by_file(coco, files), scales, 0)
-    return BoxLabels(*padded, only_near=source.only_near)
+    boxes, classes, ignore, landmarks, present, _ = _padded(_by_file(coco, files), scales, 0)
+    return BoxLabels(boxes, classes, ignore, landmarks, present, source.only_near)
 
 
 def merged(

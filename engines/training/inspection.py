@@ -92,7 +92,7 @@ def inspect(loaded: Loaded, against: Sequence[Path] = ()) -> DataReport:
 def contact_sheet(data: PictureSet, loaded: Loaded) -> Pixels:
     """Pictures from the whole length of a set as they lie on their canvases, with their labels drawn in."""
     chosen = torch.tensor(spread(range(len(data)), COLUMNS * ROWS))
-    batch = Augmenter(STILL, torch.Generator())(data, chosen, CELL)
+    batch = Augmenter(STILL, torch.Generator())(data, chosen, (CELL, CELL))
     cells = drawn(batch, loaded.objects, loaded.labels_of(data.kind))
     lines = [cells[begin : begin + COLUMNS] for begin in range(0, len(cells), COLUMNS)]
     return sheet([(data.name if row == 0 else "", line) for row, line in enumerate(lines)], COLUMNS)

@@ -59,10 +59,9 @@ def preview(entries: Sequence[DatasetSettings], loaded: Loaded, shown: Sequence[
         sampler = RowSampler(data, generator)
         for _ in range(rows if entry.name in shown else 0):
             mosaic = float(torch.rand((), generator=generator)) < entry.mosaic
-            batch = augmenter(
-                data, sampler.take(COLUMNS * (4 if mosaic else 1)), (entry.size, entry.size), mosaic=mosaic
-            )
-            caption = f"{entry.name}, {entry.size} pixels{', mosaic' if mosaic else ''}"
+            width, height = size = next(iter(entry.shapes), (entry.size, entry.size))
+            batch = augmenter(data, sampler.take(COLUMNS * (4 if mosaic else 1)), size, mosaic=mosaic)
+            caption = f"{entry.name}, {width} x {height} pixels{', mosaic' if mosaic else ''}"
             lines.append((caption, _cells(batch, data, loaded)))
     return sheet(lines, COLUMNS)
 

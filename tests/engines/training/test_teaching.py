@@ -145,6 +145,29 @@ def test_a_released_model_is_a_beginning(data: Path, teacher: Model) -> None:
     trainer.begin_from_model(teacher)
     weights = torch.load(teacher.weights, weights_only=True)["model"]
     assert torch.equal(trainer.network.state_dict()["trunk.stem.conv.weight"], weights["trunk.stem.conv.weight"])
-    other = Trainer(settings, loaded.sets, (("dog", "cat"), loaded.scenes), CPU)
-    with pytest.raises(DataError, match="the model's network or classes are not the configuration's"):
+    assert (trainer.step, trainer.began) == (0, 0)
+
+
+def test_a_run_whose_checkpoint_is_lost_goes_on_in_its_schedule(data: Path, teacher: Model) -> None:
+    """From the weights that were exported, with a learning rate that rises anew."""
+    settings = msgspec.structs.replace(tiny_settings(), steps=100, warmup_steps=10)
+    loaded = load_sets(settings.datasets, data)
+    whole, lost = (Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), CPU) for _ in range(2))
+    whole.step = 50
+    lost.begin_from_model(teacher, at_step=50)
+    assert lost.step == 50
+    assert lost.learning_rate() == pytest.approx(whole.learning_rate() / 10)
+    lost.step = whole.step = 60
+    assert lost.learning_rate() == whole.learning_rate()
+    again = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), CPU)
+    again.restore(lost.checkpoint())
+    assert (again.step, again.began) == (60, 50)
+
+
+def test_a_model_of_another_network_is_no_beginning(data: Path, teacher: Model) -> None:
+    network = msgspec.structs.replace(tiny_settings().network, neck=16)
+    settings = msgspec.structs.replace(tiny_settings(), network=network)
+    loaded = load_sets(settings.datasets, data)
+    other = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), CPU)
+    with pytest.raises(DataError, match="the model's network is not the configuration's"):
         other.begin_from_model(teacher)
