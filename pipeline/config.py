@@ -96,7 +96,7 @@ class StreamSettings(_Section, frozen=True):
 class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
-    path: str = "engines/zoo/n"
+    path: str = "n"  # a released model's name, or a model folder
     backend: Literal["auto"] | Backend = "auto"
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one

@@ -213,7 +213,7 @@ def test_an_install_without_torch_says_what_is_missing(tmp_path: Path, monkeypat
         monkeypatch.delitem(sys.modules, f"engines.compiling.{name}")
     monkeypatch.setitem(sys.modules, "torch", None)
     sentence = refused("c.pt", "--out", tmp_path / "n", "--data", "d")
-    assert "compile needs torch, not installed: pip install -e .[train]" in sentence
+    assert "compile needs torch, not installed: pip install 'trunkline[train]'" in sentence
 
 
 @pytest.fixture
