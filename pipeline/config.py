@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -36,6 +36,8 @@ Point = Annotated[
     tuple[Share, Share],
     msgspec.Meta(description="two numbers [x, y] from 0 to 1, shares of the picture's width and height"),
 ]
+GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
+
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -137,7 +139,8 @@ class SmoothingSettings(_Section, frozen=True):
 class IdentitySettings(_Section, frozen=True):
     """Faces and the gallery."""
 
-    gallery: str | None = None  # SQLite file; None: no names
+    # SQLite file; None: GALLERY in the current directory, where `trunkline run` finds one; "": no names.
+    gallery: str | None = None
     similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] | None = None  # None: the model's threshold
     min_views: Positive = 3  # face-entry views of a track before a name is given
     min_face_px: Positive = 24  # smaller faces are not embedded

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print("error: no face in the photo" if "PRETEND_ENROLL" in os.environ else "enrolled")
         return int(os.environ.get("PRETEND_ENROLL", 0))
     if "PRETEND_RUN" in os.environ:
-        print("error: model engines/zoo/n: cannot read spec.json", file=sys.stderr)
+        print("error: model n: cannot read spec.json", file=sys.stderr)
         return int(os.environ["PRETEND_RUN"])
     return run(rest[0], Path(rest[rest.index("--summary") + 1]))
 
