@@ -166,7 +166,11 @@ class EventSettings(_Section, frozen=True):
 class RecordSettings(_Section, frozen=True):
     """Annotated video of each stream, for people to look at."""
 
-    directory: str | None = None
+    directory: str | None = None  # None: no video
+    segment_s: Annotated[float, msgspec.Meta(ge=1.0)] = 600.0  # stream time after which a new file is begun
+    keep_days: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0  # files begun longer ago are deleted ...
+    keep_gb: Annotated[float, msgspec.Meta(gt=0.0)] = 50.0  # ... and the oldest beyond so many 10^9 bytes of all
+    min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
 
 
 class ZmqSettings(_Section, frozen=True):

@@ -137,6 +137,26 @@ def test_what_cannot_be_run(arguments: tuple[str, ...], sentence: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (('directory = "/proc"',), "record.directory is '/proc', in which no file can be written: "),
+        (('directory = "."', "min_free_gb = 1e9"), "record.min_free_gb is 1e+09, but only "),
+    ],
+    ids=["a folder that cannot be written", "a full disk"],
+)
+def test_a_recording_that_cannot_be_made_is_refused_before_anything_runs(
+    write: Callable[..., Path], links: str, lines: tuple[str, ...], sentence: str
+) -> None:
+    path = write("[record]", *lines)
+    path.write_text(f'links = "{links}"\n{path.read_text()}')
+    result = trunkline(path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
 def test_the_gallery_that_is_there_is_taken_and_told(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
