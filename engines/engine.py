@@ -245,7 +245,9 @@ def _tensorrt() -> BackendStatus:
         missing = "this machine has no NVIDIA GPU, or no driver that runs it: nvidia-smi lists none"
         return BackendStatus("tensorrt", False, _version("tensorrt"), missing)
     for package in GPU_PACKAGES:
-        status = _library("tensorrt", package, "pip install 'trunkline[tensorrt]'", f"the fastest on the {gpus[0].name}")
+        status = _library(
+            "tensorrt", package, "pip install 'trunkline[tensorrt]'", f"the fastest on the {gpus[0].name}"
+        )
         if not status.available:
             return status
     version: str = importlib.import_module("tensorrt").__version__

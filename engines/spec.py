@@ -244,8 +244,8 @@ def load_model(path: str | Path) -> Model:
         path: of the folder, or the name of a released model (``n``).
 
     Raises:
-        ModelError: the name is a folder's, too; the folder or a file is missing, ``spec.json`` is not valid or its entries are not those of its
-            tasks, or a file's hash differs.
+        ModelError: the name is a folder's, too; the folder or a file is missing, ``spec.json`` is not valid or its
+            entries are not those of its tasks, or a file's hash differs.
     """
     folder = model_folder(path)
     spec_file = folder / "spec.json"

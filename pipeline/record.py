@@ -146,7 +146,7 @@ class Recorder:
             if not now - TIDY_S < self._tidy_at <= now:
                 self._folder.tidy()
                 self._tidy_at = now
-            # Once it was too full, it has to be emptier, and for all of them: or files of a frame each would come of it.
+            # Once it was too full, it has to be emptier, for all of them: or files of a frame each would come of it.
             self._most = max(self._most, len(self._videos))
             if self._folder.has_room(self._most + (1 if self._cause is None else 2)):
                 return None

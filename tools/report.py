@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Do a study, and write its pages: Markdown, pictures and raw results.",
-    epilog="Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR "
-    "--model n",
+    epilog="Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR --model n",
 )
 
 
