@@ -39,6 +39,7 @@ FRAGMENTED: Final = {
     "flush_packets": "1",
 }
 STEP_BACK_S: Final = 1.0  # of stream time, after which a new file is begun
+ALL: Final = ""  # in place of a stream's name
 TIDY_S: Final = 10.0  # how often files that are past their time are looked for
 RETRY_S: Final = 10.0  # after a file could not be written
 
@@ -84,8 +85,8 @@ class _Video:
 class Recorder:
     """Writes the videos of each stream, a new file after ``segment_s`` and when the size of its pictures changes.
 
-    Never writes over a file. Where the disk is full or a file cannot be written, frames are left out until it can be
-    again, which is logged once.
+    Never writes over a file. Where the disk is full, or a stream's file cannot be written, frames are left out until
+    they can be recorded again; each is logged once.
 
     Args:
         settings: where to, and how much of it is kept.
@@ -115,8 +116,10 @@ class Recorder:
         self._videos: dict[str, _Video] = {}
         self._clock = clock
         self._most = 0  # videos that were written at once
-        self._tidy_at = self._retry_at = 0.0
-        self._cause: str | None = None  # why frames are left out at present
+        self._tidy_at = 0.0
+        self._stuck = False  # whether there are files that cannot be deleted
+        self._retry_at: dict[str, float] = {}
+        self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
 
     def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> bool:
         """Annotate a frame and append it to its stream's video, at its stream time; False: it was left out.
@@ -125,34 +128,46 @@ class Recorder:
             result: the frame.
             counts: of the stream's zones and lines, just after it.
         """
-        cause = self._obstacle()
-        if cause is None:
-            try:
-                self._append(result, counts)
-            except (OSError, av.FFmpegError) as error:
-                cause = one_line(error)
-                self._retry_at = self._clock() + RETRY_S
-        if cause is not None:
-            self._close_all()
-        self._tell(cause)
-        return cause is None
+        stream = result.frame.stream
+        obstacle = self._obstacle()
+        self._tell(ALL, obstacle)
+        if obstacle is not None:
+            for each in tuple(self._videos):
+                self._give_up(each)
+            return False
+        now = self._clock()
+        if now < self._retry_at.get(stream, 0.0) <= now + RETRY_S:  # nobody waits longer for a clock that was set back
+            return False
+        try:
+            self._append(result, counts)
+        except (OSError, av.FFmpegError) as error:
+            self._retry_at[stream] = now + RETRY_S
+            self._give_up(stream)
+            self._tell(stream, one_line(error))
+            return False
+        self._tell(stream, None)
+        return True
 
     def _obstacle(self) -> str | None:
-        """Why nothing can be recorded now."""
+        """Why no stream can be recorded now."""
         now = self._clock()
-        if now < self._retry_at <= now + RETRY_S:  # a clock that was set back makes nobody wait for longer
-            return self._cause
         try:
             if not now - TIDY_S < self._tidy_at <= now:
-                self._folder.tidy()
                 self._tidy_at = now
+                self._tidy()
             # Once it was too full, it has to be emptier, for all of them: or files of a frame each would come of it.
             self._most = max(self._most, len(self._videos))
-            if self._folder.has_room(self._most + (1 if self._cause is None else 2)):
+            if self._folder.has_room(self._most + (2 if ALL in self._causes else 1)):
                 return None
         except OSError as error:
             return one_line(error)
         return f"less than {self._folder.floor / GB:g} GB would be free (record.min_free_gb)"
+
+    def _tidy(self) -> None:
+        stuck = self._folder.tidy()
+        if stuck and not self._stuck:
+            log.warning("old recordings cannot be deleted", count=len(stuck), first=str(stuck[0]))
+        self._stuck = bool(stuck)
 
     def _append(self, result: Result, counts: Mapping[str, Counts] | None) -> None:
         frame = result.frame
@@ -173,12 +188,14 @@ class Recorder:
                 raise
         video.write(pixels, frame.time_s)
 
-    def _tell(self, cause: str | None) -> None:
-        if cause is not None and self._cause is None:
-            log.warning("recording leaves frames out", cause=cause, directory=str(self._folder.path))
-        elif cause is None and self._cause is not None:
-            log.info("recording goes on", directory=str(self._folder.path))
-        self._cause = cause
+    def _tell(self, stream: str, cause: str | None) -> None:
+        """Log when frames begin to be left out, of one stream or of all, and when they no longer are."""
+        whose = {} if stream == ALL else {"stream": stream}
+        if cause is not None and stream not in self._causes:
+            self._causes[stream] = cause
+            log.warning("recording leaves frames out", cause=cause, directory=str(self._folder.path), **whose)
+        elif cause is None and self._causes.pop(stream, None) is not None:
+            log.info("recording goes on", directory=str(self._folder.path), **whose)
 
     def _close(self, stream: str) -> None:
         video = self._videos.pop(stream)
@@ -187,9 +204,9 @@ class Recorder:
         finally:
             self._folder.done(video.path)
 
-    def _close_all(self) -> None:
-        """Finish all videos; what cannot be written any more is lost, up to the last fragment."""
-        for stream in tuple(self._videos):
+    def _give_up(self, stream: str) -> None:
+        """Finish a stream's video; what cannot be written any more is lost, up to the last fragment."""
+        if stream in self._videos:
             with suppress(OSError, av.FFmpegError):
                 self._close(stream)
 

@@ -136,20 +136,22 @@ class SegmentFolder:
         self._open.discard(path)
 
     def tidy(self) -> list[Path]:
-        """Delete the segments that are too old, and the oldest of those that are too many; returns them.
+        """Delete the segments that are too old, and the oldest of those that are too many.
 
-        Those that are being written stay.
+        Those that are being written stay. Returns those that could not be deleted.
         """
         found = segments(self.path)
         excess = sum(segment.size for segment in found) - round(self._settings.keep_gb * GB)
         oldest_s = self._clock() - self._settings.keep_days * DAY_S
-        deleted = []
+        stuck = []
         for segment in found:
             if segment.path not in self._open and (segment.started_s < oldest_s or excess > 0):
-                segment.path.unlink(missing_ok=True)
-                deleted.append(segment.path)
-                excess -= segment.size
-        return deleted
+                try:
+                    segment.path.unlink(missing_ok=True)
+                    excess -= segment.size
+                except OSError:
+                    stuck.append(segment.path)
+        return stuck
 
     def has_room(self, videos: int) -> bool:
         """Whether so many videos can be written without going below the floor."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import trunkline
 from pipeline.client import Subscriber
 from pipeline.messages import FrameMessage
 
@@ -72,6 +73,15 @@ def test_the_wheel_holds_every_module_and_no_training_weights(wheel: Path) -> No
         kept = {f"engines/zoo/{folder.name}/{file.name}" for file in folder.iterdir() if file.suffix != ".pt"}
         assert kept <= names
     assert not [name for name in names if name.endswith(".pt") or name.startswith(("tests/", "pipeline/public"))]
+
+
+def test_the_default_install_is_the_client(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    wanted = [line for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+    assert [line.split()[1].partition(">=")[0] for line in wanted] == ["msgspec", "pyzmq"]
+    assert f"Version: {trunkline.__version__}" in lines
 
 
 def test_what_is_installed_comes_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from engines.errors import ConfigError
+from pipeline import record
 from pipeline.config import RecordSettings, StreamSettings, ZoneSettings
 from pipeline.record import NICE, RETRY_S, ROOM, Recorder, Recording
 from pipeline.segments import GB, RESERVE
@@ -431,6 +432,36 @@ def test_a_file_that_cannot_be_written_is_tried_again_later(
     assert len(read(video_of(tmp_path, "door"))[1]) == 1
     assert [line["event"] for line in logs] == ["recording leaves frames out", "recording goes on"]
     assert "Input/output error" in logs[0]["cause"]
+
+
+def test_a_stream_that_cannot_be_encoded_costs_no_other_its_recording(
+    tmp_path: Path, logs: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = record._Video
+
+    def picky(path: Path, width: int, height: int, start_s: float) -> object:
+        if width > 64:
+            raise av.FFmpegError(22, "Invalid argument")
+        return real(path, width, height, start_s)
+
+    monkeypatch.setattr(record, "_Video", picky)
+    with recorder_in(tmp_path) as recorder:
+        for seq in range(5):
+            assert recorder.write(result_of("door", seq, seq / 25))
+            assert not recorder.write(result_of("yard", seq, seq / 25, (96, 64)))
+    assert len(read(video_of(tmp_path, "door"))[1]) == 5
+    assert not videos_of(tmp_path, "yard")
+    assert [(line["event"], line["stream"]) for line in logs] == [("recording leaves frames out", "yard")]
+
+
+def test_old_files_that_cannot_be_deleted_are_told_once_and_stop_nothing(tmp_path: Path, logs: list[EventDict]) -> None:
+    (tmp_path / "20261101T000000.000Z_gone.mp4").mkdir()  # which no file's deletion deletes
+    disk = Disk()
+    with recorder_in(tmp_path, clock=disk.clock, keep_days=1.0) as recorder:
+        for seq in range(3):
+            assert recorder.write(result_of(seq=seq, time_s=seq / 25))
+            disk.now_s += 30
+    assert [line["event"] for line in logs] == ["old recordings cannot be deleted"]
 
 
 def test_a_folder_that_is_gone_and_comes_back_costs_the_frames_between(tmp_path: Path, logs: list[EventDict]) -> None:
