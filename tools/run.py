@@ -20,7 +20,7 @@ def run(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="CONFIG | SOURCE...",
+            metavar="CONFIG|SOURCE",
             help="A configuration (.toml; see configs/); or files, addresses and cameras' indices, with defaults.",
         ),
     ],

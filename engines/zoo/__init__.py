@@ -33,6 +33,15 @@ def model_folder(named: str | Path) -> Path:
     return found
 
 
+def model_name(folder: Path) -> str:
+    """How a model is named where others read it: a released one by its name, any other by its path.
+
+    >>> model_name(model_folder("n")), model_name(Path("runs/mine"))
+    ('n', 'runs/mine')
+    """
+    return folder.name if folder.parent == _zoo() and folder.name in released() else str(folder)
+
+
 def _zoo() -> Path:
     # Packages are unpacked wherever Trunkline runs: engines open the files themselves.
     return Path(str(files(__name__)))

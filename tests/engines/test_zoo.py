@@ -4,7 +4,7 @@ import pytest
 
 from engines.errors import ModelError
 from engines.spec import load_model
-from engines.zoo import model_folder, released
+from engines.zoo import model_folder, model_name, released
 from pipeline.config import ModelSettings
 
 ZOO = Path(__file__).parents[2] / "engines" / "zoo"
@@ -40,6 +40,11 @@ def test_a_folder_of_another_model_with_a_released_name_is_not_passed_over(elsew
     with pytest.raises(ModelError, match=rf"model 'n' is both the released model .* and the folder {elsewhere}/n"):
         model_folder("n")
     assert model_folder(elsewhere / "n") == elsewhere / "n"
+
+
+def test_a_released_model_is_told_by_its_name_and_not_by_where_it_lies() -> None:
+    assert model_name(load_model("n").path) == "n"
+    assert model_name(Path("models/n")) == "models/n"
 
 
 def test_the_folder_itself_is_no_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
