@@ -15,7 +15,7 @@ COPY engines engines
 COPY pipeline pipeline
 COPY tools tools
 COPY configs configs
-RUN pip install --editable . 'cuda-bindings>=12.9' 'onnx>=1.17' \
+RUN pip install '.[run]' 'cuda-bindings>=12.9' 'onnx>=1.17' \
  && useradd --create-home trunkline && mkdir /cache && chown trunkline /cache
 USER trunkline
 VOLUME /cache

@@ -235,7 +235,7 @@ def _status(backend: Backend) -> BackendStatus:
         case "onnxruntime":
             return _library(backend, "onnxruntime", "pip install onnxruntime", "the portable engine for CPUs")
         case "torch":
-            return _library(backend, "torch", "pip install -e '.[train]'", "the reference, for CPUs and CUDA")
+            return _library(backend, "torch", "pip install 'trunkline[train]'", "the reference, for CPUs and CUDA")
     assert_never(backend)
 
 
@@ -245,7 +245,9 @@ def _tensorrt() -> BackendStatus:
         missing = "this machine has no NVIDIA GPU, or no driver that runs it: nvidia-smi lists none"
         return BackendStatus("tensorrt", False, _version("tensorrt"), missing)
     for package in GPU_PACKAGES:
-        status = _library("tensorrt", package, "pip install -e '.[tensorrt]'", f"the fastest on the {gpus[0].name}")
+        status = _library(
+            "tensorrt", package, "pip install 'trunkline[tensorrt]'", f"the fastest on the {gpus[0].name}"
+        )
         if not status.available:
             return status
     version: str = importlib.import_module("tensorrt").__version__

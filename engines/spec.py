@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import EngineError, ModelError
+from engines.zoo import model_folder
 
 Task = Literal["objects", "faces", "scene", "identity"]
 EntryName = Literal["frame", "face"]
@@ -199,8 +200,18 @@ class Model:
 
     @property
     def weights(self) -> Path:
-        """Path of the PyTorch weights."""
-        return self.path / self.spec.weights
+        """Path of the PyTorch weights.
+
+        Raises:
+            ModelError: they are not there.
+        """
+        path = self.path / self.spec.weights
+        if not path.is_file():
+            raise ModelError(
+                f"model {self.path}: {path.name} is missing, which PyTorch and training need; installed packages have "
+                "the released models without it, a checkout of the source has it"
+            )
+        return path
 
     @property
     def fingerprint(self) -> str:
@@ -229,11 +240,14 @@ def sha256_of(path: Path) -> str:
 def load_model(path: str | Path) -> Model:
     """Read a model folder and check its files against its spec.
 
+    Args:
+        path: of the folder, or the name of a released model (``n``).
+
     Raises:
-        ModelError: the folder or a file is missing, ``spec.json`` is not valid or its entries are not those of its
-            tasks, or a file's hash differs.
+        ModelError: the name is a folder's, too; the folder or a file is missing, ``spec.json`` is not valid or its
+            entries are not those of its tasks, or a file's hash differs.
     """
-    folder = Path(path)
+    folder = model_folder(path)
     spec_file = folder / "spec.json"
     try:
         spec = msgspec.json.decode(spec_file.read_bytes(), type=ModelSpec)

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -36,6 +36,8 @@ Point = Annotated[
     tuple[Share, Share],
     msgspec.Meta(description="two numbers [x, y] from 0 to 1, shares of the picture's width and height"),
 ]
+GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
+
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -96,7 +98,7 @@ class StreamSettings(_Section, frozen=True):
 class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
-    path: str = "engines/zoo/n"
+    path: str = "n"  # a released model's name, or a model folder
     backend: Literal["auto"] | Backend = "auto"
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one
@@ -137,7 +139,8 @@ class SmoothingSettings(_Section, frozen=True):
 class IdentitySettings(_Section, frozen=True):
     """Faces and the gallery."""
 
-    gallery: str | None = None  # SQLite file; None: no names
+    # SQLite file; None: GALLERY in the current directory, where `trunkline run` finds one; "": no names.
+    gallery: str | None = None
     similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] | None = None  # None: the model's threshold
     min_views: Positive = 3  # face-entry views of a track before a name is given
     min_face_px: Positive = 24  # smaller faces are not embedded
@@ -163,7 +166,11 @@ class EventSettings(_Section, frozen=True):
 class RecordSettings(_Section, frozen=True):
     """Annotated video of each stream, for people to look at."""
 
-    directory: str | None = None
+    directory: str | None = None  # None: no video
+    segment_s: Annotated[float, msgspec.Meta(ge=1.0)] = 600.0  # stream time after which a new file is begun
+    keep_days: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0  # files begun longer ago are deleted ...
+    keep_gb: Annotated[float, msgspec.Meta(gt=0.0)] = 50.0  # ... and the oldest beyond so many 10^9 bytes of all
+    min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
 
 
 class ZmqSettings(_Section, frozen=True):

@@ -168,7 +168,7 @@ def _library() -> Any:
     except (ImportError, OSError) as error:
         raise BackendUnavailable(
             f"the package PyNvVideoCodec cannot be imported ({one_line(error)}); install it with: "
-            "pip install -e '.[nvdec]'"
+            "pip install 'trunkline[nvdec]'"
         ) from error
     except RuntimeError as error:  # it looks for the driver, and follows what is wrong with a page of advice
         cause = str(error).split("\n", 1)[0]

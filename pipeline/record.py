@@ -3,8 +3,10 @@
 import os
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from engines.errors import ConfigError
+from engines.errors import one_line
 from pipeline.annotate import annotate
-from pipeline.config import StreamSettings
+from pipeline.config import RecordSettings, StreamSettings
+from pipeline.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
 from pipeline.types import Result
 from pipeline.zones import Counts
 
@@ -28,8 +31,17 @@ NICE: Final = 10  # more, of the thread that records live streams: messages come
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
 NOMINAL_RATE: Final = 25  # frames/s, for rate control only: the timestamps carry the real times
 
-# A run that is killed leaves a file that plays up to the last key frame; one that is closed becomes a plain MP4.
-FRAGMENTED: Final = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+# A run that is killed leaves a file that plays up to the last fragment; one that is closed becomes a plain MP4.
+FRAGMENT_S: Final = 1.0
+FRAGMENTED: Final = {
+    "movflags": "hybrid_fragmented+frag_keyframe",
+    "frag_duration": f"{FRAGMENT_S * 1e6:.0f}",
+    "flush_packets": "1",
+}
+STEP_BACK_S: Final = 1.0  # of stream time, after which a new file is begun
+ALL: Final = ""  # in place of a stream's name
+TIDY_S: Final = 10.0  # how often files that are past their time are looked for
+RETRY_S: Final = 10.0  # after a file could not be written
 
 log = structlog.get_logger()
 
@@ -38,8 +50,8 @@ class _Video:
     """One MP4 file that is being written, of pictures of one size."""
 
     def __init__(self, path: Path, width: int, height: int, start_s: float) -> None:
-        self.size = width, height
-        self._start_s = start_s
+        self.size, self.path = (width, height), path
+        self._start_s = self._last_s = start_s
         self._last_pts = -1
         self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
         self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
@@ -48,7 +60,12 @@ class _Video:
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
         self._stream.options = {"preset": "ultrafast", "crf": "23", "bf": "0", "g": "50"}
 
+    def takes(self, size: tuple[int, int], time_s: float, segment_s: float) -> bool:
+        """Whether a frame belongs into this file, or begins another."""
+        return size == self.size and self._last_s - STEP_BACK_S <= time_s < self._start_s + segment_s
+
     def write(self, pixels: npt.NDArray[np.uint8], time_s: float) -> None:
+        self._last_s = time_s
         height, width = pixels.shape[:2]
         if width % 2 or height % 2:
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -66,13 +83,18 @@ class _Video:
 
 
 class Recorder:
-    """Writes one video per stream; a new one when the size of its pictures changes. Never writes over a file.
+    """Writes the videos of each stream, a new file after ``segment_s`` and when the size of its pictures changes.
+
+    Never writes over a file. Where the disk is full, or a stream's file cannot be written, frames are left out until
+    they can be recorded again; each is logged once.
 
     Args:
-        directory: where ``<stream>.mp4``, ``<stream>-2.mp4``, ... go; made when it is not there.
+        settings: where to, and how much of it is kept.
         objects: object labels, in the order of the network's classes.
         scenes: scene labels, likewise.
         streams: whose zones and lines are drawn.
+        clock: Unix time in seconds.
+        free: the free bytes of a folder's disk.
 
     Raises:
         ConfigError: the directory cannot be made.
@@ -80,56 +102,124 @@ class Recorder:
 
     def __init__(
         self,
-        directory: str | Path,
+        settings: RecordSettings,
         objects: tuple[str, ...],
         scenes: tuple[str, ...],
         streams: Iterable[StreamSettings] = (),
+        clock: Clock = time.time,
+        free: FreeBytes = free_bytes,
     ) -> None:
-        self._directory = Path(directory)
+        self._folder = SegmentFolder(settings, clock, free)
+        self._segment_s = settings.segment_s
         self._objects, self._scenes = objects, scenes
         self._settings = {stream.name: stream for stream in streams}
         self._videos: dict[str, _Video] = {}
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"record.directory: cannot make {self._directory}: {error.strerror}") from error
+        self._clock = clock
+        self._most = 0  # videos that were written at once
+        self._tidy_at = 0.0
+        self._stuck = False  # whether there are files that cannot be deleted
+        self._retry_at: dict[str, float] = {}
+        self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
 
-    def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> None:
-        """Annotate a frame and append it to its stream's video, at its stream time.
+    def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> bool:
+        """Annotate a frame and append it to its stream's video, at its stream time; False: it was left out.
 
         Args:
             result: the frame.
             counts: of the stream's zones and lines, just after it.
         """
+        stream = result.frame.stream
+        obstacle = self._obstacle()
+        self._tell(ALL, obstacle)
+        if obstacle is not None:
+            for each in tuple(self._videos):
+                self._give_up(each)
+            return False
+        now = self._clock()
+        if now < self._retry_at.get(stream, 0.0) <= now + RETRY_S:  # nobody waits longer for a clock that was set back
+            return False
+        try:
+            self._append(result, counts)
+        except (OSError, av.FFmpegError) as error:
+            self._retry_at[stream] = now + RETRY_S
+            self._give_up(stream)
+            self._tell(stream, one_line(error))
+            return False
+        self._tell(stream, None)
+        return True
+
+    def _obstacle(self) -> str | None:
+        """Why no stream can be recorded now."""
+        now = self._clock()
+        try:
+            if not now - TIDY_S < self._tidy_at <= now:
+                self._tidy_at = now
+                self._tidy()
+            # Once it was too full, it has to be emptier, for all of them: or files of a frame each would come of it.
+            self._most = max(self._most, len(self._videos))
+            if self._folder.has_room(self._most + (2 if ALL in self._causes else 1)):
+                return None
+        except OSError as error:
+            return one_line(error)
+        return f"less than {self._folder.floor / GB:g} GB would be free (record.min_free_gb)"
+
+    def _tidy(self) -> None:
+        stuck = self._folder.tidy()
+        if stuck and not self._stuck:
+            log.warning("old recordings cannot be deleted", count=len(stuck), first=str(stuck[0]))
+        self._stuck = bool(stuck)
+
+    def _append(self, result: Result, counts: Mapping[str, Counts] | None) -> None:
         frame = result.frame
         settings = self._settings.get(frame.stream)
         pixels = annotate(frame.picture.rgb(), result, self._objects, self._scenes, settings, counts)
         size = pixels.shape[1], pixels.shape[0]
         video = self._videos.get(frame.stream)
-        if video is not None and video.size != size:
-            self._videos.pop(frame.stream).close()
+        if video is not None and not video.takes(size, frame.time_s, self._segment_s):
+            self._close(frame.stream)
             video = None
         if video is None:
-            video = self._videos[frame.stream] = _Video(self._free_path(frame.stream), *size, frame.time_s)
+            path = self._folder.new(frame.stream)
+            try:
+                video = self._videos[frame.stream] = _Video(path, *size, frame.time_s)
+            except BaseException:
+                self._folder.done(path)
+                path.unlink(missing_ok=True)  # nothing is in it
+                raise
         video.write(pixels, frame.time_s)
+
+    def _tell(self, stream: str, cause: str | None) -> None:
+        """Log when frames begin to be left out, of one stream or of all, and when they no longer are."""
+        whose = {} if stream == ALL else {"stream": stream}
+        if cause is not None and stream not in self._causes:
+            self._causes[stream] = cause
+            log.warning("recording leaves frames out", cause=cause, directory=str(self._folder.path), **whose)
+        elif cause is None and self._causes.pop(stream, None) is not None:
+            log.info("recording goes on", directory=str(self._folder.path), **whose)
+
+    def _close(self, stream: str) -> None:
+        video = self._videos.pop(stream)
+        try:
+            video.close()
+        finally:
+            self._folder.done(video.path)
+
+    def _give_up(self, stream: str) -> None:
+        """Finish a stream's video; what cannot be written any more is lost, up to the last fragment."""
+        if stream in self._videos:
+            with suppress(OSError, av.FFmpegError):
+                self._close(stream)
 
     def close(self) -> None:
         """Finish all videos; may be called twice."""
         while self._videos:
-            self._videos.popitem()[1].close()
+            self._close(next(iter(self._videos)))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    def _free_path(self, stream: str) -> Path:
-        path, number = self._directory / f"{stream}.mp4", 1
-        while path.exists():
-            number += 1
-            path = self._directory / f"{stream}-{number}.mp4"
-        return path
 
 
 class Recording:
@@ -174,8 +264,8 @@ class Recording:
                 self._items.append((result, counts))
                 self._waiting[stream] += 1
                 self._changed.notify_all()
-            elif not self._abandoned:
-                first = not self._left_out[stream]
+            else:
+                first = not self._abandoned and not self._left_out[stream]
                 self._left_out[stream] += 1
         if first:
             log.warning("recording leaves frames out", stream=stream, cause="encoding is slower than the stream")
@@ -203,11 +293,14 @@ class Recording:
         try:
             with self._recorder:
                 while (item := self._next()) is not None:
+                    recorded = False
                     try:
-                        self._recorder.write(*item)
+                        recorded = self._recorder.write(*item)
                     finally:
+                        if not recorded:
+                            self._leave_out(item[0].frame.stream)
                         self._done(item[0])
-        except Exception:  # a full disk ends the recording, not the run
+        except Exception:  # what cannot be drawn or encoded ends the recording, not the run
             log.exception("recording failed")
         finally:
             self.abandon()
@@ -223,11 +316,16 @@ class Recording:
         with self._changed:
             self._abandoned = True
             rest = [result for result, _ in self._items]
+            self._left_out.update(result.frame.stream for result in rest)
             self._items.clear()
             self._waiting.clear()
             self._changed.notify_all()
         for result in rest:
             self._done(result)
+
+    def _leave_out(self, stream: str) -> None:
+        with self._changed:
+            self._left_out[stream] += 1
 
     def _next(self) -> tuple[Result, Mapping[str, Counts]] | None:
         with self._changed:

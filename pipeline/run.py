@@ -24,6 +24,7 @@ from pipeline.processes import run_processes
 from pipeline.publish import Publisher, health_message
 from pipeline.rate import mark_still
 from pipeline.record import Recorder, Recording
+from pipeline.segments import SegmentFolder
 from pipeline.summary import Summary
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
@@ -65,6 +66,8 @@ def run(
         return run_forwarding(config, stop, started)
     model = load_model(config.model.path)
     _check_tasks(config, model)
+    if config.record.directory is not None:
+        SegmentFolder(config.record).check()
     if config.links == "zmq":
         return run_processes(config, model, stop, wait_for_subscriber_s, started)
     with ExitStack() as opened:
@@ -76,7 +79,7 @@ def run(
             face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
             # The thread that it runs in closes it.
-            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, config.streams)
+            recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
         started(publisher.address)
         _await_subscriber(publisher, wait_for_subscriber_s, stop)
         pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop, source)

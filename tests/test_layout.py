@@ -26,14 +26,22 @@ def test_a_package_is_this_checkouts_own(package: str) -> None:
     assert Path(importlib.import_module(package).__file__).parent == CHECKOUT / package
 
 
+def test_the_face_is_this_checkouts_own_and_has_one_name() -> None:
+    face = Path(importlib.import_module("trunkline").__file__).parent
+    assert face == CHECKOUT / "pipeline" / "public" / "trunkline"
+    assert not (face.parent / "__init__.py").exists(), "or it could be imported as pipeline.public.trunkline, too"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_installed_command_finds_this_checkout_from_anywhere(package: str, tmp_path: Path) -> None:
     try:
         distribution("trunkline")
     except PackageNotFoundError:
         pytest.skip("trunkline is not installed in this environment (pip install -e .)")
-    found = python(f"import {package}; print({package}.__file__)", tmp_path)
-    assert Path(found.strip()).parent == CHECKOUT / package
+    found = python(f"import {package}, trunkline; print({package}.__file__, trunkline.__file__, sep='\\n')", tmp_path)
+    own, face = (Path(line).parent for line in found.splitlines())
+    assert own == CHECKOUT / package
+    assert face == CHECKOUT / "pipeline" / "public" / "trunkline"
 
 
 def test_imports_follow_the_contracts() -> None:

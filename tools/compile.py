@@ -12,6 +12,7 @@ from rich.table import Table
 
 from engines.errors import BackendUnavailable, ConfigError
 from engines.spec import load_model
+from engines.zoo import model_folder
 
 if TYPE_CHECKING:
     from engines.compiling.quantise import Form
@@ -94,7 +95,7 @@ def compile_model(
 
     Example: trunkline compile runs/model --backend tensorrt --precision fp16 --data DIR
     """
-    arithmetic = ARITHMETIC[precision]
+    source, arithmetic = model_folder(source), ARITHMETIC[precision]
     of_f32: dict[str, object] = {"--out": out, "--frame-size": frame_size, "--name": name, "--note": note}
     of_int8: dict[str, object] = {"--images": images}
     of_figures: dict[str, object] = {"--tolerance": tolerance}
@@ -203,7 +204,7 @@ def _tensorrt(
 
 
 def _missing(error: ModuleNotFoundError) -> BackendUnavailable:
-    return BackendUnavailable(f"compile needs {error.name}, not installed: pip install -e .[train]")
+    return BackendUnavailable(f"compile needs {error.name}, not installed: pip install 'trunkline[train]'")
 
 
 def _tell(text: str) -> None:

@@ -40,7 +40,7 @@ def crossval(
     """
     for module in ("torch", "faster_coco_eval"):
         if find_spec(module) is None:
-            raise BackendUnavailable(f"crossval needs {module}, which is not installed: pip install -e .[train]")
+            raise BackendUnavailable(f"crossval needs {module}, which is not installed: pip install 'trunkline[train]'")
     import torch
 
     from engines.study.crossval import CrossValidation, choices_of, declared_variants

@@ -111,7 +111,9 @@ def _need_torch() -> None:
     try:
         import torch  # noqa: F401  # whether it is there
     except ModuleNotFoundError as error:
-        raise BackendUnavailable("data needs PyTorch, which is not installed: pip install -e .[train]") from error
+        raise BackendUnavailable(
+            "data needs PyTorch, which is not installed: pip install 'trunkline[train]'"
+        ) from error
 
 
 def _waiting(what: str, call: Callable[[], Made]) -> Made:

@@ -25,6 +25,7 @@ from pipeline.client import Subscriber
 from pipeline.config import ModelSettings
 from pipeline.messages import FrameMessage, Message
 from pipeline.redact import redact
+from pipeline.segments import segments
 from tools.demo_clip import FRAMES, render
 from tools.demo_report import LiveEnrolment, Sightings, Summary, contact_sheet, sightings_table, summarise
 from tools.demo_scene import PHOTOGRAPHS, RATE, SECONDS, Photograph
@@ -34,6 +35,8 @@ BEFORE: Final = PHOTOGRAPHS["astronaut"]  # enrolled before the clip starts
 LIVE: Final = PHOTOGRAPHS["hopper"]  # enrolled while it runs, half-way
 TRUNKLINE: Final = (sys.executable, "-c", "from tools.main import main; main()")
 SOURCE_VARIABLE: Final = "TRUNKLINE_DEMO_SOURCE"
+ONE_VIDEO_S: Final = 86_400.0  # longer than any demo: one file
+MIN_FREE_GB: Final = 0.2  # the demo is small
 START_S: Final = 90.0  # for engines to load and a source to answer, on a slow machine
 CLIP_LIMIT_S: Final = 6.0 * SECONDS  # a machine that is slower than this gets no further
 STOP_S: Final = 20.0  # for a run to end after it was asked to
@@ -141,7 +144,8 @@ def _write_config(out: Path, source: str | None) -> str:
         f'[[streams]]\nname = "{STREAM}"\nsource = {quoted(written, ensure_ascii=False)}\npace = "realtime"\n\n'
         f"{gallery}"
         f'[publish]\naddress = "{address}"\n\n'
-        f"[record]\ndirectory = {quoted(str(out / 'recording'), ensure_ascii=False)}\n",
+        f"[record]\ndirectory = {quoted(str(out / 'recording'), ensure_ascii=False)}\n"
+        f"segment_s = {ONE_VIDEO_S}\nmin_free_gb = {MIN_FREE_GB}\n",
         encoding="utf-8",
     )
     return address
@@ -216,9 +220,9 @@ def _messages(subscriber: Subscriber, run: "subprocess.Popen[bytes]", seconds: f
 def _present(out: Path, summary: Summary, console: Console, as_json: bool) -> None:
     """Write the results and show them; the exit status is 1 when the books do not balance."""
     (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
-    recorded = out / "recording" / f"{STREAM}.mp4"
-    if recorded.is_file():
-        contact_sheet(recorded.rename(out / "annotated.mp4"), out / "contact_sheet.png")
+    folder = out / "recording"
+    if folder.is_dir() and (recorded := segments(folder)):
+        contact_sheet(recorded[0].path.rename(out / "annotated.mp4"), out / "contact_sheet.png")
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(summary)))
     console.print(sightings_table(summary))

@@ -48,7 +48,7 @@ class Photograph:
                 return path
         raise DataError(
             f"the demo's photograph {Path(self.file).name} comes with scikit-image or matplotlib and was not found: "
-            "run pip install -e '.[demo]'"
+            "run pip install 'trunkline[demo]'"
         )
 
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from engines.engine import open_engine
 from engines.errors import EnrollError
 from engines.spec import load_model
-from pipeline.config import ModelSettings
+from pipeline.config import GALLERY, ModelSettings
 from pipeline.enrolling import FaceReader, Refused, Taken, Wishes, enroll_people, enroll_photos, people_in
 from pipeline.gallery import Gallery, agreed, clean_name
 from pipeline.track_requests import Request, enroll_track
@@ -22,7 +22,7 @@ BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"] 
 
 
 def enroll(
-    gallery: Annotated[Path, typer.Option(help="The gallery file; made when it is missing.")],
+    gallery: Annotated[Path, typer.Option(help="The gallery file; made when it is missing.")] = Path(GALLERY),
     name: Annotated[str | None, typer.Argument(help="Who it is, as it will stand in the messages.")] = None,
     photos: Annotated[
         list[Path] | None, typer.Argument(metavar="PHOTO...", help="Photos that show this person alone.")

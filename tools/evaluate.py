@@ -94,7 +94,7 @@ def evaluate(
 
     --calibrate chooses the identity threshold on the people of DATA in place of scoring them (docs/recognition.md).
 
-    Example: trunkline evaluate --model engines/zoo/n --data ../data --task faces --json
+    Example: trunkline evaluate --model n --data ../data --task faces --json
 
     Example: trunkline evaluate --model runs/model --data DIR --task identity --calibrate --people 50 --replace
     """
@@ -108,7 +108,9 @@ def evaluate(
     if model is None or data is None:
         raise ConfigError(f"--{'model' if model is None else 'data'} is missing; only --task tracking goes without")
     if find_spec("faster_coco_eval") is None:
-        raise ConfigError("evaluate: faster-coco-eval is not installed; install it with: pip install -e '.[train]'")
+        raise ConfigError(
+            "evaluate: faster-coco-eval is not installed; install it with: pip install 'trunkline[train]'"
+        )
     # Only here: a run-time install is without that package, and every other verb works there.
     from engines.evaluation.report import evaluate_model
     from engines.evaluation.truth import configured_truth

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tools.tracking.evaluation import Outcome
     from tools.tracking.sequences import Sequence
 
-MISSING = "{verb} needs the package {package}, which is not installed; install it with: pip install -e '.[tracking]'"
+MISSING = (
+    "{verb} needs the package {package}, which is not installed; install it with: pip install 'trunkline[tracking]'"
+)
 COLUMNS = ("hota", "det_a", "ass_a", "idf1", "mota", "switches", "true_boxes")
 
 

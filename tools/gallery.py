@@ -12,7 +12,7 @@ from rich.table import Table
 from engines.engine import open_engine
 from engines.errors import GalleryError
 from engines.spec import load_model
-from pipeline.config import ModelSettings
+from pipeline.config import GALLERY, ModelSettings
 from pipeline.enrolling import reenroll as enroll_again
 from pipeline.gallery import Gallery, Person, agreed
 from pipeline.gallery_export import export_gallery, import_people, read_export
@@ -32,7 +32,7 @@ NEVER: Final = "never"
 
 
 @app.command("list")
-def list_people(gallery: GalleryFile, as_json: AsJson = False) -> None:
+def list_people(gallery: GalleryFile = Path(GALLERY), as_json: AsJson = False) -> None:
     """Show everyone in the gallery, those who have expired too.
 
     Example: trunkline gallery list --gallery people.sqlite
@@ -60,7 +60,9 @@ def list_people(gallery: GalleryFile, as_json: AsJson = False) -> None:
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Who is to be deleted.")], gallery: GalleryFile, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Who is to be deleted.")],
+    gallery: GalleryFile = Path(GALLERY),
+    as_json: AsJson = False,
 ) -> None:
     """Delete a person, and every trace of them from the file.
 
@@ -81,7 +83,7 @@ def expire(
         str,
         typer.Argument(metavar="DATE", help=f"The last day they are known (UTC), a moment with its zone, or {NEVER}."),
     ],
-    gallery: GalleryFile,
+    gallery: GalleryFile = Path(GALLERY),
     consent: Annotated[str | None, typer.Option(help="A new note on what they agreed to, and when.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +102,7 @@ def expire(
 
 
 @app.command()
-def purge(gallery: GalleryFile, as_json: AsJson = False) -> None:
+def purge(gallery: GalleryFile = Path(GALLERY), as_json: AsJson = False) -> None:
     """Delete all who have expired, and every trace of them from the file.
 
     Example: trunkline gallery purge --gallery people.sqlite
@@ -115,7 +117,7 @@ def purge(gallery: GalleryFile, as_json: AsJson = False) -> None:
 
 @app.command()
 def reenroll(
-    gallery: GalleryFile,
+    gallery: GalleryFile = Path(GALLERY),
     model: Annotated[Path, typer.Option(help="The folder of the model to go over to.")] = Path(ModelSettings().path),
     backend: Annotated[BackendChoice, typer.Option(help="What runs the model.")] = "auto",
     as_json: AsJson = False,
@@ -143,7 +145,7 @@ def reenroll(
 
 @app.command()
 def export(
-    gallery: GalleryFile,
+    gallery: GalleryFile = Path(GALLERY),
     out: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +171,7 @@ def export(
 @app.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="What `trunkline gallery export` wrote.")],
-    gallery: GalleryFile,
+    gallery: GalleryFile = Path(GALLERY),
     replace: Annotated[bool, typer.Option("--replace", help="Replace people of the same name.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@
 set -uo pipefail
 report=$(realpath -m "${1:-gpu-report.md}")
 cd "$(dirname "$0")/.."
-model=${2:-engines/zoo/n}
+model=${2:-n}
 python=${PYTHON:-python3}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

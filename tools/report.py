@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Do a study, and write its pages: Markdown, pictures and raw results.",
-    epilog="Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR "
-    "--model engines/zoo/n",
+    epilog="Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR --model n",
 )
 
 
@@ -52,10 +51,10 @@ def improvement(
 
     An interrupted study goes on where it was: the runs that are finished are kept in the folder --work.
 
-    Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR --model engines/zoo/n
+    Example: trunkline report improvement --config configs/training/plain-cnn.toml --data DIR --model n
     """
     if find_spec("torch") is None:
-        raise BackendUnavailable("report needs PyTorch, which is not installed: pip install -e .[train]")
+        raise BackendUnavailable("report needs PyTorch, which is not installed: pip install 'trunkline[train]'")
     import torch
 
     from engines.spec import load_model

@@ -41,7 +41,7 @@ def multi_task(
     Example: trunkline report multi-task configs/training/n.toml --data DIR --hours 5
     """
     if find_spec("torch") is None:
-        raise BackendUnavailable("report needs PyTorch, which is not installed: pip install -e .[train]")
+        raise BackendUnavailable("report needs PyTorch, which is not installed: pip install 'trunkline[train]'")
     import torch
 
     from engines.study.comparison import Comparison, Sets, shortened

@@ -10,11 +10,12 @@ from rich.progress import track as progress
 
 from engines.errors import ConfigError
 from engines.spec import load_model
+from pipeline.config import ModelSettings
 
 
 def recognition(
     data: Annotated[Path, typer.Option(help="Folder with the data; people are in its folder face_recognition.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("engines/zoo/n"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path(ModelSettings().path),
     split: Annotated[str, typer.Option(help="People: val, or train, whom the network has learned from.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/results"),
     work: Annotated[

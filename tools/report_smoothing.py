@@ -22,11 +22,11 @@ def smoothing(
 ) -> None:
     """Compare no smoothing, a majority vote, a plain average, and filters, on simulated noise and on clips.
 
-    Example: trunkline report smoothing --data DIR --model engines/zoo/n
+    Example: trunkline report smoothing --data DIR --model n
     """
     if find_spec("matplotlib") is None:
         raise ConfigError(
-            "report smoothing needs the package matplotlib, which is not installed: pip install -e .[train]"
+            "report smoothing needs the package matplotlib, which is not installed: pip install 'trunkline[train]'"
         )
     from tools.smoothing.comparison import Comparison
     from tools.smoothing.page import write_pages

@@ -10,13 +10,20 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
-from pipeline.config import load
+from pipeline.config import Config, load
+from pipeline.defaults import config_of, with_default_gallery
 from pipeline.run import run as run_pipeline
 from pipeline.summary import Summary
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML); see configs/.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG|SOURCE",
+            help="A configuration (.toml; see configs/); or files, addresses and cameras' indices, with defaults.",
+        ),
+    ],
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
     wait_for_subscriber: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Hold the first frame back until somebody subscribes.")
@@ -27,9 +34,11 @@ def run(
 ) -> None:
     """Run every stream until all have ended, or until ctrl-C.
 
+    Example: trunkline run rtsp://camera.local/stream clip.mp4 0
+
     Example: trunkline run configs/camera.toml
     """
-    loaded = load(config)
+    loaded = _config(what)
     if insecure:
         loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
     stop = threading.Event()
@@ -50,6 +59,20 @@ def run(
     typer.echo(text if as_json else _table(finished))
     if summary:
         _write(summary, text)
+
+
+def _config(what: list[str]) -> Config:
+    """The configuration that was named, or that of the sources; with the gallery that is there."""
+    files = [name for name in what if Path(name).suffix.lower() == ".toml"]
+    if files and len(what) > 1:
+        raise ConfigError(
+            f"{files[0]}: is a configuration, which must be the only argument of run; name the sources in it"
+        )
+    wanted = load(files[0]) if files else config_of(what)
+    config = with_default_gallery(wanted)
+    if config.identity.gallery not in (None, wanted.identity.gallery):
+        typer.echo(f"names from {config.identity.gallery}", err=True)
+    return config
 
 
 def _stop(stop: threading.Event) -> None:

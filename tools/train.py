@@ -55,7 +55,9 @@ def train(
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise BackendUnavailable("train needs PyTorch, which is not installed: pip install -e .[train]") from error
+        raise BackendUnavailable(
+            "train needs PyTorch, which is not installed: pip install 'trunkline[train]'"
+        ) from error
     from engines.compiling.validation import validation_scores
     from engines.study.classifier_settings import is_classifier
     from engines.training.curves import LOG, PICTURE, CurveLog, plot_log

@@ -44,8 +44,6 @@ def _load(model: Model) -> Network:
     network = build_network(spec.network, len(spec.objects), len(spec.scenes))
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    except FileNotFoundError as error:
-        raise ModelError(f"model {model.path}: {path.name} is missing, and the torch backend needs it") from error
     # Damaged files show as any of these; load_state_dict raises RuntimeError for other layers or shapes.
     except (OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"model {model.path}: {path.name} cannot be loaded: {one_line(error)}") from error

@@ -14,6 +14,7 @@ from engines.training.processes import Processes
 from engines.training.settings import TrainingSettings, ValidationSettings
 from engines.training.teaching import teach
 from engines.training.trainer import Trainer
+from engines.zoo import model_folder
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 
@@ -80,7 +81,7 @@ def train(
         data: folder that the configuration's paths are in.
         out: folder of this run.
         resume: go on from ``out/checkpoint.pt`` when it is there.
-        init: checkpoint of another run, or a model folder, whose weights this one begins with.
+        init: checkpoint of another run, a model folder or a released model's name, with whose weights this one begins.
         at_step: where in the schedule a run goes on that begins with a model folder.
         cache: folder for decoded pictures (:func:`load_sets`).
         device: where the network and the data live.
@@ -113,7 +114,7 @@ def train(
         before = saved.seconds
         if patience:
             patience.best, patience.since = saved.best
-    elif init is not None and init.is_dir():
+    elif init is not None and model_folder(init).is_dir():
         trainer.begin_from_model(load_model(init), at_step)
     elif init is not None:
         trainer.begin_from(load_checkpoint(init))

@@ -30,7 +30,7 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
             face_engine = opened.enter_context(open_entry(model, "face", config.model))
         if config.record.directory is not None:
-            recorder = Recorder(config.record.directory, model.spec.objects, model.spec.scenes, config.streams)
+            recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
         finisher = Finisher(config, model, publisher, place.frames, face_engine, gallery, part.lives, part.journal)
         ending = Ending(part, publisher, recorder, finisher)
         inlet = Inlet[Inferred](place, ending.heard)

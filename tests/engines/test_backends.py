@@ -444,14 +444,14 @@ def test_the_pytorch_engine_compares_its_outputs_with_the_spec_too(trained: Mode
 def test_weights_that_cannot_be_read(tmp_path: Path, case: str, damage: bytes | None, sentence: str) -> None:
     model = write_model(tmp_path)
     if damage is not None:
-        model.weights.write_bytes(damage)
+        (model.path / model.spec.weights).write_bytes(damage)
     with pytest.raises(ModelError, match=rf"weights\.pt {sentence}"):
         open_engine(model, "frame", "torch")
 
 
 def test_weights_of_another_network(trained: Model, tmp_path: Path) -> None:
     model = write_model(tmp_path)
-    model.weights.write_bytes(trained.weights.read_bytes())
+    (model.path / model.spec.weights).write_bytes(trained.weights.read_bytes())
     with pytest.raises(ModelError, match=r"weights\.pt cannot be loaded: .*Unexpected key"):
         open_engine(model, "frame", "torch")
 

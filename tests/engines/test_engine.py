@@ -46,7 +46,7 @@ def test_auto_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
     choice = choose_backend()
     assert choice.backend == "openvino"
     assert choice.warning is not None and choice.warning.startswith("the GPU (NVIDIA L4) is not used: not tensorrt: ")
-    assert "install it with: pip install -e '.[tensorrt]'" in choice.warning
+    assert "install it with: pip install 'trunkline[tensorrt]'" in choice.warning
     assert "not torch: this PyTorch finds no GPU" in choice.warning
 
 
@@ -87,7 +87,7 @@ def test_auto_never_takes_the_reference_and_says_what_is_missing(without: Callab
     [
         ("openvino", "pip install openvino"),
         ("onnxruntime", "pip install onnxruntime"),
-        ("torch", r"pip install -e '\.\[train\]'"),
+        ("torch", r"pip install 'trunkline\[train\]'"),
     ],
 )
 def test_a_named_backend_that_is_missing_is_an_error_never_another_backend(

@@ -30,10 +30,17 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     assert model.file("frame") == tmp_path / "model" / "frame.onnx"
     assert model.file("face") == tmp_path / "model" / "face.onnx"
-    assert model.weights == tmp_path / "model" / "weights.pt"
     assert (model.spec.frame.height, model.spec.frame.width) == (32, 48)
     assert model.spec.objects == ("person", "dog")
     assert load_model(str(tmp_path / "model")) == model
+
+
+def test_weights_that_are_not_there_are_told(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"model .*: weights\.pt is missing, which PyTorch and training need"):
+        _ = model.weights
+    (tmp_path / "model" / "weights.pt").write_bytes(b"")
+    assert model.weights == tmp_path / "model" / "weights.pt"
 
 
 def test_the_fingerprint_follows_the_onnx_files(tmp_path: Path) -> None:

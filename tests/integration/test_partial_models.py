@@ -15,7 +15,7 @@ from engines.spec import Backend, Model, NetworkSettings, Task, Thresholds, load
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import OBJECTS, SCENES
 from tests.engines.made_models import pictures
-from tests.pipeline.made_runs import Run, check_books, make_config
+from tests.pipeline.made_runs import Run, check_books, make_config, video_of
 
 FRAMES = 12
 TINY = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16)
@@ -62,7 +62,7 @@ def test_objects_and_scenes_alone_are_told_and_nothing_else(tmp_path: Path, clip
     assert any(frame.objects for frame in frames), "tracks begin after a few frames"
     assert all(frame.faces == () for frame in frames)
     assert {each.label for frame in frames for each in frame.scene} <= set(SCENES)
-    assert (tmp_path / "recording/door.mp4").is_file()
+    assert video_of(tmp_path / "recording", "door").is_file()
 
 
 def test_faces_alone_are_told_and_nobody_has_a_name(tmp_path: Path, clip: Path) -> None:

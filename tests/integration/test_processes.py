@@ -25,6 +25,7 @@ from tests.pipeline.made_runs import (
     check_ends,
     dark_then_bright,
     make_config,
+    video_of,
     write_model,
 )
 
@@ -164,7 +165,7 @@ def test_a_recording_holds_every_frame(model: Model, clip: Path, tmp_path: Path)
 
     run = Run(zmq_config(model, {"door": clip}, record={"directory": str(tmp_path)}))
     check_books(run, run.end())
-    with av.open(str(tmp_path / "door.mp4")) as video:
+    with av.open(str(video_of(tmp_path, "door"))) as video:
         assert sum(1 for _ in video.decode(video=0)) == FRAMES
 
 
@@ -177,7 +178,7 @@ def test_a_recording_and_the_books_of_a_camera_are_right(model: Model, clip: Pat
     check_books(run, summary)
     assert summary.left_out is not None
     for name in streams:
-        with av.open(str(tmp_path / f"{name}.mp4")) as video:
+        with av.open(str(video_of(tmp_path, name))) as video:
             recorded = sum(1 for _ in video.decode(video=0))
         assert recorded == summary.streams[name].published - summary.left_out.get(name, 0)
     assert summary.streams["tape"].published == FRAMES

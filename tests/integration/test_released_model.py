@@ -13,6 +13,7 @@ from engines.compiling.parity import check_parity
 from engines.engine import open_engine
 from engines.evaluation.report import evaluate_model
 from engines.spec import Model, load_model
+from engines.zoo import released
 from pipeline.enrolling import FaceReader, enroll_photos
 from pipeline.gallery import Gallery
 
@@ -42,9 +43,9 @@ FLOORS = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(each.name for each in (ROOT / "engines/zoo").iterdir() if each.is_dir()))
+@pytest.fixture(scope="module", params=released())
 def model(request: pytest.FixtureRequest) -> Model:
-    return load_model(ROOT / "engines/zoo" / request.param)
+    return load_model(request.param)
 
 
 def test_every_engine_says_the_same_of_real_photographs(model: Model) -> None:

@@ -265,3 +265,14 @@ def check_books(run: Run, summary: Summary) -> None:
         assert (last.captured, last.published, last.dropped) == (account.captured, account.published, account.dropped)
         own = [message for message in run.messages if message.stream == name]
         assert own[-1] is last
+
+
+def videos_of(folder: Path, stream: str) -> list[Path]:
+    """The files of a stream's recording, the oldest first."""
+    return sorted(folder.glob(f"*Z_{stream}.mp4"))
+
+
+def video_of(folder: Path, stream: str) -> Path:
+    """The one file of a stream's recording."""
+    (video,) = videos_of(folder, stream)
+    return video

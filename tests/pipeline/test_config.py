@@ -94,6 +94,26 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             "model.backend is 'tensorflow', but must be one of",
             id="unknown backend",
         ),
+        pytest.param(
+            ONE + "[record]\nsegment_s = 0.5\n",
+            "record.segment_s is 0.5, but must be a number at least 1",
+            id="a file a frame",
+        ),
+        pytest.param(
+            ONE + "[record]\nkeep_days = 0\n",
+            "record.keep_days is 0, but must be a number above 0",
+            id="kept for no time",
+        ),
+        pytest.param(
+            ONE + "[record]\nkeep_gb = 0\n",
+            "record.keep_gb is 0, but must be a number above 0",
+            id="nothing is kept",
+        ),
+        pytest.param(
+            ONE + "[record]\nmin_free_gb = -1\n",
+            "record.min_free_gb is -1, but must be a number at least 0",
+            id="less than nothing free",
+        ),
         pytest.param(ONE + "[identity]\ngallery = 3\n", "identity.gallery is 3, but must be text in quotes", id="type"),
         pytest.param("tracking = 3\n" + ONE, "tracking is 3, but must be a table", id="a number where a table belongs"),
         pytest.param(

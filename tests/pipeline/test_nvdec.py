@@ -218,7 +218,7 @@ def test_without_the_library_the_run_is_refused_with_what_installs_it(
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
     clip = make_clip(tmp_path / "clip.mp4", frames=2)
     sentence = (
-        r"cannot be decoded by NVDEC: the package PyNvVideoCodec cannot be imported .*pip install -e '.\[nvdec\]'"
+        r"cannot be decoded by NVDEC: the package PyNvVideoCodec cannot be imported .*pip install 'trunkline\[nvdec\]'"
     )
     for source in (clip, "rtsp://127.0.0.1:1/nothing"):
         with pytest.raises(SourceError, match=sentence):

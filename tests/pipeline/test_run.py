@@ -38,6 +38,7 @@ from tests.pipeline.made_runs import (
     check_ends,
     dark_then_bright,
     make_config,
+    video_of,
     write_model,
 )
 
@@ -381,7 +382,7 @@ def test_annotated_videos_hold_every_published_frame(
     run = Run(make_config(model, {"door": clip, "yard": other_clip}, record={"directory": str(tmp_path / "videos")}))
     run.end()
     for name, count in (("door", FRAMES), ("yard", 23)):
-        with av.open(str(tmp_path / "videos" / f"{name}.mp4")) as container:
+        with av.open(str(video_of(tmp_path / "videos", name))) as container:
             assert sum(1 for _ in container.decode(video=0)) == count
 
 
@@ -394,9 +395,9 @@ def recorded(video: Path) -> int:
 def slow_down_recording(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     real = Recorder.write
 
-    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> None:
+    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> bool:
         time.sleep(seconds)
-        real(recorder, result, counts)
+        return real(recorder, result, counts)
 
     monkeypatch.setattr(Recorder, "write", write)
 
@@ -410,7 +411,7 @@ def test_a_slow_recorder_costs_a_live_stream_frames_of_the_recording_alone(
     check_books(run, summary)
     published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
     assert left_out > published / 4
-    assert recorded(tmp_path / "door.mp4") == published - left_out
+    assert recorded(video_of(tmp_path, "door")) == published - left_out
     assert summary.to_json()["recording"] == {"left_out": {"door": left_out}}
 
 
@@ -422,10 +423,10 @@ def test_a_slow_recorder_still_has_all_of_a_file_and_a_camera_beside_it_goes_on(
     run = Run(make_config(model, streams, record={"directory": str(tmp_path)}))
     summary = run.end()
     check_books(run, summary)
-    assert recorded(tmp_path / "tape.mp4") == FRAMES
+    assert recorded(video_of(tmp_path, "tape")) == FRAMES
     published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
     assert published > FRAMES / 2, "at the pace of the recorder a quarter of them would have come"
-    assert recorded(tmp_path / "door.mp4") == published - left_out
+    assert recorded(video_of(tmp_path, "door")) == published - left_out
 
 
 @pytest.mark.parametrize("closing_fails_too", [False, True])
@@ -439,7 +440,7 @@ def test_a_recorder_that_fails_does_not_stop_the_messages(
 ) -> None:
     real, numbers = Recorder.write, itertools.count()
 
-    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> None:
+    def write(recorder: Recorder, result: Result, counts: Mapping[str, Counts]) -> bool:
         if next(numbers) == 3:
             raise OSError(28, "No space left on device")
         real(recorder, result, counts)

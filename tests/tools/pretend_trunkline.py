@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from pipeline.config import load
+from pipeline.config import RecordSettings, load
 from pipeline.messages import FaceMessage, FrameMessage, IdentityMessage, TimingsMessage, encode, timestamp, topic
 from pipeline.record import Recorder
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print("error: no face in the photo" if "PRETEND_ENROLL" in os.environ else "enrolled")
         return int(os.environ.get("PRETEND_ENROLL", 0))
     if "PRETEND_RUN" in os.environ:
-        print("error: model engines/zoo/n: cannot read spec.json", file=sys.stderr)
+        print("error: model n: cannot read spec.json", file=sys.stderr)
         return int(os.environ["PRETEND_RUN"])
     return run(rest[0], Path(rest[rest.index("--summary") + 1]))
 
@@ -55,7 +55,7 @@ def run(config_file: str, summary: Path) -> int:
             sent += 1
             time.sleep(0.001)
         socket.close(linger=1000)
-    record_some(config.record.directory)
+    record_some(config.record)
     books = {"captured": sent + int(os.environ.get("PRETEND_LOST", 0)), "published": sent, "dropped": {}}
     summary.write_text(json.dumps({"streams": {"demo": books}, "stages_ms": {}}))
     return 0
@@ -85,9 +85,8 @@ def frame_message(seq: int) -> FrameMessage:
     )
 
 
-def record_some(directory: str | None) -> None:
-    assert directory is not None
-    with Recorder(directory, OBJECTS, SCENES) as recorder:
+def record_some(settings: RecordSettings) -> None:
+    with Recorder(settings, OBJECTS, SCENES) as recorder:
         for seq in range(3):
             pixels = np.zeros((48, 64, 3), dtype=np.uint8)
             recorder.write(make_result(pixels, stream="demo", seq=seq, time_s=seq / RATE))

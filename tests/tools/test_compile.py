@@ -203,6 +203,13 @@ def test_a_model_folder_needs_int8_said(tmp_path: Path) -> None:
     assert "--precision f32 needs a checkpoint" in sentence and "--precision int8" in sentence
 
 
+def test_a_released_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = refused("n", "--out", tmp_path / "out", "--data", "d")
+    assert "--precision f32 needs a checkpoint" in sentence
+    assert "zoo/n is a folder" in sentence
+
+
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     sentence = refused(tmp_path, "--precision", "int8", "--data", tmp_path)
     assert "cannot read spec.json" in sentence
@@ -213,7 +220,7 @@ def test_an_install_without_torch_says_what_is_missing(tmp_path: Path, monkeypat
         monkeypatch.delitem(sys.modules, f"engines.compiling.{name}")
     monkeypatch.setitem(sys.modules, "torch", None)
     sentence = refused("c.pt", "--out", tmp_path / "n", "--data", "d")
-    assert "compile needs torch, not installed: pip install -e .[train]" in sentence
+    assert "compile needs torch, not installed: pip install 'trunkline[train]'" in sentence
 
 
 @pytest.fixture

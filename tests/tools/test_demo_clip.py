@@ -30,7 +30,7 @@ def test_every_photograph_is_there_and_of_its_stated_size(photo: Photograph) -> 
 
 
 def test_a_photograph_whose_package_is_missing_is_named_with_the_way_out() -> None:
-    with pytest.raises(DataError, match=r"photograph lost\.png comes with .* pip install -e '\.\[demo\]'"):
+    with pytest.raises(DataError, match=r"photograph lost\.png comes with .* pip install 'trunkline\[demo\]'"):
         _ = Photograph("no_such_package", "data/lost.png", (1, 1), "person").path
 
 

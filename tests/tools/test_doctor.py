@@ -165,7 +165,7 @@ def test_what_decodes_videos_is_shown_beside_the_gpu(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
     missing = dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"]
     assert missing.startswith("cannot be used: the package PyNvVideoCodec cannot be imported (")
-    assert missing.endswith("install it with: pip install -e '.[nvdec]'")
+    assert missing.endswith("install it with: pip install 'trunkline[nvdec]'")
 
 
 def test_without_a_gpu_there_are_no_cuda_versions_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,13 +13,15 @@ import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
 from engines.spec import Model
 from pipeline.client import Subscriber
-from pipeline.config import PublishSettings
+from pipeline.config import GALLERY, Config, PublishSettings
+from pipeline.defaults import config_of
 from pipeline.messages import FrameMessage, HealthMessage
 from pipeline.metrics import Account
 from pipeline.publish import Publisher
@@ -96,6 +99,72 @@ def test_a_file_runs_to_its_end_and_the_books_are_printed(write: Callable[..., P
     assert latency.endswith("on onnxruntime f32")
     assert result.stderr.startswith("publishing on tcp://127.0.0.1:")
     assert result.stderr.count("\n") == 1
+
+
+def test_sources_run_without_a_configuration(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "front door.mp4"
+    shutil.copy(clip, other)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setattr("tools.run.config_of", lambda sources: on_port(config_of(sources), port))
+    result = trunkline(str(clip), str(other), "--json")
+    assert result.exit_code == 0, result.output
+    streams = json.loads(result.stdout)["streams"]
+    assert {name: books["published"] for name, books in streams.items()} == {"clip": FRAMES, "front-door": FRAMES}
+    assert "names from" not in result.stderr
+
+
+def on_port(config: Config, port: int) -> Config:
+    """The same on a port of its own: tests run beside each other."""
+    publish = msgspec.structs.replace(config.publish, address=f"tcp://127.0.0.1:{port}")
+    return msgspec.structs.replace(config, publish=publish)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param(("a.toml", "b.mp4"), "a.toml: is a configuration, which must be the only argument", id="mixed"),
+        pytest.param(("a.toml", "b.toml"), "a.toml: is a configuration, which must be the only argument", id="two"),
+        pytest.param(("gone.mp4",), "stream 'gone': source 'gone.mp4' does not exist", id="no such file"),
+        pytest.param(("gone.toml",), "gone.toml: cannot be read: No such file", id="no such configuration"),
+    ],
+)
+def test_what_cannot_be_run(arguments: tuple[str, ...], sentence: str) -> None:
+    result = trunkline(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (('directory = "/proc"',), "record.directory is '/proc', in which no file can be written: "),
+        (('directory = "."', "min_free_gb = 1e9"), "record.min_free_gb is 1e+09, but only "),
+    ],
+    ids=["a folder that cannot be written", "a full disk"],
+)
+def test_a_recording_that_cannot_be_made_is_refused_before_anything_runs(
+    write: Callable[..., Path], links: str, lines: tuple[str, ...], sentence: str
+) -> None:
+    path = write("[record]", *lines)
+    path.write_text(f'links = "{links}"\n{path.read_text()}')
+    result = trunkline(path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {sentence}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_gallery_that_is_there_is_taken_and_told(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / GALLERY).write_bytes(b"")
+    result = trunkline(write())
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == f"names from {GALLERY}"
 
 
 def test_books_for_scripts(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -171,7 +171,9 @@ def test_an_install_without_torch_says_what_is_missing(
     config: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "train needs PyTorch, which is not installed: pip install -e .[train]" in refused(config, "--data", data)
+    assert "train needs PyTorch, which is not installed: pip install 'trunkline[train]'" in refused(
+        config, "--data", data
+    )
 
 
 def test_the_configuration_here_is_one_that_is_allowed(config: Path) -> None:

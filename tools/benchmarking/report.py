@@ -12,6 +12,7 @@ import msgspec
 from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
 from engines.spec import Model
+from engines.zoo import model_name
 from tools.benchmarking.clip import Clip
 from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.pipeline import PipelineReport
@@ -82,7 +83,7 @@ def begin(model: Model | None, seconds: float, repeats: int) -> Report:
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=Machine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)),
         versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
-        model=ModelIdentity(str(model.path), model.spec.name, model.fingerprint) if model else None,
+        model=ModelIdentity(model_name(model.path), model.spec.name, model.fingerprint) if model else None,
         seconds=seconds,
         repeats=repeats,
     )

@@ -20,6 +20,8 @@ from rich.markdown import Markdown
 from engines.engine import Precision
 from engines.errors import TrunklineError
 from engines.spec import load_model
+from engines.zoo import model_folder
+from pipeline.config import ModelSettings
 from tools.benchmarking.clip import check_file, describe, lengthen
 from tools.benchmarking.report import begin
 from tools.benchmarking.writing import write
@@ -36,7 +38,7 @@ RECORD = CHECKOUT / "docs" / "benchmarks" / "peers.json"
 
 def compare(
     source: Annotated[Path, typer.Option(help="Video file.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = CHECKOUT / "engines" / "zoo" / "n",
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path(ModelSettings().path),
     precision: Annotated[
         Precision, typer.Option(help="Trunkline's arithmetic; int8: the loop runs that file, too.")
     ] = ("auto"),
@@ -51,11 +53,11 @@ def compare(
 ) -> None:
     """Measure Trunkline and its peers on one clip, in turn, and write a table with ratios.
 
-    Example: python tools/peers/compare.py --source street.mp4 --model engines/zoo/n
+    Example: python tools/peers/compare.py --source street.mp4 --model n
     """
     console = Console()
     try:
-        comparison = _compare(source, model.resolve(), precision, seconds, rounds, only)
+        comparison = _compare(source, model_folder(model).resolve(), precision, seconds, rounds, only)
         page = to_markdown(comparison)
         write(json_file, msgspec.json.format(msgspec.json.encode(comparison)) + b"\n")
         write(json_file.with_suffix(".md"), page.encode())

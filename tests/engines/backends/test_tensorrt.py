@@ -419,7 +419,9 @@ def test_a_missing_library_is_named_with_what_installs_it(
         return real(name, *rest)
 
     monkeypatch.setattr(engine_module.importlib, "import_module", without)
-    with pytest.raises(BackendUnavailable, match=rf"{package} cannot be imported .* pip install -e '\.\[tensorrt\]'"):
+    with pytest.raises(
+        BackendUnavailable, match=rf"{package} cannot be imported .* pip install 'trunkline\[tensorrt\]'"
+    ):
         open_engine(made, "frame", "tensorrt")
 
 

@@ -414,3 +414,11 @@ def test_a_second_stage_of_another_network_is_refused(data: Path, tmp_path: Path
     wider = tiny_settings(network=msgspec.structs.replace(TINY, neck=16))
     with pytest.raises(DataError, match="--init: the checkpoint's network, classes or people"):
         run(wider, data, tmp_path / "second", init=tmp_path / "first/checkpoint.pt")
+
+
+def test_a_released_model_is_begun_with_by_its_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"--init \S+zoo/n: the model's network or classes are not the configuration's"):
+        run(tiny_settings(), data, tmp_path / "run", init=Path("n"))

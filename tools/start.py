@@ -1,0 +1,50 @@
+"""The installed command ``trunkline``, which says what is missing where only the client was installed."""
+
+import sys
+from typing import Final
+
+EXIT_REFUSED: Final = 2
+
+# What brings a module that is not there. The default install is the client's: msgspec and pyzmq.
+EXTRA_OF: Final = {
+    "run": ("av", "cv2", "numpy", "onnxruntime", "openvino", "rich", "scipy", "structlog", "typer"),
+    "demo": ("skimage",),
+    "train": ("faster_coco_eval", "matplotlib", "onnx", "torch"),
+    "tracking": ("supervision", "trackers", "trackeval"),
+    "tensorrt": ("cuda", "tensorrt"),
+    "nvdec": ("PyNvVideoCodec",),
+}
+
+
+def main() -> None:
+    """Run the command line; one sentence and exit status 2 where an extra is missing."""
+    try:
+        from tools.main import main as run  # here: it needs the extra "run"
+
+        run()
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if sentence is None:
+            raise  # a bug: none of the modules that an extra brings
+        sys.exit(_refused(sentence))
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Which extra brings the module that could not be imported, and how; None where none does.
+
+    >>> missing_extra(ModuleNotFoundError(name="torch.nn"))
+    "the Python package torch is missing, which the extra 'train' brings: pip install 'trunkline[train]'"
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRA_OF.items():
+        if module in modules:
+            return (
+                f"the Python package {module} is missing, which the extra {extra!r} brings: "
+                f"pip install 'trunkline[{extra}]'"
+            )
+    return None
+
+
+def _refused(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return EXIT_REFUSED
