@@ -88,15 +88,16 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     streams = tuple(stream.name for stream in config.streams)
     frames = Ring.create(Layout(count, largest, streams), f"{count} frames")
     try:
-        inputs = Ring.create(Layout(batches, batch * entry.height * entry.width * 3), f"{batches} batches")
+        shape = Layout(batches, batch * entry.height * entry.width * 3)
+        inputs = Ring.create(shape, f"{batches} batches", frames.lock)
     except BaseException:
         frames.close()
         raise
     try:
         yield frames, inputs
     finally:
-        frames.close()
         inputs.close()
+        frames.close()
 
 
 def recorded_frames(live: Sequence[bool], max_batch: int) -> int:
@@ -241,8 +242,9 @@ class Troupe:
         if player.process.exitcode == 0:
             player.over = True
             return
-        lost = self._frames.reclaim(number)
-        self._inputs.reclaim(number)
+        with self._frames.lock:
+            lost = self._frames.reclaim(number)
+            self._inputs.reclaim(number)
         self._room.ring()
         cause = _end_of(player.process)
         log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
