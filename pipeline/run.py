@@ -25,7 +25,7 @@ from pipeline.publish import Publisher, health_message
 from pipeline.rate import mark_still
 from pipeline.record import Recorder, Recording
 from pipeline.summary import Summary
-from pipeline.supervision import Workers, supervise
+from pipeline.supervision import Workers, supervise, until_over
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
 from pipeline.zones import places_of
 
@@ -143,10 +143,12 @@ class Pipeline:
             seen = self.accounts.of(stream.name).captured  # by an earlier capture that crashed
             lost = partial(self._lost, stream.name)
             frames = self.source(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
-            return mark_still(frames, self.config.inference)
+            return until_over(
+                mark_still(frames, self.config.inference), lambda: self.stop.is_set() or stream.name in self.ended
+            )
 
         try:
-            supervise(f"capture {stream.name}", stage, (), self._admit, self._dropped)
+            supervise(f"capture {stream.name}", stage, None, self._admit, self._dropped)
         finally:
             self.frames.finish(stream.name)
 
@@ -164,7 +166,7 @@ class Pipeline:
         def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
             return preprocess(batches, self.size) if self.planes_engine is None else place_only(batches, self.size)
 
-        supervise("preprocess", stage, self.frames.batches(), self.prepared.put, self._dropped)
+        supervise("preprocess", stage, self.frames.batches, self.prepared.put, self._dropped)
         self.prepared.finish()
 
     def _start(self) -> None:
@@ -173,11 +175,11 @@ class Pipeline:
                 return start(prepared, self.frame_engine)
             return start_planes(prepared, self.planes_engine)
 
-        supervise("infer", stage, self.prepared, self.started.put, self._dropped)
+        supervise("infer", stage, self.prepared.__iter__, self.started.put, self._dropped)
         self.started.finish()
 
     def _collect(self) -> None:
-        supervise("infer", collect, self.started, self._ran, self._dropped)
+        supervise("infer", collect, self.started.__iter__, self._ran, self._dropped)
         self.inferred.finish()
 
     def _ran(self, inferred: Inferred) -> None:
@@ -185,7 +187,7 @@ class Pipeline:
         self.inferred.put(inferred)
 
     def _postprocess(self) -> None:
-        supervise("postprocess", self.finisher.stage, self.inferred, self._finished, self._dropped)
+        supervise("postprocess", self.finisher.stage, self.inferred.__iter__, self._finished, self._dropped)
         if self.recording is not None:
             self.recording.finish()
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -69,28 +69,66 @@ class Held:
         return count
 
 
+class Feed(Generic[In]):
+    """Items of what ``begin`` opens, which is opened again after it has raised.
+
+    Args:
+        begin: opens it; None: there is nothing to read, because the stage makes its items itself.
+    """
+
+    def __init__(self, begin: Callable[[], Iterable[In]] | None) -> None:
+        self._begin: Callable[[], Iterable[In]] = begin or tuple
+        self._items: Iterator[In] | None = None
+        self.over = begin is None  # it ended by itself
+
+    def __iter__(self) -> Iterator[In]:
+        return self
+
+    def __next__(self) -> In:
+        if self._items is None:
+            self._items = iter(self._begin())
+        try:
+            return next(self._items)
+        except StopIteration:
+            self.over = True
+            raise
+        except BaseException:
+            self._items = None  # a generator that has raised would only say that it is at its end
+            raise
+
+
 def supervise(
     name: str,
     stage: Callable[[Iterator[In]], Iterator[Out]],
-    inlet: Iterable[In],
+    inlet: Callable[[], Iterable[In]] | None,
     outlet: Callable[[Out], None],
     dropped: Callable[[Frame, str], None],
 ) -> None:
     """Drive a stage from ``inlet`` to ``outlet`` until the inlet ends.
 
-    A crash drops the frames that the stage held, with the cause ``crash``, and starts it anew. When the outlet is
-    closed they are dropped with the cause ``shutdown``. ``dropped`` is told of each.
+    A crash, of the stage or of either end of it, drops the frames that the stage held, with the cause ``crash``, and
+    starts it anew; an inlet that raised is opened again. A stage that ends before its inlet has crashed, too. When the
+    outlet is closed the frames are dropped with the cause ``shutdown``. ``dropped`` is told of each.
+
+    Args:
+        name: of the stage, for logs and errors.
+        stage: the generator function.
+        inlet: opens what it reads; None for a source, which reads nothing and ends when it likes.
+        outlet: takes what comes out.
+        dropped: told of each frame that is lost, and its cause.
 
     Raises:
         StageError: more than MAX_CRASHES crashes within a minute; the last one is its cause.
     """
-    source, limit, held = iter(inlet), CrashLimit(), Held(dropped)
+    source, limit, held = Feed(inlet), CrashLimit(), Held(dropped)
     while True:
         try:
             for item in stage(held.watch(source)):
                 held.note(item)  # capture makes frames from nothing
                 outlet(item)
                 held.release(item)
+            if not source.over:
+                raise StageError(f"stage {name!r} ended though there was more to do")
         except LinkClosed:
             held.drop("shutdown")
             return
@@ -104,6 +142,17 @@ def supervise(
             continue
         held.drop("crash")  # a stage that swallows frames has a bug, and the books must show it
         return
+
+
+def until_over(frames: Iterable[Frame], over: Callable[[], bool]) -> Iterator[Frame]:
+    """Pass on what a source gives.
+
+    Raises:
+        StageError: at its end, unless ``over`` says that the run was stopped or the source said that it ends.
+    """
+    yield from frames
+    if not over():
+        raise StageError("the source ended, and neither was stopped nor said why")
 
 
 class Workers:

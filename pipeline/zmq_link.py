@@ -122,7 +122,7 @@ class Inlet(Generic[T]):
         )
 
     def _receive(self) -> T | Word:
-        """The next thing; when it cannot be read, all that is on its way here is given up, since it may be any of it."""
+        """The next thing; when it cannot be read, all that is on its way here is given up: it may be any of it."""
         place, parts = self._place, self._socket.recv_multipart()
         try:
             return unpack(parts, place.frames, place.inputs)  # type: ignore[no-any-return]

@@ -39,7 +39,11 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
         if part.lives == 0:
             stopped = partial(place.frames.is_shut, place.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
-        supervise("postprocess", finisher.stage, ending.taken(inlet), ending.finished, partial(drop, place))
+
+        def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
+            return finisher.stage(ending.taken(inferred))
+
+        supervise("postprocess", stage, inlet.__iter__, ending.finished, partial(drop, place))
         ending.end()
     identifier = finisher.identifier
     pipe.send(

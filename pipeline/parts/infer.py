@@ -25,7 +25,9 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
 
     def dropped(frame: Frame, cause: str) -> None:
         drop(place, frame, cause)
-        place.inputs.release(place.number, [inputs.pop(_ticket(frame))])  # the first frame of a batch does it for all
+        batch = inputs.pop(_ticket(frame), None)
+        if batch is not None:
+            place.inputs.release(place.number, [batch])  # the first frame of a batch does it for all
 
     with open_entry(model, "frame", config.model) as engine:
         planes_engine = open_planes(engine) if config.inference.preprocess == "gpu" else None
@@ -42,15 +44,16 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
         started = QueueLink[Started](room_between(engine))
 
         def stage(batches: Iterator[Prepared]) -> Iterator[Started]:
-            return start(batches, engine) if planes_engine is None else start_planes(batches, planes_engine)
+            mine = noted(batches)
+            return start(mine, engine) if planes_engine is None else start_planes(mine, planes_engine)
 
         def start_all() -> None:
-            supervise("infer", stage, noted(inlet), started.put, dropped)
+            supervise("infer", stage, inlet.__iter__, started.put, dropped)
             started.finish()
 
         workers = Workers(started.finish)
         workers.start("start", start_all)
-        supervise("infer", collect, started, put, dropped)
+        supervise("infer", collect, started.__iter__, put, dropped)
         workers.join()
         if workers.failure is not None:
             raise workers.failure

@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 from engines.engine import Engine
 from engines.errors import ConfigError, EngineError, GalleryError, ModelError, SourceError, StageError, TrunklineError
 from engines.spec import EntryName, Model, Thresholds
-from pipeline import finish
+from pipeline import finish, links
 from pipeline import run as running
 from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
 from pipeline.finish import effective_thresholds, unsure_thresholds
@@ -272,6 +272,27 @@ def test_a_stage_that_crashes_once_loses_the_frames_it_held_and_nothing_else(
     assert [line["frames_lost"] for line in logs if line["event"] == "stage crashed"] == [lost["crash"]]
 
 
+@pytest.mark.parametrize("link", [links.FrameLink, links.QueueLink])
+def test_a_link_that_fails_is_read_again(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict], link: Any
+) -> None:
+    reading = "batches" if link is links.FrameLink else "__iter__"
+    real, numbers = getattr(link, reading), itertools.count()
+
+    def failing(self: Any) -> Iterator[Any]:
+        for item in real(self):
+            yield item
+            if next(numbers) == 5:
+                raise ZeroDivisionError("made to crash")
+
+    monkeypatch.setattr(link, reading, failing)
+    run = Run(make_config(model, {"door": clip}, inference={"max_batch": 1}))
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["door"].published == FRAMES
+    assert [line["event"] for line in logs if "crash" in line["event"]] == ["stage crashed"]
+
+
 def test_a_source_that_crashes_goes_on_with_the_frame_after(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
@@ -350,6 +371,23 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
         assert books.of(name).captured > 0
         assert books.of(name).in_flight == 0
     check_ends(run, "gone", "withdrawn", "stopped", "down")
+
+
+def test_a_source_that_ends_without_a_word_is_opened_again(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
+) -> None:
+    real, lives = running.capture, itertools.count()
+
+    def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
+        frames = real(*arguments, **more)
+        return itertools.islice(frames, 7) if next(lives) == 0 else frames
+
+    monkeypatch.setattr(running, "capture", capture)
+    run = Run(make_config(model, {"door": clip}))
+    summary = run.end()
+    check_books(run, summary)
+    assert [frame.seq for frame in run.frames("door")] == list(range(FRAMES))
+    assert [line["stage"] for line in logs if line["event"] == "stage crashed"] == ["capture door"]
 
 
 def test_a_source_that_keeps_crashing_ends_the_run_too(
