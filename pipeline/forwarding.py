@@ -20,7 +20,7 @@ from pipeline.receiving import check_receiving, is_remote
 from pipeline.remote import pack_loss, pack_picture
 from pipeline.sockets import KEY_ERRORS, connect_with_key, is_loopback, parse_tcp
 from pipeline.summary import Summary
-from pipeline.supervision import Workers, supervise, until_over
+from pipeline.supervision import HURRY_S, Workers, source_patience_s, supervise, until_over
 from pipeline.types import Frame, Health
 
 PICTURES_WAITING: Final = 1  # in the socket, beside the one that is being sent
@@ -28,7 +28,6 @@ BUFFER_BYTES: Final = 2**18  # of the kernel: what is in there is on its way, ho
 RECONNECT_MS: Final = 100
 STOP_NOTICED_S: Final = 0.1  # after so long at the most
 LAST_WORD_S: Final = 0.5  # that the end of a stream waits for room
-HURRY_S: Final = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
 
 log = structlog.get_logger()
 
@@ -82,7 +81,9 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
             workers.start(f"capture {stream.name}", partial(_forward, stream, sender, stop, accounts))
         try:
             while not workers.join(STOP_NOTICED_S):
-                pass
+                if stop.is_set() and not workers.join(source_patience_s(config.streams)):
+                    log.warning("sources did not end and are left behind", threads=workers.running())
+                    break
         except BaseException:
             stop.set()
             workers.join(HURRY_S)

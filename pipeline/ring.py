@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        words = MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
+        words = 2 * MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
         return _pages(8 * words)
 
     @property
@@ -80,6 +80,7 @@ class Ring:
         words = np.frombuffer(self._memory, np.int64, layout.header_bytes // 8)
         cut = _cutter(words)
         self._shut: Words = cut(MAX_PROCESSES)
+        self._signs: Words = cut(MAX_PROCESSES)  # of life
         self._generation: Words = cut(layout.slots)
         self._holders: Words = cut(layout.slots)  # a bit for each process that holds the slot
         self._untaken: Words = cut(layout.slots)  # those of them that have not heard of it yet
@@ -262,6 +263,14 @@ class Ring:
     def is_shut(self, process: int) -> bool:
         """Whether a process was told so."""
         return bool(self._shut[process])
+
+    def beat(self, process: int, sign: int) -> None:
+        """Note a process' sign of life, see :class:`pipeline.pulse.Pulse`."""
+        self._signs[process] = sign
+
+    def last_beat(self, process: int) -> int:
+        """The last one."""
+        return int(self._signs[process])
 
     def tell(self, stream: str) -> None:
         """What happened to a stream was published."""

@@ -14,9 +14,10 @@ from pipeline.capture import capture as frames_of
 from pipeline.config import StreamSettings
 from pipeline.metrics import await_last_frame
 from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
+from pipeline.pulse import Pulse
 from pipeline.rate import mark_still
 from pipeline.record import recorder_room
-from pipeline.supervision import Workers, supervise, until_over
+from pipeline.supervision import Workers, source_patience_s, supervise, until_over
 from pipeline.transfer import write_picture
 from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
@@ -29,21 +30,24 @@ TOLD_LOOK_S: Final = 0.001
 log = structlog.get_logger()
 
 
-def capture(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def capture(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Capture the part's streams until all have ended or the part is told to stop."""
     place, stop = part.place, threading.Event()
     workers = Workers(stop.set)
     pipe.send(Opened({}))
     for stream in part.streams:
-        workers.start(f"capture {stream.name}", partial(_capture_stream, part, stream, stop))
+        workers.start(f"capture {stream.name}", partial(_capture_stream, part, stream, stop, pulse))
     while not workers.join(LOOK_S):
         if place.frames.is_shut(place.number):
             stop.set()
+        if stop.is_set() and not workers.join(source_patience_s(part.streams)):
+            log.warning("sources did not end and are left behind", threads=workers.running())
+            break
     if workers.failure is not None:
         raise workers.failure
 
 
-def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -> None:
+def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event, pulse: Pulse) -> None:
     admission = Admission(part, stream)
 
     def stage(_: Iterator[Frame]) -> Iterator[Frame]:
@@ -55,7 +59,7 @@ def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -
         return until_over(mark_still(frames, part.config.inference), lambda: stop.is_set() or admission.ended)
 
     try:
-        supervise(f"capture {stream.name}", stage, None, admission.put, admission.dropped)
+        supervise(f"capture {stream.name}", stage, None, admission.put, admission.dropped, pulse)
     finally:
         admission.close()
 

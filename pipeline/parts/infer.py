@@ -7,12 +7,13 @@ from engines.spec import load_model
 from pipeline.inference import Started, collect, open_entry, open_planes, room_between, start, start_planes
 from pipeline.links import QueueLink
 from pipeline.parts.part import FINISH, PREPARE, Opened, Part, Pipe, drop
+from pipeline.pulse import Pulse
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Frame, Inferred, Prepared, Ticket
 from pipeline.zmq_link import Inlet, Outlet
 
 
-def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def infer(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Run the frame entry until nothing more comes."""
     place, config = part.place, part.config
     model = load_model(config.model.path)
@@ -48,12 +49,12 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
             return start(mine, engine) if planes_engine is None else start_planes(mine, planes_engine)
 
         def start_all() -> None:
-            supervise("infer", stage, inlet.__iter__, started.put, dropped)
+            supervise("infer", stage, inlet.__iter__, started.put, dropped, pulse)
             started.finish()
 
         workers = Workers(started.finish)
         workers.start("start", start_all)
-        supervise("infer", collect, started.__iter__, put, dropped)
+        supervise("infer", collect, started.__iter__, put, dropped, pulse)
         workers.join()
         if workers.failure is not None:
             raise workers.failure

@@ -15,6 +15,7 @@ from pipeline.capture import mode
 from pipeline.links import FrameLink
 from pipeline.parts.part import INFER, LOOK_S, Opened, Part, Pipe, drop
 from pipeline.preprocess import place_only, preprocess
+from pipeline.pulse import Pulse
 from pipeline.ring import Ring
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Prepared, Ran, Ticket
@@ -52,7 +53,7 @@ class Inputs:
             raise
 
 
-def prepare(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def prepare(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Form batches and letterbox them until nothing more comes."""
     place, config = part.place, part.config
     me, ring = place.number, place.frames
@@ -97,7 +98,7 @@ def prepare(part: Part, pipe: "Pipe[Any, Any]") -> None:
     workers = Workers(give_up)
     workers.start("receive", receive)
     pipe.send(Opened({}))
-    supervise("preprocess", stage, batches, partial(slots.send, outlet=outlet), partial(drop, place))
+    supervise("preprocess", stage, batches, partial(slots.send, outlet=outlet), partial(drop, place), pulse)
     outlet.close()
     if workers.failure is not None:
         raise workers.failure

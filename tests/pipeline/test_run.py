@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 from engines.engine import Engine
 from engines.errors import ConfigError, EngineError, GalleryError, ModelError, SourceError, StageError, TrunklineError
 from engines.spec import EntryName, Model, Thresholds
-from pipeline import finish, links
+from pipeline import finish, links, supervision
 from pipeline import run as running
 from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
 from pipeline.finish import effective_thresholds, unsure_thresholds
@@ -40,6 +40,7 @@ from tests.pipeline.made_runs import (
     make_config,
     write_model,
 )
+from tests.pipeline.made_sources import HangingFile
 
 FRAMES = 40  # of a clip; dark in its first half, bright in its second
 SIZE = (160, 120)
@@ -226,6 +227,7 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
     monkeypatch.setattr(running, "DRAIN_S", 0.0)
+    monkeypatch.setattr(supervision, "HURRY_S", 0.0)
     slowed(monkeypatch, 0.8)
     run = Run(make_config(model, {"door": {"source": clip, "loop": True, "timeout_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 1)
@@ -234,6 +236,22 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
     check_books(run, summary)
     assert summary.streams["door"].dropped.keys() == {"shutdown"}
     assert "frames given up" in [line["event"] for line in logs]
+
+
+def test_a_source_that_hangs_in_a_read_is_left_behind(
+    model: Model, clip: Path, make_clip: Callable[..., Path], tmp_path: Path, logs: list[EventDict]
+) -> None:
+    hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", FRAMES, SIZE))
+    door = {"source": hanging.path, "timeout_s": 0.1}
+    run = Run(make_config(model, {"door": door, "yard": {"source": clip, "loop": True, "timeout_s": 0.1}}))
+    run.wait(lambda run: len(run.frames("door")) >= FRAMES // 2)
+    run.stop.set()
+    summary = run.end()
+    hanging.close()
+    check_books(run, summary)
+    assert all(not account.dropped for account in summary.streams.values())
+    told = [line["threads"] for line in logs if line["event"] == "sources did not end and are left behind"]
+    assert told == [["capture door"]]
 
 
 def test_a_run_that_is_stopped_before_it_begins_says_so(model: Model, clip: Path) -> None:
