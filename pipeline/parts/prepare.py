@@ -93,7 +93,7 @@ def prepare(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
 
     def give_up() -> None:
         for frame in link.abandon():
-            drop(place, frame, "shutdown")
+            drop(place, frame, "crash")
 
     workers = Workers(give_up)
     workers.start("receive", receive)

@@ -5,6 +5,8 @@ import select
 import threading
 from pathlib import Path
 
+QUIET_S = 2.0  # without a frame, after which a source that is read as fast as can be hangs
+
 
 class HangingFile:
     """A named pipe that gives every reader a clip and then neither more nor an end: the last read of it blocks.
