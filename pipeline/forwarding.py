@@ -20,7 +20,7 @@ from pipeline.receiving import check_receiving, is_remote
 from pipeline.remote import pack_loss, pack_picture
 from pipeline.sockets import KEY_ERRORS, connect_with_key, is_loopback, parse_tcp
 from pipeline.summary import Summary
-from pipeline.supervision import Workers, supervise
+from pipeline.supervision import HURRY_S, Workers, source_patience_s, supervise, until_over
 from pipeline.types import Frame, Health
 
 PICTURES_WAITING: Final = 1  # in the socket, beside the one that is being sent
@@ -28,7 +28,6 @@ BUFFER_BYTES: Final = 2**18  # of the kernel: what is in there is on its way, ho
 RECONNECT_MS: Final = 100
 STOP_NOTICED_S: Final = 0.1  # after so long at the most
 LAST_WORD_S: Final = 0.5  # that the end of a stream waits for room
-HURRY_S: Final = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
 
 log = structlog.get_logger()
 
@@ -82,7 +81,9 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
             workers.start(f"capture {stream.name}", partial(_forward, stream, sender, stop, accounts))
         try:
             while not workers.join(STOP_NOTICED_S):
-                pass
+                if stop.is_set() and not workers.join(source_patience_s(config.streams)):
+                    log.warning("sources did not end and are left behind", threads=workers.running())
+                    break
         except BaseException:
             stop.set()
             workers.join(HURRY_S)
@@ -96,7 +97,8 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
 def _forward(stream: StreamSettings, sender: "Sender", stop: threading.Event, accounts: Accounts) -> None:
     def stage(_: Iterator[Frame]) -> Iterator[Frame]:
         seen = accounts.of(stream.name).captured  # by an earlier capture that crashed
-        return capture(stream, stop=stop, health=sender.tell, first_seq=seen)
+        frames = capture(stream, stop=stop, health=sender.tell, first_seq=seen)
+        return until_over(frames, lambda: stop.is_set() or sender.over)
 
     def admit(frame: Frame) -> None:
         accounts.captured(frame.stream)
@@ -108,7 +110,7 @@ def _forward(stream: StreamSettings, sender: "Sender", stop: threading.Event, ac
     def dropped(frame: Frame, cause: str) -> None:
         accounts.dropped(frame.stream, cause)
 
-    supervise(f"capture {stream.name}", stage, (), admit, dropped)
+    supervise(f"capture {stream.name}", stage, None, admit, dropped)
     sender.end()
 
 
@@ -127,7 +129,7 @@ class Sender:
         self._encoder = JpegEncoder(settings.jpeg_quality) if settings.encoding == "jpeg" else None
         self._last_sent_s = time.monotonic()
         self._stuck = False
-        self._over = False
+        self.over = False  # it was told that the stream has ended
         # A context, and so a thread for the copy to the network, of its own: no stream delays another.
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PUSH)
@@ -200,18 +202,18 @@ class Sender:
         """Log what happened to the stream, and tell the other host where it gives no pictures any more."""
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         if report.state != "up":
-            self._over = report.state == "ended"
+            self.over = report.state == "ended"
             self._tell_loss(report.cause)
 
     def end(self) -> None:
         """Tell the other host that no more comes, unless it knows."""
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self._tell_loss("the run there was stopped")
 
     def _tell_loss(self, cause: str) -> None:
         # Only to spare the other end its timeout, so it may get lost.
-        if self._has_room(LAST_WORD_S if self._over else 0.0):
+        if self._has_room(LAST_WORD_S if self.over else 0.0):
             try:
                 self._socket.send_multipart(pack_loss(self._settings.name, self._session, cause), zmq.DONTWAIT)
             except zmq.Again:

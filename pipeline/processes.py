@@ -6,11 +6,12 @@ Pictures and network inputs stay in two rings; only tickets to them cross the so
 so that they hold whoever dies; what a dead process held is counted as dropped with the cause ``crash``.
 """
 
+import errno
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -19,9 +20,10 @@ from signal import Signals
 from typing import Any, Final
 
 import structlog
+import zmq
 from msgspec import structs
 
-from engines.errors import StageError, TrunklineError
+from engines.errors import ConfigError, StageError, TrunklineError
 from engines.hardware import usable_cores
 from engines.spec import Model
 from pipeline.batching import backlog
@@ -33,11 +35,13 @@ from pipeline.logs import log_settings
 from pipeline.parts.capture import LIVE_WAITING
 from pipeline.parts.part import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, Part, Refused
 from pipeline.parts.play import play
-from pipeline.publish import Publisher, settle
+from pipeline.publish import SUBSCRIBERS_BACK_S, Publisher, health_message, settle
+from pipeline.pulse import STUCK_S, UNWATCHED, Silence
 from pipeline.record import recorder_room
 from pipeline.ring import Layout, Ring
 from pipeline.summary import Summary
-from pipeline.supervision import MAX_CRASHES, CrashLimit
+from pipeline.supervision import HURRY_S, MAX_CRASHES, CrashLimit, source_patience_s
+from pipeline.types import Health
 from pipeline.zmq_link import Place
 
 LEAST_INPUTS: Final = 5  # batches: one is filled, three are with the engine, one waits behind it
@@ -46,7 +50,7 @@ MORE_BATCHES: Final = 2  # whose frames are held though their input is not: bein
 STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configuration says how many there are
 NOTICED_S: Final = 0.1  # after so long at the most
 DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
-HURRY_S: Final = 2.0  # that a process has to end when it is told to at once
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC})
 
 log = structlog.get_logger()
 
@@ -61,8 +65,22 @@ def run_processes(
     """Run every stream until all have ended or ``stop`` is set; see :func:`pipeline.run.run`.
 
     Raises:
-        TrunklineError: a process cannot have what it needs; or StageError: one died too often.
+        TrunklineError: a process cannot have what it needs; or StageError: one died too often, or cannot be started.
     """
+    try:
+        return _run(config, model, stop, wait_for_subscriber_s, started)
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        raise ConfigError(
+            f'links is "zmq", which needs more than this host allows here: {error.strerror}; allow it more open files '
+            '(ulimit -n) or memory, or use links = "queue"'
+        ) from error
+
+
+def _run(
+    config: Config, model: Model, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]
+) -> Summary:
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
         rings(config, model) as (frames, inputs),
@@ -70,9 +88,10 @@ def run_processes(
     ):
         troupe = Troupe(config, folder, frames, inputs, journal)
         try:
-            return troupe.run(stop, wait_for_subscriber_s, started)
+            seconds = troupe.run(stop, wait_for_subscriber_s, started)
         finally:
             troupe.end()
+        return troupe.summary(seconds)
 
 
 @contextmanager
@@ -88,15 +107,16 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     streams = tuple(stream.name for stream in config.streams)
     frames = Ring.create(Layout(count, largest, streams), f"{count} frames")
     try:
-        inputs = Ring.create(Layout(batches, batch * entry.height * entry.width * 3), f"{batches} batches")
+        shape = Layout(batches, batch * entry.height * entry.width * 3)
+        inputs = Ring.create(shape, f"{batches} batches", frames.lock)
     except BaseException:
         frames.close()
         raise
     try:
         yield frames, inputs
     finally:
-        frames.close()
         inputs.close()
+        frames.close()
 
 
 def recorded_frames(live: Sequence[bool], max_batch: int) -> int:
@@ -116,18 +136,43 @@ class Player:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.limit = CrashLimit()
+        self.silence = Silence()
+        self.stuck = False
         self.process: SpawnProcess | None = None
         self.pipe: Connection[Any, Any] | None = None
         self.over = False
 
     def start(self) -> None:
-        """Let a new process play."""
-        spawning = get_context("spawn")
-        self.pipe, theirs = spawning.Pipe()
-        # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
-        self.process = spawning.Process(target=play, args=(self.part, theirs), name=self.part.name)
-        self.process.start()
-        theirs.close()
+        """Let a new process play; StageError where none can be had."""
+        spawning, place = get_context("spawn"), self.part.place
+        place.frames.beat(place.number, UNWATCHED)
+        self.stuck = False
+        try:
+            ours, theirs = spawning.Pipe()
+            with closing(theirs):
+                # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
+                process = spawning.Process(target=play, args=(self.part, theirs), name=self.part.name)
+                process.start()
+        except OSError as error:
+            raise StageError(f"process {self.part.name!r} cannot be started: {error.strerror or error}") from error
+        self.pipe, self.process = ours, process
+
+    def kill_if_stuck(self, now_s: float) -> None:
+        """End a process that has given no sign of life for STUCK_S."""
+        place = self.part.place
+        silent_s = self.silence.heard(place.frames.last_beat(place.number), now_s)
+        if silent_s > STUCK_S and not self.stuck and self.process is not None:
+            self.stuck = True
+            log.error("process stuck", process=self.part.name, silent_s=round(silent_s, 1))
+            self.process.kill()
+
+    def cause_of_end(self) -> str:
+        """Why the process is gone."""
+        assert self.process is not None
+        code = self.process.exitcode or 0
+        if self.stuck:
+            return f"no sign of life for {STUCK_S:g} s"
+        return f"killed by {Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def heard(self) -> Iterator[Any]:
         """What the process said meanwhile."""
@@ -148,6 +193,7 @@ class Troupe:
         self._bells = {stream.name: Bell() for stream in config.streams if not waits_for_nobody(stream)}
         self._told: dict[str, Any] = {}
         self._folder = folder
+        self._given_up = False
         self._finish = self._player(FINISH, "finish")
         self._infer = self._player(INFER, "infer")
         self._prepare = self._player(PREPARE, "prepare")
@@ -162,27 +208,32 @@ class Troupe:
         part = Part(name, place, self._config, streams, self._bells, self._room, log_settings(), 0, self._journal)
         return Player(part)
 
-    def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> Summary:
-        """Everything from the first process to the last."""
+    def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> float:
+        """Everything from the first process to the last; returns the seconds that streams were captured for."""
         for player in (self._finish, self._infer, self._prepare):
             player.start()
-        for player in (self._finish, self._infer, self._prepare):
-            self._await(player)
+        if not all(self._await(player, stop) for player in (self._finish, self._infer, self._prepare)):
+            return 0.0
         started(self._told["address"])
         self._await_subscriber(stop, wait_for_subscriber_s)
         began = time.monotonic()
         for player in self._captures:
             player.start()
         self._watch(stop)
-        return self._summary(time.monotonic() - began)
+        return time.monotonic() - began
 
-    def _await(self, player: Player) -> None:
-        """Until a process has all that it needs."""
+    def _await(self, player: Player, stop: threading.Event) -> bool:
+        """Until a process has all that it needs, however long that takes; False when the run was stopped first."""
         assert player.process is not None and player.pipe is not None
-        while not self._hear(player):
-            if not player.process.is_alive():
-                raise StageError(f"process {player.part.name!r} died before it began: {_end_of(player.process)}")
-            wait([player.pipe, player.process.sentinel])
+        while True:
+            alive = player.process.is_alive()  # first: what it said before it died is still heard
+            if self._hear(player):
+                return True
+            if not alive:
+                raise StageError(f"process {player.part.name!r} died before it began: {player.cause_of_end()}")
+            if stop.is_set():
+                return False
+            wait([player.pipe, player.process.sentinel], NOTICED_S)
 
     def _hear(self, player: Player) -> bool:
         """Take in what a process said; whether that was anything."""
@@ -198,7 +249,8 @@ class Troupe:
 
     def _await_subscriber(self, stop: threading.Event, patience_s: float) -> None:
         assert self._finish.pipe is not None
-        self._finish.pipe.send(patience_s)
+        with suppress(OSError):  # it is gone: _watch starts it again
+            self._finish.pipe.send(patience_s)
         while "subscribed" not in self._told and not stop.is_set():
             wait([self._finish.pipe, self._sentinel(self._finish)], NOTICED_S)
             self._hear(self._finish)
@@ -212,16 +264,19 @@ class Troupe:
         give_up_at: float | None = None
         while not self._finish.over:
             wait([self._sentinel(player) for player in self._all if not player.over], NOTICED_S)
-            for player in self._all:
-                if not player.over and not self._alive(player):
+            for player in [player for player in self._all if not player.over]:
+                if self._alive(player):
+                    player.kill_if_stuck(time.monotonic())
+                else:
                     self._ended(player)
             self._shut()
             if stop.is_set() and give_up_at is None:
-                give_up_at = time.monotonic() + DRAIN_S + max(stream.timeout_s for stream in self._config.streams)
+                give_up_at = time.monotonic() + source_patience_s(self._config.streams) + DRAIN_S
                 for player in self._captures:
                     self._frames.shut(player.part.place.number)
             if give_up_at is not None and time.monotonic() > give_up_at:
                 log.warning("frames given up", after_s=DRAIN_S)
+                self._given_up = True
                 return
 
     def _shut(self) -> None:
@@ -241,10 +296,11 @@ class Troupe:
         if player.process.exitcode == 0:
             player.over = True
             return
-        lost = self._frames.reclaim(number)
-        self._inputs.reclaim(number)
+        with self._frames.lock:
+            lost = self._frames.reclaim(number)
+            self._inputs.reclaim(number)
         self._room.ring()
-        cause = _end_of(player.process)
+        cause = player.cause_of_end()
         log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
         if not player.limit.allows(time.monotonic()):
             raise StageError(f"process {name!r} died more than {MAX_CRASHES} times in a minute: {cause}")
@@ -265,25 +321,45 @@ class Troupe:
 
     def end(self) -> None:
         """No process is left, whatever happened; what they still held is counted as dropped."""
-        running = [player.process for player in self._all if player.process is not None]
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join(HURRY_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        self._end_processes()
         self._frames.reclaim_all("shutdown")
-        if self._journal.left("stopped"):  # and nobody else who could say so
-            try:
-                with Publisher(self._bound()) as publisher:
-                    settle(publisher, self._journal, "stopped")
-            except TrunklineError as error:
-                log.warning("ends not told", error=str(error))
+        try:
+            self._tell_ends()
+        except (TrunklineError, zmq.ZMQError, OSError) as error:
+            log.warning("ends not told", error=str(error))
         for bell in (self._room, *self._bells.values()):
             bell.close()
 
-    def _summary(self, seconds: float) -> Summary:
+    def _end_processes(self) -> None:
+        running = [player.process for player in self._all if player.process is not None]
+        for process in running:
+            process.terminate()
+        patience = time.monotonic() + HURRY_S
+        for process in running:
+            process.join(max(0.0, patience - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def _tell_ends(self) -> None:
+        """Say what nobody else is left to say: what was announced has ended, and so have streams that were given up."""
+        owed = bool(self._journal.left("stopped"))
+        names = [
+            stream.name for stream in self._config.streams if self._given_up and not self._journal.is_over(stream.name)
+        ]
+        if not owed and not names:
+            return
+        with Publisher(self._bound()) as publisher:
+            if owed:
+                settle(publisher, self._journal, "stopped")
+            else:
+                publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)
+            for name in names:
+                report = Health(name, "ended", "the run was stopped", time.time_ns())
+                publisher.send(health_message(report, self._frames.of(name)))
+
+    def summary(self, seconds: float) -> Summary:
+        """What a run of so many seconds tells, once it has ended."""
         told = self._told
         return Summary(
             seconds=seconds,
@@ -291,8 +367,8 @@ class Troupe:
             stages_ms=told.get("stages_ms", {}),
             batches=told.get("batches", {}),
             carried=told.get("carried", 0),
-            backend=told["backend"],
-            precision=told["precision"],
+            backend=told.get("backend"),
+            precision=told.get("precision"),
             face_runs=told.get("face_runs", 0),
             face_crops=told.get("face_crops", 0),
             left_out=told.get("left_out"),
@@ -303,8 +379,3 @@ def shares(streams: tuple[StreamSettings, ...], processes: int | None) -> list[t
     """The streams of each capture process, dealt out in turn; by default as few as have STREAMS_EACH at most."""
     count = min(len(streams), processes or -(-len(streams) // STREAMS_EACH))
     return [streams[index::count] for index in range(count)]
-
-
-def _end_of(process: SpawnProcess) -> str:
-    code = process.exitcode or 0
-    return f"killed by {Signals(-code).name}" if code < 0 else f"exit status {code}"

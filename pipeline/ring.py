@@ -7,16 +7,13 @@ it is: only a :class:`Ticket` of a few bytes goes from process to process. The m
 A slot is free when no process holds it. Whoever sends a ticket on gives its hold to the receiver in the same moment;
 what a process held when it died is given up by :meth:`Ring.reclaim`, on its way or not, and a ticket to it that turns
 up later is refused. Every change is made under a lock of the kernel's, which is free again when its owner dies, and is
-ordered so that a process killed half-way leaves nothing that ``reclaim`` does not put right.
+ordered so that a process killed half-way leaves nothing that ``reclaim`` does not put right. The rings of a run share
+that lock: what an item holds in several of them is handed over at once or not at all.
 """
 
-import fcntl
 import mmap
 import os
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
@@ -27,6 +24,7 @@ import numpy.typing as npt
 
 from engines.errors import ConfigError
 from pipeline.metrics import Account
+from pipeline.process_lock import ProcessLock, anonymous_file
 from pipeline.types import Ticket
 
 CAUSES: Final = ("stale", "crash", "shutdown", "lost")
@@ -54,7 +52,7 @@ class Layout:
 
     @property
     def header_bytes(self) -> int:
-        words = MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
+        words = 2 * MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
         return _pages(8 * words)
 
     @property
@@ -73,14 +71,16 @@ class Ring:
     to 62; whoever starts processes gives each a number of its own, and a number again only after :meth:`reclaim`.
     """
 
-    def __init__(self, layout: Layout, fd: int) -> None:
+    def __init__(self, layout: Layout, fd: int, lock: ProcessLock, first: bool = False) -> None:
         self.layout = layout
+        self._first = first  # of those that share the lock: it closes it
+        self.lock = lock  # held while anything changes; whoever holds it sees all rings that share it stand still
         self._fd = fd
         self._memory = mmap.mmap(fd, layout.total_bytes)
-        self._lock = threading.Lock()
         words = np.frombuffer(self._memory, np.int64, layout.header_bytes // 8)
         cut = _cutter(words)
         self._shut: Words = cut(MAX_PROCESSES)
+        self._signs: Words = cut(MAX_PROCESSES)  # of life
         self._generation: Words = cut(layout.slots)
         self._holders: Words = cut(layout.slots)  # a bit for each process that holds the slot
         self._untaken: Words = cut(layout.slots)  # those of them that have not heard of it yet
@@ -95,21 +95,27 @@ class Ring:
         self._index = {name: row for row, name in enumerate(layout.streams)}
 
     @classmethod
-    def create(cls, layout: Layout, what: str) -> Self:
+    def create(cls, layout: Layout, what: str, lock: ProcessLock | None = None) -> Self:
         """Make an empty ring.
 
         Args:
             layout: its size.
             what: what will be in it, for the error.
+            lock: of the rings of the same run; None: this is the first, and has a new one.
 
         Raises:
             ConfigError: there is not so much memory; it says how much is needed.
         """
-        return cls(layout, shared_file(layout.total_bytes, what))
+        fd = shared_file(layout.total_bytes, what)
+        try:
+            return cls(layout, fd, lock or ProcessLock(), first=lock is None)
+        except BaseException:
+            os.close(fd)
+            raise
 
-    def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[Layout, object]]:
+    def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[Layout, object, ProcessLock]]:
         # Only while a child process is being started: the file goes with it.
-        return _opened, (self.layout, reduction.DupFd(self._fd))
+        return _opened, (self.layout, reduction.DupFd(self._fd), self.lock)
 
     # Frames, from capture to message.
 
@@ -125,7 +131,7 @@ class Ring:
             most: how many slots its frames may have, wherever they are; None: any number.
         """
         row = _NOBODY if stream is None else self._index[stream]
-        with self._locked():
+        with self.lock:
             held = self._holders != 0
             theirs = held & (self._stream == row)
             if most_waiting is not None and (theirs & (self._progress == WAITING)).sum() >= most_waiting:
@@ -147,7 +153,7 @@ class Ring:
     def miss(self, stream: str, cause: str, count: int = 1) -> None:
         """Frames were captured, and dropped before they had a slot."""
         row = self._index[stream]
-        with self._locked():
+        with self.lock:
             self._captured[row] += count
             self._dropped[row, CAUSES.index(cause)] += count
 
@@ -158,25 +164,20 @@ class Ring:
 
     def send(self, me: int, tickets: Sequence[Ticket], to: int) -> None:
         """Give the caller's holds to process ``to``, which will hear of them; Gone if one was given up."""
-        with self._locked():
-            slots = self._check(me, tickets)
-            self._sender[slots] = me
-            self._untaken[slots] |= 1 << to
-            self._holders[slots] = (self._holders[slots] & ~(1 << me)) | 1 << to
+        hand_over(me, to, [(self, tickets)])
 
     def take(self, me: int, tickets: Sequence[Ticket]) -> None:
         """Note that what was sent to the caller has arrived; Gone if any of it was given up on its way."""
-        with self._locked():
-            self._untaken[self._check(me, tickets)] &= ~(1 << me)
+        accept(me, [(self, tickets)])
 
     def batched(self, me: int, tickets: Sequence[Ticket]) -> None:
         """These frames no longer wait for a batch."""
-        with self._locked():
+        with self.lock:
             self._progress[self._check(me, tickets)] = UNDER_WAY
 
     def published(self, me: int, ticket: Ticket) -> None:
         """Count a frame as published whose picture the caller goes on holding; Gone if it was given up."""
-        with self._locked():
+        with self.lock:
             (slot,) = self._check(me, [ticket])
             self._published[self._stream[slot]] += 1
             self._progress[slot] = TOLD
@@ -186,7 +187,7 @@ class Ring:
 
         A frame that is not counted yet is counted as published or, with a cause, as dropped.
         """
-        with self._locked():
+        with self.lock:
             for ticket in tickets:
                 slot = ticket.slot
                 if not self._has(me, ticket):
@@ -197,16 +198,17 @@ class Ring:
                         self._published[row] += 1
                     else:
                         self._dropped[row, CAUSES.index(cause)] += 1
+                self._untaken[slot] &= ~(1 << me)
                 self._holders[slot] &= ~(1 << me)
 
     def pending(self, me: int) -> bool:
         """Whether something is on its way to the caller."""
-        with self._locked():
+        with self.lock:
             return bool((self._untaken & 1 << me).any())
 
     def held_by(self, me: int) -> int:
         """How many slots a process holds, those on their way to it included."""
-        with self._locked():
+        with self.lock:
             return int(((self._holders & 1 << me) != 0).sum())
 
     # Ends and crashes.
@@ -217,16 +219,28 @@ class Ring:
         Returns:
             How many frames were lost, by stream.
         """
-        with self._locked():
+        with self.lock:
             theirs = 1 << process
             unheard = np.where(self._sender == process, self._untaken, 0)
             self._untaken &= ~(theirs | unheard)
             self._holders &= ~(theirs | unheard)
             return self._settle(cause)
 
+    def refuse(self, me: int, cause: str = "crash") -> dict[str, int]:
+        """Give up what is on its way to the caller, who cannot read it; it is gone when it arrives.
+
+        Returns:
+            How many frames were lost, by stream.
+        """
+        with self.lock:
+            theirs = 1 << me
+            self._holders &= ~np.where(self._untaken & theirs != 0, theirs, 0)
+            self._untaken &= ~theirs
+            return self._settle(cause)
+
     def reclaim_all(self, cause: str) -> dict[str, int]:
         """Give up everything: no process is left."""
-        with self._locked():
+        with self.lock:
             self._untaken[:] = 0
             self._holders[:] = 0
             return self._settle(cause)
@@ -250,9 +264,17 @@ class Ring:
         """Whether a process was told so."""
         return bool(self._shut[process])
 
+    def beat(self, process: int, sign: int) -> None:
+        """Note a process' sign of life, see :class:`pipeline.pulse.Pulse`."""
+        self._signs[process] = sign
+
+    def last_beat(self, process: int) -> int:
+        """The last one."""
+        return int(self._signs[process])
+
     def tell(self, stream: str) -> None:
         """What happened to a stream was published."""
-        with self._locked():
+        with self.lock:
             self._told[self._index[stream]] += 1
 
     def told(self, stream: str) -> int:
@@ -264,13 +286,15 @@ class Ring:
     def of(self, stream: str) -> Account:
         """The books of one stream."""
         row = self._index[stream]
-        with self._locked():
+        with self.lock:
             dropped = {cause: int(count) for cause, count in zip(CAUSES, self._dropped[row], strict=True) if count}
             return Account(int(self._captured[row]), int(self._published[row]), dropped)
 
     def close(self) -> None:
         """Give the file back; the memory goes when nothing points into it any more."""
         os.close(self._fd)
+        if self._first:
+            self.lock.close()
 
     def _check(self, me: int, tickets: Sequence[Ticket]) -> npt.NDArray[np.int64]:
         if not all(self._has(me, ticket) for ticket in tickets):
@@ -281,15 +305,33 @@ class Ring:
         slot = ticket.slot
         return bool(self._generation[slot] == ticket.generation and self._holders[slot] & 1 << me)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The kernel's lock is the process', so the threads of one need another. It is gone with its process.
-        with self._lock:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+def hand_over(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
+    """Give the caller's holds in rings of one lock to process ``to``, which will hear of them; all of them or none.
+
+    Raises:
+        Gone: one was given up.
+    """
+    with holds[0][0].lock:
+        for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
+            ring._sender[slots] = me
+            ring._untaken[slots] |= 1 << to
+            ring._holders[slots] = (ring._holders[slots] & ~(1 << me)) | 1 << to
+
+
+def take_back(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
+    """Undo :func:`hand_over`: process ``to`` will not hear of them; Gone, for all, if it has or one was given up."""
+    with holds[0][0].lock:
+        for ring, slots in [(ring, ring._check(to, tickets)) for ring, tickets in holds]:
+            ring._holders[slots] = (ring._holders[slots] & ~(1 << to)) | 1 << me
+            ring._untaken[slots] &= ~(1 << to)
+
+
+def accept(me: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
+    """Note that what was sent to the caller has arrived; Gone, for all, if any of it was given up on its way."""
+    with holds[0][0].lock:
+        for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
+            ring._untaken[slots] &= ~(1 << me)
 
 
 def free_bytes() -> int:
@@ -319,7 +361,7 @@ def shared_file(size: int, what: str) -> int:
             f'links is "zmq", which needs {size / MIB:.0f} MiB of shared memory for {what} here, and '
             f'{free / MIB:.0f} MiB are free: run fewer streams, a smaller inference.max_batch or links = "queue"'
         )
-    fd = _anonymous_file()
+    fd = anonymous_file("trunkline-ring")
     try:
         os.ftruncate(fd, size)
         if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -333,15 +375,8 @@ def shared_file(size: int, what: str) -> int:
     return fd
 
 
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("trunkline-ring")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _opened(layout: Layout, fd: Any) -> Ring:
-    return Ring(layout, fd.detach())
+def _opened(layout: Layout, fd: Any, lock: ProcessLock) -> Ring:
+    return Ring(layout, fd.detach(), lock)
 
 
 def _cutter(words: Words) -> Callable[[int], Words]:

@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from engines.engine import Engine
+from engines.errors import StageError
 from engines.spec import Model, load_model
 from pipeline.batching import Batcher
 from pipeline.capture import Capture, capture, check_source, mode
@@ -26,14 +27,14 @@ from pipeline.rate import mark_still
 from pipeline.record import Recorder, Recording
 from pipeline.segments import SegmentFolder
 from pipeline.summary import Summary
-from pipeline.supervision import Workers, supervise
+from pipeline.supervision import HURRY_S, Workers, source_patience_s, supervise, until_over
 from pipeline.types import Batch, Frame, Health, Inferred, Prepared, Result
 from pipeline.zones import places_of
 
 BATCHES_WAITING = 1  # before the engine and behind it: one is filled while one runs
 STOP_NOTICED_S = 0.2  # after so long at the most
 DRAIN_S = 10.0  # that frames on their way have to finish once a run is stopped
-HURRY_S = 2.0  # that threads have to end after a second ctrl-C; a source may hang in a read
+LAST_BATCH_S = 10.0  # that a stage may be busy with what it holds once the rest was given up
 
 log = structlog.get_logger()
 
@@ -136,7 +137,8 @@ class Pipeline:
         self.prepared: QueueLink[Prepared] = QueueLink(BATCHES_WAITING)
         self.started: QueueLink[Started] = QueueLink(room_between(frame_engine))
         self.inferred: QueueLink[Inferred] = QueueLink(BATCHES_WAITING)
-        self.workers = Workers(self._give_up)
+        self.sources = Workers(self._give_up)
+        self.workers = Workers(self._give_up)  # the stages
 
     # The way of a frame: one thread per stream captures, then one thread each prepares, starts
     # inference, waits for it, and does the rest.
@@ -146,10 +148,12 @@ class Pipeline:
             seen = self.accounts.of(stream.name).captured  # by an earlier capture that crashed
             lost = partial(self._lost, stream.name)
             frames = self.source(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
-            return mark_still(frames, self.config.inference)
+            return until_over(
+                mark_still(frames, self.config.inference), lambda: self.stop.is_set() or stream.name in self.ended
+            )
 
         try:
-            supervise(f"capture {stream.name}", stage, (), self._admit, self._dropped)
+            supervise(f"capture {stream.name}", stage, None, self._admit, self._dropped)
         finally:
             self.frames.finish(stream.name)
 
@@ -167,7 +171,7 @@ class Pipeline:
         def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
             return preprocess(batches, self.size) if self.planes_engine is None else place_only(batches, self.size)
 
-        supervise("preprocess", stage, self.frames.batches(), self.prepared.put, self._dropped)
+        supervise("preprocess", stage, self.frames.batches, self.prepared.put, self._dropped)
         self.prepared.finish()
 
     def _start(self) -> None:
@@ -176,11 +180,11 @@ class Pipeline:
                 return start(prepared, self.frame_engine)
             return start_planes(prepared, self.planes_engine)
 
-        supervise("infer", stage, self.prepared, self.started.put, self._dropped)
+        supervise("infer", stage, self.prepared.__iter__, self.started.put, self._dropped)
         self.started.finish()
 
     def _collect(self) -> None:
-        supervise("infer", collect, self.started, self._ran, self._dropped)
+        supervise("infer", collect, self.started.__iter__, self._ran, self._dropped)
         self.inferred.finish()
 
     def _ran(self, inferred: Inferred) -> None:
@@ -188,7 +192,7 @@ class Pipeline:
         self.inferred.put(inferred)
 
     def _postprocess(self) -> None:
-        supervise("postprocess", self.finisher.stage, self.inferred, self._finished, self._dropped)
+        supervise("postprocess", self.finisher.stage, self.inferred.__iter__, self._finished, self._dropped)
         if self.recording is not None:
             self.recording.finish()
 
@@ -209,16 +213,17 @@ class Pipeline:
         self.workers.start("start", self._start)
         self.workers.start("preprocess", self._prepare)
         for stream in self.config.streams:
-            self.workers.start(f"capture {stream.name}", partial(self._capture, stream))
+            self.sources.start(f"capture {stream.name}", partial(self._capture, stream))
         try:
             while not self.workers.join(STOP_NOTICED_S):
                 if self.stop.is_set():
                     self._drain()
-            if self.workers.failure is not None:
-                raise self.workers.failure
+            if (failure := self.sources.failure or self.workers.failure) is not None:
+                raise failure
         except BaseException:
             self._give_up()
             self.workers.join(HURRY_S)
+            self.sources.join(HURRY_S)
             self.finisher.end()
             raise
         self._say_stopped()
@@ -226,11 +231,17 @@ class Pipeline:
 
     def _drain(self) -> None:
         """The run was stopped: frames on their way are finished, unless that takes too long."""
-        limit = DRAIN_S + max(stream.timeout_s for stream in self.config.streams)  # a source may hang in a read
-        if not self.workers.join(limit):
-            log.warning("frames given up", after_s=limit)
+        if not self.sources.join(source_patience_s(self.config.streams)):
+            log.warning("sources did not end and are left behind", threads=self.sources.running())
+            for stream in self.config.streams:
+                self.frames.finish(stream.name)
+        if not self.workers.join(DRAIN_S):
+            log.warning("frames given up", after_s=DRAIN_S)
             self._give_up()
-            self.workers.join()
+            if not self.workers.join(LAST_BATCH_S):
+                raise StageError(f"threads hang, and the run cannot end: {', '.join(self.workers.running())}")
+        self._drop(self.frames.abandon())  # what a source gives from here on is not taken
+        self.sources.join(HURRY_S)
 
     def _give_up(self) -> None:
         """Break all links; what they hold is counted as dropped."""

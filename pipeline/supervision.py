@@ -4,16 +4,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
 from engines.errors import StageError
+from pipeline.config import StreamSettings
 from pipeline.links import LinkClosed
+from pipeline.pulse import Pulse, Work
 from pipeline.types import Carrier, Frame
 
 MAX_CRASHES = 5  # within a minute; one more ends the run
 WINDOW_S = 60.0
+HURRY_S = 2.0  # that threads and processes have to end once they are told to, besides what they must wait for
 
 In = TypeVar("In", bound=Carrier)
 Out = TypeVar("Out", bound=Carrier)
@@ -69,41 +72,105 @@ class Held:
         return count
 
 
+class Feed(Generic[In]):
+    """Items of what ``begin`` opens, which is opened again after it has raised.
+
+    Args:
+        begin: opens it; None: there is nothing to read, because the stage makes its items itself.
+        work: of the stage, which is at an item from getting it until it asks for the next.
+    """
+
+    def __init__(self, begin: Callable[[], Iterable[In]] | None, work: Work) -> None:
+        self._work = work
+        self._begin: Callable[[], Iterable[In]] = begin or tuple
+        self._items: Iterator[In] | None = None
+        self.over = begin is None  # it ended by itself
+
+    def __iter__(self) -> Iterator[In]:
+        return self
+
+    def __next__(self) -> In:
+        self._work.rest()
+        try:
+            if self._items is None:
+                self._items = iter(self._begin())
+            item = next(self._items)
+        except StopIteration:
+            self.over = True
+            raise
+        except BaseException:
+            self._items = None  # a generator that has raised would only say that it is at its end
+            raise
+        self._work.begin()
+        return item
+
+
 def supervise(
     name: str,
     stage: Callable[[Iterator[In]], Iterator[Out]],
-    inlet: Iterable[In],
+    inlet: Callable[[], Iterable[In]] | None,
     outlet: Callable[[Out], None],
     dropped: Callable[[Frame, str], None],
+    pulse: Pulse | None = None,
 ) -> None:
     """Drive a stage from ``inlet`` to ``outlet`` until the inlet ends.
 
-    A crash drops the frames that the stage held, with the cause ``crash``, and starts it anew. When the outlet is
-    closed they are dropped with the cause ``shutdown``. ``dropped`` is told of each.
+    A crash, of the stage or of either end of it, drops the frames that the stage held, with the cause ``crash``, and
+    starts it anew; an inlet that raised is opened again. A stage that ends before its inlet has crashed, too. When the
+    outlet is closed the frames are dropped with the cause ``shutdown``. ``dropped`` is told of each.
+
+    Args:
+        name: of the stage, for logs and errors.
+        stage: the generator function.
+        inlet: opens what it reads; None for a source, which reads nothing and ends when it likes.
+        outlet: takes what comes out.
+        dropped: told of each frame that is lost, and its cause.
+        pulse: of the process, if somebody watches it.
 
     Raises:
         StageError: more than MAX_CRASHES crashes within a minute; the last one is its cause.
     """
-    source, limit, held = iter(inlet), CrashLimit(), Held(dropped)
-    while True:
-        try:
-            for item in stage(held.watch(source)):
-                held.note(item)  # capture makes frames from nothing
-                outlet(item)
-                held.release(item)
-        except LinkClosed:
-            held.drop("shutdown")
+    limit, held = CrashLimit(), Held(dropped)
+    with (pulse or Pulse()).stage() as work:
+        source = Feed(inlet, work)
+        while True:
+            try:
+                for item in stage(held.watch(source)):
+                    held.note(item)  # capture makes frames from nothing
+                    with work.paused():
+                        outlet(item)
+                    held.release(item)
+                if not source.over:
+                    raise StageError(f"stage {name!r} ended though there was more to do")
+            except LinkClosed:
+                held.drop("shutdown")
+                return
+            except Exception as error:  # whatever a stage does, the other streams and frames go on
+                lost = held.drop("crash")
+                log.exception("stage crashed", stage=name, frames_lost=lost)
+                if not limit.allows(time.monotonic()):
+                    raise StageError(
+                        f"stage {name!r} crashed more than {MAX_CRASHES} times in a minute: {error}"
+                    ) from error
+                continue
+            held.drop("crash")  # a stage that swallows frames has a bug, and the books must show it
             return
-        except Exception as error:  # whatever a stage does, the other streams and frames go on
-            lost = held.drop("crash")
-            log.exception("stage crashed", stage=name, frames_lost=lost)
-            if not limit.allows(time.monotonic()):
-                raise StageError(
-                    f"stage {name!r} crashed more than {MAX_CRASHES} times in a minute: {error}"
-                ) from error
-            continue
-        held.drop("crash")  # a stage that swallows frames has a bug, and the books must show it
-        return
+
+
+def until_over(frames: Iterable[Frame], over: Callable[[], bool]) -> Iterator[Frame]:
+    """Pass on what a source gives.
+
+    Raises:
+        StageError: at its end, unless ``over`` says that the run was stopped or the source said that it ends.
+    """
+    yield from frames
+    if not over():
+        raise StageError("the source ended, and neither was stopped nor said why")
+
+
+def source_patience_s(streams: Iterable[StreamSettings]) -> float:
+    """How long a stopped run waits for its sources: a read ends with its timeout, or hangs."""
+    return HURRY_S + max(stream.timeout_s for stream in streams)
 
 
 class Workers:
@@ -136,4 +203,8 @@ class Workers:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not self.running()
+
+    def running(self) -> list[str]:
+        """The names of the threads that have not ended."""
+        return [thread.name for thread in self._threads if thread.is_alive()]

@@ -2,13 +2,14 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import zmq
 
 from pipeline.metrics import Account
-from pipeline.ring import Gone, Ring
+from pipeline.ring import Gone, Ring, accept, hand_over, take_back
 from pipeline.transfer import input_ticket, pack, unpack
 from pipeline.types import Carrier, Health, Ran, Ticket
 
@@ -56,13 +57,16 @@ class Outlet(Generic[T]):
         self._socket.connect(place.address(to))
 
     def put(self, item: T) -> None:
-        """Hand an item over; the caller holds its pixels no longer."""
-        place, ticket = self._place, input_ticket(item)
+        """Hand an item over; the caller holds its pixels no longer, unless this raises."""
+        place, holds = self._place, _holds(self._place, item)
         parts = pack(item)
-        place.frames.send(place.number, [_ticket(frame.ticket) for frame in item.frames], self._to)
-        if ticket is not None:
-            place.inputs.send(place.number, [ticket], self._to)
-        self._socket.send_multipart(parts)
+        hand_over(place.number, self._to, holds)
+        try:
+            self._socket.send_multipart(parts)
+        except BaseException:
+            with suppress(Gone):
+                take_back(place.number, self._to, holds)
+            raise
 
     def tell(self, word: Word) -> None:
         """Send what is no item: who receives it hears it apart."""
@@ -97,7 +101,7 @@ class Inlet(Generic[T]):
                 if self._over():
                     return
                 continue
-            thing = unpack(self._socket.recv_multipart(), self._place.frames, self._place.inputs)
+            thing = self._receive()
             if isinstance(thing, Word):
                 self._heard(thing)
             elif self._take(thing):
@@ -117,19 +121,34 @@ class Inlet(Generic[T]):
             place.frames.pending(place.number) or place.inputs.pending(place.number)
         )
 
+    def _receive(self) -> T | Word:
+        """The next thing; when it cannot be read, all that is on its way here is given up: it may be any of it."""
+        place, parts = self._place, self._socket.recv_multipart()
+        try:
+            return unpack(parts, place.frames, place.inputs)  # type: ignore[no-any-return]
+        except BaseException:
+            with place.frames.lock:
+                place.frames.refuse(place.number)
+                place.inputs.refuse(place.number)
+            raise
+
     def _take(self, item: T) -> bool:
         """Note that an item has arrived; what is left of one that was given up on its way is dropped."""
-        place, ticket = self._place, input_ticket(item)
-        frames = [_ticket(frame.ticket) for frame in item.frames]
-        inputs = [] if ticket is None else [ticket]
+        place, holds = self._place, _holds(self._place, item)
         try:
-            place.inputs.take(place.number, inputs)
-            place.frames.take(place.number, frames)
+            accept(place.number, holds)
         except Gone:
-            place.frames.release(place.number, frames, "crash")
-            place.inputs.release(place.number, inputs)
+            for ring, tickets in holds:
+                ring.release(place.number, tickets, "crash")
             return False
         return True
+
+
+def _holds(place: Place, item: Carrier) -> list[tuple[Ring, list[Ticket]]]:
+    """What an item holds in each ring."""
+    ticket = input_ticket(item)
+    frames = [_ticket(frame.ticket) for frame in item.frames]
+    return [(place.frames, frames), (place.inputs, [] if ticket is None else [ticket])]
 
 
 def _ticket(ticket: Ticket | None) -> Ticket:

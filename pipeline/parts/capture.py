@@ -14,9 +14,10 @@ from pipeline.capture import capture as frames_of
 from pipeline.config import StreamSettings
 from pipeline.metrics import await_last_frame
 from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
+from pipeline.pulse import Pulse
 from pipeline.rate import mark_still
 from pipeline.record import recorder_room
-from pipeline.supervision import Workers, supervise
+from pipeline.supervision import Workers, source_patience_s, supervise, until_over
 from pipeline.transfer import write_picture
 from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
@@ -29,21 +30,24 @@ TOLD_LOOK_S: Final = 0.001
 log = structlog.get_logger()
 
 
-def capture(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def capture(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Capture the part's streams until all have ended or the part is told to stop."""
     place, stop = part.place, threading.Event()
     workers = Workers(stop.set)
     pipe.send(Opened({}))
     for stream in part.streams:
-        workers.start(f"capture {stream.name}", partial(_capture_stream, part, stream, stop))
+        workers.start(f"capture {stream.name}", partial(_capture_stream, part, stream, stop, pulse))
     while not workers.join(LOOK_S):
         if place.frames.is_shut(place.number):
             stop.set()
+        if stop.is_set() and not workers.join(source_patience_s(part.streams)):
+            log.warning("sources did not end and are left behind", threads=workers.running())
+            break
     if workers.failure is not None:
         raise workers.failure
 
 
-def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -> None:
+def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event, pulse: Pulse) -> None:
     admission = Admission(part, stream)
 
     def stage(_: Iterator[Frame]) -> Iterator[Frame]:
@@ -52,10 +56,10 @@ def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event) -
         frames = frames_of(
             stream, stop=stop, health=admission.tell, first_seq=seen, room_bytes=room, lost=admission.lost
         )
-        return mark_still(frames, part.config.inference)
+        return until_over(mark_still(frames, part.config.inference), lambda: stop.is_set() or admission.ended)
 
     try:
-        supervise(f"capture {stream.name}", stage, (), admission.put, admission.dropped)
+        supervise(f"capture {stream.name}", stage, None, admission.put, admission.dropped, pulse)
     finally:
         admission.close()
 
@@ -72,6 +76,8 @@ class Admission:
         self._most = None if part.config.record.directory is None else room
         self._frames: Outlet[Frame] = Outlet(part.place, PREPARE)
         self._reports: Outlet[Frame] = Outlet(part.place, FINISH)
+        self._claimed: dict[int, Ticket] = {}  # by seq: of the frame that is being put
+        self.ended = False  # the stream said so
 
     def put(self, frame: Frame) -> None:
         """Send a frame on, or drop it."""
@@ -79,8 +85,10 @@ class Admission:
         if ticket is None:
             self._ring.miss(self._stream, "stale")
         else:
+            self._claimed[frame.seq] = ticket
             picture = write_picture(frame.picture, self._ring, ticket)
             self._frames.put(replace(frame, picture=picture, ticket=ticket))
+            del self._claimed[frame.seq]
 
     def _wait_for_room(self) -> Ticket:
         """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
@@ -94,13 +102,18 @@ class Admission:
         self._ring.miss(self._stream, "lost", count)
 
     def dropped(self, frame: Frame, cause: str) -> None:
-        """Count a frame that never had a slot."""
-        self._ring.miss(frame.stream, cause)
+        """Count a frame that was not sent; one that has a slot is counted as captured already, and gives it back."""
+        ticket = self._claimed.pop(frame.seq, None)
+        if ticket is None:
+            self._ring.miss(frame.stream, cause)
+        else:
+            self._ring.release(self._me, [ticket], cause)
 
     def tell(self, report: Health) -> None:
         """Send what happened to the stream; that it is lost or over is told after its last frame."""
         if report.state != "up":
             await_last_frame(self._ring, self._stream)
+        self.ended = report.state == "ended"
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
         told = self._ring.told(self._stream)
         self._reports.tell(Happened(report, self._ring.of(self._stream)))

@@ -13,13 +13,14 @@ from pipeline.gallery import Gallery
 from pipeline.inference import open_entry
 from pipeline.parts.part import Done, Opened, Part, Pipe, drop
 from pipeline.publish import Publisher, health_message, settle
+from pipeline.pulse import Pulse
 from pipeline.record import Recorder, Recording
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Health, Inferred, Result, Ticket
 from pipeline.zmq_link import Happened, Inlet, Word
 
 
-def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def finish(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Turn the engine's outputs into messages until nothing more comes."""
     place, config = part.place, part.config
     model = load_model(config.model.path)
@@ -39,7 +40,11 @@ def finish(part: Part, pipe: "Pipe[Any, Any]") -> None:
         if part.lives == 0:
             stopped = partial(place.frames.is_shut, place.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
-        supervise("postprocess", finisher.stage, ending.taken(inlet), ending.finished, partial(drop, place))
+
+        def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
+            return finisher.stage(ending.taken(inferred))
+
+        supervise("postprocess", stage, inlet.__iter__, ending.finished, partial(drop, place), pulse)
         ending.end()
     identifier = finisher.identifier
     pipe.send(

@@ -7,12 +7,13 @@ from engines.spec import load_model
 from pipeline.inference import Started, collect, open_entry, open_planes, room_between, start, start_planes
 from pipeline.links import QueueLink
 from pipeline.parts.part import FINISH, PREPARE, Opened, Part, Pipe, drop
+from pipeline.pulse import Pulse
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Frame, Inferred, Prepared, Ticket
 from pipeline.zmq_link import Inlet, Outlet
 
 
-def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def infer(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Run the frame entry until nothing more comes."""
     place, config = part.place, part.config
     model = load_model(config.model.path)
@@ -25,7 +26,9 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
 
     def dropped(frame: Frame, cause: str) -> None:
         drop(place, frame, cause)
-        place.inputs.release(place.number, [inputs.pop(_ticket(frame))])  # the first frame of a batch does it for all
+        batch = inputs.pop(_ticket(frame), None)
+        if batch is not None:
+            place.inputs.release(place.number, [batch])  # the first frame of a batch does it for all
 
     with open_entry(model, "frame", config.model) as engine:
         planes_engine = open_planes(engine) if config.inference.preprocess == "gpu" else None
@@ -42,15 +45,16 @@ def infer(part: Part, pipe: "Pipe[Any, Any]") -> None:
         started = QueueLink[Started](room_between(engine))
 
         def stage(batches: Iterator[Prepared]) -> Iterator[Started]:
-            return start(batches, engine) if planes_engine is None else start_planes(batches, planes_engine)
+            mine = noted(batches)
+            return start(mine, engine) if planes_engine is None else start_planes(mine, planes_engine)
 
         def start_all() -> None:
-            supervise("infer", stage, noted(inlet), started.put, dropped)
+            supervise("infer", stage, inlet.__iter__, started.put, dropped, pulse)
             started.finish()
 
         workers = Workers(started.finish)
         workers.start("start", start_all)
-        supervise("infer", collect, started, put, dropped)
+        supervise("infer", collect, started.__iter__, put, dropped, pulse)
         workers.join()
         if workers.failure is not None:
             raise workers.failure

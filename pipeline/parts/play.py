@@ -3,6 +3,7 @@
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import parent_process
 from os import _exit as exit_at_once
@@ -12,6 +13,8 @@ from engines.errors import TrunklineError
 from pipeline.logs import configure_logging
 from pipeline.parts import part
 from pipeline.parts.part import Part, Pipe, Refused
+from pipeline.pulse import BEAT_S, Pulse
+from pipeline.zmq_link import Place
 
 
 def play(mine: Part, pipe: "Pipe[Any, Any]") -> None:
@@ -20,14 +23,16 @@ def play(mine: Part, pipe: "Pipe[Any, Any]") -> None:
     if mine.logs is not None:
         configure_logging(mine.logs)
     threading.Thread(target=_end_with_parent, args=(mine.place.folder,), daemon=True).start()
+    pulse = Pulse()
+    threading.Thread(target=_beat, args=(mine.place, pulse), daemon=True).start()
     try:
-        _role(mine.place.number)(mine, pipe)
+        _role(mine.place.number)(mine, pipe, pulse)
     except TrunklineError as error:
         pipe.send(Refused(error))
     pipe.close()
 
 
-def _role(number: int) -> "Callable[[Part, Pipe[Any, Any]], None]":
+def _role(number: int) -> "Callable[[Part, Pipe[Any, Any], Pulse], None]":
     # Imported here: a process loads what its own part needs.
     match number:
         case part.PREPARE:
@@ -39,6 +44,12 @@ def _role(number: int) -> "Callable[[Part, Pipe[Any, Any]], None]":
         case _:
             from pipeline.parts.capture import capture as role
     return role
+
+
+def _beat(place: Place, pulse: Pulse) -> None:
+    while True:
+        place.frames.beat(place.number, pulse.sign(time.monotonic_ns()))
+        time.sleep(BEAT_S)
 
 
 def _end_with_parent(folder: str) -> None:

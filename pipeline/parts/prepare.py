@@ -15,6 +15,7 @@ from pipeline.capture import mode
 from pipeline.links import FrameLink
 from pipeline.parts.part import INFER, LOOK_S, Opened, Part, Pipe, drop
 from pipeline.preprocess import place_only, preprocess
+from pipeline.pulse import Pulse
 from pipeline.ring import Ring
 from pipeline.supervision import Workers, supervise
 from pipeline.types import Batch, Frame, Prepared, Ran, Ticket
@@ -40,14 +41,19 @@ class Inputs:
         assert self._ticket is not None
         return self._ring.pixels(self._ticket)[: int(np.prod(shape))].reshape(shape)
 
-    def hand_over(self) -> Ticket:
-        """The slot, which is somebody else's from now on."""
-        ticket, self._ticket = self._ticket, None
+    def send(self, prepared: Prepared, outlet: Outlet[Prepared]) -> None:
+        """Send a batch on with the slot, which is free again when that fails."""
+        ticket = self._ticket
         assert ticket is not None
-        return ticket
+        self._ticket = None
+        try:
+            outlet.put(replace(prepared, ticket=ticket))
+        except BaseException:
+            self._ring.release(self._me, [ticket])
+            raise
 
 
-def prepare(part: Part, pipe: "Pipe[Any, Any]") -> None:
+def prepare(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Form batches and letterbox them until nothing more comes."""
     place, config = part.place, part.config
     me, ring = place.number, place.frames
@@ -71,30 +77,28 @@ def prepare(part: Part, pipe: "Pipe[Any, Any]") -> None:
     def batches() -> Iterator[Batch]:
         slots.wait()  # first: frames that come meanwhile are fresher
         for batch in link.batches():
+            yield batch
+            slots.wait()
+
+    def gathered(items: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in items:
             ring.batched(me, [frame.ticket for frame in batch.frames if frame.ticket])
             for name in {frame.stream for frame in batch.frames} & part.bells.keys():
                 part.bells[name].ring()
             yield batch
-            slots.wait()
 
     def stage(items: Iterator[Batch]) -> Iterator[Prepared]:
         step = place_only if config.inference.preprocess == "gpu" else preprocess
-        return step(items, (spec.height, spec.width), slots.array)
+        return step(gathered(items), (spec.height, spec.width), slots.array)
 
     def give_up() -> None:
         for frame in link.abandon():
-            drop(place, frame, "shutdown")
+            drop(place, frame, "crash")
 
     workers = Workers(give_up)
     workers.start("receive", receive)
     pipe.send(Opened({}))
-    supervise(
-        "preprocess",
-        stage,
-        batches(),
-        lambda prepared: outlet.put(replace(prepared, ticket=slots.hand_over())),
-        partial(drop, place),
-    )
+    supervise("preprocess", stage, batches, partial(slots.send, outlet=outlet), partial(drop, place), pulse)
     outlet.close()
     if workers.failure is not None:
         raise workers.failure

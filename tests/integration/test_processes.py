@@ -1,5 +1,6 @@
 """Runs with ``links = "zmq"``: every stage a process of its own."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,15 +8,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
 from pipeline import processes
+from pipeline import run as running
 from pipeline.capture import picture_bytes
 from pipeline.config import StreamSettings
 from tests.pipeline.made_runs import (
@@ -135,6 +139,91 @@ def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path)
         run.end()
     assert not any(playing(name) for name in NAMES)
     assert check_ends(run, "gone", "withdrawn", "stopped")["object", "stopped"] > 0
+
+
+def test_a_process_that_is_alive_but_stuck_is_told_and_started_again(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STUCK_S", 5.0)
+    with capture_logs() as logs:
+        run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+        run.wait(lambda run: len(run.frames("door")) > 50)
+        (stuck,) = playing("infer")
+        os.kill(stuck, signal.SIGSTOP)
+        run.wait(lambda run: stuck not in playing("infer") and bool(playing("infer")))
+        seen = len(run.frames("door"))
+        run.wait(lambda run: len(run.frames("door")) > seen + 50)
+        run.stop.set()
+        account = run.end().streams["door"]
+    told = {line["event"]: line for line in logs if line.get("process") == "infer"}
+    assert told["process stuck"]["silent_s"] > 5.0
+    assert told["process died"]["cause"] == "no sign of life for 5 s"
+    assert account.captured == account.published + account.dropped["crash"]
+
+
+def test_frames_that_are_given_up_are_in_the_summary(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "DRAIN_S", 1.0)
+    monkeypatch.setattr(processes, "HURRY_S", 0.1)
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True, "timeout_s": 0.1}}))
+    run.wait(lambda run: len(run.frames("door")) > 50)
+    (stuck,) = playing("infer")
+    os.kill(stuck, signal.SIGSTOP)
+    run.stop.set()
+    summary = run.end()
+    account = summary.streams["door"]
+    assert account.dropped["shutdown"] > 0
+    assert account.captured == account.published + account.dropped["shutdown"]
+    last = run.health("door")[-1]
+    assert (last.state, last.captured, last.published, last.dropped) == (
+        "ended",
+        account.captured,
+        account.published,
+        account.dropped,
+    )
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, starts: int) -> None:
+    """Let no process be started after so many."""
+    real, left = SpawnProcess.start, iter(range(starts))
+
+    def start(self: SpawnProcess) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        real(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+
+
+def test_a_successor_that_cannot_be_started_ends_the_run(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(monkeypatch, len(NAMES))
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+    run.wait(lambda run: len(run.frames("door")) > 0)
+    kill("infer")
+    with pytest.raises(StageError, match="process 'infer' cannot be started: Too many open files"):
+        run.end()
+    assert not any(playing(name) for name in NAMES)
+
+
+@pytest.mark.parametrize("starts", [0, 2, 3])
+def test_a_process_that_cannot_be_started_at_all_ends_the_run(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, starts: int
+) -> None:
+    refusing(monkeypatch, starts)
+    with pytest.raises(StageError, match="cannot be started: Too many open files"):
+        Run(zmq_config(model, {"door": clip})).end()
+    assert not any(playing(name) for name in NAMES)
+
+
+def test_a_run_that_is_stopped_before_its_processes_are_ready_ends(model: Model, clip: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    began = time.monotonic()
+    summary = running.run(zmq_config(model, {"door": clip}), stop=stop, wait_for_subscriber_s=PATIENCE_S)
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert summary.streams["door"].captured == 0
+    assert not any(playing(name) for name in NAMES)
 
 
 def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""Processes that read from a ring; in a file of their own, since each of them imports it."""
+"""Processes that use rings; in a file of their own, since each of them imports it."""
 
 import os
 import random
 import signal
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipeline.ring import Gone, Ring
+from pipeline.ring import Gone, Ring, accept, hand_over
+from pipeline.supervision import Workers
+from pipeline.types import Ticket
 
 WRONG_PICTURE = 3  # exit status
 
@@ -25,3 +28,27 @@ def reader(ring: Ring, pipe: "Connection[Any, Any]", me: int) -> None:
         if random.random() < 0.01:
             os.kill(os.getpid(), signal.SIGKILL)
         ring.release(me, [ticket])
+
+
+def busy_process(frames: Ring, inputs: Ring, me: int, rounds: int) -> None:
+    """Use one ring, the other and both in a thread each; raise what one of them raises."""
+    workers = Workers(lambda: None)
+    workers.start("frames", partial(_use, [frames], me, rounds))
+    workers.start("inputs", partial(_use, [inputs], me, rounds))
+    workers.start("both", partial(_use, [frames, inputs], me, rounds))
+    workers.join()
+    if workers.failure is not None:
+        raise workers.failure
+
+
+def _use(rings: list[Ring], me: int, rounds: int) -> None:
+    for _ in range(rounds):
+        holds: list[tuple[Ring, list[Ticket]]] = []
+        for ring in rings:
+            ticket = ring.claim(me, *ring.layout.streams)
+            assert ticket is not None, "a slot leaked"
+            holds.append((ring, [ticket]))
+        hand_over(me, me, holds)
+        accept(me, holds)
+        for ring, tickets in holds:
+            ring.release(me, tickets)

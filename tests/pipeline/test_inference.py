@@ -112,12 +112,12 @@ class Driven:
         started = QueueLink[Started](room_between(engine))
 
         def start_all() -> None:
-            supervise("infer", lambda items: start(items, engine), batches, started.put, self.drop)
+            supervise("infer", lambda items: start(items, engine), lambda: batches, started.put, self.drop)
             started.finish()
 
         with capture_logs(), ThreadPoolExecutor(1) as pool:  # to write out a traceback takes longer than all the rest
             starting = pool.submit(start_all)
-            supervise("infer", collect, started, outlet or self.done.append, self.drop)
+            supervise("infer", collect, started.__iter__, outlet or self.done.append, self.drop)
             starting.result(PATIENCE_S)
         return self
 

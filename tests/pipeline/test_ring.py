@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from engines.errors import ConfigError
 from pipeline import ring as ringing
 from pipeline.metrics import Account
-from pipeline.ring import CAUSES, Gone, Layout, Ring
+from pipeline.ring import CAUSES, Gone, Layout, Ring, accept, hand_over, take_back
 from pipeline.types import Ticket
-from tests.pipeline.made_readers import reader
+from tests.pipeline.made_readers import busy_process, reader
 
 CAMERA, ENGINE, VIEWER = 0, 1, 2  # numbers of processes
 BYTES = 5000  # no whole number of pages
@@ -207,6 +207,57 @@ def test_what_was_handed_on_is_not_lost_with_its_last_owner(ring: Ring) -> None:
     assert (ring.of("door").published, ring.of("door").dropped) == (1, {})
 
 
+@pytest.fixture
+def inputs(ring: Ring) -> Iterator[Ring]:
+    made = Ring.create(Layout(slots=2, slot_bytes=16), "2 batches", ring.lock)
+    yield made
+    made.close()
+
+
+def test_what_an_item_holds_in_two_rings_is_handed_over_at_once_or_not_at_all(ring: Ring, inputs: Ring) -> None:
+    frame, batch = claimed(ring), claimed(inputs, None)
+    inputs.release(CAMERA, [batch])
+    with pytest.raises(Gone):
+        hand_over(CAMERA, ENGINE, [(ring, [frame]), (inputs, [batch])])
+    assert not ring.pending(ENGINE) and ring.held_by(CAMERA) == 1
+    batch = claimed(inputs, None)
+    holds = [(ring, [frame]), (inputs, [batch])]
+    hand_over(CAMERA, ENGINE, holds)
+    assert ring.pending(ENGINE) and inputs.pending(ENGINE)
+    inputs.reclaim(CAMERA)
+    with pytest.raises(Gone):
+        accept(ENGINE, holds)
+    assert ring.pending(ENGINE), "half of an item was taken"
+
+
+def test_a_hand_over_that_came_to_nothing_is_undone(ring: Ring, inputs: Ring) -> None:
+    holds = [(ring, [claimed(ring)]), (inputs, [claimed(inputs, None)])]
+    hand_over(CAMERA, ENGINE, holds)
+    take_back(CAMERA, ENGINE, holds)
+    assert not ring.pending(ENGINE) and not inputs.pending(ENGINE)
+    assert (ring.held_by(CAMERA), inputs.held_by(CAMERA)) == (1, 1)
+    assert (ring.held_by(ENGINE), inputs.held_by(ENGINE)) == (0, 0)
+
+
+def test_what_arrives_and_cannot_be_read_is_given_up(ring: Ring) -> None:
+    taken, unread = claimed(ring), claimed(ring)
+    ring.send(CAMERA, [taken], ENGINE)
+    ring.take(ENGINE, [taken])
+    ring.send(CAMERA, [unread], ENGINE)
+    assert ring.refuse(ENGINE) == {"door": 1}
+    assert not ring.pending(ENGINE) and ring.held_by(ENGINE) == 1
+    assert ring.of("door").dropped == {"crash": 1}
+    with pytest.raises(Gone):
+        ring.take(ENGINE, [unread])
+
+
+def test_what_is_released_before_it_was_taken_is_not_waited_for(ring: Ring) -> None:
+    ticket = claimed(ring)
+    ring.send(CAMERA, [ticket], ENGINE)
+    ring.release(ENGINE, [ticket], "crash")
+    assert not ring.pending(ENGINE)
+
+
 def test_at_the_end_everything_is_given_up(ring: Ring) -> None:
     claimed(ring)
     ring.send(CAMERA, [claimed(ring, "yard")], ENGINE)
@@ -366,11 +417,30 @@ def test_readers_that_die_cost_what_they_held_and_nothing_else() -> None:
     ring.close()
 
 
+def test_threads_of_several_processes_use_both_rings_of_a_run_at_once() -> None:
+    """With a lock for each ring the kernel sees processes wait for each other in a circle, and says EDEADLK."""
+    count, rounds = 4, 200
+    frames = Ring.create(Layout(slots=2 * count, slot_bytes=16, streams=("door",)), "frames")
+    inputs = Ring.create(Layout(slots=2 * count, slot_bytes=16), "batches", frames.lock)
+    spawning = multiprocessing.get_context("spawn")
+    running = [spawning.Process(target=busy_process, args=(frames, inputs, me, rounds)) for me in range(count)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running] == [0] * count
+    published = 2 * count * rounds
+    assert frames.of("door") == Account(captured=published, published=published, dropped={})
+    assert sum(ring.held_by(me) for ring in (frames, inputs) for me in range(count)) == 0
+    inputs.close()
+    frames.close()
+
+
 def test_a_dead_owner_leaves_the_lock_free() -> None:
     ring = Ring.create(Layout(slots=2, slot_bytes=16, streams=("door",)), "2 frames")
     pid = os.fork()
     if pid == 0:
-        with ring._locked():
+        with ring.lock:
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     assert ring.claim(0, "door") is not None

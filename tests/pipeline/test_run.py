@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 from engines.engine import Engine
 from engines.errors import ConfigError, EngineError, GalleryError, ModelError, SourceError, StageError, TrunklineError
 from engines.spec import EntryName, Model, Thresholds
-from pipeline import finish
+from pipeline import finish, links, supervision
 from pipeline import run as running
 from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
 from pipeline.finish import effective_thresholds, unsure_thresholds
@@ -41,6 +41,7 @@ from tests.pipeline.made_runs import (
     video_of,
     write_model,
 )
+from tests.pipeline.made_sources import QUIET_S, HangingFile
 
 FRAMES = 40  # of a clip; dark in its first half, bright in its second
 SIZE = (160, 120)
@@ -227,6 +228,7 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
     monkeypatch.setattr(running, "DRAIN_S", 0.0)
+    monkeypatch.setattr(supervision, "HURRY_S", 0.0)
     slowed(monkeypatch, 0.8)
     run = Run(make_config(model, {"door": {"source": clip, "loop": True, "timeout_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 1)
@@ -235,6 +237,25 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
     check_books(run, summary)
     assert summary.streams["door"].dropped.keys() == {"shutdown"}
     assert "frames given up" in [line["event"] for line in logs]
+
+
+def test_a_source_that_hangs_in_a_read_is_left_behind(
+    model: Model, clip: Path, make_clip: Callable[..., Path], tmp_path: Path, logs: list[EventDict]
+) -> None:
+    hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", FRAMES, SIZE))
+    door = {"source": hanging.path, "pace": "fast", "timeout_s": 0.1}
+    run = Run(make_config(model, {"door": door, "yard": {"source": clip, "loop": True, "timeout_s": 0.1}}))
+    seen = 0
+    while not seen or seen < len(run.frames("door")):
+        seen = len(run.frames("door"))
+        time.sleep(QUIET_S)
+    run.stop.set()
+    summary = run.end()
+    hanging.close()
+    check_books(run, summary)
+    assert all(not account.dropped for account in summary.streams.values())
+    told = [line["threads"] for line in logs if line["event"] == "sources did not end and are left behind"]
+    assert told == [["capture door"]]
 
 
 def test_a_run_that_is_stopped_before_it_begins_says_so(model: Model, clip: Path) -> None:
@@ -271,6 +292,27 @@ def test_a_stage_that_crashes_once_loses_the_frames_it_held_and_nothing_else(
     assert 1 <= lost["crash"] <= 4
     assert run.frames("door")[-1].seq == FRAMES - 1
     assert [line["frames_lost"] for line in logs if line["event"] == "stage crashed"] == [lost["crash"]]
+
+
+@pytest.mark.parametrize("link", [links.FrameLink, links.QueueLink])
+def test_a_link_that_fails_is_read_again(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict], link: Any
+) -> None:
+    reading = "batches" if link is links.FrameLink else "__iter__"
+    real, numbers = getattr(link, reading), itertools.count()
+
+    def failing(self: Any) -> Iterator[Any]:
+        for item in real(self):
+            yield item
+            if next(numbers) == 5:
+                raise ZeroDivisionError("made to crash")
+
+    monkeypatch.setattr(link, reading, failing)
+    run = Run(make_config(model, {"door": clip}, inference={"max_batch": 1}))
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["door"].published == FRAMES
+    assert [line["event"] for line in logs if "crash" in line["event"]] == ["stage crashed"]
 
 
 def test_a_source_that_crashes_goes_on_with_the_frame_after(
@@ -351,6 +393,23 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
         assert books.of(name).captured > 0
         assert books.of(name).in_flight == 0
     check_ends(run, "gone", "withdrawn", "stopped", "down")
+
+
+def test_a_source_that_ends_without_a_word_is_opened_again(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
+) -> None:
+    real, lives = running.capture, itertools.count()
+
+    def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
+        frames = real(*arguments, **more)
+        return itertools.islice(frames, 7) if next(lives) == 0 else frames
+
+    monkeypatch.setattr(running, "capture", capture)
+    run = Run(make_config(model, {"door": clip}))
+    summary = run.end()
+    check_books(run, summary)
+    assert [frame.seq for frame in run.frames("door")] == list(range(FRAMES))
+    assert [line["stage"] for line in logs if line["event"] == "stage crashed"] == ["capture door"]
 
 
 def test_a_source_that_keeps_crashing_ends_the_run_too(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from engines.errors import StageError
 from pipeline import supervision
 from pipeline.links import LinkClosed
 from pipeline.metrics import Accounts
-from pipeline.supervision import MAX_CRASHES, WINDOW_S, CrashLimit, Held, Workers, supervise
+from pipeline.supervision import MAX_CRASHES, WINDOW_S, CrashLimit, Held, Workers, supervise, until_over
 from pipeline.types import Batch, Frame
 from tests.pipeline.made_frames import make_frame, names
 
@@ -59,7 +60,7 @@ def told_to(accounts: Accounts) -> Callable[[Frame, str], None]:
 def supervised(stage: Callable[[Iterator[Frame]], Iterator[Frame]], count: int, accounts: Accounts) -> list[str]:
     """Names of the frames that came out of ``count``."""
     out: list[Frame] = []
-    supervise("made", stage, frames(count), out.append, told_to(accounts))
+    supervise("made", stage, lambda: frames(count), out.append, told_to(accounts))
     return names(out)
 
 
@@ -91,7 +92,7 @@ def test_a_crash_costs_all_frames_that_a_stage_gathers(accounts: Accounts) -> No
                 gathered.clear()
 
     out: list[Batch] = []
-    supervise("made", in_threes, frames(9), out.append, told_to(accounts))
+    supervise("made", in_threes, lambda: frames(9), out.append, told_to(accounts))
     assert [names(batch.frames) for batch in out] == [["a0", "a1", "a2"], ["a6", "a7", "a8"]]
     assert accounts.of("a").dropped == {"crash": 3}
 
@@ -102,7 +103,7 @@ def test_a_crash_in_the_middle_of_a_batch_costs_the_rest_of_it(accounts: Account
             yield from crashing_at(1)(iter(batch.frames))
 
     out: list[Frame] = []
-    supervise("made", one_by_one, [Batch(tuple(frames(3)), 0)], out.append, told_to(accounts))
+    supervise("made", one_by_one, lambda: [Batch(tuple(frames(3)), 0)], out.append, told_to(accounts))
     assert names(out) == ["a0"]
     assert accounts.of("a").dropped == {"crash": 2}
 
@@ -114,7 +115,7 @@ def test_frames_of_several_streams_are_counted_for_each(accounts: Accounts) -> N
         yield from ()
 
     batch = Batch((make_frame("a", 7), make_frame("b", 7), make_frame("b", 8)), 0)
-    supervise("made", crash, [batch], lambda item: None, told_to(accounts))
+    supervise("made", crash, lambda: [batch], lambda item: None, told_to(accounts))
     assert (accounts.of("a").dropped, accounts.of("b").dropped) == ({"crash": 1}, {"crash": 2})
 
 
@@ -126,7 +127,7 @@ def test_a_crash_of_whoever_takes_a_frame_is_a_crash_too(accounts: Accounts) -> 
             raise MadeError
         out.append(frame)
 
-    supervise("made", crashing_at(), frames(3), take, told_to(accounts))
+    supervise("made", crashing_at(), lambda: frames(3), take, told_to(accounts))
     assert names(out) == ["a0", "a2"]
     assert accounts.of("a").dropped == {"crash": 1}
 
@@ -167,7 +168,7 @@ def test_when_nobody_takes_frames_any_more_the_stage_ends_and_they_are_counted(a
         taken.append(frame)
 
     rest = iter(frames(5))
-    supervise("made", crashing_at(), rest, take, told_to(accounts))
+    supervise("made", crashing_at(), lambda: rest, take, told_to(accounts))
     assert accounts.of("a").dropped == {"shutdown": 1}
     assert names(list(rest)) == ["a2", "a3", "a4"]
 
@@ -176,7 +177,7 @@ def test_frames_that_a_source_makes_are_watched_too(accounts: Accounts) -> None:
     def closed(frame: Frame) -> None:
         raise LinkClosed
 
-    supervise("capture", lambda _: iter(frames(2)), (), closed, told_to(accounts))
+    supervise("capture", lambda _: iter(frames(2)), None, closed, told_to(accounts))
     assert accounts.of("a").dropped == {"shutdown": 1}
 
 
@@ -186,6 +187,71 @@ def test_frames_that_a_stage_swallows_show_in_the_books(accounts: Accounts) -> N
 
     assert supervised(every_other, 5, accounts) == ["a1", "a3"]
     assert accounts.of("a").dropped == {"crash": 3}
+
+
+class Interrupted:
+    """Frames of which each reading gives the next ones, and raises before some of them."""
+
+    def __init__(self, count: int, *raises: int) -> None:
+        self.begun = 0
+        self._left = frames(count)
+        self._raises = set(raises)
+
+    def __call__(self) -> Iterator[Frame]:
+        self.begun += 1
+        while self._left:
+            if self._left[0].seq in self._raises:
+                self._raises.discard(self._left[0].seq)
+                raise MadeError(f"before frame {self._left[0].seq}")
+            yield self._left.pop(0)
+
+
+def test_an_inlet_that_raises_is_opened_again_and_what_was_held_is_counted(accounts: Accounts) -> None:
+    def in_pairs(items: Iterator[Frame]) -> Iterator[Batch]:
+        for frame in items:
+            yield Batch((frame, next(items)), 0)
+
+    out: list[Batch] = []
+    inlet = Interrupted(6, 3)
+    with capture_logs() as lines:
+        supervise("made", in_pairs, inlet, out.append, told_to(accounts))
+    assert [names(batch.frames) for batch in out] == [["a0", "a1"], ["a3", "a4"]]
+    assert accounts.of("a").dropped == {"crash": 2}, "a2 was held, a5 found nobody to pair with"
+    assert next(line["frames_lost"] for line in lines if line["event"] == "stage crashed") == 1
+    assert inlet.begun == 2
+
+
+def test_an_inlet_stays_open_when_the_stage_alone_crashes(accounts: Accounts) -> None:
+    inlet, out = Interrupted(4), list[Frame]()
+    supervise("made", crashing_at(1), inlet, out.append, told_to(accounts))
+    assert names(out) == ["a0", "a2", "a3"]
+    assert inlet.begun == 1
+
+
+def test_an_inlet_that_raises_again_and_again_ends_the_run(accounts: Accounts) -> None:
+    def broken() -> Iterator[Frame]:
+        raise MadeError("no frames")
+        yield
+
+    with pytest.raises(StageError, match="stage 'made' crashed more than 5 times in a minute: no frames"):
+        supervise("made", crashing_at(), broken, lambda frame: None, told_to(accounts))
+
+
+def test_a_stage_that_ends_before_its_inlet_is_started_again(accounts: Accounts) -> None:
+    def two(items: Iterator[Frame]) -> Iterator[Frame]:
+        return islice(items, 2)
+
+    with capture_logs() as lines:
+        assert supervised(two, 3, accounts) == ["a0", "a1", "a2"]
+    assert [line["event"] for line in lines] == ["stage crashed"]
+
+
+def test_a_source_that_ends_and_does_not_say_why_has_crashed() -> None:
+    given = until_over(frames(1), lambda: False)
+    assert names([next(given)]) == ["a0"]
+    with pytest.raises(StageError, match="the source ended, and neither was stopped nor said why"):
+        next(given)
+    assert names(list(until_over(frames(2), lambda: True))) == ["a0", "a1"]
 
 
 @given(st.sets(st.integers(0, 29), max_size=MAX_CRASHES), st.sets(st.integers(0, 29)))

@@ -27,11 +27,13 @@ from pipeline.metrics import Account
 from pipeline.publish import Publisher
 from pipeline.summary import Summary
 from tests.pipeline.made_runs import PATIENCE_S, write_model
+from tests.pipeline.made_sources import QUIET_S, HangingFile
 from tools.main import app
 from tools.run import _stop, _table
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 20
+ENDS_IN_S = 15.0  # of a run that is stopped, besides the longest timeout_s of its streams: see ARCHITECTURE.md
 runner = CliRunner()
 
 
@@ -439,6 +441,32 @@ def test_a_signal_ends_a_run_cleanly_with_its_books(write: Callable[..., Path], 
     assert isinstance(last, HealthMessage)
     assert (last.captured, last.published, last.dropped) == (door["captured"], door["published"], door["dropped"])
     assert sum(isinstance(message, FrameMessage) for message in messages) == door["published"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+def test_a_signal_ends_a_run_whose_source_hangs_in_a_read(
+    write: Callable[..., Path], make_clip: Callable[..., Path], tmp_path: Path, links: str
+) -> None:
+    hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", frames=FRAMES, size=(160, 120)))
+    config = write(source=hanging.path, stream=("timeout_s = 0.5", 'pace = "fast"'))
+    config.write_text(f'links = "{links}"\n{config.read_text()}')
+    process = Process(config, "--json", "--wait-for-subscriber", "60")
+    published = 0
+    with Subscriber(process.address) as subscriber:
+        while (message := subscriber.receive(QUIET_S if published else PATIENCE_S)) is not None:
+            published += isinstance(message, FrameMessage)
+    process.signal(signal.SIGTERM)
+    began = time.monotonic()
+    status, out, err = process.end()
+    hanging.close()
+    assert time.monotonic() - began < ENDS_IN_S + 0.5
+    assert (status, "Traceback" in err) == (0, False), err
+    assert "sources did not end and are left behind" in err
+    door = json.loads(out)["streams"]["door"]
+    assert door["captured"] == door["published"] + sum(door["dropped"].values())
+    assert door["published"] == published > 0
+    assert json.loads(out)["stages_ms"]["total"]["p50"] > 0
 
 
 @pytest.mark.integration

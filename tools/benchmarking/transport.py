@@ -130,7 +130,7 @@ class Writer:
 def _reader(pictures: Sequence[Picture]) -> Iterator[Writer]:
     samples = [_sample(picture) for picture in pictures]
     frames = Ring.create(Layout(SLOTS, pictures[0].nbytes), f"{SLOTS} frames")
-    inputs = Ring.create(Layout(1, 1), "one byte")  # no network here
+    inputs = Ring.create(Layout(1, 1), "one byte", frames.lock)  # no network here
     room = Bell()
     with tempfile.TemporaryDirectory(prefix="trunkline-") as folder:
         reader = multiprocessing.get_context("spawn").Process(
