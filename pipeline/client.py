@@ -17,6 +17,7 @@ import zmq
 
 from engines.errors import ConfigError, MessageError
 from pipeline.messages import FrameMessage, Message, MessageType, decode
+from pipeline.redact import redact, redact_in
 from pipeline.sockets import KEY_ERRORS, connect_with_key
 
 HEARTBEAT_MS = 2000  # a publisher that is silent on the wire for twice as long is connected to again
@@ -95,7 +96,8 @@ class Subscriber:
                 raise zmq.ZMQError(errno.EINVAL)
             self._socket.connect(address)
         except zmq.ZMQError as error:
-            raise ConfigError(f"address is {address!r}, but must be tcp://HOST:PORT or ipc://PATH: {error}") from error
+            shown, cause = redact(address), redact_in(str(error), address)
+            raise ConfigError(f"address is {shown!r}, but must be tcp://HOST:PORT or ipc://PATH: {cause}") from error
 
     @property
     def missed(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ PathPoint = tuple[float, float, float]
 
 # left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. down: its
 # stream was lost. stopped: its stream or the run ended. crash: what followed it was killed.
-Cause = Literal["left", "gone", "withdrawn", "down", "stopped", "crash"]
+Cause = Literal["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]
 
 
 # gc=False: these hold no cycles, and a crowded frame makes enough of them to set off the garbage collector each time.

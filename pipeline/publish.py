@@ -30,6 +30,7 @@ from pipeline.messages import (
     topic,
 )
 from pipeline.metrics import Account, Books
+from pipeline.redact import redact, redact_in
 from pipeline.sockets import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 from pipeline.types import Health, Result, Stamps
 from pipeline.wording import face_messages, rounded, tuples
@@ -52,10 +53,10 @@ def check_address(settings: PublishSettings) -> None:
     address = settings.address
     tcp = parse_tcp(address)
     if tcp is None and not re.fullmatch(r"ipc://.+", address):
-        raise ConfigError(f"publish.address is {address!r}, but must be tcp://HOST:PORT or ipc://PATH")
+        raise ConfigError(f"publish.address is {redact(address)!r}, but must be tcp://HOST:PORT or ipc://PATH")
     if tcp and not (is_loopback(tcp[0]) or settings.curve_secret_file or settings.insecure):
         raise ConfigError(
-            f"publish.address is {address!r}, which other hosts can reach: it needs publish.curve_secret_file, "
+            f"publish.address is {redact(address)!r}, which other hosts can reach: it needs publish.curve_secret_file, "
             "or publish.insecure = true to publish without keys"
         )
 
@@ -92,7 +93,10 @@ class Publisher:
         try:
             self._socket.bind(settings.address)
         except zmq.ZMQError as error:
-            raise ConfigError(f"publish.address is {settings.address!r}, which cannot be used: {error}") from error
+            cause = redact_in(str(error), settings.address)
+            raise ConfigError(
+                f"publish.address is {redact(settings.address)!r}, which cannot be used: {cause}"
+            ) from error
         self._address = str(self._socket.get_string(zmq.LAST_ENDPOINT))
 
     @property
