@@ -18,8 +18,9 @@ WIDTH, HEIGHT = 64, 36  # points that are compared
 BLOCK_ROWS, BLOCK_COLUMNS = 3, 4  # blocks down and across, each looked for on its own
 REACH: Final = (6, 8)  # points down and across that a block may have moved
 ALIKE: Final = 0.8  # correlation of the whole pictures from which nothing more is looked at
-CUT: Final = 0.6  # a picture that resembles the one before by less than that is another scene ...
+CUT: Final = 0.65  # a picture that resembles the one before by less than that is another scene ...
 DOUBTFUL: Final = 0.72  # ... and by less than that it may be one
+STAYED: Final = 0.9  # correlation from which a block is surely found again: two such, and the scene goes on
 SAME_TONES: Final = 0.85  # share of the points whose tones both pictures have: more, and the camera has but turned
 TONES: Final = 16
 TEXTURE: Final = 4.0  # standard deviation, luma levels, that a block must have to be told from others
@@ -35,8 +36,9 @@ class CutDetector:
 
     Two pictures resemble each other by the best of three correlations, of which none minds brightness or contrast: of
     the whole pictures; of the middle of one, found again anywhere in the other (a camera that pans); and the median over
-    twelve blocks, each found again near by (things and cameras that move). A cut leaves none of them, and other tones. A
-    picture that is mostly black, white or flat says nothing: the next is compared with the one before it.
+    twelve blocks, each found again near by (things and cameras that move). After a cut none of them is left, hardly a
+    block stays where it was (behind somebody who steps before the camera some do), and the tones are others. A picture
+    that is mostly black, white or flat says nothing: the next is compared with the one before it.
     """
 
     def __init__(self) -> None:
@@ -64,18 +66,20 @@ def _change(before: Small, now: Small, telling: npt.NDArray[np.bool_]) -> Change
     if telling.sum() < ENOUGH:
         return "none"
     alike = max(found_again(before, now), found_again(now, before))
-    if alike < DOUBTFUL:
-        alike = max(alike, blocks_found_again(before, now, telling))
     if alike >= DOUBTFUL or shared_tones(before, now) >= SAME_TONES:
+        return "none"
+    blocks = np.sort(blocks_found_again(before, now, telling))
+    alike = max(alike, float(np.median(blocks)))
+    if alike >= DOUBTFUL or blocks[-2] >= STAYED:
         return "none"
     return "cut" if alike < CUT else "doubtful"
 
 
 def correlation(one: Small, other: Small) -> float:
-    """Of two pictures (H, W), point by point: -1 to 1; 1 where both are flat."""
+    """Of two pictures (H, W), point by point: -1 to 1; 0 where one is flat."""
     a, b = one - one.mean(), other - other.mean()
     power = float(np.vdot(a, a)) * float(np.vdot(b, b))
-    return float(np.vdot(a, b)) / power**0.5 if power > 0.0 else 1.0
+    return float(np.vdot(a, b)) / power**0.5 if power > 0.0 else 0.0
 
 
 def found_again(one: Small, other: Small) -> float:
@@ -85,8 +89,8 @@ def found_again(one: Small, other: Small) -> float:
     return _best(one, middle)
 
 
-def blocks_found_again(before: Small, now: Small, telling: npt.NDArray[np.bool_]) -> float:
-    """The median over the ``telling`` blocks of ``now`` of their best correlations near the same place ``before``."""
+def blocks_found_again(before: Small, now: Small, telling: npt.NDArray[np.bool_]) -> Small:
+    """The best correlation of each of the ``telling`` blocks of ``now`` (K,) near the same place ``before``."""
     rows, columns = HEIGHT // BLOCK_ROWS, WIDTH // BLOCK_COLUMNS
     down, across = REACH
     around = cv2.copyMakeBorder(before, down, down, across, across, cv2.BORDER_REPLICATE)
@@ -97,7 +101,7 @@ def blocks_found_again(before: Small, now: Small, telling: npt.NDArray[np.bool_]
         )
         for top, left in ((int(row) * rows, int(column) * columns) for row, column in np.argwhere(telling))
     ]
-    return float(np.median(best))
+    return np.array(best, np.float32)
 
 
 def shared_tones(one: Small, other: Small) -> float:

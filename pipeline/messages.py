@@ -24,7 +24,7 @@ EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
 PathPoint = tuple[float, float, float]
 
 # left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. down: its
-# stream was lost. stopped: its stream or the run ended. crash: what followed it was killed.
+# stream was lost. cut: the picture shows another scene. stopped: its stream or the run ended. crash: what followed it was killed.
 Cause = Literal["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]
 
 
