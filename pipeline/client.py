@@ -20,6 +20,7 @@ from pipeline.messages import FrameMessage, Message, MessageType, decode
 from pipeline.redact import redact, redact_in
 from pipeline.sockets import KEY_ERRORS, connect_with_key
 
+LONGEST_MESSAGE = 2**24  # bytes; one with a thousand objects has a hundredth of it
 HEARTBEAT_MS = 2000  # a publisher that is silent on the wire for twice as long is connected to again
 
 
@@ -85,6 +86,7 @@ class Subscriber:
 
     def _connect(self, address: str, server_key: str | Path | None) -> None:
         self._socket.linger = 0
+        self._socket.maxmsgsize = LONGEST_MESSAGE
         self._socket.heartbeat_ivl = HEARTBEAT_MS
         self._socket.heartbeat_timeout = 2 * HEARTBEAT_MS
         self._socket.ipv6 = "[" in address

@@ -20,7 +20,7 @@ from pipeline.metrics import Accounts
 from pipeline.receiving import check_receiving, is_remote
 from pipeline.redact import redact, redact_in
 from pipeline.remote import pack_loss, pack_picture
-from pipeline.sockets import KEY_ERRORS, connect_with_key, is_loopback, parse_tcp
+from pipeline.sockets import KEY_ERRORS, LONGEST_HEARD, connect_with_key, is_loopback, parse_tcp
 from pipeline.summary import Summary
 from pipeline.supervision import Workers
 from pipeline.types import Frame, Health
@@ -148,7 +148,7 @@ class Sender:
         settings, socket = self._settings, self._socket
         timeout_ms = round(1000 * settings.timeout_s)
         socket.linger = timeout_ms
-        socket.sndhwm, socket.sndbuf = PICTURES_WAITING, BUFFER_BYTES
+        socket.sndhwm, socket.sndbuf, socket.maxmsgsize = PICTURES_WAITING, BUFFER_BYTES, LONGEST_HEARD
         socket.immediate = True  # while nobody is there nothing waits, and nobody is sent old pictures when he comes
         socket.reconnect_ivl = RECONNECT_MS
         # A host that lost its power says nothing, and TCP alone would wait for it for a quarter of an hour.

@@ -137,12 +137,15 @@ def _split(text: str) -> tuple[str, str]:
 
 def _is_place(text: str) -> bool:
     match = _HOST.fullmatch(text)
-    return match is not None and not (match[2] and match[2] != "*" and int(match[2]) > LARGEST_PORT)
+    if match is None:
+        return False
+    # Five digits that are no port may be a password, but not behind what is an address for certain.
+    return match[2] in (None, "*") or int(match[2]) <= LARGEST_PORT or _is_certain(text)
 
 
 def _is_certain(text: str) -> bool:
     match = _HOST.fullmatch(text)
-    return match is not None and _is_place(text) and _CERTAIN_HOST.fullmatch(match[1]) is not None
+    return match is not None and _CERTAIN_HOST.fullmatch(match[1]) is not None
 
 
 def _rest(rest: str) -> str:
