@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import reduction
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.errors import ConfigError
+from engines.hardware import free_memory_bytes as free_bytes
 from pipeline.metrics import Account
 from pipeline.types import Ticket
 
@@ -290,21 +290,6 @@ class Ring:
                 yield
             finally:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN)
-
-
-def free_bytes() -> int:
-    """Memory that a new ring could have: what the system and, in a container, its limit leave."""
-    try:
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * PAGE
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit
-        return free
-    return max(0, min(free, limit))
 
 
 def shared_file(size: int, what: str) -> int:

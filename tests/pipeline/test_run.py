@@ -30,6 +30,7 @@ from pipeline.record import Recorder
 from pipeline.supervision import MAX_CRASHES
 from pipeline.types import Carrier, Frame, Health, Result
 from pipeline.zones import Counts
+from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
 from tests.pipeline.made_runs import (
     EMBEDDING,
     PATIENCE_S,
@@ -488,6 +489,13 @@ def test_people_in_the_gallery_are_named(model: Model, clip: Path, tmp_path: Pat
     assert names[-1] == ["Ada"]
     assert 3 <= summary.face_crops < FRAMES
     assert 3 <= summary.face_runs <= summary.face_crops
+
+
+def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = cut_clip(make_clip, tmp_path / "cuts.mp4")
+    run = Run(make_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
+    check_books(run, run.end())
+    nothing_survives(run, "door")
 
 
 # What is refused, and when.
