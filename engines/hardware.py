@@ -100,7 +100,7 @@ def memory_bytes() -> int:
 def free_memory_bytes(root: Path = CGROUP, groups: Path = OWN_GROUPS, meminfo: Path = Path("/proc/meminfo")) -> int:
     """Memory that could be taken now: what the system and, in a container, its limit leave.
 
-    Copies of files that the kernel keeps for quicker reading do not count as used: it drops them when it needs the room.
+    Copies of files that the kernel keeps for quicker reading do not count as used: it drops them when it needs room.
 
     Args:
         root: where cgroups are mounted.

@@ -378,8 +378,8 @@ def _check_places(index: int, stream: StreamSettings, written: dict[str, Any]) -
         where = f"streams[{index}].{kind}[{row}]"
         if place.name in taken:
             raise _RefusedError(
-                f"{where}.name is {_shown(written[kind][row]['name'])}, but must differ from the names of the stream's other zones "
-                f"and lines, and {taken[place.name]} has it already"
+                f"{where}.name is {_shown(written[kind][row]['name'])}, but must differ from the names of the stream's "
+                f"other zones and lines, and {taken[place.name]} has it already"
             )
         taken[place.name] = where
         if stream.forward is not None:

@@ -35,10 +35,10 @@ class CutDetector:
     """Tells frame by frame whether one stream's picture shows another scene; pure state, times are stream time.
 
     Two pictures resemble each other by the best of three correlations, of which none minds brightness or contrast: of
-    the whole pictures; of the middle of one, found again anywhere in the other (a camera that pans); and the median over
-    twelve blocks, each found again near by (things and cameras that move). After a cut none of them is left, hardly a
-    block stays where it was (behind somebody who steps before the camera some do), and the tones are others. A picture
-    that is mostly black, white or flat says nothing: the next is compared with the one before it.
+    the whole pictures; of the middle of one, found again anywhere in the other (a camera that pans); and the median
+    over twelve blocks, each found again near by (things and cameras that move). After a cut none of them is left,
+    hardly a block stays what it was (behind somebody who steps before the camera some do), and the tones are others. A
+    picture that is mostly black, white or flat says nothing: the next is compared with the one before it.
     """
 
     def __init__(self) -> None:

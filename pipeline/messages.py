@@ -23,8 +23,9 @@ EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
 # Seconds since the first point, and x, y in source pixels: the middle of an object's lower edge, or of a face.
 PathPoint = tuple[float, float, float]
 
-# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. cut: the picture
-# shows another scene. down: its stream was lost. stopped: its stream or the run ended. crash: what followed it was killed.
+# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. cut: the
+# picture shows another scene. down: its stream was lost. stopped: its stream or the run ended. crash: what followed it
+# was killed.
 Cause = Literal["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]
 
 

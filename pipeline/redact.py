@@ -1,8 +1,8 @@
 """Source addresses as they may be shown: in logs, messages, metrics and errors.
 
 Cameras and services take their secrets anywhere: as user and password, as the user alone, as an RTMP stream key in the
-path, behind ``;jwt=``, as ``?p=`` or ``?token=``. So nothing of an address is shown but its scheme, host and port and what
-is known to be harmless. All of this takes time linear in the length of the text.
+path, behind ``;jwt=``, as ``?p=`` or ``?token=``. So nothing of an address is shown but its scheme, host and port, and
+what is known to be harmless. All of this takes time linear in the length of the text.
 """
 
 import re
@@ -50,15 +50,14 @@ class FromVariable(str):
         made.written = written
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.written
+    def __reduce__(self) -> "tuple[type[FromVariable], tuple[str, str]]":
+        return FromVariable, (str(self), self.written)
 
     def __repr__(self) -> str:
         return repr(redact(self.written))
 
 
 class _Address(NamedTuple):
-    scheme: str
     user: bool  # whether there is one, or a password
     place: str  # host and port; HIDDEN where it is not certain which part they are
     rest: str  # from the first / ? or # on
@@ -69,8 +68,8 @@ def redact(source: str) -> str:
 
     What stands before an @ is the user name or a password, and hidden. People do not escape the @ / : ? # in their
     passwords: where an @ stands beyond the first of / ? #, the host is shown only if one of the two ways to read the
-    address gives a likely one. A file's name is no secret. Of a text that was filled in from variables, what was written
-    is shown.
+    address gives a likely one. A file's name is no secret. Of a text that was filled in from variables, that which was
+    written is shown.
 
     >>> redact("rtsp://ada:pa@ss/word@10.0.0.7:554/live?token=abc&channel=1")
     'rtsp://***@10.0.0.7:554/live?token=***&channel=1'
@@ -88,7 +87,7 @@ def redact(source: str) -> str:
     shown = (HIDDEN if len(scheme) < len(before) else "") + scheme
     if scheme.lower() in LOCAL:
         return f"{shown}://{_hide_named(after)}"
-    address = _read(scheme, after)
+    address = _read(after)
     return f"{shown}://{HIDDEN + '@' if address.user else ''}{address.place}{_rest(address.rest)}"
 
 
@@ -112,21 +111,21 @@ def _redact_word(match: re.Match[str]) -> str:
     return f"{before}{redact(word)}{match[0][len(before) + len(word) :]}" if "://" in word else match[0]
 
 
-def _read(scheme: str, after: str) -> _Address:
+def _read(after: str) -> _Address:
     authority, rest = _split(after)
-    user, _, place = authority.rpartition("@")
+    _, _, place = authority.rpartition("@")
     has_user = len(place) < len(authority)
     if "@" in rest:
         _, _, later = rest.rpartition("@")
         other, other_rest = _split(later)
         own_is_certain, other_is_certain = _is_certain(place), _is_certain(other)
         if other_is_certain and not own_is_certain:
-            return _Address(scheme, True, other, other_rest)
+            return _Address(True, other, other_rest)
         if has_user or not own_is_certain:
-            return _Address(scheme, False, HIDDEN, "")
+            return _Address(False, HIDDEN, "")
     if not _is_place(place):
-        return _Address(scheme, has_user, HIDDEN, "")
-    return _Address(scheme, has_user, place, rest)
+        return _Address(has_user, HIDDEN, "")
+    return _Address(has_user, place, rest)
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -125,7 +125,7 @@ class StreamTracker:
 
 
 def _elsewhere(last: _Last, found: Detections) -> bool:
-    """Whether something was shown and nothing of it is seen where it was: a picture that may be another scene is one."""
+    """Whether something was shown and nothing is seen where it was, so that a doubtful picture is another scene."""
     pairs = [(last.objects.boxes, found.objects.boxes), (last.faces.boxes, found.faces.boxes)]
     if not any(len(shown) for shown, _ in pairs):
         return False

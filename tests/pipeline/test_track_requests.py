@@ -197,7 +197,7 @@ def test_who_asked_hears_of_it_when_enrolling_fails(path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(track_requests, "encode_photo", fail)
     with running(path, door={7: seen(made_view(1))}), capture_logs() as lines:
-        with pytest.raises(EnrollError, match="^track door:7: it failed: MemoryError: no room for the photo$"):
+        with pytest.raises(EnrollError, match=r"^track door:7: it failed: MemoryError: no room for the photo$"):
             ask(path, keep=True)
         limit = time.monotonic() + 30
         while not any(line.get("exc_info") for line in lines):  # the run says why
