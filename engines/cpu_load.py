@@ -1,10 +1,9 @@
 """How busy the processor is, whoever keeps it busy."""
 
-import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from engines.hardware import usable_cores
+from engines.hardware import allowed_cores, usable_cores
 
 STAT: Final = Path("/proc/stat")
 LOOK_NS: Final = 250_000_000  # between two readings: the kernel counts in steps of 10 ms
@@ -28,14 +27,14 @@ class CpuLoad:
 
     def __init__(self, stat: Path = STAT) -> None:
         self._stat = stat
-        self._cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+        self._cores, self._usable = allowed_cores(), usable_cores()
         self._before = self._read()
         self._looked_ns: int | None = None
         self._share = 0.0
 
     def idle_cores(self, now_ns: int) -> int:
         """How many cores nobody used of late, rounded; ``now_ns``: time.monotonic_ns()."""
-        return round((1.0 - self(now_ns)) * usable_cores())
+        return round((1.0 - self(now_ns)) * self._usable)
 
     def __call__(self, now_ns: int) -> float:
         """In [0, 1]; ``now_ns``: time.monotonic_ns()."""

@@ -5,8 +5,14 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
+from typing import Final
+
+CGROUP: Final = Path("/sys/fs/cgroup")
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
 
 # /proc/cpuinfo's names of the instructions that the engines gain from -> the names people know them by.
 INSTRUCTIONS = {
@@ -54,15 +60,101 @@ def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """As many logical cores as this process may use: those it may run on, or less where a cgroup's quota is less."""
+    quota = cpu_quota()
+    cores = len(allowed_cores()) or os.cpu_count() or 1
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+def allowed_cores() -> set[int]:
+    """Numbers of the logical cores that this process may run on; empty where the system does not tell (macOS)."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def cpu_quota(root: Path = CGROUP, groups: Path = OWN_GROUPS) -> float | None:
+    """Cores' worth of time that the cgroups of this process, version 1 or 2, let it have; None: no limit.
+
+    Args:
+        root: where cgroups are mounted.
+        groups: which of them this process is in.
+    """
+    quotas = []
+    for folder in _own_groups(root, groups, "cpu"):
+        try:
+            limit, period = _words(folder / "cpu.max")
+        except (OSError, ValueError):
+            try:
+                limit, period = *_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")
+            except (OSError, ValueError):
+                continue
+        if limit.isdecimal() and period.isdecimal() and int(limit) and int(period):  # not "max", and not -1
+            quotas.append(int(limit) / int(period))
+    return min(quotas, default=None)
 
 
 def memory_bytes() -> int:
     """Physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory_bytes(root: Path = CGROUP, groups: Path = OWN_GROUPS, meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that could be taken now: what the system and, in a container, its limit leave.
+
+    Copies of files that the kernel keeps for quicker reading do not count as used: it drops them when it needs room.
+
+    Args:
+        root: where cgroups are mounted.
+        groups: which of them this process is in.
+        meminfo: of the whole machine.
+    """
+    try:
+        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        free = memory_bytes()
+    for folder in _own_groups(root, groups, "memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            free = min(free, left + _cached_bytes(folder))
+    return max(0, free)
+
+
+def _cached_bytes(folder: Path) -> int:
+    """Copies of files in the memory that a cgroup uses; shared memory is none of them."""
+    try:
+        rows = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        # Of version 1 the figures with "total_" count the groups below, as all of version 2 do.
+        prefix = "total_" if "total_inactive_file" in rows else ""
+        return int(rows[f"{prefix}inactive_file"]) + int(rows[f"{prefix}active_file"])
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def _own_groups(root: Path, groups: Path, controller: str) -> Iterator[Path]:
+    """Folders of the cgroups that this process is in, up to the mount; see cgroups(7).
+
+    In a container the paths may be those outside it, of which nothing is mounted but the innermost group, as the root.
+    """
+    try:
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    except OSError:  # not Linux
+        return
+    for number, controllers, path in (line for line in lines if len(line) == 3):
+        if number == "0" and not controllers:
+            mount = root
+        elif controller in controllers.split(","):
+            mount = root / controller  # a link where several are mounted together
+        else:
+            continue
+        inner = mount / path.strip("/")
+        yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(mount))
+
+
+def _words(file: Path) -> list[str]:
+    return file.read_text().split()
 
 
 def nvidia_gpus() -> tuple[Gpu, ...]:

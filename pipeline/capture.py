@@ -27,7 +27,7 @@ from pipeline.config import StreamSettings
 from pipeline.decoding import decode, picture_of
 from pipeline.picture import Picture
 from pipeline.receiving import Lost, check_receiving, check_secret, is_remote, receive
-from pipeline.redact import redact
+from pipeline.redact import redact, redact_in
 from pipeline.remote import Origin
 from pipeline.types import Frame, Health, Mode
 
@@ -447,7 +447,7 @@ def _open_cause(error: Exception, source: str) -> str:
             return "refuses the user name or the password, or wants one"
     # The whole text of an FFmpegError has the address in it, its strerror should not.
     text = (error.strerror if isinstance(error, av.FFmpegError) else None) or str(error)
-    return f"cannot be opened: {text.replace(source, redact(source))}"
+    return f"cannot be opened: {redact_in(text, source)}"
 
 
 def _is_camera(source: str) -> bool:

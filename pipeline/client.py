@@ -17,8 +17,10 @@ import zmq
 
 from engines.errors import ConfigError, MessageError
 from pipeline.messages import FrameMessage, Message, MessageType, decode
+from pipeline.redact import redact, redact_in
 from pipeline.sockets import KEY_ERRORS, connect_with_key
 
+LONGEST_MESSAGE = 2**24  # bytes; one with a thousand objects has a hundredth of it
 HEARTBEAT_MS = 2000  # a publisher that is silent on the wire for twice as long is connected to again
 
 
@@ -84,6 +86,7 @@ class Subscriber:
 
     def _connect(self, address: str, server_key: str | Path | None) -> None:
         self._socket.linger = 0
+        self._socket.maxmsgsize = LONGEST_MESSAGE
         self._socket.heartbeat_ivl = HEARTBEAT_MS
         self._socket.heartbeat_timeout = 2 * HEARTBEAT_MS
         self._socket.ipv6 = "[" in address
@@ -95,7 +98,8 @@ class Subscriber:
                 raise zmq.ZMQError(errno.EINVAL)
             self._socket.connect(address)
         except zmq.ZMQError as error:
-            raise ConfigError(f"address is {address!r}, but must be tcp://HOST:PORT or ipc://PATH: {error}") from error
+            shown, cause = redact(address), redact_in(str(error), address)
+            raise ConfigError(f"address is {shown!r}, but must be tcp://HOST:PORT or ipc://PATH: {cause}") from error
 
     @property
     def missed(self) -> dict[str, int]:

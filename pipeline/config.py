@@ -18,7 +18,7 @@ from engines.engine import Backend, Precision
 from engines.errors import ConfigError
 from engines.nms import Suppression
 from pipeline.polygons import crossing_edges
-from pipeline.redact import redact
+from pipeline.redact import FromVariable, redact
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
@@ -202,7 +202,8 @@ def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Confi
 
     Raises:
         ConfigError: one sentence with the file, the path of the key (``streams[1].pace``), the value found there
-            and what is allowed. Values that came from a variable, and passwords in sources, are not shown.
+            and what is allowed. Values that came from a variable, and passwords in sources, are not shown, here
+            or where a value of the configuration is refused later: it is shown as it is written.
     """
     try:
         written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -246,7 +247,9 @@ def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
             raise _RefusedError(f"{_text(key)} needs the environment variable {name}, which is not set")
         return environment[name]
 
-    return _VARIABLE.sub(value_of, node)
+    filled = _VARIABLE.sub(value_of, node)
+    # Names go into messages, as plain text.
+    return filled if filled == node or key[-1:] == ("name",) else FromVariable(filled, node)
 
 
 def _convert(written: dict[str, Any], filled: dict[str, Any]) -> Config:
@@ -350,7 +353,7 @@ def _check(config: Config, written: dict[str, Any]) -> None:
     """Rules between values, which types cannot say."""
     first: dict[str, int] = {}
     for index, stream in enumerate(config.streams):
-        _check_places(index, stream)
+        _check_places(index, stream, written["streams"][index])
         if stream.name in first:
             raise _RefusedError(
                 f"streams[{index}].name is {_shown(written['streams'][index]['name'])}, but must differ from "
@@ -371,18 +374,19 @@ def _check(config: Config, written: dict[str, Any]) -> None:
         raise _RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
 
 
-def _check_places(index: int, stream: StreamSettings) -> None:
+def _check_places(index: int, stream: StreamSettings, written: dict[str, Any]) -> None:
     """Refuse names that two zones or lines of a stream share, and outlines that are none."""
     taken: dict[str, str] = {}
-    places: list[tuple[str, ZoneSettings | LineSettings]] = [
-        *((f"streams[{index}].zones[{row}]", zone) for row, zone in enumerate(stream.zones)),
-        *((f"streams[{index}].lines[{row}]", line) for row, line in enumerate(stream.lines)),
+    places: list[tuple[str, int, ZoneSettings | LineSettings]] = [
+        *(("zones", row, zone) for row, zone in enumerate(stream.zones)),
+        *(("lines", row, line) for row, line in enumerate(stream.lines)),
     ]
-    for where, place in places:
+    for kind, row, place in places:
+        where = f"streams[{index}].{kind}[{row}]"
         if place.name in taken:
             raise _RefusedError(
-                f"{where}.name is {_shown(place.name)}, but must differ from the names of the stream's other zones "
-                f"and lines, and {taken[place.name]} has it already"
+                f"{where}.name is {_shown(written[kind][row]['name'])}, but must differ from the names of the stream's "
+                f"other zones and lines, and {taken[place.name]} has it already"
             )
         taken[place.name] = where
         if stream.forward is not None:

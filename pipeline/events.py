@@ -67,7 +67,8 @@ class StreamEvents:
         frame, tracked = result.frame, result.identified.tracked
         objects, faces = tracked.objects, tracked.faces
         self._seq, self._now = frame.seq, Moment(frame.captured_ns, frame.time_s)
-        events = list(self._scene_events(message))
+        events = self.end("cut") if tracked.cut else []
+        events += self._scene_events(message)
         if len(objects.ended):
             events += self._end_objects(objects.ended.tolist(), "gone")
         if len(faces.ended):

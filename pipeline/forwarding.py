@@ -12,15 +12,17 @@ import zmq
 
 from engines.errors import ConfigError
 from pipeline.capture import capture, waits_for_nobody
+from pipeline.capturing import Tell, keep_capturing
 from pipeline.config import Config, StreamSettings
 from pipeline.jpeg import JpegEncoder
 from pipeline.links import LinkClosed
 from pipeline.metrics import Accounts
 from pipeline.receiving import check_receiving, is_remote
+from pipeline.redact import redact, redact_in
 from pipeline.remote import pack_loss, pack_picture
-from pipeline.sockets import KEY_ERRORS, connect_with_key, is_loopback, parse_tcp
+from pipeline.sockets import KEY_ERRORS, LONGEST_HEARD, connect_with_key, is_loopback, parse_tcp
 from pipeline.summary import Summary
-from pipeline.supervision import HURRY_S, Workers, source_patience_s, supervise, until_over
+from pipeline.supervision import HURRY_S, Workers, source_patience_s, until_over
 from pipeline.types import Frame, Health
 
 PICTURES_WAITING: Final = 1  # in the socket, beside the one that is being sent
@@ -46,7 +48,7 @@ def check_forwarding(settings: StreamSettings) -> None:
     Raises:
         ConfigError: with the key, the value and what is allowed.
     """
-    shown = f"stream {settings.name!r}: forward is {settings.forward!r}"
+    shown = f"stream {settings.name!r}: forward is {redact(settings.forward or '')!r}"
     tcp = parse_tcp(settings.forward or "")
     if tcp is None or not tcp[1].isdecimal() or int(tcp[1]) == 0 or tcp[0] == "*":
         raise ConfigError(f"{shown}, but must be tcp://HOST:PORT")
@@ -69,8 +71,7 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
         started: called with the addresses once everything is open.
 
     Raises:
-        TrunklineError: something in the configuration cannot be had; nothing has run then. Or StageError: a capture
-            crashed too often.
+        TrunklineError: something in the configuration cannot be had; nothing has run then.
     """
     accounts, began_s = Accounts(), time.monotonic()
     with ExitStack() as opened:
@@ -95,9 +96,9 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
 
 
 def _forward(stream: StreamSettings, sender: "Sender", stop: threading.Event, accounts: Accounts) -> None:
-    def stage(_: Iterator[Frame]) -> Iterator[Frame]:
+    def frames_of(health: Tell) -> Iterator[Frame]:
         seen = accounts.of(stream.name).captured  # by an earlier capture that crashed
-        frames = capture(stream, stop=stop, health=sender.tell, first_seq=seen)
+        frames = capture(stream, stop=stop, health=health, first_seq=seen)
         return until_over(frames, lambda: stop.is_set() or sender.over)
 
     def admit(frame: Frame) -> None:
@@ -110,7 +111,7 @@ def _forward(stream: StreamSettings, sender: "Sender", stop: threading.Event, ac
     def dropped(frame: Frame, cause: str) -> None:
         accounts.dropped(frame.stream, cause)
 
-    supervise(f"capture {stream.name}", stage, None, admit, dropped)
+    keep_capturing(stream, frames_of, admit, dropped, sender.tell, stop)
     sender.end()
 
 
@@ -125,6 +126,7 @@ class Sender:
         check_forwarding(settings)
         self._settings, self._stop = settings, stop
         self._live = waits_for_nobody(settings)
+        self._to = redact(settings.forward or "")  # for people
         self._session = time.time_ns()
         self._encoder = JpegEncoder(settings.jpeg_quality) if settings.encoding == "jpeg" else None
         self._last_sent_s = time.monotonic()
@@ -138,15 +140,17 @@ class Sender:
         except KEY_ERRORS as error:
             self.close()
             key = f", server_key {settings.server_key!r}" if settings.server_key else ""
+            forward = settings.forward or ""
             raise ConfigError(
-                f"stream {settings.name!r}: forward {settings.forward!r}{key} cannot be used: {error}"
+                f"stream {settings.name!r}: forward {redact(forward)!r}{key} cannot be used: "
+                f"{redact_in(str(error), forward)}"
             ) from error
 
     def _connect(self) -> None:
         settings, socket = self._settings, self._socket
         timeout_ms = round(1000 * settings.timeout_s)
         socket.linger = timeout_ms
-        socket.sndhwm, socket.sndbuf = PICTURES_WAITING, BUFFER_BYTES
+        socket.sndhwm, socket.sndbuf, socket.maxmsgsize = PICTURES_WAITING, BUFFER_BYTES, LONGEST_HEARD
         socket.immediate = True  # while nobody is there nothing waits, and nobody is sent old pictures when he comes
         socket.reconnect_ivl = RECONNECT_MS
         # A host that lost its power says nothing, and TCP alone would wait for it for a quarter of an hour.
@@ -188,15 +192,13 @@ class Sender:
         stuck_s = time.monotonic() - self._last_sent_s
         if not self._stuck and stuck_s > self._settings.timeout_s:
             self._stuck = True
-            log.warning(
-                "nobody takes the frames", stream=self._settings.name, to=self._settings.forward, for_s=round(stuck_s)
-            )
+            log.warning("nobody takes the frames", stream=self._settings.name, to=self._to, for_s=round(stuck_s))
 
     def _note_sent(self) -> None:
         self._last_sent_s = time.monotonic()
         if self._stuck:
             self._stuck = False
-            log.info("frames are taken again", stream=self._settings.name, to=self._settings.forward)
+            log.info("frames are taken again", stream=self._settings.name, to=self._to)
 
     def tell(self, report: Health) -> None:
         """Log what happened to the stream, and tell the other host where it gives no pictures any more."""

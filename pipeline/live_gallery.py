@@ -52,6 +52,9 @@ class LiveGallery:
 
         Args:
             tracks_of: the live face tracks of a stream, for those who want one enrolled; None for one not of this run.
+
+        Raises:
+            Exception: whatever reading the people or making the index raised in the thread, but for GalleryError.
         """
         now = self._clock()
         if now - self._looked_at < self._look_s:
@@ -109,6 +112,8 @@ class LiveGallery:
                 answer(gallery)
         except GalleryError as error:
             log.warning("track not enrolled", error=str(error))
+        except Exception:  # whoever asked was told; nobody waits for this thread, and the run needs no enrolment
+            log.exception("track not enrolled")
 
 
 def _read(gallery: Gallery) -> Made:

@@ -23,9 +23,10 @@ EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
 # Seconds since the first point, and x, y in source pixels: the middle of an object's lower edge, or of a face.
 PathPoint = tuple[float, float, float]
 
-# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. down: its
-# stream was lost. stopped: its stream or the run ended. crash: what followed it was killed.
-Cause = Literal["left", "gone", "withdrawn", "down", "stopped", "crash"]
+# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. cut: the
+# picture shows another scene. down: its stream was lost. stopped: its stream or the run ended. crash: what followed it
+# was killed.
+Cause = Literal["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]
 
 
 # gc=False: these hold no cycles, and a crowded frame makes enough of them to set off the garbage collector each time.

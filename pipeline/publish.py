@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 import numpy as np
+import structlog
 import zmq
 
 from engines.errors import ConfigError
@@ -30,7 +31,8 @@ from pipeline.messages import (
     topic,
 )
 from pipeline.metrics import Account, Books
-from pipeline.sockets import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
+from pipeline.redact import redact, redact_in
+from pipeline.sockets import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
 from pipeline.types import Health, Result, Stamps
 from pipeline.wording import face_messages, rounded, tuples
 from pipeline.zones import Counts
@@ -38,9 +40,17 @@ from pipeline.zones import Counts
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
 STOP_NOTICED_S = 0.2  # by whoever waits for a subscriber, after so long at the most
-SUBSCRIPTIONS_MS = 100  # without another one, a new subscriber has said all that it wants
+SUBSCRIPTION_S = 0.1  # without another one, a new subscriber has said all that it wants ...
+SUBSCRIPTIONS_S = 1.0  # ... and after so long in any case
+SUBSCRIBES = b"\x01"  # first byte of a subscription; 0 takes one back, and all else is rubbish
+RECEIVED = 16  # messages of a subscriber that wait here; its others wait in the network
+MOST_READ = 128  # of all subscribers, between what is sent
+BURST = 100  # messages that come at once may wait here, however few a subscriber may be behind
+LOOK_S = 0.02  # between two looks for what subscribers say, while nothing is sent
 SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
+
+log = structlog.get_logger()
 
 
 def check_address(settings: PublishSettings) -> None:
@@ -52,10 +62,10 @@ def check_address(settings: PublishSettings) -> None:
     address = settings.address
     tcp = parse_tcp(address)
     if tcp is None and not re.fullmatch(r"ipc://.+", address):
-        raise ConfigError(f"publish.address is {address!r}, but must be tcp://HOST:PORT or ipc://PATH")
+        raise ConfigError(f"publish.address is {redact(address)!r}, but must be tcp://HOST:PORT or ipc://PATH")
     if tcp and not (is_loopback(tcp[0]) or settings.curve_secret_file or settings.insecure):
         raise ConfigError(
-            f"publish.address is {address!r}, which other hosts can reach: it needs publish.curve_secret_file, "
+            f"publish.address is {redact(address)!r}, which other hosts can reach: it needs publish.curve_secret_file, "
             "or publish.insecure = true to publish without keys"
         )
 
@@ -63,9 +73,10 @@ def check_address(settings: PublishSettings) -> None:
 class Publisher:
     """A bound publishing socket. Any thread may send.
 
-    A slow subscriber loses the messages beyond ``high_water_mark``; sending never waits for anyone. That is why one
-    lock around the socket is enough to share it: it is held for microseconds, where a queue would need a thread and
-    be a second place in which messages get lost.
+    A slow subscriber loses the messages beyond ``high_water_mark``; sending never waits for anyone. The socket is in a
+    thread of its own, behind a bounded queue, since ZeroMQ takes in what subscribers say, and forgets what a
+    large number of subscriptions was, in whichever thread uses the socket, for as long as that takes. What finds the
+    queue full is lost to all, and logged.
 
     Raises:
         ConfigError: the address is not allowed or taken, or the key file cannot be used.
@@ -74,17 +85,26 @@ class Publisher:
     def __init__(self, settings: PublishSettings) -> None:
         check_address(settings)
         self._encoding = settings.encoding
-        self._lock = threading.Lock()
+        self._most = settings.high_water_mark + BURST
+        self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self._changed = threading.Condition()  # of all below
+        self._over = False
+        self._lost = 0
+        self._subscriptions = 0  # so far
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)  # a PUB that can be asked who subscribed
         try:
             self._open(settings)
         except BaseException:
-            self.close()
+            self._socket.close()
+            self._context.term()
             raise
+        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
+        self._thread.start()
 
     def _open(self, settings: PublishSettings) -> None:
         self._socket.sndhwm = settings.high_water_mark
+        self._socket.rcvhwm, self._socket.maxmsgsize = RECEIVED, LONGEST_HEARD
         self._socket.linger = LINGER_MS
         self._socket.ipv6 = "[" in settings.address
         if settings.curve_secret_file is not None:
@@ -92,7 +112,10 @@ class Publisher:
         try:
             self._socket.bind(settings.address)
         except zmq.ZMQError as error:
-            raise ConfigError(f"publish.address is {settings.address!r}, which cannot be used: {error}") from error
+            cause = redact_in(str(error), settings.address)
+            raise ConfigError(
+                f"publish.address is {redact(settings.address)!r}, which cannot be used: {cause}"
+            ) from error
         self._address = str(self._socket.get_string(zmq.LAST_ENDPOINT))
 
     @property
@@ -102,24 +125,30 @@ class Publisher:
 
     def send(self, message: Message) -> None:
         """Send to whoever is there now."""
-        name, body = topic(message), encode(message, self._encoding)
-        with self._lock:
-            # Subscriptions pile up unless they are read. Asking like this costs less than a poll.
-            while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                self._socket.recv()
-            self._socket.send(name, zmq.SNDMORE)
-            self._socket.send(body)
+        item = topic(message), encode(message, self._encoding)
+        with self._changed:
+            if len(self._waiting) < self._most:
+                self._waiting.append(item)
+                self._changed.notify_all()
+                return
+            self._lost += 1
+            first = self._lost == 1
+        if first:
+            log.warning("messages lost: the results socket is held up", waiting=self._most)
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
-        """Wait until somebody subscribes; False when ``timeout_s`` seconds passed first.
+        """Wait until somebody has subscribed; False when ``timeout_s`` seconds passed first.
 
         A subscriber asks for one kind of message after the other: the first is waited for, and those that follow it.
         """
-        with self._lock:
-            if not self._socket.poll(round(timeout_s * 1000)):
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._subscriptions > 0, timeout_s):
                 return False
-            while self._socket.poll(SUBSCRIPTIONS_MS):
-                self._socket.recv()
+            settled = time.monotonic() + SUBSCRIPTIONS_S
+            before = 0
+            while self._subscriptions > before and time.monotonic() < settled:
+                before = self._subscriptions
+                self._changed.wait_for(lambda: self._subscriptions > before, SUBSCRIPTION_S)  # noqa: B023 (called here)
             return True
 
     def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
@@ -130,10 +159,43 @@ class Publisher:
                 return True
         return False
 
-    def close(self) -> None:
-        """Give the last messages half a second to leave; may be called twice."""
-        with self._lock:
+    def _run(self) -> None:
+        """Send what waits, and read what subscribers say, until there is nothing more to send."""
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._over, LOOK_S)
+                    items = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                    lost, self._lost = self._lost, 0
+                    if self._over and not items:
+                        return
+                if lost:
+                    log.warning("the results socket is free again", messages_lost=lost)
+                self._read()
+                for item in items:
+                    self._socket.send_multipart(item)
+        finally:
             self._socket.close()
+
+    def _read(self) -> None:
+        """Read some of what subscribers say; of who says more than that, the rest waits in the network."""
+        new = 0
+        for _ in range(MOST_READ):
+            # Asking like this costs less than a poll.
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                break
+            new += self._socket.recv().startswith(SUBSCRIBES)
+        if new:
+            with self._changed:
+                self._subscriptions += new
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Send what waits, and give it half a second to leave; may be called twice."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join()
         self._context.term()
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from engines.errors import ConfigError, MessageError, SourceError
 from pipeline.config import StreamSettings
 from pipeline.jpeg import JpegDecoder
 from pipeline.picture import Picture
-from pipeline.redact import redact
+from pipeline.redact import redact, redact_in
 from pipeline.remote import MOST_PIXELS, Arrivals, LossHeader, Origin, unpack
 from pipeline.sockets import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 
@@ -159,7 +159,8 @@ def _listening(settings: StreamSettings) -> "Iterator[zmq.Socket[bytes]]":
                 listen_with_key(socket, settings.curve_secret_file)
             socket.bind(_address(settings))
         except KEY_ERRORS as error:
-            raise SourceError(f"cannot listen: {error}") from None
+            cause = redact_in(str(error), settings.source, _address(settings))
+            raise SourceError(f"cannot listen: {cause}") from None
         yield socket
 
 

@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.errors import ConfigError
+from engines.hardware import free_memory_bytes as free_bytes
 from pipeline.metrics import Account
 from pipeline.process_lock import ProcessLock, anonymous_file
 from pipeline.types import Ticket
@@ -332,21 +332,6 @@ def accept(me: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
     with holds[0][0].lock:
         for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
             ring._untaken[slots] &= ~(1 << me)
-
-
-def free_bytes() -> int:
-    """Memory that a new ring could have: what the system and, in a container, its limit leave."""
-    try:
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * PAGE
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit
-        return free
-    return max(0, min(free, limit))
 
 
 def shared_file(size: int, what: str) -> int:

@@ -13,7 +13,9 @@ from engines.errors import StageError
 from engines.spec import Model, load_model
 from pipeline.batching import Batcher
 from pipeline.capture import Capture, capture, check_source, mode
+from pipeline.capturing import Tell, keep_capturing
 from pipeline.config import Config, StreamSettings
+from pipeline.cuts import mark_cuts
 from pipeline.finish import Finisher
 from pipeline.forwarding import run_forwarding
 from pipeline.gallery import Gallery
@@ -144,16 +146,15 @@ class Pipeline:
     # inference, waits for it, and does the rest.
 
     def _capture(self, stream: StreamSettings) -> None:
-        def stage(_: Iterator[Frame]) -> Iterator[Frame]:
+        def frames_of(health: Tell) -> Iterator[Frame]:
             seen = self.accounts.of(stream.name).captured  # by an earlier capture that crashed
             lost = partial(self._lost, stream.name)
-            frames = self.source(stream, stop=self.stop, health=self._tell, first_seq=seen, lost=lost)
-            return until_over(
-                mark_still(frames, self.config.inference), lambda: self.stop.is_set() or stream.name in self.ended
-            )
+            frames = self.source(stream, stop=self.stop, health=health, first_seq=seen, lost=lost)
+            marked = mark_cuts(mark_still(frames, self.config.inference))
+            return until_over(marked, lambda: self.stop.is_set() or stream.name in self.ended)
 
         try:
-            supervise(f"capture {stream.name}", stage, None, self._admit, self._dropped)
+            keep_capturing(stream, frames_of, self._admit, self._dropped, self._tell, self.stop)
         finally:
             self.frames.finish(stream.name)
 

@@ -176,6 +176,7 @@ class StreamSmoother:
     """The smoothed labels and the smoothed scene of one stream."""
 
     def __init__(self, settings: SmoothingSettings, objects: int, scenes: int) -> None:
+        self._settings, self._scenes = settings, scenes
         self._labels = LabelSmoother(settings, objects)
         self._scene = SceneSmoother(settings, scenes)
         self._last: Result | None = None
@@ -183,11 +184,13 @@ class StreamSmoother:
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
         time_s, tracks = item.frame.time_s, item.tracked.objects
-        if item.tracked.observed.carried and self._last is not None:
+        if item.tracked.observed.carried and self._last is not None and not item.tracked.cut:
             last = self._last  # the same detections once more are no further evidence
             if np.array_equal(tracks.ids, last.identified.tracked.objects.ids):
                 return replace(last, identified=item, finished_ns=time.monotonic_ns())
         self._labels.forget(tracks.ended)
+        if item.tracked.cut:
+            self._scene = SceneSmoother(self._settings, self._scenes)
         labels, scores = self._labels.update(time_s, tracks.ids, tracks.labels, tracks.scores)
         scene, scene_label = self._scene.update(time_s, item.tracked.observed.detections.scene)
         self._last = Result(item, labels, scores, scene, scene_label, time.monotonic_ns())

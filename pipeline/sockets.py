@@ -11,6 +11,10 @@ import zmq.auth
 _TCP: Final = re.compile(r"tcp://(\[[^\]\s]+\]|[^:/\[\]\s]+):(\*|\d{1,5})")
 LARGEST_PORT: Final = 65535  # ZeroMQ would take one beyond it for another
 
+# Bytes of a message that a socket takes which is there to send: a subscription to a topic, or a part of the handshake
+# with keys, is shorter. Whoever sends more is disconnected.
+LONGEST_HEARD: Final = 4096
+
 # What a file with a key may fail with.
 KEY_ERRORS: Final = (OSError, ValueError, zmq.ZMQError)
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from engines.errors import EnrollError, GalleryError
+from engines.errors import EnrollError, GalleryError, one_line
 from pipeline.gallery import Gallery, Terms, clean_name
 from pipeline.messages import timestamp
 from pipeline.views import BestViews, View, encode_photo
@@ -97,6 +97,9 @@ def _answering(row: int, request: Request, tracks: Tracks) -> Callable[[Gallery]
             _enroll(gallery, row, request, views)
         except GalleryError as error:
             _refuse(gallery, row, str(error))
+        except Exception as error:  # whoever asked waits in another process, and hears of it only like this
+            _refuse(gallery, row, f"it failed: {type(error).__name__}: {one_line(error)}")
+            raise
 
     return answer
 

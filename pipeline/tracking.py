@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engines.decode import Detections, Faces, Objects
 from engines.spec import Thresholds
-from pipeline.association import Double, best, by_coordinate, touching
+from pipeline.association import Double, best, by_coordinate, overlapping, touching
 from pipeline.camera_motion import Luma, camera_motion, in_source, small_luma
 from pipeline.config import TrackingSettings
 from pipeline.picture import Picture
@@ -20,6 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 UPPER_SHARE = 0.6  # the part of a person's box, from the top, in which a face is looked for
 MIN_INSIDE = 0.5  # share of a face that must lie in there
+STAYED_IOU = 0.3  # from which a detection is seen where something was shown
 STAY = 1.25  # how much better another person must fit before a face changes over
 
 
@@ -44,10 +45,13 @@ class StreamTracker:
         self._last: _Last | None = None
         self._steady = settings.camera_motion
         self._luma: Luma | None = None
+        self._seq: int | None = None  # of the last frame
+        self._cut = False  # since the last frame that was tracked
 
     def update(self, observed: Observed) -> Tracked:
         """Track one frame; frames of the stream come in order."""
         picture, seen, faces_seen = observed.frame.picture, observed.detections.objects, observed.detections.faces
+        self._note_cut(observed.frame, observed.detections)
         objects, faces = self._tracker.update(
             observed.frame.time_s,
             Seen(seen.boxes, seen.scores, seen.labels),
@@ -55,7 +59,8 @@ class StreamTracker:
             size=(picture.width, picture.height),
             motion=self._camera(picture) if self._steady else None,
         )
-        tracked = Tracked(observed, objects, faces, self._link(objects, faces))
+        tracked = Tracked(observed, objects, faces, self._link(objects, faces), self._cut)
+        self._cut = False
         self._last = _Last(observed.detections, observed.stamps, objects, faces, tracked.face_objects)
         return tracked
 
@@ -67,6 +72,7 @@ class StreamTracker:
 
     def carry(self, frame: Frame) -> Tracked | None:
         """What was shown with the last frame that was inferred, for a frame in which nothing has moved since."""
+        self._note_cut(frame, None)
         self._tracker.carry(frame.time_s)
         if self._last is None:
             return None
@@ -77,6 +83,15 @@ class StreamTracker:
             replace(last.faces, ended=none),
             last.links,
         )
+
+    def _note_cut(self, frame: Frame, found: Detections | None) -> None:
+        """Lose all tracks if another scene has begun since the last frame; ``found``: what is seen now, if known."""
+        before, self._seq = self._seq, frame.seq
+        if before is None or before >= max(frame.cut_seq, frame.doubtful_seq):
+            return
+        if frame.cut_seq > before or (found is not None and self._last is not None and _elsewhere(self._last, found)):
+            self.lose()
+            self._cut = True
 
     def lose(self) -> None:
         """The stream is interrupted: all tracks end with its next frame, and what it shows are new ones."""
@@ -107,6 +122,15 @@ class StreamTracker:
         links[rows[chosen]] = objects.ids[columns[chosen]]
         self._owners.update((face, link) for face, link in zip(faces.ids.tolist(), links.tolist(), strict=True) if link)
         return links
+
+
+def _elsewhere(last: _Last, found: Detections) -> bool:
+    """Whether something was shown and nothing is seen where it was, so that a doubtful picture is another scene."""
+    pairs = [(last.objects.boxes, found.objects.boxes), (last.faces.boxes, found.faces.boxes)]
+    if not any(len(shown) for shown, _ in pairs):
+        return False
+    near = (overlapping(by_coordinate(shown), by_coordinate(seen)) for shown, seen in pairs)
+    return not any((each.ious >= STAYED_IOU).any() for each in near)
 
 
 def face_fit(faces: Double, people: Double) -> Double:

@@ -41,6 +41,8 @@ class Frame:
     picture: Picture
     ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
     still: bool = False  # nothing has moved since the last one that was not: it needs no inference
+    cut_seq: int = -1  # seq of the last frame up to this one that showed another scene than the one before, if any ...
+    doubtful_seq: int = -1  # ... and of the last that may have
 
     @property
     def frames(self) -> tuple["Frame", ...]:
@@ -172,6 +174,7 @@ class Tracked:
     objects: Tracks
     faces: Tracks
     face_objects: npt.NDArray[np.int64]  # (faces,) id of the person each face belongs to, 0 for none
+    cut: bool = False  # it shows another scene than the last one: all that was followed has ended
 
     @property
     def frame(self) -> Frame:

@@ -10,6 +10,7 @@ from engines.errors import ConfigError
 from pipeline.config import load
 from pipeline.forwarding import check_hosts
 from pipeline.publish import check_address
+from pipeline.redact import redact
 
 
 def check_config(
@@ -28,9 +29,9 @@ def check_config(
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     names = [stream.name for stream in config.streams]
-    forward = [stream.forward for stream in config.streams if stream.forward is not None]
+    forward = [redact(stream.forward) for stream in config.streams if stream.forward is not None]
     if as_json:
-        where: dict[str, object] = {"forward": forward} if forward else {"publish": config.publish.address}
+        where: dict[str, object] = {"forward": forward} if forward else {"publish": redact(config.publish.address)}
         typer.echo(json.dumps({"file": str(file), "streams": names} | where))
     else:
-        typer.echo(f"{file}: allowed; {', '.join(names)} -> {', '.join(forward) or config.publish.address}")
+        typer.echo(f"{file}: allowed; {', '.join(names)} -> {', '.join(forward) or redact(config.publish.address)}")

@@ -10,14 +10,16 @@ from typing import Any, Final
 import structlog
 
 from pipeline.batching import backlog
-from pipeline.capture import capture as frames_of
+from pipeline.capture import capture as captured
+from pipeline.capturing import Tell, keep_capturing
 from pipeline.config import StreamSettings
+from pipeline.cuts import mark_cuts
 from pipeline.metrics import await_last_frame
 from pipeline.parts.part import FINISH, LOOK_S, PREPARE, Opened, Part, Pipe
 from pipeline.pulse import Pulse
 from pipeline.rate import mark_still
 from pipeline.record import recorder_room
-from pipeline.supervision import Workers, source_patience_s, supervise, until_over
+from pipeline.supervision import Workers, source_patience_s, until_over
 from pipeline.transfer import write_picture
 from pipeline.types import Frame, Health, Ticket
 from pipeline.zmq_link import Happened, Outlet
@@ -50,16 +52,15 @@ def capture(part: Part, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
 def _capture_stream(part: Part, stream: StreamSettings, stop: threading.Event, pulse: Pulse) -> None:
     admission = Admission(part, stream)
 
-    def stage(_: Iterator[Frame]) -> Iterator[Frame]:
+    def frames_of(health: Tell) -> Iterator[Frame]:
         seen = part.place.frames.of(stream.name).captured  # by an earlier capture that crashed
         room = part.place.frames.layout.slot_bytes
-        frames = frames_of(
-            stream, stop=stop, health=admission.tell, first_seq=seen, room_bytes=room, lost=admission.lost
-        )
-        return until_over(mark_still(frames, part.config.inference), lambda: stop.is_set() or admission.ended)
+        frames = captured(stream, stop=stop, health=health, first_seq=seen, room_bytes=room, lost=admission.lost)
+        marked = mark_cuts(mark_still(frames, part.config.inference))
+        return until_over(marked, lambda: stop.is_set() or admission.ended)
 
     try:
-        supervise(f"capture {stream.name}", stage, None, admission.put, admission.dropped, pulse)
+        keep_capturing(stream, frames_of, admission.put, admission.dropped, admission.tell, stop, pulse)
     finally:
         admission.close()
 
@@ -74,9 +75,9 @@ class Admission:
         # A recorder that is slower than a file must not end up with all slots: live streams need some.
         room = 2 * self._backlog + recorder_room(len(part.config.streams))
         self._most = None if part.config.record.directory is None else room
+        self._claimed: Ticket | None = None  # for a frame that was not sent on yet
         self._frames: Outlet[Frame] = Outlet(part.place, PREPARE)
         self._reports: Outlet[Frame] = Outlet(part.place, FINISH)
-        self._claimed: dict[int, Ticket] = {}  # by seq: of the frame that is being put
         self.ended = False  # the stream said so
 
     def put(self, frame: Frame) -> None:
@@ -84,11 +85,11 @@ class Admission:
         ticket = self._wait_for_room() if self._bell else self._ring.claim(self._me, self._stream, LIVE_WAITING)
         if ticket is None:
             self._ring.miss(self._stream, "stale")
-        else:
-            self._claimed[frame.seq] = ticket
-            picture = write_picture(frame.picture, self._ring, ticket)
-            self._frames.put(replace(frame, picture=picture, ticket=ticket))
-            del self._claimed[frame.seq]
+            return
+        self._claimed = ticket
+        picture = write_picture(frame.picture, self._ring, ticket)
+        self._frames.put(replace(frame, picture=picture, ticket=ticket))
+        self._claimed = None
 
     def _wait_for_room(self) -> Ticket:
         """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
@@ -102,12 +103,12 @@ class Admission:
         self._ring.miss(self._stream, "lost", count)
 
     def dropped(self, frame: Frame, cause: str) -> None:
-        """Count a frame that was not sent; one that has a slot is counted as captured already, and gives it back."""
-        ticket = self._claimed.pop(frame.seq, None)
-        if ticket is None:
+        """Count a frame that was not sent on, and give its slot back if it had one."""
+        if self._claimed is None:
             self._ring.miss(frame.stream, cause)
         else:
-            self._ring.release(self._me, [ticket], cause)
+            self._ring.release(self._me, [self._claimed], cause)
+            self._claimed = None
 
     def tell(self, report: Health) -> None:
         """Send what happened to the stream; that it is lost or over is told after its last frame."""

@@ -22,6 +22,7 @@ from pipeline import processes
 from pipeline import run as running
 from pipeline.capture import picture_bytes
 from pipeline.config import StreamSettings
+from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
 from tests.pipeline.made_runs import (
     PATIENCE_S,
     Run,
@@ -93,6 +94,13 @@ def test_messages_are_those_of_a_run_in_one_process(model: Model, clip: Path, tm
     assert len(together.frames("door")) == FRAMES
     assert summary.backend == "onnxruntime" and summary.face_crops > 0
     assert summary.stages_ms["total"]["p50"] > 0
+
+
+def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = cut_clip(make_clip, tmp_path / "cuts.mp4")
+    run = Run(zmq_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
+    check_books(run, run.end())
+    nothing_survives(run, "door")
 
 
 @pytest.mark.parametrize("name", NAMES)

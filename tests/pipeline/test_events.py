@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -268,3 +269,20 @@ def test_crops_come_only_when_asked_for(log: EventLog) -> None:
     assert decode(encode(with_crop, "json")) == decode(encode(with_crop, "msgpack")) == with_crop
     pixels = cv2.imdecode(np.frombuffer(with_crop.best_crop.jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None and pixels.shape == (192, 64, 3)
+
+
+def test_a_cut_ends_everything_before_what_is_seen_then_begins(log: EventLog) -> None:
+    ada = [Identity("Ada", 0.7)]
+    told(log, result(0.0, {1: BOX}, {1: FACE}, identities=ada, scene=0))
+    after = result(0.1, {2: BOX}, {2: FACE}, scene=0, objects_ended=[1], faces_ended=[1])
+    tracked = replace(after.identified.tracked, cut=True)
+    events = update(log, replace(after, identified=replace(after.identified, tracked=tracked)))
+    assert [(event.event, event.kind, event.track, event.cause) for event in events] == [
+        ("ended", "object", 1, "cut"),
+        ("ended", "identity", 1, "cut"),
+        ("ended", "face", 1, "cut"),
+        ("ended", "scene", None, "cut"),
+        ("new", "scene", None, None),
+        ("new", "object", 2, None),
+        ("new", "face", 2, None),
+    ]

@@ -10,6 +10,7 @@ from pipeline import live_gallery
 from pipeline.gallery import Gallery, Terms
 from pipeline.live_gallery import LiveGallery
 from pipeline.messages import timestamp
+from pipeline.search import Index
 
 MODEL = "0123456789abcdef"
 LOOK_S = 0.25
@@ -139,3 +140,21 @@ def test_a_gallery_that_cannot_be_read_for_a_while_is_read_later(
 
 def refuse(_gallery: Gallery) -> None:
     raise GalleryError("gallery: cannot be used: disk I/O error")
+
+
+@pytest.mark.parametrize("in_passing", [0, 2000], ids=["in the thread", "in passing"])
+def test_an_index_that_cannot_be_made_is_told_to_who_looks(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, in_passing: int
+) -> None:
+    monkeypatch.setattr(live_gallery, "IN_PASSING", in_passing)
+    looks = Looks(gallery)
+    gallery.enroll("Ada", FACE, ["a.jpg"])
+
+    def fail(*_: object) -> Index:
+        raise MemoryError("no room for the index")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(live_gallery, "Index", fail)
+        with pytest.raises(MemoryError, match="no room for the index"):
+            looks.until(lambda: False)
+    looks.until(lambda: looks.live.index.names == ("Ada",))

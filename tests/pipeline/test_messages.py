@@ -80,7 +80,7 @@ events = st.builds(
     best_score=st.none() | numbers,
     path=st.none() | st.lists(st.tuples(numbers, numbers, numbers), max_size=3).map(tuple),
     best_crop=st.none() | st.builds(CropMessage, captured_at=text, box=boxes, jpeg=st.binary(max_size=20)),
-    cause=st.none() | st.sampled_from(["left", "gone", "withdrawn", "down", "stopped", "crash"]),
+    cause=st.none() | st.sampled_from(["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]),
     name=st.none() | text,
     direction=st.none() | st.sampled_from(["a_to_b", "b_to_a"]),
     counts=st.none() | st.dictionaries(text, counts, max_size=2),

@@ -1,6 +1,10 @@
 """Finished frames as messages, and the socket they leave by."""
 
+import contextlib
 import dataclasses
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ from pipeline.journal import Journal
 from pipeline.messages import EventMessage, FrameMessage, HealthMessage, IdentityMessage, decode, encode
 from pipeline.metrics import Account, Accounts
 from pipeline.publish import Announcer, DropsBefore, Publisher, check_address, publish, settle, to_message
+from pipeline.sockets import LONGEST_HEARD
 from pipeline.types import Identity, Result, Stamps
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
@@ -298,6 +303,87 @@ def test_a_subscriber_that_does_not_read_delays_nobody_and_loses_messages() -> N
         while subscriber.receive(0.3) is not None:
             received += 1
     assert 0 < received < 3000
+
+
+FLOOD = """
+import sys, time, zmq
+socket = zmq.Context().socket(zmq.XSUB)
+socket.sndhwm = socket.linger = 0
+socket.connect(sys.argv[1])
+end, number = time.monotonic() + float(sys.argv[2]), 0
+while time.monotonic() < end:
+    for number in range(number, number + 1000):
+        socket.send(b"rubbish" if number % 2 else b"\\x01frame/%d" % number)
+"""
+
+
+@pytest.mark.integration
+def test_a_subscriber_that_floods_delays_nobody(joined: tuple[Publisher, Subscriber]) -> None:
+    publisher, subscriber = joined
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, publisher.address, "3"])
+    try:
+        count, worst_s, slowest_s = 0, 0.0, 0.0
+        while flood.poll() is None or count < 100:
+            began_s = time.monotonic()
+            publisher.send(UP)
+            sent_s = time.monotonic()
+            assert subscriber.receive(10.0) is not None
+            worst_s, slowest_s = max(worst_s, sent_s - began_s), max(slowest_s, time.monotonic() - sent_s)
+            count += 1
+    finally:
+        flood.kill()
+        flood.wait()
+    assert worst_s < 1.0
+    assert slowest_s < 5.0
+
+
+@pytest.mark.integration
+def test_who_waits_for_a_subscriber_does_not_wait_for_one_that_floods() -> None:
+    with Publisher(LOOPBACK) as publisher:
+        flood = subprocess.Popen([sys.executable, "-c", FLOOD, publisher.address, "60"])
+        try:
+            assert publisher.wait_for_subscriber(30.0)  # and comes back
+        finally:
+            flood.kill()
+            flood.wait()
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100_000, b"\xff\0\0\0\0\0\0\0\1\x7f" + bytes(54)],
+    ids=["http", "ones", "a handshake cut short"],
+)
+def test_rubbish_on_the_socket_harms_nobody(joined: tuple[Publisher, Subscriber], rubbish: bytes) -> None:
+    publisher, subscriber = joined
+    host, port = publisher.address.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port))) as stranger:
+        with contextlib.suppress(OSError):
+            stranger.sendall(rubbish)
+        publisher.send(UP)
+        assert subscriber.receive(5.0) == UP
+
+
+def test_who_says_too_much_at_once_is_disconnected(joined: tuple[Publisher, Subscriber]) -> None:
+    publisher, subscriber = joined
+    with zmq.Context() as context, context.socket(zmq.XSUB) as stranger:
+        stranger.linger = 0
+        monitor = stranger.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        stranger.connect(publisher.address)
+        stranger.send(b"\x01" + b"x" * LONGEST_HEARD)
+        assert monitor.poll(5000), "it was not disconnected"
+        stranger.disable_monitor()
+    publisher.send(UP)
+    assert subscriber.receive(5.0) == UP
+
+
+def test_only_who_subscribes_is_waited_for() -> None:
+    with Publisher(LOOPBACK) as publisher, zmq.Context() as context, context.socket(zmq.XSUB) as stranger:
+        stranger.linger = 0
+        stranger.connect(publisher.address)
+        stranger.send(b"rubbish")
+        assert not publisher.wait_for_subscriber(0.3)
+        stranger.send(b"\x01frame/")
+        assert publisher.wait_for_subscriber(5.0)
 
 
 def test_messages_sent_just_before_closing_arrive() -> None:

@@ -19,7 +19,7 @@ from engines.errors import ConfigError, EngineError, GalleryError, ModelError, S
 from engines.spec import EntryName, Model, Thresholds
 from pipeline import finish, links, supervision
 from pipeline import run as running
-from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings
+from pipeline.config import Config, InferenceSettings, ModelSettings, PublishSettings, StreamSettings
 from pipeline.finish import effective_thresholds, unsure_thresholds
 from pipeline.gallery import Gallery
 from pipeline.inference import open_entry
@@ -27,8 +27,10 @@ from pipeline.messages import EventMessage, HealthMessage
 from pipeline.metrics import Accounts
 from pipeline.publish import Publisher
 from pipeline.record import Recorder
+from pipeline.supervision import MAX_CRASHES
 from pipeline.types import Carrier, Frame, Health, Result
 from pipeline.zones import Counts
+from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
 from tests.pipeline.made_runs import (
     EMBEDDING,
     PATIENCE_S,
@@ -331,7 +333,9 @@ def test_a_source_that_crashes_goes_on_with_the_frame_after(
     summary = run.end()
     check_books(run, summary)
     assert [frame.seq for frame in run.frames("door")] == list(range(FRAMES))
-    assert [line["stage"] for line in logs if line["event"] == "stage crashed"] == ["capture door"]
+    (line,) = [line for line in logs if line["event"] == "capture crashed"]
+    assert line["stream"] == "door" and "ZeroDivisionError: made to crash" in line["exception"]
+    assert [report.state for report in run.health("door")] == ["up", "down", "up", "ended"]
 
 
 @pytest.mark.parametrize("stage", ["start", "collect", "track", "identify", "smooth", "publish"])
@@ -409,18 +413,35 @@ def test_a_source_that_ends_without_a_word_is_opened_again(
     summary = run.end()
     check_books(run, summary)
     assert [frame.seq for frame in run.frames("door")] == list(range(FRAMES))
-    assert [line["stage"] for line in logs if line["event"] == "stage crashed"] == ["capture door"]
+    assert [line["stream"] for line in logs if line["event"] == "capture crashed"] == ["door"]
 
 
-def test_a_source_that_keeps_crashing_ends_the_run_too(
-    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_source_that_keeps_crashing_is_down_alone(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
-    def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
-        raise ZeroDivisionError("made to crash")
+    real = running.capture
+
+    def capture(settings: StreamSettings, **more: Any) -> Iterator[Frame]:
+        if settings.name == "door":
+            raise ZeroDivisionError("made to crash")
+        return real(settings, **more)
 
     monkeypatch.setattr(running, "capture", capture)
-    with pytest.raises(StageError, match="stage 'capture door' crashed more than 5 times in a minute: made to crash"):
-        Run(make_config(model, {"door": clip})).end()
+    streams = {
+        "door": {"source": "rtsp://ada:s3cret@cam/live", "reconnect_min_s": 0.01, "reconnect_max_s": 0.02},
+        "yard": {"source": clip, "pace": "realtime"},
+    }
+    run = Run(make_config(model, streams))
+    run.wait(lambda run: len(run.health("yard")) == 2)
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["yard"].published == FRAMES
+    assert [(report.state, report.cause) for report in run.health("door")] == [
+        ("down", "capture crashed: ZeroDivisionError: made to crash"),
+        ("ended", "the run was stopped"),
+    ]
+    assert len([line for line in logs if line["event"] == "capture crashed"]) > MAX_CRASHES + 1
 
 
 def test_an_engine_that_fails_for_good_ends_the_run(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,6 +549,13 @@ def test_people_in_the_gallery_are_named(model: Model, clip: Path, tmp_path: Pat
     assert names[-1] == ["Ada"]
     assert 3 <= summary.face_crops < FRAMES
     assert 3 <= summary.face_runs <= summary.face_crops
+
+
+def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = cut_clip(make_clip, tmp_path / "cuts.mp4")
+    run = Run(make_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
+    check_books(run, run.end())
+    nothing_survives(run, "door")
 
 
 # What is refused, and when.

@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from engines.errors import EnrollError, GalleryError
+from pipeline import track_requests
 from pipeline.gallery import Gallery, Terms
 from pipeline.gallery_export import export_gallery
 from pipeline.live_gallery import LiveGallery
@@ -187,3 +189,17 @@ def test_the_request_of_somebody_who_was_killed_meanwhile_is_not_answered_later(
     with running(path, door={7: seen(made_view(1))}):
         ask(path, patience_s=PATIENCE_S * 6)
     assert requests_in(path) == 0
+
+
+def test_who_asked_hears_of_it_when_enrolling_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise MemoryError("no room for\nthe photo")
+
+    monkeypatch.setattr(track_requests, "encode_photo", fail)
+    with running(path, door={7: seen(made_view(1))}), capture_logs() as lines:
+        with pytest.raises(EnrollError, match=r"^track door:7: it failed: MemoryError: no room for the photo$"):
+            ask(path, keep=True)
+        limit = time.monotonic() + 30
+        while not any(line.get("exc_info") for line in lines):  # the run says why
+            assert time.monotonic() < limit
+            time.sleep(0.01)
