@@ -61,8 +61,8 @@ def improvement(
     from engines.spec import load_model
     from engines.study.classifier_settings import load_classifier_settings
     from engines.study.improvement import SEEDS, Study
+    from engines.study.improvement_page import Improvement, summarise, write_pages
     from engines.study.joint import measure_joint
-    from engines.study.pages import Improvement, summarise, write_pages
     from tools.train import device_named
 
     if threads:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ import msgspec
 from matplotlib.figure import Figure
 
 from engines.evaluation.bootstrap import CONFIDENCE
+from engines.pages import render
 from engines.study.improvement import BASELINE, Outcome, Step
 from engines.study.joint import JointOutcome, SceneFigure
 from engines.study.results import write_results
-from engines.study.writing import filled, in_code, short, write_text
+from engines.study.writing import write_text
 
-NAME = "improvement"
 COLOURS = {"baseline": "#8c8c8c", "alone": "#4c78a8", "together": "#1f3d63", "joint": "#59a14f"}
 
 
@@ -75,8 +74,8 @@ def write_pages(found: Improvement, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    page = write_results(out, NAME, found, _bars(found), _markdown(found))
-    write_text(out / f"{NAME}.csv", _csv(found.runs))
+    page = write_results(out, "improvement", found, page_of(found), main=_bars(found))
+    write_text(out / "improvement.csv", _csv(found.runs))
     return page
 
 
@@ -136,88 +135,15 @@ def _reach(figure: SceneFigure) -> tuple[float, float]:
     return max(0.0, figure.top1 - figure.interval.low), max(0.0, figure.interval.high - figure.top1)
 
 
-def _markdown(found: Improvement) -> str:
-    return f"""# What improves a plain classifier
-
-Written by the command below; a change by hand is lost with the next run of it.
-
-```sh
-{found.command}
-```
-
-![Accuracy of every step]({NAME}.png)
-
-| step | what changes | accuracy | points over the baseline | in training | parameters | MACs | training, CPU s |
-|---|---|---:|---:|---:|---:|---:|---:|
-{_rows(found)}
-
-{_about_networks(found)}
-
-{_about_joint(found.joint)}
-
-Every run: [{NAME}.csv]({NAME}.csv); everything: [{NAME}.json]({NAME}.json).
-"""
-
-
-def _about_networks(found: Improvement) -> str:
-    pictures, baseline = found.runs[0].pictures, found.summaries[0].top1
-    error = 100 * math.sqrt(baseline * (1 - baseline) / pictures)
-    seeds = ", ".join(map(str, found.seeds))
-    points = (
-        f"Data: {in_code(found.train)} for training, {in_code(found.validation)} for the figures; {len(found.labels)} "
-        f"classes: {', '.join(found.labels)}. The plain networks see whole pictures resized to a square.",
-        "Every step changes what its line says of the baseline, and nothing else. Accuracy is the mean and the sample "
-        f"standard deviation over the seeds {seeds}, after the last epoch, on {pictures} validation pictures.",
-        "The plain networks were not trained on the validation pictures, and nothing was chosen on them: the steps and "
-        "their values are declared in the code, all of them are shown, and no epoch is picked.",
-        f"Other pictures would move all figures: the baseline's standard error from having just {pictures} is "
-        f"{error:.1f} points, and the deviation over seeds does not contain it.",
-        "Accuracy in training is that of the last epoch, on the pictures as they were learnt (augmented, with "
-        "dropout): where it is far above the accuracy, the network memorises.",
-        "Multiply-accumulates (MACs) are those of convolutions and fully connected layers, for one picture. CPU "
-        "seconds are of all threads together, and only compare the steps with each other.",
-    )
-    return "\n".join(filled(f"* {point}") for point in points)
-
-
-def _rows(found: Improvement) -> str:
-    rows = [
-        f"| {each.step} | {each.change} | {_with_std(each)} | {_points(each.gain)} | {each.train_top1:.3f} | "
-        f"{short(each.parameters)} | {short(each.macs)} | {each.cpu_seconds:.0f} |"
-        for each in found.summaries
-    ]
-    joint, baseline = found.joint, found.summaries[0].top1
-    rows += [
-        f"| {_joint_name(joint, figure)} | a task of the joint network, {joint.size[0]}x{joint.size[1]} pixels | "
-        f"{_with_interval(figure)} | {_points(figure.top1 - baseline)} | | "
-        f"{short(joint.parameters)} | {short(joint.macs)} | |"
-        for figure in _figures(joint)
-    ]
-    return "\n".join(rows)
-
-
-def _with_std(summary: Summary) -> str:
-    return f"{summary.top1:.3f}" + ("" if summary.top1_std is None else f" ± {summary.top1_std:.3f}")
-
-
-def _with_interval(figure: SceneFigure) -> str:
-    interval = figure.interval
-    return f"{figure.top1:.3f}" + ("" if interval is None else f" ({interval.low:.3f} to {interval.high:.3f})")
-
-
-def _points(gain: float) -> str:
-    return f"{100 * gain:+.1f}"
-
-
-def _about_joint(joint: JointOutcome) -> str:
-    as_it_is, restricted = joint.as_it_is, joint.restricted
-    return filled(
-        f"The last lines are the released model `{joint.model}` ({joint.fingerprint}), one network for "
-        f"{', '.join(joint.tasks)}, through its exported f32 form and on the same pictures: choosing among all "
-        f"{as_it_is.labels} scenes that it knows ({as_it_is.correct} of {as_it_is.pictures} right), and among these "
-        f"{restricted.labels} alone ({restricted.correct} right). In brackets: a {CONFIDENCE:.0%} bootstrap interval "
-        "over the pictures. Its parameters and MACs are those that the scenes need, trunk and scene head; with all "
-        f"tasks it has {short(joint.whole_parameters)} parameters, and its frame entry takes "
-        f"{short(joint.whole_macs)} MACs. Its model card says on what it was trained; where its run was validated as "
-        "it went, these pictures had a part in choosing it."
+def page_of(found: Improvement) -> str:
+    """The Markdown of a study."""
+    joint = found.joint
+    return render(
+        "engines.study",
+        "improvement.md.j2",
+        found=found,
+        joint=joint,
+        joint_names=[_joint_name(joint, figure) for figure in _figures(joint)],
+        pictures=found.runs[0].pictures,
+        confidence=CONFIDENCE,
     )
