@@ -2,23 +2,29 @@
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+Filter = Callable[..., Any]
 
 WIDTH: Final = 120  # of a page's lines
 BREAK: Final = re.compile(r"\n\s*\n|\n(?=\* )")  # between paragraphs, and before a list's next point
 
 
-def render(package: str, template: str, **values: object) -> str:
+def render(package: str, template: str, filters: Mapping[str, Filter] | None = None, /, **values: object) -> str:
     """Fill a template of a package, such as ``render("engines.study", "crossval.md.j2", found=found)``.
+
+    Templates have the filters ``fill``, ``fmt``, ``code`` and ``short`` (the functions below), and ``filters``.
 
     Raises:
         jinja2.UndefinedError: the template names something that it was not given.
     """
-    return _environment(package).get_template(template).render(values)
+    environment = _environment(package)
+    environment.filters |= filters or {}
+    return environment.get_template(template).render(values)
 
 
 @cache
