@@ -16,7 +16,7 @@ from tools.report_smoothing import smoothing
 from tools.report_tracking import tracking
 
 if TYPE_CHECKING:
-    from engines.study.improvement import Study
+    from engines.study.improvement import ImprovementStudy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +60,7 @@ def improvement(
 
     from engines.spec import load_model
     from engines.study.classifier_settings import load_classifier_settings
-    from engines.study.improvement import SEEDS, Study
+    from engines.study.improvement import SEEDS, ImprovementStudy
     from engines.study.improvement_page import Improvement, summarise, write_pages
     from engines.study.joint import measure_joint
     from tools.train import device_named
@@ -68,7 +68,7 @@ def improvement(
     if threads:
         torch.set_num_threads(threads)
     base, released = load_classifier_settings(config), load_model(model)
-    study = Study(base, data, work, SEEDS, device_named(device))
+    study = ImprovementStudy(base, data, work, SEEDS, device_named(device))
     joint = measure_joint(released, base.validation, data)  # first: a model that does not fit is refused at once
     _follow(study)
     found = Improvement(
@@ -85,7 +85,7 @@ def improvement(
     typer.echo(msgspec.json.encode(found) if as_json else page)
 
 
-def _follow(study: "Study") -> None:
+def _follow(study: "ImprovementStudy") -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[told]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task("training, runs", total=study.runs, completed=len(study.outcomes), told="")

@@ -20,7 +20,7 @@ LOWER_IS_BETTER = {f"{line.task}.{line.figure}": line.lower_is_better for line i
 PANEL_INCHES = 3.4
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of a variant over the folds."""
 
     variant: str
@@ -51,12 +51,12 @@ class CrossValidated(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     stop_at: int | None
     variants: tuple[str, ...]
-    summaries: tuple[Summary, ...]
+    summaries: tuple[FigureSummary, ...]
     differences: tuple[Difference, ...]
     outcomes: tuple[FoldOutcome, ...]
 
 
-def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[Summary, ...]:
+def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[FigureSummary, ...]:
     """Mean and standard deviation over the folds of each figure of each variant, in the order of the headlines."""
     found = []
     for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
@@ -65,11 +65,11 @@ def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[Summary, ...]:
             values = {outcome.fold: outcome.figures[figure] for outcome in own if figure in outcome.figures}
             if values:
                 mean, std = _spread(list(values.values()))
-                found.append(Summary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
+                found.append(FigureSummary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
     return tuple(found)
 
 
-def differences(summaries: Sequence[Summary], folds: int) -> tuple[Difference, ...]:
+def differences(summaries: Sequence[FigureSummary], folds: int) -> tuple[Difference, ...]:
     """How every later variant differs from the first one, in the folds that both have.
 
     The interval is that of the corrected resampled t-test, since the training parts of the folds overlap: the variance
@@ -88,7 +88,7 @@ def differences(summaries: Sequence[Summary], folds: int) -> tuple[Difference, .
     return tuple(found)
 
 
-def _difference(summary: Summary, gaps: Sequence[float], folds: int) -> Difference:
+def _difference(summary: FigureSummary, gaps: Sequence[float], folds: int) -> Difference:
     mean, std = _spread(gaps)
     half = None
     if std is not None:
@@ -129,7 +129,7 @@ def _plot(found: CrossValidated) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, name: str, own: Mapping[str, Summary], found: CrossValidated) -> None:
+def _panel(axes: Axes, name: str, own: Mapping[str, FigureSummary], found: CrossValidated) -> None:
     shown = [variant for variant in found.variants if variant in own]
     for fold in range(found.folds):
         rows = [(place, own[variant].by_fold.get(fold)) for place, variant in enumerate(shown)]

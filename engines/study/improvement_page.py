@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from engines.evaluation.bootstrap import CONFIDENCE
 from engines.pages import render
-from engines.study.improvement import BASELINE, Outcome, Step
+from engines.study.improvement import BASELINE, Step, StepOutcome
 from engines.study.joint import JointOutcome, SceneFigure
 from engines.study.results import write_results
 from engines.study.writing import write_text
@@ -19,7 +19,7 @@ from engines.study.writing import write_text
 COLOURS = {"baseline": "#8c8c8c", "alone": "#4c78a8", "together": "#1f3d63", "joint": "#59a14f"}
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class StepSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A step over its seeds."""
 
     step: str
@@ -41,21 +41,21 @@ class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     validation: tuple[str, ...]
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
-    summaries: tuple[Summary, ...]
+    summaries: tuple[StepSummary, ...]
     joint: JointOutcome
-    runs: tuple[Outcome, ...]
+    runs: tuple[StepOutcome, ...]
 
 
-def summarise(steps: Sequence[Step], outcomes: Sequence[Outcome]) -> tuple[Summary, ...]:
+def summarise(steps: Sequence[Step], outcomes: Sequence[StepOutcome]) -> tuple[StepSummary, ...]:
     """Mean and standard deviation over the seeds of each step; every step has at least one outcome."""
     by_step = {step.name: [outcome for outcome in outcomes if outcome.step == step.name] for step in steps}
     baseline = statistics.fmean(outcome.top1 for outcome in by_step[BASELINE])
     return tuple(_summary(step, by_step[step.name], baseline) for step in steps)
 
 
-def _summary(step: Step, outcomes: Sequence[Outcome], baseline: float) -> Summary:
+def _summary(step: Step, outcomes: Sequence[StepOutcome], baseline: float) -> StepSummary:
     top1 = [outcome.top1 for outcome in outcomes]
-    return Summary(
+    return StepSummary(
         step=step.name,
         change=step.change,
         top1=statistics.fmean(top1),
@@ -79,10 +79,10 @@ def write_pages(found: Improvement, out: Path) -> Path:
     return page
 
 
-def _csv(runs: Sequence[Outcome]) -> str:
+def _csv(runs: Sequence[StepOutcome]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [name for name in Outcome.__struct_fields__ if name != "key"]
+    columns = [name for name in StepOutcome.__struct_fields__ if name != "key"]
     writer.writerow(columns)
     writer.writerows([getattr(run, name) for name in columns] for run in runs)
     return text.getvalue()
@@ -113,7 +113,7 @@ def _bars(found: Improvement) -> Figure:
     return figure
 
 
-def _part(summary: Summary) -> str:
+def _part(summary: StepSummary) -> str:
     if summary.step == BASELINE:
         return BASELINE
     return "together" if summary.step.startswith("together") else "alone"

@@ -65,7 +65,7 @@ def _bars(found: RecognitionStudy) -> Figure:
             [group + number * width for group in range(len(groups))],
             [100 * row.missed.mean for row in rows],
             width,
-            yerr=[100 * row.missed.std for row in rows],
+            yerr=[100 * (row.missed.std or 0.0) for row in rows],
             error_kw={"linewidth": 0.8},
             label=method,
             color="#1f3d63" if method == OURS else None,

@@ -10,6 +10,7 @@ from engines.boxes import Float
 from engines.evaluation.matching import Doubles
 from engines.evaluation.tracks import Strangers
 from engines.spec import Model
+from engines.study.metrics import SeedSpread
 from pipeline.naming import LEAD
 from tools.recognition.crops import Crops
 from tools.recognition.methods import METHODS, OURS, Enrolled, Method
@@ -19,13 +20,6 @@ from tools.recognition.swaps import Swaps, measure_swaps
 SEEDS: Final = 20
 VIEWS: Final = (1, 3)  # enrolled of each person
 FAR: Final = 0.05  # of strangers' tracks; so few people cannot show less
-
-
-class SeedSpread(msgspec.Struct, frozen=True):
-    """Over the seeds."""
-
-    mean: float
-    std: float
 
 
 class MethodRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,9 @@ from engines.errors import ConfigError, DataError
 from engines.spec import TASKS
 from engines.study.comparison import (
     OUTCOME,
-    Comparison,
-    Run,
     Sets,
+    TaskComparison,
+    TrainingRun,
     compared_tasks,
     declared_runs,
     frame_size,
@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_both(tmp_path_factory.mktemp("data"))
 
 
-def trainer_of(run: Run, sets: Sets) -> Trainer:
+def trainer_of(run: TrainingRun, sets: Sets) -> Trainer:
     loaded = sets.loaded
     return Trainer(run.settings, loaded.sets, (loaded.objects, loaded.scenes), CPU, tasks=run.tasks)
 
@@ -136,9 +136,9 @@ def test_the_frame_entry_is_as_large_as_in_validation_else_as_in_training() -> N
     assert frame_size(tiny_settings()) == 64
 
 
-def comparison(data: Path, work: Path, settings: TrainingSettings | None = None) -> Comparison:
+def comparison(data: Path, work: Path, settings: TrainingSettings | None = None) -> TaskComparison:
     base = settings or shortened(two_tasks(), 6)
-    return Comparison(base, Sets(base, data), work, [0], CPU)
+    return TaskComparison(base, Sets(base, data), work, [0], CPU)
 
 
 def test_an_interrupted_comparison_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:

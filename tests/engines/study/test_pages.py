@@ -15,8 +15,7 @@ from engines.study import comparison_page, crossval_page, improvement_page
 from engines.study.comparison_results import MultiTask, summarise
 from engines.study.crossval import FoldOutcome
 from engines.study.crossval_page import CrossValidated
-from engines.study.improvement import Outcome as Run
-from engines.study.improvement import declared_steps
+from engines.study.improvement import StepOutcome, declared_steps
 from engines.study.improvement_page import Improvement
 from engines.study.metrics import Figure
 from tests.engines.study.made_classes import colours
@@ -164,7 +163,7 @@ def test_without_gradients_and_curves_a_comparison_has_no_picture_of_them() -> N
 def improved(seeds: int) -> Improvement:
     """The baseline has 10 of 20 right and one more for each further seed; each next step one more than that."""
     runs = tuple(
-        Run(
+        StepOutcome(
             key="",
             step=step.name,
             seed=seed,
