@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from engines.errors import BackendUnavailable
+from tools.progress import progress_bar
 from tools.report_multi_task import multi_task
 from tools.report_recognition import recognition
 from tools.report_smoothing import smoothing
@@ -86,8 +85,7 @@ def improvement(
 
 
 def _follow(study: "ImprovementStudy") -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[told]}"), console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("training, runs", total=study.runs, completed=len(study.outcomes), told="")
         for now in study.run():
             told = f"{now.step}, seed {now.seed}, epoch {now.epoch} of {now.epochs}"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engines.errors import BackendUnavailable, ConfigError
+from tools.progress import progress_bar
 from tools.train import device_named, stop_signal
 
 if TYPE_CHECKING:
@@ -118,11 +118,8 @@ def _follow(comparison: "TaskComparison") -> None:
     """Do what is missing, with a bar on stderr; KeyboardInterrupt where the user ended that early."""
     if len(comparison.outcomes) == len(comparison.runs):
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     stop = stop_signal()
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[told]}"), console=Console(stderr=True)
-    ) as bar:
+    with progress_bar() as bar:
         steps = comparison.runs[0].settings.steps
         total, done = steps * len(comparison.runs), steps * len(comparison.outcomes)
         task = bar.add_task("training, steps", total=total, completed=done, told="")

@@ -169,7 +169,7 @@ def test_the_pages_hold_every_filter_noise_and_clip(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(comparison, "NOISES", (BAD,))
     monkeypatch.setattr(comparison, "HARD", (CLEAN,))
     monkeypatch.setattr(comparison, "THINGS", 2)
-    monkeypatch.setattr(comparison, "SECONDS", 20.0)
+    monkeypatch.setattr(comparison, "SECONDS", 8.0)
     options = {"data": tmp_path, "model": tmp_path / "model", "out": tmp_path / "out", "work": tmp_path / "work"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     result = CliRunner().invoke(app, ["smoothing", *arguments])
