@@ -17,15 +17,12 @@ from engines.spec import Backend
 from pipeline.config import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
-from tools.benchmarking.pages import to_html, to_markdown
-from tools.benchmarking.parts import Part, Wish, measure_parts
-from tools.benchmarking.report import Report, load
-from tools.benchmarking.sections import comparison_sections, sections
-from tools.benchmarking.tables import show
+from tools.benchmarking.pages import changes_of, page_of, show, to_html
+from tools.benchmarking.parts import BenchmarkPart, Wish, measure_parts
+from tools.benchmarking.report import BenchmarkReport, load
 from tools.benchmarking.writing import write
 
 EXIT_WORSE = 1
-TITLE = "Trunkline benchmark"
 MILLISECONDS = {"ms": 1.0, "s": 1e3, "": 1.0}  # in a unit; without one they are meant
 
 
@@ -70,7 +67,7 @@ SEVERAL = "several, with commas, are compared by engine, and the first is taken 
 
 @app.command(epilog="trunkline benchmark compare BEFORE.json AFTER.json says what changed from one report to another.")
 def measure(
-    what: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything if left out.")] = None,
+    what: Annotated[list[BenchmarkPart] | None, typer.Argument(help="What to measure; everything if left out.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Video file to measure on, may be repeated; left out: a clip made for it.")
     ] = None,
@@ -124,7 +121,7 @@ def measure(
     if html or plot or save:
         _require_matplotlib()
     wish = Wish(
-        parts=frozenset(what or Part),
+        parts=frozenset(what or BenchmarkPart),
         sources=tuple(source or ()),
         made_size=clip,
         model=model,
@@ -150,13 +147,13 @@ def measure(
     if as_json:
         typer.echo(_json(report))
     else:
-        show(sections(report), Console())
+        show(page_of(report), Console())
 
 
 @app.command("compare")
 def compare_reports(
-    before: Annotated[Path, typer.Argument(help="Report of an earlier --json.")],
-    after: Annotated[Path, typer.Argument(help="Report of a later one.")],
+    before: Annotated[Path, typer.Argument(help="BenchmarkReport of an earlier --json.")],
+    after: Annotated[Path, typer.Argument(help="BenchmarkReport of a later one.")],
     fail_on_regression: Annotated[
         bool, typer.Option("--fail-on-regression", help="Exit with 1 if a figure got worse beyond the noise.")
     ] = False,
@@ -170,7 +167,7 @@ def compare_reports(
     if as_json:
         typer.echo(_json(comparison))
     else:
-        show(comparison_sections(comparison), Console())
+        show(changes_of(comparison), Console())
     if fail_on_regression and comparison.worse:
         raise typer.Exit(EXIT_WORSE)
 
@@ -180,7 +177,7 @@ def _require_matplotlib() -> None:
         raise BackendUnavailable("--plot, --html and --save need matplotlib; install it with: pip install matplotlib")
 
 
-def _write(report: Report, html: Path | None, plot: Path | None, save: Path | None) -> None:
+def _write(report: BenchmarkReport, html: Path | None, plot: Path | None, save: Path | None) -> None:
     """Write what was asked for; the picture is drawn once."""
     if not (html or plot or save):
         return
@@ -190,10 +187,10 @@ def _write(report: Report, html: Path | None, plot: Path | None, save: Path | No
     if plot:
         write(plot, picture)
     if html:
-        write(html, to_html(TITLE, sections(report), picture).encode())
+        write(html, to_html(report, picture).encode())
     if save:
         write(save.with_name(f"{save.name}.png"), picture)
-        write(save.with_name(f"{save.name}.md"), to_markdown(TITLE, sections(report), f"{save.name}.png").encode())
+        write(save.with_name(f"{save.name}.md"), page_of(report, f"{save.name}.png").encode())
         write(save.with_name(f"{save.name}.json"), _json(report) + b"\n")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PEOPLE = 10
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class CalibrationOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--json`` prints."""
 
     format: int = 1
@@ -46,7 +46,7 @@ def calibrate_identity(
             write_spec(spec, model.path)
         except OSError as error:
             raise ConfigError(f"--model {model.path}: spec.json cannot be written: {error.strerror}") from error
-    outcome = Outcome(
+    outcome = CalibrationOutcome(
         model=model.spec.name,
         identity_similarity=chosen.thresholds.identity_similarity,
         calibration=chosen.identity,
@@ -69,7 +69,7 @@ def described(calibration: IdentityCalibration | None) -> str:
     )
 
 
-def _show(outcome: Outcome, model: Model) -> None:
+def _show(outcome: CalibrationOutcome, model: Model) -> None:
     for each in outcome.calibration.sets:
         typer.echo(
             f"{each.name}: {each.similarity:.3f}, from {each.people} people, {each.tracks} tracks and "

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engines.errors import BackendUnavailable, ConfigError
+from tools.progress import progress_bar
 
 if TYPE_CHECKING:
     from engines.study.crossval import CrossValidation
@@ -86,11 +86,8 @@ def _follow(work: "CrossValidation") -> bool:
     """Do what is left; whether it was all done."""
     from tools.train import stop_signal
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     total, stop = work.folds * len(work.variants), stop_signal()
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[told]}"), console=Console(stderr=True)
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("folds, in steps", total=work.steps, completed=work.steps_done, told="")
         for now in work.run(stop):
             told = f"{now.variant}, fold {now.fold}, step {now.step} of {now.steps}; {now.done} of {total} done"

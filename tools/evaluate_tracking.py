@@ -16,7 +16,7 @@ from engines.errors import ConfigError
 from engines.study.writing import write_text
 
 if TYPE_CHECKING:
-    from tools.tracking.evaluation import Outcome
+    from tools.tracking.evaluation import ClassScores
     from tools.tracking.sequences import Sequence
 
 MISSING = (
@@ -46,7 +46,7 @@ def evaluate_tracking(data: Path | None, *, simulated: bool, as_json: bool, out:
         out: folder for the tracks, ``SEQUENCE.txt`` in MOTChallenge's text.
     """
     require("evaluate --task tracking", "trackeval")
-    from tools.tracking.evaluation import Report, evaluate_sequence
+    from tools.tracking.evaluation import TrackingReport, evaluate_sequence
     from tools.tracking.sequences import text_of
 
     sequences = gather(data, simulated=simulated)
@@ -56,14 +56,16 @@ def evaluate_tracking(data: Path | None, *, simulated: bool, as_json: bool, out:
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
     console = Console(stderr=True)
-    outcomes: list[Outcome] = []
+    outcomes: list[ClassScores] = []
     for sequence in progress(sequences, "tracking, sequences", console=console, transient=True):
         found, rows = evaluate_sequence(sequence)
         outcomes.extend(found)
         if out is not None:
             write_text(out / f"{sequence.name}.txt", text_of(rows))
     if as_json:
-        report = Report(sequences=tuple(outcomes), mean_hota=statistics.fmean(each.scores.hota for each in outcomes))
+        report = TrackingReport(
+            sequences=tuple(outcomes), mean_hota=statistics.fmean(each.scores.hota for each in outcomes)
+        )
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
     else:
         _show(outcomes)
@@ -85,14 +87,14 @@ def gather(data: Path | None, *, simulated: bool) -> list["Sequence"]:
     return found + ([simulate(scene) for scene in SCENES] if simulated else [])
 
 
-def _show(outcomes: list["Outcome"]) -> None:
+def _show(outcomes: list["ClassScores"]) -> None:
     table = Table("sequence", "class", *COLUMNS, "CPU ms/frame")
     for row in _rows(outcomes):
         table.add_row(*row)
     Console().print(table)
 
 
-def _rows(outcomes: list["Outcome"]) -> Iterator[tuple[str, ...]]:
+def _rows(outcomes: list["ClassScores"]) -> Iterator[tuple[str, ...]]:
     for each in outcomes:
         values = (getattr(each.scores, name) for name in COLUMNS)
         figures = (str(value) if isinstance(value, int) else f"{value:.1f}" for value in values)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from engines.errors import BackendUnavailable
+from tools.progress import progress_bar
 from tools.report_multi_task import multi_task
 from tools.report_recognition import recognition
 from tools.report_smoothing import smoothing
 from tools.report_tracking import tracking
 
 if TYPE_CHECKING:
-    from engines.study.improvement import Study
+    from engines.study.improvement import ImprovementStudy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,15 +58,15 @@ def improvement(
 
     from engines.spec import load_model
     from engines.study.classifier_settings import load_classifier_settings
-    from engines.study.improvement import SEEDS, Study
+    from engines.study.improvement import SEEDS, ImprovementStudy
+    from engines.study.improvement_page import Improvement, summarise, write_pages
     from engines.study.joint import measure_joint
-    from engines.study.pages import Improvement, summarise, write_pages
     from tools.train import device_named
 
     if threads:
         torch.set_num_threads(threads)
     base, released = load_classifier_settings(config), load_model(model)
-    study = Study(base, data, work, SEEDS, device_named(device))
+    study = ImprovementStudy(base, data, work, SEEDS, device_named(device))
     joint = measure_joint(released, base.validation, data)  # first: a model that does not fit is refused at once
     _follow(study)
     found = Improvement(
@@ -84,9 +83,8 @@ def improvement(
     typer.echo(msgspec.json.encode(found) if as_json else page)
 
 
-def _follow(study: "Study") -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[told]}"), console=Console(stderr=True)) as bar:
+def _follow(study: "ImprovementStudy") -> None:
+    with progress_bar() as bar:
         task = bar.add_task("training, runs", total=study.runs, completed=len(study.outcomes), told="")
         for now in study.run():
             told = f"{now.step}, seed {now.seed}, epoch {now.epoch} of {now.epochs}"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from engines.errors import BackendUnavailable, ConfigError
+from tools.progress import progress_bar
 from tools.train import device_named, stop_signal
 
 if TYPE_CHECKING:
     import torch
 
-    from engines.study.comparison import Comparison, Sets
+    from engines.study.comparison import Sets, TaskComparison
     from engines.training.settings import TrainingSettings
 
 HOURS = 5.0
@@ -44,7 +44,7 @@ def multi_task(
         raise BackendUnavailable("report needs PyTorch, which is not installed: pip install 'trunkline[train]'")
     import torch
 
-    from engines.study.comparison import Comparison, Sets, shortened
+    from engines.study.comparison import Sets, TaskComparison, shortened
     from engines.study.comparison_page import write_pages
     from engines.study.comparison_results import summarise
     from engines.study.pace import pace_of
@@ -61,7 +61,7 @@ def multi_task(
     if steps is None:
         hours = HOURS if hours is None else hours
         steps = _fitting_steps(settings, sets, work, hours, chosen, place, only_pages=only_pages)
-    comparison = Comparison(shortened(settings, steps), sets, work, chosen, place)
+    comparison = TaskComparison(shortened(settings, steps), sets, work, chosen, place)
     missing = len(comparison.runs) - len(comparison.outcomes)
     if missing and only_pages:
         raise ConfigError(
@@ -114,15 +114,12 @@ def _fitting_steps(
     return budget.steps
 
 
-def _follow(comparison: "Comparison") -> None:
+def _follow(comparison: "TaskComparison") -> None:
     """Do what is missing, with a bar on stderr; KeyboardInterrupt where the user ended that early."""
     if len(comparison.outcomes) == len(comparison.runs):
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     stop = stop_signal()
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[told]}"), console=Console(stderr=True)
-    ) as bar:
+    with progress_bar() as bar:
         steps = comparison.runs[0].settings.steps
         total, done = steps * len(comparison.runs), steps * len(comparison.outcomes)
         task = bar.add_task("training, steps", total=total, completed=done, told="")

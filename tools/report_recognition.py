@@ -23,7 +23,7 @@ def recognition(
     ] = Path("runs/recognition"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Compare the pooled tracks of the pipeline with single frames, and with other ways to pool, on video frames.
+    """Compare the pooled tracks of the pipeline with single frames and with a plain mean, on video frames.
 
     Example: trunkline report recognition --data DIR
     """

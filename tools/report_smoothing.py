@@ -1,4 +1,4 @@
-"""``trunkline report smoothing``: our smoothing of labels and scenes, and others, on identical noise."""
+"""``trunkline report smoothing``: our smoothing of labels and scenes, and plain ways, on identical noise."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ def smoothing(
     work: Annotated[Path, typer.Option(help="Folder where what the model saw is kept.")] = Path("runs/smoothing"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Compare no smoothing, a majority vote, a plain average, and filters, on simulated noise and on clips.
+    """Compare our smoothing with none, a majority vote and a plain average, on simulated noise and on clips.
 
     Example: trunkline report smoothing --data DIR --model n
     """
@@ -28,14 +28,15 @@ def smoothing(
         raise ConfigError(
             "report smoothing needs the package matplotlib, which is not installed: pip install 'trunkline[train]'"
         )
-    from tools.smoothing.comparison import Comparison
+    from tools.smoothing.comparison import compare, steps
     from tools.smoothing.page import write_pages
     from tools.smoothing.recording import clips
 
     released = load_model(model)
     released.spec.entry("frame")
-    comparison = Comparison(clips(data), released, work)
-    *_, done = progress(comparison.run(), "smoothing", total=comparison.steps + 1, console=Console(stderr=True))
+    videos = clips(data)
+    study = compare(videos, released, work)
+    *_, done = progress(study, "smoothing", total=steps(videos), console=Console(stderr=True))
     assert done is not None  # the last of them is the study
     page = write_pages(done, f"trunkline report smoothing --data DATA --model {model} --out {out}", out)
     typer.echo(msgspec.json.encode(done) if as_json else page)

@@ -24,10 +24,10 @@ def tracking(
     Example: trunkline report tracking --data DIR --tune
     """
     require("report tracking", "trackeval", "trackers", "matplotlib")
-    from tools.tracking.comparison import Study
+    from tools.tracking.comparison import TrackingStudy
     from tools.tracking.page import write_pages
 
-    study = Study(gather(data, simulated=True), tune=tune)
+    study = TrackingStudy(gather(data, simulated=True), tune=tune)
     steps = progress(study.run(), "comparing trackers", total=study.steps + 1, console=Console(stderr=True))
     *_, done = steps
     assert done is not None  # the last of them is the result

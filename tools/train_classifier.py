@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
 
 from engines.errors import ConfigError
+from tools.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +42,8 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
         raise ConfigError(f"--out {folder}: holds a run already; name another folder")
     trainer = ClassifierTrainer(settings, load_classifier_data(settings, data), device)
     folder.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        Progress(*columns, TextColumn("{task.fields[told]}")) as bar,
+        progress_bar(Console()) as bar,
         (folder / LOG).open("w", newline="") as file,
     ):
         log = csv.writer(file)

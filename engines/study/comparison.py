@@ -26,7 +26,7 @@ from engines.evaluation.report import evaluate_model
 from engines.evaluation.truth import configured_truth
 from engines.network.cost import cost
 from engines.spec import TASKS, EntryName, Model, Task, Thresholds, load_model
-from engines.study.machine import Machine
+from engines.study.machine import TrainingMachine
 from engines.study.metrics import Figures, figures_of
 from engines.study.writing import write_bytes
 from engines.training.checkpoint import Checkpoint, load_checkpoint
@@ -47,7 +47,7 @@ Name = Literal["joint"] | Task
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingRun:
     """One training run."""
 
     name: Name
@@ -66,14 +66,14 @@ class Run:
         return f"{self.name}-{self.seed}-{self.key}"
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class SetUse(msgspec.Struct, frozen=True, kw_only=True):
     """What a run saw of a set."""
 
     micro_batches: int
     pictures: int  # that the network saw; one that it saw twice counts twice
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """A finished run."""
 
     key: str
@@ -82,14 +82,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tasks: tuple[Task, ...]
     steps: int
     sizes: dict[str, int]  # pictures in each set of the data
-    seen: dict[str, Seen]  # by set
+    seen: dict[str, SetUse]  # by set
     frame_size: int  # side of the exported frame entry, pixels
     figures: Figures
     parameters: int
     macs: dict[EntryName, int]  # multiply-accumulates of a picture
     curves: Series  # validation scores (score.TASK) and losses (TASK.total)
     cosines: dict[str, float]  # gradient.A.B: mean over the run
-    machine: Machine
+    machine: TrainingMachine
 
     @property
     def pictures(self) -> int:
@@ -97,7 +97,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class ComparisonProgress:
     """Where a comparison is."""
 
     name: Name
@@ -145,11 +145,11 @@ def shortened(settings: TrainingSettings, steps: int) -> TrainingSettings:
     )
 
 
-def declared_runs(settings: TrainingSettings, seeds: Sequence[int]) -> tuple[Run, ...]:
+def declared_runs(settings: TrainingSettings, seeds: Sequence[int]) -> tuple[TrainingRun, ...]:
     """All runs: seed by seed the joint one, then those of its tasks."""
     tasks = compared_tasks(settings)
     parts: list[tuple[Name, tuple[Task, ...]]] = [(JOINT, tasks), *((task, (task,)) for task in tasks)]
-    return tuple(Run(name, seed, own, replace(settings, seed=seed)) for seed in seeds for name, own in parts)
+    return tuple(TrainingRun(name, seed, own, replace(settings, seed=seed)) for seed in seeds for name, own in parts)
 
 
 def frame_size(settings: TrainingSettings) -> int:
@@ -159,14 +159,14 @@ def frame_size(settings: TrainingSettings) -> int:
     return max((entry.size for entry in settings.datasets if entry.kind != "identity"), default=320)
 
 
-def seen_of(run: Run, sizes: dict[str, int]) -> dict[str, Seen]:
+def seen_of(run: TrainingRun, sizes: dict[str, int]) -> dict[str, SetUse]:
     """What a run sees of each of the sets that label its tasks, which have so many pictures."""
     settings, entries = run.settings, run.settings.datasets
     weights = [entry.weight for entry in entries]
     sampler = SetSampler(list(sizes.values()), weights, settings.temperature, settings.micro_batches)
     counts = Counter(row for _ in range(settings.steps) for row in sampler.step())
     return {
-        entry.name: Seen(micro_batches=counts[row], pictures=counts[row] * entry.batch)
+        entry.name: SetUse(micro_batches=counts[row], pictures=counts[row] * entry.batch)
         for row, entry in enumerate(entries)
         if set(labelled_tasks(entry)) & set(run.tasks)
     }
@@ -189,7 +189,7 @@ class Sets:
         return {each.name: len(each) for each in self.loaded.sets}
 
 
-class Comparison:
+class TaskComparison:
     """The runs of a joint configuration and of its tasks alone, with all seeds.
 
     Args:
@@ -214,7 +214,7 @@ class Comparison:
             raise DataError(f"--work {work}: holds runs on other data: its sets have other sizes")
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[RunOutcome]:
         """The finished runs, in order."""
         return [self._outcomes[run.key] for run in self.runs if run.key in self._outcomes]
 
@@ -223,7 +223,7 @@ class Comparison:
         first = [run for run in self.runs if run.seed == self.runs[0].seed]
         return {run.name: load_model(self._folder(run) / MODEL) for run in first}
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Now]:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[ComparisonProgress]:
         """Do the runs that are not finished yet, a training step at a time.
 
         Args:
@@ -242,20 +242,20 @@ class Comparison:
             saved = load_checkpoint(self._folder(run) / CHECKPOINT)
             if saved.step < run.settings.steps:
                 return
-            yield Now(run.name, run.seed, saved.step, saved.step, len(self.outcomes), measuring=True)
+            yield ComparisonProgress(run.name, run.seed, saved.step, saved.step, len(self.outcomes), measuring=True)
             self._keep(run, self._measured(run, saved))
 
-    def _folder(self, run: Run) -> Path:
+    def _folder(self, run: TrainingRun) -> Path:
         return self._work / run.folder
 
-    def _kept(self, run: Run) -> Outcome:
-        return read_json(self._folder(run) / OUTCOME, Outcome, "an outcome of a run")
+    def _kept(self, run: TrainingRun) -> RunOutcome:
+        return read_json(self._folder(run) / OUTCOME, RunOutcome, "an outcome of a run")
 
-    def _keep(self, run: Run, outcome: Outcome) -> None:
+    def _keep(self, run: TrainingRun, outcome: RunOutcome) -> None:
         write_bytes(self._folder(run) / OUTCOME, msgspec.json.encode(outcome))
         self._outcomes[run.key] = outcome
 
-    def _train(self, run: Run, stop: Callable[[], bool]) -> Iterator[Now]:
+    def _train(self, run: TrainingRun, stop: Callable[[], bool]) -> Iterator[ComparisonProgress]:
         """Begin a run, or go on with it, and log its curves."""
         settings, folder = run.settings, self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
@@ -283,9 +283,9 @@ class Comparison:
                     log.write(now, now.losses)
                 if now.scores:
                     log.write(now, {f"score.{name}": score for name, score in now.scores.items()})
-                yield Now(run.name, run.seed, now.step, now.steps, done)
+                yield ComparisonProgress(run.name, run.seed, now.step, now.steps, done)
 
-    def _measured(self, run: Run, saved: Checkpoint) -> Outcome:
+    def _measured(self, run: TrainingRun, saved: Checkpoint) -> RunOutcome:
         """Export a run's network, score it, and say what it cost."""
         settings, folder, side = saved.settings, self._folder(run), frame_size(run.settings)
         trained = Trained(f"{settings.name} {run.name}", settings.network, saved.ema, saved.objects, saved.scenes)
@@ -293,7 +293,7 @@ class Comparison:
         report = evaluate_model(load_model(folder / MODEL), configured_truth(run.settings, self._sets.data, run.tasks))
         spent = cost(settings.network, len(saved.objects), len(saved.scenes), (side, side))
         series = read_log(folder / LOG)
-        return Outcome(
+        return RunOutcome(
             key=run.key,
             name=run.name,
             seed=run.seed,
@@ -309,7 +309,7 @@ class Comparison:
                 name: rows for name, rows in series.items() if name.startswith("score.") or name.endswith(".total")
             },
             cosines=_mean_cosines(series),
-            machine=Machine.of(self._device),
+            machine=TrainingMachine.of(self._device),
         )
 
 

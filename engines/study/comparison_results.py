@@ -7,10 +7,10 @@ import msgspec
 
 from engines.evaluation.bootstrap import Interval
 from engines.spec import Task
-from engines.study.comparison import JOINT, Name, Outcome
-from engines.study.metrics import DELTA_M, METRICS, WITH_LANDMARKS, Figures, Metric, Spread, delta_m
+from engines.study.comparison import JOINT, Name, RunOutcome
+from engines.study.metrics import DELTA_M, METRICS, WITH_LANDMARKS, Figures, Metric, SeedSpread, delta_m
 from engines.study.pace import Pace
-from engines.study.speed import Speed
+from engines.study.speed import EntrySpeeds
 from engines.training.settings import TrainingSettings
 
 
@@ -20,14 +20,14 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     title: str
     lower_is_better: bool
-    joint: Spread | None
-    single: Spread | None  # None, too, where it takes more than one task
-    gain: Spread | None  # a share of the single-task figure, seed by seed; above 0 the joint network is better
+    joint: SeedSpread | None
+    single: SeedSpread | None  # None, too, where it takes more than one task
+    gain: SeedSpread | None  # a share of the single-task figure, seed by seed; above 0 the joint network is better
     joint_interval: Interval | None  # bootstrap, of the first seed
     single_interval: Interval | None
 
 
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
+class NetworkCost(msgspec.Struct, frozen=True, kw_only=True):
     """What a network costs, and what it took to train it."""
 
     name: Name
@@ -48,13 +48,13 @@ class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     tasks: tuple[Task, ...]
     rows: tuple[MetricRow, ...]
-    delta_m: Spread | None  # over the seeds
-    delta_m_landmarks: Spread | None  # with the landmarks' error as a further figure
-    costs: tuple[Cost, ...]  # the joint network first
+    delta_m: SeedSpread | None  # over the seeds
+    delta_m_landmarks: SeedSpread | None  # with the landmarks' error as a further figure
+    costs: tuple[NetworkCost, ...]  # the joint network first
     cosines: dict[str, float]  # A.B -> cosine of the two tasks' gradients, mean over the joint runs
-    speed: Speed
+    speed: EntrySpeeds
     pace: Pace
-    runs: tuple[Outcome, ...]
+    runs: tuple[RunOutcome, ...]
 
     @property
     def validated(self) -> bool:
@@ -66,8 +66,8 @@ def summarise(
     command: str,
     settings: TrainingSettings,
     hours: float | None,
-    outcomes: Sequence[Outcome],
-    speed: Speed,
+    outcomes: Sequence[RunOutcome],
+    speed: EntrySpeeds,
     pace: Pace,
 ) -> MultiTask:
     """Everything over the seeds, of which each has all its runs.
@@ -92,8 +92,8 @@ def summarise(
         seeds=seeds,
         tasks=joint[0].tasks,
         rows=tuple(_row(metric, pairs) for metric in METRICS if metric.key in joint[0].figures),
-        delta_m=Spread.of(delta_m(*pair, DELTA_M) for pair in pairs),
-        delta_m_landmarks=Spread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
+        delta_m=SeedSpread.of(delta_m(*pair, DELTA_M) for pair in pairs),
+        delta_m_landmarks=SeedSpread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
         costs=tuple(_cost(outcome, pace) for outcome in outcomes if outcome.seed == seeds[0]),
         cosines=_cosines(joint),
         speed=speed,
@@ -116,16 +116,16 @@ def _row(metric: Metric, pairs: Sequence[tuple[Figures, Figures]]) -> MetricRow:
         key=metric.key,
         title=metric.title,
         lower_is_better=metric.lower_is_better,
-        joint=Spread.of(figure.value for figure in joint),
-        single=Spread.of(figure.value for figure in single),
-        gain=Spread.of(gains),
+        joint=SeedSpread.of(figure.value for figure in joint),
+        single=SeedSpread.of(figure.value for figure in single),
+        gain=SeedSpread.of(gains),
         joint_interval=joint[0].interval,
         single_interval=single[0].interval if single else None,
     )
 
 
-def _cost(outcome: Outcome, pace: Pace) -> Cost:
-    return Cost(
+def _cost(outcome: RunOutcome, pace: Pace) -> NetworkCost:
+    return NetworkCost(
         name=outcome.name,
         parameters=outcome.parameters,
         macs=sum(outcome.macs.values()),
@@ -135,7 +135,7 @@ def _cost(outcome: Outcome, pace: Pace) -> Cost:
     )
 
 
-def _cosines(joint: Sequence[Outcome]) -> dict[str, float]:
+def _cosines(joint: Sequence[RunOutcome]) -> dict[str, float]:
     names = joint[0].cosines
     return {
         name.removeprefix("gradient."): sum(each.cosines[name] for each in joint) / len(joint)

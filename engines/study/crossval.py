@@ -58,7 +58,7 @@ class FoldOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class FoldProgress:
     """Where a cross-validation is."""
 
     variant: str
@@ -188,7 +188,7 @@ class CrossValidation:
         """Those of the finished folds."""
         return sum(outcome.steps for outcome in self.outcomes)
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Now]:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[FoldProgress]:
         """Do the folds that are not finished yet, a training step at a time.
 
         Args:
@@ -225,7 +225,7 @@ class CrossValidation:
                     raise DataError(f"--vary must leave the pictures of {each.name!r} as they are, {file} is another")
         return [np.array([self._home[each.name, file] for file in each.files], np.int64) for each in loaded.sets]
 
-    def _train(self, variant: Variant, fold: int, loaded: Loaded, stop: Callable[[], bool]) -> Iterator[Now]:
+    def _train(self, variant: Variant, fold: int, loaded: Loaded, stop: Callable[[], bool]) -> Iterator[FoldProgress]:
         folder = self._work / self._keys[variant.name, fold]
         steps = train(
             variant.settings,
@@ -238,7 +238,7 @@ class CrossValidation:
             stop=stop,
         )
         for now in steps:
-            yield Now(variant.name, fold, now.step, self._end(variant), len(self._outcomes))
+            yield FoldProgress(variant.name, fold, now.step, self._end(variant), len(self._outcomes))
 
     def _measure(self, variant: Variant, fold: int, loaded: Loaded, homes: Sequence[Rows]) -> bool:
         """Score a fold's network on what was held out; whether it had all of its steps."""

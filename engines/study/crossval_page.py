@@ -12,16 +12,15 @@ from scipy.stats import t as student
 
 from engines.evaluation.bootstrap import CONFIDENCE
 from engines.evaluation.report import HEADLINES
+from engines.pages import render
 from engines.study.crossval import FoldOutcome
 from engines.study.results import write_results
-from engines.study.writing import filled
 
-NAME = "crossval"
 LOWER_IS_BETTER = {f"{line.task}.{line.figure}": line.lower_is_better for line in HEADLINES}
 PANEL_INCHES = 3.4
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of a variant over the folds."""
 
     variant: str
@@ -52,12 +51,12 @@ class CrossValidated(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     stop_at: int | None
     variants: tuple[str, ...]
-    summaries: tuple[Summary, ...]
+    summaries: tuple[FigureSummary, ...]
     differences: tuple[Difference, ...]
     outcomes: tuple[FoldOutcome, ...]
 
 
-def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[Summary, ...]:
+def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[FigureSummary, ...]:
     """Mean and standard deviation over the folds of each figure of each variant, in the order of the headlines."""
     found = []
     for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
@@ -66,11 +65,11 @@ def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[Summary, ...]:
             values = {outcome.fold: outcome.figures[figure] for outcome in own if figure in outcome.figures}
             if values:
                 mean, std = _spread(list(values.values()))
-                found.append(Summary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
+                found.append(FigureSummary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
     return tuple(found)
 
 
-def differences(summaries: Sequence[Summary], folds: int) -> tuple[Difference, ...]:
+def differences(summaries: Sequence[FigureSummary], folds: int) -> tuple[Difference, ...]:
     """How every later variant differs from the first one, in the folds that both have.
 
     The interval is that of the corrected resampled t-test, since the training parts of the folds overlap: the variance
@@ -89,7 +88,7 @@ def differences(summaries: Sequence[Summary], folds: int) -> tuple[Difference, .
     return tuple(found)
 
 
-def _difference(summary: Summary, gaps: Sequence[float], folds: int) -> Difference:
+def _difference(summary: FigureSummary, gaps: Sequence[float], folds: int) -> Difference:
     mean, std = _spread(gaps)
     half = None
     if std is not None:
@@ -116,7 +115,7 @@ def write_page(found: CrossValidated, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    return write_results(out, NAME, found, _plot(found), _markdown(found))
+    return write_results(out, "crossval", found, page_of(found), main=_plot(found))
 
 
 def _plot(found: CrossValidated) -> Figure:
@@ -130,7 +129,7 @@ def _plot(found: CrossValidated) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, name: str, own: Mapping[str, Summary], found: CrossValidated) -> None:
+def _panel(axes: Axes, name: str, own: Mapping[str, FigureSummary], found: CrossValidated) -> None:
     shown = [variant for variant in found.variants if variant in own]
     for fold in range(found.folds):
         rows = [(place, own[variant].by_fold.get(fold)) for place, variant in enumerate(shown)]
@@ -143,75 +142,13 @@ def _panel(axes: Axes, name: str, own: Mapping[str, Summary], found: CrossValida
     axes.set_title(f"{name}{', lower is better' if LOWER_IS_BETTER[name] else ''}", fontsize=9)
 
 
-def _markdown(found: CrossValidated) -> str:
-    compared = f"\n## Differences\n\n{_compared(found)}\n" if found.differences else ""
-    return f"""# Cross-validation of {found.config}
-
-Written by the command below; a change by hand is lost with the next run of it.
-
-```sh
-{found.command}
-```
-
-![The figures of every fold]({NAME}.png)
-
-| variant | figure | mean | deviation | {" | ".join(f"fold {fold}" for fold in range(found.folds))} |
-|---|---|---:|---:|{"---:|" * found.folds}
-{_rows(found)}
-
-{_about(found)}
-{compared}
-Everything: [{NAME}.json]({NAME}.json).
-"""
-
-
-def _rows(found: CrossValidated) -> str:
-    return "\n".join(
-        f"| {each.variant} | {each.figure} | {each.mean:.4f} | {_number(each.std)} | "
-        f"{' | '.join(_number(each.by_fold.get(fold)) for fold in range(found.folds))} |"
-        for each in found.summaries
+def page_of(found: CrossValidated) -> str:
+    """The Markdown of a cross-validation."""
+    return render(
+        "engines.study",
+        "crossval.md.j2",
+        found=found,
+        some=found.outcomes[0],
+        confidence=CONFIDENCE,
+        folds=range(found.folds),
     )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _about(found: CrossValidated) -> str:
-    some = found.outcomes[0]
-    sizes = ", ".join(f"{name} {count}" for name, count in some.held_out.items())
-    points = (
-        f"The pictures are split with the seed {found.seed} so that what shows the same thing is in one fold: a "
-        "person, the frames that the configuration's `group` joins, and pictures that are nearly the same by their "
-        f"perceptual hashes. Held out in fold {some.fold}: {sizes}.",
-        f"Each fold's network was trained for {some.steps} steps on the other folds, without validation and without "
-        "an early end, and scored through its exported form on the held-out pictures, with their original labels; "
-        "what a machine labelled is not scored. The thresholds are those that every model begins with.",
-        "Identity: accuracy on pairs that are drawn among the held-out people, none of whom the network has seen.",
-        "The deviation is the sample standard deviation over the folds: what other pictures do to a figure. The runs "
-        "all have the configuration's seed, so what another seed does is not in it.",
-    )
-    return "\n".join(filled(f"* {point}") for point in points)
-
-
-def _compared(found: CrossValidated) -> str:
-    rows = "\n".join(
-        f"| {each.variant} | {each.figure} | {each.mean:+.4f} | {_number(each.std)} | {_number(each.half_width)} | "
-        f"{_verdict(each)} |"
-        for each in found.differences
-    )
-    words = filled(
-        f"Of each variant to `{found.variants[0]}`, paired by fold. A difference exceeds the spread where the "
-        f"{CONFIDENCE:.0%} interval of its mean (Nadeau and Bengio, 2003: the folds' training parts overlap) leaves 0 "
-        "out. Nothing is corrected for how many are compared."
-    )
-    return (
-        f"{words}\n\n| variant | figure | mean difference | deviation | interval, ± | exceeds the spread |\n"
-        f"|---|---|---:|---:|---:|---|\n{rows}"
-    )
-
-
-def _verdict(each: Difference) -> str:
-    if not each.exceeds:
-        return "no"
-    return "yes, better" if each.better else "yes, worse"

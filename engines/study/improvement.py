@@ -52,7 +52,7 @@ class Step:
     settings: ClassifierSettings
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class StepOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One finished run."""
 
     key: str  # of its settings, seed and data
@@ -70,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class StudyProgress:
     """Where a study is."""
 
     step: str
@@ -80,7 +80,7 @@ class Now:
     done: int  # runs
 
 
-class Study:
+class ImprovementStudy:
     """The runs of all steps with all seeds.
 
     Args:
@@ -106,7 +106,7 @@ class Study:
         # Seeds come last: a study that is interrupted has every step once.
         runs = [(step, replace(step.settings, seed=seed)) for seed in seeds for step in self.steps]
         self._runs = {_key(settings, fingerprint): (step, settings) for step, settings in runs}
-        kept = read_json(self._file, list[Outcome], "a list of outcomes") if self._file.exists() else []
+        kept = read_json(self._file, list[StepOutcome], "a list of outcomes") if self._file.exists() else []
         self._outcomes = {outcome.key: outcome for outcome in kept}
 
     @property
@@ -115,13 +115,13 @@ class Study:
         return len(self._runs)
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[StepOutcome]:
         """The finished runs of this study, in the order of its steps."""
         order = [step.name for step in self.steps]
         found = [self._outcomes[key] for key in self._runs if key in self._outcomes]
         return sorted(found, key=lambda outcome: (order.index(outcome.step), outcome.seed))
 
-    def run(self) -> Iterator[Now]:
+    def run(self) -> Iterator[StudyProgress]:
         """Do the runs that are not finished yet, an epoch at a time.
 
         Raises:
@@ -137,10 +137,10 @@ class Study:
                 loaded[sizes] = load_classifier_data(settings, self._data)
             trainer = ClassifierTrainer(settings, loaded[sizes], self._device)
             for now in trainer.run():
-                yield Now(step.name, settings.seed, now.number, settings.epochs, done)
+                yield StudyProgress(step.name, settings.seed, now.number, settings.epochs, done)
             self._keep(_outcome(key, step, trainer, now.train_top1, now.cpu_seconds))
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _keep(self, outcome: StepOutcome) -> None:
         self._outcomes[outcome.key] = outcome
         self._file.parent.mkdir(parents=True, exist_ok=True)
         part = self._file.with_suffix(".part")
@@ -221,10 +221,10 @@ def _described(network: PlainSettings) -> str:
     return f"{network.size} pixels, convolutions {blocks}, dense {network.dense}, {network.activation}"
 
 
-def _outcome(key: str, step: Step, trainer: ClassifierTrainer, train_top1: float, cpu_seconds: float) -> Outcome:
+def _outcome(key: str, step: Step, trainer: ClassifierTrainer, train_top1: float, cpu_seconds: float) -> StepOutcome:
     evidence, settings = trainer.evidence(), trainer.settings
     macs, parameters = plain_cost(settings.network, len(evidence.labels))
-    return Outcome(
+    return StepOutcome(
         key=key,
         step=step.name,
         seed=settings.seed,

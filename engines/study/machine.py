@@ -6,7 +6,7 @@ import torch
 from engines.hardware import cpu
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingMachine(msgspec.Struct, frozen=True, kw_only=True):
     """The kind of a machine, and how much of it was used."""
 
     cpu: str
@@ -17,7 +17,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     pytorch: str  # version
 
     @classmethod
-    def of(cls, device: torch.device) -> "Machine":
+    def of(cls, device: torch.device) -> "TrainingMachine":
         """The one that this runs on, training on ``device``."""
         here = cpu()
         return cls(

@@ -74,18 +74,18 @@ class Figure(msgspec.Struct, frozen=True):
 Figures = dict[str, Figure]  # by the metric's key
 
 
-class Spread(msgspec.Struct, frozen=True):
+class SeedSpread(msgspec.Struct, frozen=True):
     """A figure over the seeds."""
 
     mean: float
     std: float | None  # sample standard deviation; None of a single seed
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Spread | None":
+    def of(cls, values: Iterable[float | None]) -> "SeedSpread | None":
         """The spread of the values; None if there is none of one of the seeds.
 
-        >>> Spread.of([1.0, 3.0]), Spread.of([1.0, None])
-        (Spread(mean=2.0, std=1.4142135623730951), None)
+        >>> SeedSpread.of([1.0, 3.0]), SeedSpread.of([1.0, None])
+        (SeedSpread(mean=2.0, std=1.4142135623730951), None)
         """
         every = list(values)
         known = [value for value in every if value is not None]

@@ -9,8 +9,8 @@ import torch
 from msgspec.structs import replace
 
 from engines.data.reading import read_json
-from engines.study.comparison import Name, Run, Sets, declared_runs, shortened
-from engines.study.machine import Machine
+from engines.study.comparison import Name, Sets, TrainingRun, declared_runs, shortened
+from engines.study.machine import TrainingMachine
 from engines.study.writing import write_bytes
 from engines.training.settings import TrainingSettings
 from engines.training.trainer import Trainer
@@ -25,7 +25,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     key: str  # of their runs
     rounds: int
     step_seconds: dict[Name, float]  # mean over the rounds
-    machine: Machine
+    machine: TrainingMachine
 
 
 def pace_of(settings: TrainingSettings, sets: Sets, work: Path, device: torch.device) -> Pace:
@@ -42,7 +42,7 @@ def pace_of(settings: TrainingSettings, sets: Sets, work: Path, device: torch.de
         if kept.key == key:
             return kept
     _, step_seconds = timed(settings, ROUNDS, sets, device)
-    pace = Pace(key=key, rounds=ROUNDS, step_seconds=step_seconds, machine=Machine.of(device))
+    pace = Pace(key=key, rounds=ROUNDS, step_seconds=step_seconds, machine=TrainingMachine.of(device))
     write_bytes(file, msgspec.json.encode(pace))
     return pace
 
@@ -79,5 +79,5 @@ def timed(
     return trainers, {name: spent / (steps - 1) for name, spent in seconds.items()}
 
 
-def _trials(settings: TrainingSettings, steps: int) -> tuple[Run, ...]:
+def _trials(settings: TrainingSettings, steps: int) -> tuple[TrainingRun, ...]:
     return declared_runs(replace(shortened(settings, steps), gradient_steps=0), [settings.seed])

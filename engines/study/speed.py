@@ -33,7 +33,7 @@ class EntrySpeed(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class EntrySpeeds(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured of all networks."""
 
     fingerprints: dict[Name, str]  # of the models
@@ -46,7 +46,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     apart: dict[EntryName, float]  # pictures/s where the single-task entries see each of them one after the other
 
 
-def speed_of(models: Mapping[Name, Model], work: Path) -> Speed:
+def speed_of(models: Mapping[Name, Model], work: Path) -> EntrySpeeds:
     """Measure the entries of all networks as ``auto`` runs them; what was measured before is kept in ``work``.
 
     Raises:
@@ -55,7 +55,7 @@ def speed_of(models: Mapping[Name, Model], work: Path) -> Speed:
     """
     file, fingerprints = work / SPEED, {name: model.fingerprint for name, model in models.items()}
     if file.exists():
-        kept = read_json(file, Speed, "a measured speed")
+        kept = read_json(file, EntrySpeeds, "a measured speed")
         if kept.fingerprints == fingerprints:
             return kept
     speed = _measure(models, fingerprints)
@@ -63,7 +63,7 @@ def speed_of(models: Mapping[Name, Model], work: Path) -> Speed:
     return speed
 
 
-def _measure(models: Mapping[Name, Model], fingerprints: dict[Name, str]) -> Speed:
+def _measure(models: Mapping[Name, Model], fingerprints: dict[Name, str]) -> EntrySpeeds:
     with ExitStack() as opened:
         engines = {
             (name, entry): opened.enter_context(open_engine(model, entry))
@@ -86,7 +86,7 @@ def _measure(models: Mapping[Name, Model], fingerprints: dict[Name, str]) -> Spe
         )
         for (name, entry), each in seconds.items()
     )
-    return Speed(
+    return EntrySpeeds(
         fingerprints=fingerprints,
         backend=first.backend,
         precision=first.precision,

@@ -16,7 +16,7 @@ from tools import benchmark
 from tools.benchmarking.clip import RATE, render
 from tools.benchmarking.engine import BATCHES
 from tools.benchmarking.figures import Spread
-from tools.benchmarking.report import Report
+from tools.benchmarking.report import BenchmarkReport
 from tools.main import app
 
 SIZE = (160, 96)
@@ -38,10 +38,10 @@ def _logging_as_it_was() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def reported(*arguments: str) -> Report:
+def reported(*arguments: str) -> BenchmarkReport:
     result = runner.invoke(app, ["--log-level", "error", "benchmark", *arguments])
     assert result.exit_code == 0, result.output
-    return msgspec.json.decode(result.stdout, type=Report)
+    return msgspec.json.decode(result.stdout, type=BenchmarkReport)
 
 
 def refused(*arguments: str) -> str:
@@ -274,7 +274,7 @@ class TestFiles:
         result = runner.invoke(app, ["benchmark", *files])
         assert result.exit_code == 0, result.output
         assert sorted(path.name for path in stem.parent.iterdir()) == ["1.5x.json", "1.5x.md", "1.5x.png"]
-        assert msgspec.json.decode((stem.parent / "1.5x.json").read_bytes(), type=Report).repeats == 3
+        assert msgspec.json.decode((stem.parent / "1.5x.json").read_bytes(), type=BenchmarkReport).repeats == 3
         assert "](1.5x.png)" in (stem.parent / "1.5x.md").read_text()
         assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

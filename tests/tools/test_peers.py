@@ -16,18 +16,25 @@ from engines.errors import ConfigError
 from engines.hardware import Cpu
 from tools.benchmarking.clip import Clip
 from tools.benchmarking.report import Machine, ModelIdentity
-from tools.peers import environments, opencv_loop
+from tools.peers import harness, opencv_loop
 from tools.peers.contestants import Settings, contestants
-from tools.peers.environments import environment
-from tools.peers.figures import Comparison, Result, Row, Run, of_peer, of_trunkline, ratios
+from tools.peers.figures import (
+    Failed,
+    PeerComparison,
+    PeerRow,
+    PeerRun,
+    Result,
+    of_peer,
+    of_trunkline,
+    ratios,
+    to_markdown,
+)
+from tools.peers.harness import CHECKOUT, Contestant, Measure, environment, last_json, last_line, play, said
 from tools.peers.measuring import Meter, cpu_s, peak_mib
 from tools.peers.peers import PEERS, Group, chosen
-from tools.peers.rounds import Contestant, Measure, play
-from tools.peers.running import CHECKOUT, Failed, last_json, last_line, said
-from tools.peers.table import to_markdown
 
 positive = st.floats(0.1, 1e4)
-runs = st.builds(Run, positive, positive, st.none() | positive, st.none() | positive)
+runs = st.builds(PeerRun, positive, positive, st.none() | positive, st.none() | positive)
 
 
 class Clock:
@@ -48,7 +55,7 @@ def contestant(name: str, group: Group, *frames_per_s: float | str) -> Contestan
         figure = next(figures)
         if isinstance(figure, str):
             raise Failed(figure)
-        return Result(Run(figure, 1.0, 100.0, None), {"python": "3"})
+        return Result(PeerRun(figure, 1.0, 100.0, None), {"python": "3"})
 
     return Contestant(name, name.title(), group, f"remark on {name}", lambda: measure)
 
@@ -126,7 +133,7 @@ def test_a_command_that_hangs_is_given_up() -> None:
 def test_a_peer_s_line_becomes_a_run() -> None:
     line = {"frames": 3, "seconds": 1.0, "frames_per_s": 3.0, "cpu_ms_per_frame": 2.0, "peak_mib": 50.0}
     result = of_peer({**line, "boxes_per_frame": None, "versions": {"numpy": "2"}}, {"macs": 1})
-    assert result == Result(Run(3.0, 2.0, 50.0, None), {"numpy": "2"}, {"macs": 1})
+    assert result == Result(PeerRun(3.0, 2.0, 50.0, None), {"numpy": "2"}, {"macs": 1})
 
 
 def test_trunkline_s_report_becomes_a_run() -> None:
@@ -138,12 +145,12 @@ def test_trunkline_s_report_becomes_a_run() -> None:
         "faces_per_frame": 1.0,
     }
     report = {"versions": {"av": "18"}, "pipeline": {"throughput": throughput}}
-    assert of_trunkline(Group.pipeline, report) == Result(Run(300.0, 6.0, 200.0, 3.5), {"av": "18"})
+    assert of_trunkline(Group.pipeline, report) == Result(PeerRun(300.0, 6.0, 200.0, 3.5), {"av": "18"})
     decode = {"versions": {}, "decode": {"frames_per_s": {"median": 500.0}, "cpu_ms_per_frame": {"median": 2.0}}}
-    assert of_trunkline(Group.decode, decode).run == Run(500.0, 2.0, None, None)
+    assert of_trunkline(Group.decode, decode).run == PeerRun(500.0, 2.0, None, None)
     cpu = {"writer_cpu_ms_per_frame": {"median": 0.5}, "reader_cpu_ms_per_frame": {"median": 0.25}}
     transport = {"versions": {}, "transport": {"frames_per_s": {"median": 2000.0}, **cpu}}
-    assert of_trunkline(Group.transport, transport).run == Run(2000.0, 0.75, None, None)
+    assert of_trunkline(Group.transport, transport).run == PeerRun(2000.0, 0.75, None, None)
 
 
 def test_a_report_without_the_part_is_a_failure_that_names_it() -> None:
@@ -155,8 +162,8 @@ def test_a_report_without_the_part_is_a_failure_that_names_it() -> None:
 
 
 def test_ratios_are_taken_inside_each_round() -> None:
-    ours = [Run(100.0, 4.0, 200.0, 1.0), Run(10.0, 40.0, 200.0, 1.0)]
-    theirs = [Run(50.0, 8.0, 100.0, 1.0), Run(5.0, 80.0, 100.0, 1.0)]
+    ours = [PeerRun(100.0, 4.0, 200.0, 1.0), PeerRun(10.0, 40.0, 200.0, 1.0)]
+    theirs = [PeerRun(50.0, 8.0, 100.0, 1.0), PeerRun(5.0, 80.0, 100.0, 1.0)]
     found = ratios(ours, theirs)
     assert found is not None and found.peak_mib is not None
     assert found.frames_per_s.values == (2.0, 2.0)  # though the second round was ten times slower for both
@@ -165,12 +172,12 @@ def test_ratios_are_taken_inside_each_round() -> None:
 
 
 def test_without_a_round_of_both_there_is_no_ratio() -> None:
-    assert ratios([], [Run(1.0, 1.0, 1.0, None)]) is None
-    assert ratios([Run(1.0, 1.0, 1.0, None)], []) is None
+    assert ratios([], [PeerRun(1.0, 1.0, 1.0, None)]) is None
+    assert ratios([PeerRun(1.0, 1.0, 1.0, None)], []) is None
 
 
 @given(st.lists(runs, min_size=1, max_size=5))
-def test_against_itself_everybody_is_equal(repeats: list[Run]) -> None:
+def test_against_itself_everybody_is_equal(repeats: list[PeerRun]) -> None:
     found = ratios(repeats, repeats)
     assert found is not None
     assert set(found.frames_per_s.values) == set(found.cpu_ms_per_frame.values) == {1.0}
@@ -244,7 +251,7 @@ def test_an_environment_is_made_once_and_again_for_other_requirements(
         made.append(command)
         (tmp_path / "peer").mkdir(exist_ok=True)
 
-    monkeypatch.setattr(environments, "_call", call)
+    monkeypatch.setattr(harness, "_call", call)
     for requirements in (("numpy==2",), ("numpy==2",), ("numpy==3",)):
         environment(tmp_path / "peer", requirements)
     assert [command[-1] for command in made] == [str(tmp_path / "peer"), "numpy==2", str(tmp_path / "peer"), "numpy==3"]
@@ -258,7 +265,7 @@ def test_an_environment_that_cannot_be_filled_is_not_taken_for_whole(
         if "pip" in command:
             raise Failed("no such package")
 
-    monkeypatch.setattr(environments, "_call", call)
+    monkeypatch.setattr(harness, "_call", call)
     for _ in range(2):
         with pytest.raises(Failed):
             environment(tmp_path / "peer", ("nothing==0",))
@@ -267,8 +274,8 @@ def test_an_environment_that_cannot_be_filled_is_not_taken_for_whole(
 # The page
 
 
-def comparison(*rows: Row) -> Comparison:
-    return Comparison(
+def comparison(*rows: PeerRow) -> PeerComparison:
+    return PeerComparison(
         at="2026-01-01T00:00:00+00:00",
         machine=Machine(Cpu("A CPU", 2, 2, ()), 2**30, (), "Linux", 0.1),
         clip=Clip("/videos/street.mp4", 1280, 720, "h264", 25.0, 10.0, 3_000_000),
@@ -281,13 +288,13 @@ def comparison(*rows: Row) -> Comparison:
 
 
 def test_the_page_has_a_line_for_everyone_and_a_reason_for_who_is_missing() -> None:
-    ours, theirs = (Run(400.0, 5.0, 250.0, 3.0),), (Run(100.0, 20.0, 125.0, 3.0),)
+    ours, theirs = (PeerRun(400.0, 5.0, 250.0, 3.0),), (PeerRun(100.0, 20.0, 125.0, 3.0),)
     facts = {"macs": 384_000_000, "model_macs": 391_000_000}
     page = to_markdown(
         comparison(
-            Row("trunkline", "Trunkline", "all of it", ours, versions={"av": "18", "torch": None}),
-            Row("loop", "Loop", "boxes only", theirs, ratios(ours, theirs), {"numpy": "2"}, facts),
-            Row("other", "Other", "as well", failed="no wheel for this machine"),
+            PeerRow("trunkline", "Trunkline", "all of it", ours, versions={"av": "18", "torch": None}),
+            PeerRow("loop", "Loop", "boxes only", theirs, ratios(ours, theirs), {"numpy": "2"}, facts),
+            PeerRow("other", "Other", "as well", failed="no wheel for this machine"),
         )
     )
     assert "| Trunkline | 400 | 5 | 250 | 3 | – | – | – |" in page
@@ -300,15 +307,18 @@ def test_the_page_has_a_line_for_everyone_and_a_reason_for_who_is_missing() -> N
 
 
 def test_a_spread_is_shown_where_there_is_one() -> None:
-    row = Row(
-        "one", "One", "", (Run(90.0, 1.0, None, None), Run(120.4, 1.001, None, None), Run(101.0, 1.0, None, None))
+    row = PeerRow(
+        "one",
+        "One",
+        "",
+        (PeerRun(90.0, 1.0, None, None), PeerRun(120.4, 1.001, None, None), PeerRun(101.0, 1.0, None, None)),
     )
     assert "| One | 101 (90–120) | 1 | – | – | – | – | – |" in to_markdown(comparison(row))
 
 
 def test_the_figures_can_be_read_again() -> None:
-    before = comparison(Row("one", "One", "", (Run(1.0, 2.0, None, 3.0),)))
-    assert msgspec.json.decode(msgspec.json.encode(before), type=Comparison) == before
+    before = comparison(PeerRow("one", "One", "", (PeerRun(1.0, 2.0, None, 3.0),)))
+    assert msgspec.json.decode(msgspec.json.encode(before), type=PeerComparison) == before
 
 
 # The loop
@@ -337,3 +347,9 @@ def test_frames_of_a_file_come_once_and_in_order(tmp_path: Path) -> None:
         writer.write(np.full((32, 32, 3), shade, np.uint8))
     writer.release()
     assert [round(float(frame.mean()), -1) for frame in opencv_loop.frames(path)] == [0, 100, 200]
+
+
+def test_the_committed_page_is_what_its_figures_give() -> None:
+    record = CHECKOUT / "docs/benchmarks/peers.json"
+    found = msgspec.json.decode(record.read_bytes(), type=PeerComparison)
+    assert to_markdown(found) == record.with_suffix(".md").read_text()

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,9 @@ from engines.spec import Model
 from tests.engines.evaluation.colours import open_colours, write_model
 from tools.recognition.crops import Crops, read_crops
 from tools.recognition.methods import METHODS, OURS, SINGLE, Enrolled, followed
+from tools.recognition.page import page_of
 from tools.recognition.splits import SETTINGS, Setting, deal
+from tools.recognition.study import RecognitionStudy
 from tools.recognition.swaps import measure_swaps
 from tools.report import app
 
@@ -67,14 +70,6 @@ def test_every_way_finds_people_who_are_easily_told(method: str) -> None:
         found = METHODS[method](crops, person.tracks[0], enrolled)
         assert found.shape == (len(person.tracks[0]) if method == SINGLE else 1, len(dealt.known))
         assert (found.argmax(axis=1) == number).all()
-
-
-def test_a_vote_without_a_majority_names_nobody_at_any_sensible_threshold() -> None:
-    crops = made()
-    dealt = deal(crops, "any frames", 1, seed=0)
-    enrolled = Enrolled(crops, dealt.known)
-    split = np.array([person.tracks[0][0] for person in dealt.known])  # a frame of each
-    assert METHODS["majority vote"](crops, split, enrolled).max() < 0.0
 
 
 def test_ours_is_the_track_of_the_pipeline() -> None:
@@ -142,3 +137,14 @@ def write_people(folder: Path) -> None:
             five = [[38, 50], [74, 50], [56, 70], [42, 90], [70, 90]]
             points.append({"file": f"{below.name}/ytf_{name}.png", "points5": five})
     (folder / "ytf_landmarks5_val.json").write_text(json.dumps(points))
+
+
+def test_the_tables_of_the_committed_page_are_what_its_results_give() -> None:
+    results = Path(__file__).parents[2] / "docs/results"
+    found = msgspec.json.decode((results / "recognition.json").read_bytes(), type=RecognitionStudy)
+    page = page_of(
+        found, "trunkline report recognition --data DATA --model engines/zoo/n --split val --out docs/results"
+    )
+    committed = (results / "recognition.md").read_text()
+    for beginning, end in (("Trunkline's errors", "* Where the track"), ("## Every setting", None)):
+        assert committed[committed.index(beginning) : end and committed.index(end)] in page

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import av
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -10,10 +11,9 @@ from engines.errors import SourceError
 from tests.pipeline.made_runs import dark_then_bright, write_model
 from tools.report import app
 from tools.smoothing import comparison
-from tools.smoothing.candidates import CANDIDATES, OURS, PLAIN, shown, shown_by_ours
-from tools.smoothing.comparison import one_hot
-from tools.smoothing.filters import MajorityVote, Pool, Unsmoothed, WindowMean
-from tools.smoothing.page import missed_floors
+from tools.smoothing.comparison import SmoothingStudy, one_hot
+from tools.smoothing.filters import OURS, PLAIN, MajorityVote, Unsmoothed, WindowMean, shown
+from tools.smoothing.page import missed_floors, page_of
 from tools.smoothing.recording import clips, recorded
 from tools.smoothing.scoring import Figures, agreement, count_changes, score
 from tools.smoothing.simulated import NOISES, Noise, Simulated, probabilities, simulate
@@ -103,43 +103,18 @@ def frames(*labels: int, score: float = 0.5) -> np.ndarray:
 def test_a_vote_and_an_average_see_their_window_and_no_more() -> None:
     times = np.arange(6) / 10
     for filtering in (MajorityVote(0.25), WindowMean(0.25)):
-        labels = [int(each[0, 0]) for each in shown(filtering, times, frames(0, 0, 0, 1, 1, 1))]
+        labels = shown(filtering, times, frames(0, 0, 0, 1, 1, 1))[:, 0].tolist()
         assert labels == [0, 0, 0, 0, 1, 1]
 
 
 def test_an_average_heeds_scores_and_a_vote_does_not() -> None:
     scores = np.concatenate([frames(0, 0, score=0.2), frames(1, score=0.9)])
-    assert [int(each[0, 0]) for each in shown(WindowMean(1.0), np.arange(3) / 10, scores)][-1] == 1
-    assert [int(each[0, 0]) for each in shown(MajorityVote(1.0), np.arange(3) / 10, scores)][-1] == 0
+    assert shown(WindowMean(1.0), np.arange(3) / 10, scores)[-1, 0] == 1
+    assert shown(MajorityVote(1.0), np.arange(3) / 10, scores)[-1, 0] == 0
 
 
 def test_no_smoothing_shows_every_frame() -> None:
-    assert [int(each[0, 0]) for each in shown(Unsmoothed(), np.arange(3) / 10, frames(0, 2, 1))] == [0, 2, 1]
-
-
-@pytest.mark.parametrize("name", CANDIDATES)
-def test_many_settings_at_once_show_what_each_shows_alone(name: str) -> None:
-    candidate = CANDIDATES[name]
-    grid = candidate.grid[::7]
-    truth = simulate(BAD, 4, 3, 8.0)
-    scores = one_hot(truth.labels, truth.scores, BAD.classes)
-    together = np.stack(list(shown(candidate.with_all(grid), truth.times_s, scores)), axis=1)
-    for row, settings in enumerate(grid):
-        alone = np.stack([each[0] for each in shown(candidate.with_all([settings]), truth.times_s, scores)])
-        np.testing.assert_array_equal(together[row], alone)
-
-
-def test_the_linear_pool_with_the_defaults_is_what_the_pipeline_does() -> None:
-    from pipeline.config import SmoothingSettings
-    from pipeline.smoothing import MOST
-
-    it = SmoothingSettings()
-    values = (it.half_life_s, MOST, 1.0, it.margin, it.hold_s)
-    truth = simulate(BAD, 6, 5, 30.0)
-    scores = one_hot(truth.labels, truth.scores, BAD.classes)
-    pool = Pool(*(np.array([[value]]) for value in values))
-    same = np.stack([each[0] for each in shown(pool, truth.times_s, scores)])
-    np.testing.assert_array_equal(shown_by_ours("labels", truth.times_s, scores), same)
+    assert shown(Unsmoothed(), np.arange(3) / 10, frames(0, 2, 1))[:, 0].tolist() == [0, 2, 1]
 
 
 def test_floors_that_are_missed_are_named() -> None:
@@ -194,15 +169,25 @@ def test_the_pages_hold_every_filter_noise_and_clip(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(comparison, "NOISES", (BAD,))
     monkeypatch.setattr(comparison, "HARD", (CLEAN,))
     monkeypatch.setattr(comparison, "THINGS", 2)
-    monkeypatch.setattr(comparison, "SECONDS", 20.0)
+    monkeypatch.setattr(comparison, "SECONDS", 8.0)
     options = {"data": tmp_path, "model": tmp_path / "model", "out": tmp_path / "out", "work": tmp_path / "work"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     result = CliRunner().invoke(app, ["smoothing", *arguments])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "out" / "smoothing.json").read_text())
-    filters = {*PLAIN, *CANDIDATES, OURS}
+    filters = {*PLAIN, OURS}
     assert {row["filter"] for row in found["measured"]} == {row["filter"] for row in found["clips"]} == filters
     assert {(row["noise"], row["hard"]) for row in found["measured"]} == {("bad", False), ("clean", True)}
     assert (tmp_path / "out" / "smoothing.png").stat().st_size > 1000
     page = (tmp_path / "out" / "smoothing.md").read_text()
-    assert all(f"| {name} |" in page for name in (*filters, "bad", "clean", "one"))
+    assert all(f"| {name} | " in page for name in ("bad", "clean"))
+    assert all(f"| {name} |" in page for name in (*filters, "one"))
+
+
+def test_the_tables_of_the_committed_page_are_what_its_results_give() -> None:
+    results = Path(__file__).parents[2] / "docs/results"
+    found = msgspec.json.decode((results / "smoothing.json").read_bytes(), type=SmoothingStudy)
+    page = page_of(found, "trunkline report smoothing --data DATA --model engines/zoo/n --out docs/results")
+    committed = (results / "smoothing.md").read_text()
+    tables, clips = committed[committed.index("* Floors") : committed.index("## Which")], committed.index("## Clips")
+    assert page.endswith(f"{tables}{committed[clips:]}")

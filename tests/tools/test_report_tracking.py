@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -58,3 +59,13 @@ def test_the_pages_hold_every_tracker_and_sequence(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "tracking.png").stat().st_size > 1000
     page = (tmp_path / "tracking.md").read_text()
     assert all(f"| {tracker} |" in page for tracker in trackers)
+
+
+def test_the_committed_page_is_what_its_results_give() -> None:
+    from tools.tracking.comparison import TrackerComparison
+    from tools.tracking.page import page_of
+
+    results = Path(__file__).parents[2] / "docs/results"
+    found = msgspec.json.decode((results / "tracking.json").read_bytes(), type=TrackerComparison)
+    page = page_of(found, "trunkline report tracking --data DATA --tune --out docs/results")
+    assert page == (results / "tracking.md").read_text()

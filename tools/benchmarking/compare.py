@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tools.benchmarking.figures import Spread, rounded
-from tools.benchmarking.report import Report
+from tools.benchmarking.report import BenchmarkReport
 
 FALSE_ALARMS: Final = 0.05  # chance that a comparison of two equal programs calls any figure changed
 LEAST_CHANGE: Final = 0.02  # below this, minutes on the same machine differ without anybody having changed anything
@@ -38,7 +38,7 @@ class Change(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ReportComparison(msgspec.Struct, frozen=True):
     """Two reports beside each other."""
 
     differs: tuple[str, ...]  # what was not the same about machine, model, clips and versions
@@ -52,7 +52,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return tuple(change for change in self.changes if change.verdict == "worse")
 
 
-def compare(before: Report, after: Report) -> Comparison:
+def compare(before: BenchmarkReport, after: BenchmarkReport) -> ReportComparison:
     """Hold every figure that was repeated against its own noise.
 
     Welch's t-test on the logarithms of the repeats (Welch 1947), since noise is in proportion, with Holm's correction
@@ -61,7 +61,7 @@ def compare(before: Report, after: Report) -> Comparison:
     old, new = (_figures(msgspec.to_builtins(report)) for report in (before, after))
     both = [name for name in old if name in new]
     ps = holm([welch(old[name].values, new[name].values) for name in both])
-    return Comparison(
+    return ReportComparison(
         differs=tuple(_differences(msgspec.to_builtins(before), msgspec.to_builtins(after))),
         changes=tuple(_change(name, old[name], new[name], p) for name, p in zip(both, ps, strict=True)),
         only_before=tuple(name for name in old if name not in new),

@@ -14,7 +14,7 @@ from tools.benchmarking.video import measure_decode, measure_preprocess
 SMALL_SHARE: Final = 0.02  # of the frames: batch sizes that fewer came in are not measured
 
 
-class Cost(msgspec.Struct, frozen=True):
+class FrameCost(msgspec.Struct, frozen=True):
     """CPU milliseconds of a frame in what no pipeline can do without, each measured alone, all threads."""
 
     decode: float
@@ -45,7 +45,7 @@ class LimitFigures(msgspec.Struct, frozen=True):
     frames_per_s: Spread
 
 
-def measure_cost(sources: Sequence[str], engine: Engine, batches: Mapping[int, int], seconds: float) -> Cost:
+def measure_cost(sources: Sequence[str], engine: Engine, batches: Mapping[int, int], seconds: float) -> FrameCost:
     """Measure the three, one after the other.
 
     Args:
@@ -57,7 +57,7 @@ def measure_cost(sources: Sequence[str], engine: Engine, batches: Mapping[int, i
     size = engine.spec.height, engine.spec.width
     third_s = seconds / 3
     cpu_ms, ms = _engine_ms(engine, frame_shares(batches), third_s)
-    return Cost(
+    return FrameCost(
         decode=measure_decode(sources, third_s, repeats=1).cpu_ms_per_frame.median,
         scale=measure_preprocess(sources, size, third_s, repeats=1).cpu_ms_per_frame.median,
         engine=cpu_ms,
@@ -77,7 +77,7 @@ def frame_shares(batches: Mapping[int, int]) -> dict[int, float]:
     return {size: count / sum(kept.values()) for size, count in kept.items()}
 
 
-def summarise(costs: Sequence[Cost], batches: Mapping[int, int], cores: int) -> LimitFigures:
+def summarise(costs: Sequence[FrameCost], batches: Mapping[int, int], cores: int) -> LimitFigures:
     """The limit from what each repeat measured."""
     return LimitFigures(
         cores=cores,

@@ -1,12 +1,26 @@
-"""Sections as a page: Markdown with the picture beside it, or one HTML file with the picture in it."""
+"""A report, or what changed between two, as Markdown: for a file, the terminal, or one page of HTML."""
 
 import base64
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from html import escape
+from itertools import groupby
 from typing import Final
 
-from tools.benchmarking.sections import Section
+from markdown_it import MarkdownIt
+from msgspec import UNSET, structs
+from rich.console import Console
+from rich.markdown import Markdown
 
+from engines.pages import Filter, render
+from tools.benchmarking.compare import ReportComparison
+from tools.benchmarking.figures import Percentiles, Spread
+from tools.benchmarking.report import BenchmarkReport
+
+TITLE: Final = "Trunkline benchmark"
+TAILS: Final = Percentiles.__struct_fields__
+WIDTH: Final = 140
+MARKS: Final = re.compile(r"[<>|*`]")  # that mean something to Markdown
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 0.7em 0 } th, td { padding: 0.25em 0.8em; border: 1px solid #ccc }
@@ -15,34 +29,109 @@ img { max-width: 100%; height: auto }
 """
 
 
-def to_markdown(title: str, sections: Iterable[Section], picture: str) -> str:
-    """The page; ``picture`` is the path from it to the picture."""
-    lines = [f"# {title}", "", f"![The figures as a picture]({picture})", ""]
-    for section in sections:
-        lines += [f"## {section.title}", ""]
-        if section.rows:
-            lines += [_row(section.columns), _row(["---"] * len(section.columns)), *map(_row, section.rows), ""]
-        lines += [f"* {note}" for note in section.notes]
-        lines += [""] if section.notes else []
-    return "\n".join(lines)
-
-
-def to_html(title: str, sections: Iterable[Section], picture: bytes) -> str:
-    """The page, with nothing that it needs elsewhere; ``picture`` is a PNG."""
-    data = base64.b64encode(picture).decode()
-    body = [f'<h1>{escape(title)}</h1>\n<img alt="The figures as a picture" src="data:image/png;base64,{data}">']
-    for section in sections:
-        body.append(f"<h2>{escape(section.title)}</h2>")
-        if section.rows:
-            head = "".join(f"<th>{escape(column)}</th>" for column in section.columns)
-            rows = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in section.rows)
-            body.append(f"<table>\n<tr>{head}</tr>\n{rows}\n</table>")
-        body += [f"<p>{escape(note)}</p>" for note in section.notes]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body>\n</html>\n"
+def page_of(report: BenchmarkReport, picture: str | None = None) -> str:
+    """The Markdown of a report; with ``picture``, a path from the page, it has a title and shows it."""
+    return render(
+        "tools.benchmarking",
+        "report.md.j2",
+        FILTERS,
+        report=report,
+        picture=picture,
+        tails=TAILS,
+        engines=_engines(report),
+        latencies=_latencies(report),
+        wanted=_wanted(report),
     )
 
 
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def changes_of(comparison: ReportComparison) -> str:
+    """The Markdown of what differs between two reports: first what was measured, then the figures."""
+    return render("tools.benchmarking", "changes.md.j2", FILTERS, comparison=comparison)
+
+
+def show(page: str, console: Console) -> None:
+    """Print a page; where no terminal says how wide it is, as wide as its tables need."""
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    console.print(Markdown(page))
+
+
+def to_html(report: BenchmarkReport, picture: bytes) -> str:
+    """One page with nothing that it needs elsewhere; ``picture`` is a PNG."""
+    data = base64.b64encode(picture).decode()
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(page_of(report))
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(TITLE)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n<h1>{escape(TITLE)}</h1>\n"
+        f'<img alt="The figures as a picture" src="data:image/png;base64,{data}">\n{body}</body>\n</html>\n'
+    )
+
+
+def _engines(report: BenchmarkReport) -> dict[str, list[tuple[str, ...]]]:
+    """The rows of each engine's table, by what it ran on."""
+    if report.engine is UNSET:
+        return {}
+    return {
+        name: [
+            (
+                f"{entry.entry} {entry.width}x{entry.height}",
+                str(each.batch),
+                spread(each.images_per_s),
+                spread(each.cpu_ms_per_image),
+                number(each.batch_ms.p50),
+                number(each.batch_ms.p99),
+            )
+            for entry in entries
+            for each in entry.batches
+        ]
+        for name, entries in groupby(report.engine.entries, lambda it: f"{it.backend} {it.precision} on {it.device}")
+    }
+
+
+def _latencies(report: BenchmarkReport) -> list[tuple[str, ...]]:
+    """Steps of a frame and their percentiles, as subscribers see them and as the run's own books have them."""
+    if report.pipeline is UNSET:
+        return []
+    live = report.pipeline.latency
+    heard = {step: structs.asdict(tails) for step, tails in live.latency_ms.items()}
+    own = {f"{step}, by its own books": it for step, it in live.runs[-1]["stages_ms"].items() if step != "total"}
+    return [(step, *(f"{tails[tail]:.1f}" for tail in TAILS)) for step, tails in {**heard, **own}.items()]
+
+
+def _wanted(report: BenchmarkReport) -> float:
+    """Frames a second of all cameras together; 0 where a file does not say its rate."""
+    rates = [clip.frames_per_s or 0.0 for clip in report.clips]
+    if report.pipeline is UNSET or not all(rates) or not rates:
+        return 0.0
+    return sum(rates[place % len(rates)] for place in range(report.pipeline.streams))
+
+
+def spread(it: Spread) -> str:
+    """The median, and the least and the greatest of several repeats."""
+    if len(it.values) == 1:
+        return number(it.median)
+    return f"{number(it.median)} ({number(it.min)}-{number(it.max)})"
+
+
+def number(value: float) -> str:
+    """Three digits that count, and never an exponent.
+
+    >>> number(1234.5), number(12.345), number(0.01234), number(0.0)
+    ('1234', '12.3', '0.012', '0')
+    """
+    if not value:
+        return "0"
+    size = abs(value)
+    return f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {cause}" for cause, count in counts.items()) or "none"
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing is a mark of Markdown."""
+    return MARKS.sub(r"\\\g<0>", text)
+
+
+FILTERS: Final[Mapping[str, Filter]] = {"spread": spread, "number": number, "counts": _counts, "plain": _plain}

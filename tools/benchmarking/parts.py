@@ -19,7 +19,7 @@ from tools.benchmarking.engine import BackendChoice, measure_engines
 from tools.benchmarking.pipeline import measure_pipeline
 from tools.benchmarking.post import measure_post
 from tools.benchmarking.predecoded import measure_predecoded
-from tools.benchmarking.report import Report, begin
+from tools.benchmarking.report import BenchmarkReport, begin
 from tools.benchmarking.scaling import measure_scaling
 from tools.benchmarking.setup import Links, Setup
 from tools.benchmarking.streams import measure_streams
@@ -27,7 +27,7 @@ from tools.benchmarking.transport import SIZE, measure_transport
 from tools.benchmarking.video import measure_decode, measure_preprocess
 
 
-class Part(StrEnum):
+class BenchmarkPart(StrEnum):
     """What can be measured, in the order in which it is."""
 
     engine = "engine"
@@ -40,17 +40,17 @@ class Part(StrEnum):
     scaling = "scaling"
 
 
-RUNS: Final = frozenset({Part.pipeline, Part.streams, Part.scaling})
-NEEDS_CLIP: Final = RUNS | {Part.decode, Part.preprocess}
-NEEDS_FRAMES: Final = RUNS | {Part.preprocess}  # the model's frame entry
-NEEDS_MODEL: Final = NEEDS_FRAMES | {Part.engine}
+RUNS: Final = frozenset({BenchmarkPart.pipeline, BenchmarkPart.streams, BenchmarkPart.scaling})
+NEEDS_CLIP: Final = RUNS | {BenchmarkPart.decode, BenchmarkPart.preprocess}
+NEEDS_FRAMES: Final = RUNS | {BenchmarkPart.preprocess}  # the model's frame entry
+NEEDS_MODEL: Final = NEEDS_FRAMES | {BenchmarkPart.engine}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What to measure, and how."""
 
-    parts: Collection[Part]
+    parts: Collection[BenchmarkPart]
     sources: tuple[str, ...]  # files; none: a clip is made
     made_size: str  # of that clip, one of SIZES
     model: Path
@@ -71,11 +71,11 @@ class Wish:
     max_streams: int
 
 
-def measure_parts(wish: Wish, tell: Callable[[str], None]) -> Report:
+def measure_parts(wish: Wish, tell: Callable[[str], None]) -> BenchmarkReport:
     """Refuse what cannot be measured before anything is, then measure one part after the other.
 
     Args:
-        wish: what to measure; its parts are measured in the order of :class:`Part`.
+        wish: what to measure; its parts are measured in the order of :class:`BenchmarkPart`.
         tell: hears what is going on.
 
     Raises:
@@ -103,9 +103,9 @@ def measure_parts(wish: Wish, tell: Callable[[str], None]) -> Report:
             clips = tuple(describe(source, made=not wish.sources) for source in sources)
             report = msgspec.structs.replace(report, clips=clips)
         measures = _measures(wish, model, sources, folder, tell)
-        for part in (part for part in Part if part in wish.parts):
+        for part in (part for part in BenchmarkPart if part in wish.parts):
             tell(f"Measuring {part}")
-            field = "predecoded" if part is Part.pipeline and wish.predecoded else part
+            field = "predecoded" if part is BenchmarkPart.pipeline and wish.predecoded else part
             report = msgspec.structs.replace(report, **{field: measures[part]()})
     return report
 
@@ -119,18 +119,18 @@ def _check(wish: Wish) -> None:
 
 def _measures(
     wish: Wish, model: Model | None, sources: tuple[str, ...], folder: Path, tell: Callable[[str], None]
-) -> Mapping[Part, Callable[[], object]]:
+) -> Mapping[BenchmarkPart, Callable[[], object]]:
     """What measures each part; without a model or its frame entry, those that need none."""
     seconds, repeats = wish.seconds, wish.repeats
     played = Played(sources, folder)
-    measures: dict[Part, Callable[[], object]] = {
-        Part.decode: lambda: measure_decode(played.at(None), seconds, repeats),
-        Part.post: partial(measure_post, seconds),
-        Part.transport: partial(measure_transport, _size(wish), seconds, repeats),
+    measures: dict[BenchmarkPart, Callable[[], object]] = {
+        BenchmarkPart.decode: lambda: measure_decode(played.at(None), seconds, repeats),
+        BenchmarkPart.post: partial(measure_post, seconds),
+        BenchmarkPart.transport: partial(measure_transport, _size(wish), seconds, repeats),
     }
     if model is None:
         return measures
-    measures[Part.engine] = partial(
+    measures[BenchmarkPart.engine] = partial(
         measure_engines,
         model,
         wish.backends,
@@ -150,19 +150,19 @@ def _measures(
     def told(text: str) -> None:
         tell(f"Measuring: {text}")
 
-    measures[Part.preprocess] = lambda: measure_preprocess(
+    measures[BenchmarkPart.preprocess] = lambda: measure_preprocess(
         played.at(None), (frame.height, frame.width), seconds, repeats
     )
     streams, held = wish.streams or len(sources), wish.predecoded
-    measures[Part.pipeline] = lambda: (
+    measures[BenchmarkPart.pipeline] = lambda: (
         measure_pipeline(setup(None), streams, seconds, repeats, told)
         if held is None
         else measure_predecoded(setup(None), streams, held, seconds, repeats, told)
     )
-    measures[Part.streams] = lambda: measure_streams(
+    measures[BenchmarkPart.streams] = lambda: measure_streams(
         setup(wish.fps), wish.p99_ms, wish.fps, seconds, wish.max_streams, told
     )
-    measures[Part.scaling] = lambda: measure_scaling(
+    measures[BenchmarkPart.scaling] = lambda: measure_scaling(
         setup(wish.scaling_fps), wish.scaling_fps, seconds, wish.max_streams, repeats, told
     )
     return measures

@@ -11,7 +11,7 @@ from engines.hardware import usable_cores
 from engines.spec import load_model
 from pipeline.inference import open_entry
 from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Percentiles, Spread, rounded
-from tools.benchmarking.limit import Cost, LimitFigures, measure_cost
+from tools.benchmarking.limit import FrameCost, LimitFigures, measure_cost
 from tools.benchmarking.limit import summarise as summarise_limit
 from tools.benchmarking.power import GpuFigures
 from tools.benchmarking.setup import Links, Setup
@@ -92,7 +92,7 @@ def measure_pipeline(
     """
     share_s = seconds / repeats
     runs: list[Watched] = []
-    costs: list[Cost] = []
+    costs: list[FrameCost] = []
     model = load_model(setup.model.path)
     with open_entry(model, "frame", setup.model) as engine:
         for number in range(repeats):
@@ -111,7 +111,7 @@ def summarise(
     streams: int,
     links: Links,
     runs: Sequence[Watched],
-    costs: Sequence[Cost],
+    costs: Sequence[FrameCost],
     live: Sequence[Watched],
     cores: int,
 ) -> PipelineReport:

@@ -14,7 +14,7 @@ from tools.benchmarking.engine import BATCHES, EngineReport
 from tools.benchmarking.figures import Spread
 from tools.benchmarking.pipeline import PipelineReport
 from tools.benchmarking.post import PostFigures
-from tools.benchmarking.report import Report
+from tools.benchmarking.report import BenchmarkReport
 from tools.benchmarking.scaling import ScalingReport
 from tools.benchmarking.streams import StreamsReport
 from tools.benchmarking.video import DecodeFigures, PreprocessFigures
@@ -27,7 +27,7 @@ DPI: Final = 110
 COSTS: Final = ("#4c72b0", "#55a868", "#c44e52", "#8172b2")
 
 
-def draw(report: Report) -> bytes:
+def draw(report: BenchmarkReport) -> bytes:
     """The parts of a report that make a picture, side by side, as a PNG."""
     panels = list(_panels(report))
     rows = max(-(-len(panels) // COLUMNS), 1)
@@ -40,7 +40,7 @@ def draw(report: Report) -> bytes:
     return content.getvalue()
 
 
-def _panels(report: Report) -> Iterator[Draw]:
+def _panels(report: BenchmarkReport) -> Iterator[Draw]:
     if not isinstance(report.pipeline, UnsetType):
         yield partial(_cost, report.pipeline)
         yield partial(_latency, report.pipeline)

@@ -55,7 +55,7 @@ class ModelIdentity(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark; parts that were not asked for are left out."""
 
     format: Literal[2] = FORMAT
@@ -77,9 +77,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     scaling: ScalingReport | msgspec.UnsetType = msgspec.UNSET
 
 
-def begin(model: Model | None, seconds: float, repeats: int) -> Report:
+def begin(model: Model | None, seconds: float, repeats: int) -> BenchmarkReport:
     """A report without measurements; clips and parts are put in by ``msgspec.structs.replace``."""
-    return Report(
+    return BenchmarkReport(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=Machine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)),
         versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
@@ -89,14 +89,14 @@ def begin(model: Model | None, seconds: float, repeats: int) -> Report:
     )
 
 
-def load(path: Path) -> Report:
+def load(path: Path) -> BenchmarkReport:
     """A report that was written before.
 
     Raises:
         ConfigError: the file cannot be read, or is no report of this format.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=BenchmarkReport)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:

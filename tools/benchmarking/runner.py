@@ -22,7 +22,7 @@ LEAVE_S: Final = 5.0  # to end once the books are here
 Said = str | dict[str, Any] | BaseException  # an address, the books, or what went wrong
 
 
-class Runner:
+class PipelineProcess:
     """Runs a configuration from ``start`` to ``finish``; leaving the ``with`` ends it in any case."""
 
     def __init__(self, config: Config, source: Capture = capture) -> None:

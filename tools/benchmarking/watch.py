@@ -14,7 +14,7 @@ from pipeline.messages import FrameMessage, HealthMessage, Message, TimingsMessa
 from tools.benchmarking.power import Counter as EnergyCounter
 from tools.benchmarking.power import GpuFigures, GpuLog, energy, gpu_log, joules_between
 from tools.benchmarking.processes import Usage, usage
-from tools.benchmarking.runner import Runner
+from tools.benchmarking.runner import PipelineProcess
 
 FIRST_S: Final = 60.0  # for the first message of every stream
 LAST_S: Final = 60.0  # after the end of the measurement, for the last messages
@@ -105,7 +105,7 @@ def watch(
         TrunklineError: what the run raises, or it could not be measured.
     """
     with (
-        Runner(config, source) as runner,
+        PipelineProcess(config, source) as runner,
         Subscriber(runner.start(), types=["frame", "health"]) as subscriber,
         gpu_log() as gpus,
     ):
@@ -113,7 +113,7 @@ def watch(
 
 
 class _Watch:
-    def __init__(self, config: Config, runner: Runner, subscriber: Subscriber, gpus: GpuLog) -> None:
+    def __init__(self, config: Config, runner: PipelineProcess, subscriber: Subscriber, gpus: GpuLog) -> None:
         self._streams = frozenset(stream.name for stream in config.streams)
         self._runner = runner
         self._subscriber = subscriber

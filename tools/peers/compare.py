@@ -26,10 +26,9 @@ from tools.benchmarking.clip import check_file, describe, lengthen
 from tools.benchmarking.report import begin
 from tools.benchmarking.writing import write
 from tools.peers.contestants import Settings, contestants
-from tools.peers.figures import Comparison
+from tools.peers.figures import PeerComparison, to_markdown
+from tools.peers.harness import play
 from tools.peers.peers import PEERS, chosen
-from tools.peers.rounds import play
-from tools.peers.table import to_markdown
 
 EXIT_REFUSED = 2
 ENVIRONMENTS = CHECKOUT / ".peers"
@@ -69,7 +68,7 @@ def compare(
 
 def _compare(
     source: Path, model: Path, precision: Precision, seconds: float, rounds: int, only: str | None
-) -> Comparison:
+) -> PeerComparison:
     peers = chosen(only)
     check_file(str(source))
     about = begin(load_model(model), seconds, rounds)
@@ -81,7 +80,7 @@ def _compare(
         clip = Path(lengthen(str(source), Path(folder) / "clip.mkv"))
         settings = Settings(clip.resolve(), model, precision, seconds, ENVIRONMENTS, Path(folder))
         groups = play(contestants(peers, settings), rounds, status.update)
-    return Comparison(
+    return PeerComparison(
         at=about.at,
         machine=about.machine,
         clip=msgspec.structs.replace(describe(str(source), made=False), source=source.name),

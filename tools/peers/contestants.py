@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.engine import Precision
-from tools.peers.environments import environment, torch_requirement
 from tools.peers.figures import Result, of_peer, of_trunkline
+from tools.peers.harness import Contestant, Measure, environment, last_json, said, torch_requirement
 from tools.peers.peers import OPENCV_LOOP, TRUNKLINE, ULTRALYTICS, Group, Peer
-from tools.peers.rounds import Contestant, Measure
-from tools.peers.running import last_json, said
 
 START_S: Final = 120.0  # to open, on a slow machine
 TIMES: Final = 10.0  # the measured time: warm-ups, and for Trunkline the limit and the pace of cameras, too

@@ -1,19 +1,26 @@
 """The figures of a comparison: repeats, medians and spreads, and ratios inside each round."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
 from engines.engine import Precision
+from engines.pages import render
 from tools.benchmarking.clip import Clip
 from tools.benchmarking.figures import Spread
 from tools.benchmarking.report import Machine, ModelIdentity
-from tools.peers.peers import Group
-from tools.peers.running import Failed
+from tools.peers.peers import HEADINGS, Group
+
+FULL: Final = 100  # from here on a figure needs no digits after its point
 
 
-class Run(msgspec.Struct, frozen=True):
+class Failed(Exception):
+    """Why something could not be measured, in one sentence."""
+
+
+class PeerRun(msgspec.Struct, frozen=True):
     """One run of one program."""
 
     frames_per_s: float
@@ -25,7 +32,7 @@ class Run(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """A run, and with what it was made."""
 
-    run: Run
+    run: PeerRun
     versions: Mapping[str, str | None]
     facts: Mapping[str, Any] = {}
 
@@ -38,13 +45,13 @@ class Ratios(msgspec.Struct, frozen=True):
     peak_mib: Spread | None
 
 
-class Row(msgspec.Struct, frozen=True):
+class PeerRow(msgspec.Struct, frozen=True):
     """A program's line in the table."""
 
     name: str
     title: str
     remark: str
-    runs: tuple[Run, ...] = ()
+    runs: tuple[PeerRun, ...] = ()
     ratios: Ratios | None = None  # None: Trunkline's own line, or one of the two could not be measured
     versions: Mapping[str, str | None] = {}
     facts: Mapping[str, Any] = {}  # what else there is to know of it
@@ -57,7 +64,7 @@ class Row(msgspec.Struct, frozen=True):
         return _spread([getattr(run, figure) for run in self.runs])
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class PeerComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Everybody, on what, and with what."""
 
     format: Literal[1] = 1
@@ -68,17 +75,19 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision  # that Trunkline was asked for
     seconds: float  # of each run
     rounds: int
-    groups: Mapping[Group, tuple[Row, ...]]  # Trunkline's line first
+    groups: Mapping[Group, tuple[PeerRow, ...]]  # Trunkline's line first
 
 
 def of_peer(said: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
     """From the line that a peer prints."""
-    return Result(msgspec.convert({key: said[key] for key in Run.__struct_fields__}, Run), said["versions"], facts)
+    return Result(
+        msgspec.convert({key: said[key] for key in PeerRun.__struct_fields__}, PeerRun), said["versions"], facts
+    )
 
 
-def _of_pipeline(part: Mapping[str, Any]) -> Run:
+def _of_pipeline(part: Mapping[str, Any]) -> PeerRun:
     figures = part["throughput"]
-    return Run(
+    return PeerRun(
         frames_per_s=figures["frames_per_s"]["median"],
         cpu_ms_per_frame=figures["cpu_ms_per_frame"]["median"],
         peak_mib=figures["memory"]["peak_mib"]["median"],
@@ -86,13 +95,13 @@ def _of_pipeline(part: Mapping[str, Any]) -> Run:
     )
 
 
-def _of_decode(part: Mapping[str, Any]) -> Run:
-    return Run(part["frames_per_s"]["median"], part["cpu_ms_per_frame"]["median"], None, None)
+def _of_decode(part: Mapping[str, Any]) -> PeerRun:
+    return PeerRun(part["frames_per_s"]["median"], part["cpu_ms_per_frame"]["median"], None, None)
 
 
-def _of_transport(part: Mapping[str, Any]) -> Run:
+def _of_transport(part: Mapping[str, Any]) -> PeerRun:
     ends = (part[f"{end}_cpu_ms_per_frame"]["median"] for end in ("writer", "reader"))
-    return Run(part["frames_per_s"]["median"], sum(ends), None, None)
+    return PeerRun(part["frames_per_s"]["median"], sum(ends), None, None)
 
 
 RUN_OF: Final = {Group.pipeline: _of_pipeline, Group.decode: _of_decode, Group.transport: _of_transport}
@@ -111,7 +120,7 @@ def of_trunkline(group: Group, report: Mapping[str, Any]) -> Result:
         raise Failed(f"trunkline benchmark {group} --json has no {error}") from None
 
 
-def ratios(trunkline: Sequence[Run], peer: Sequence[Run]) -> Ratios | None:
+def ratios(trunkline: Sequence[PeerRun], peer: Sequence[PeerRun]) -> Ratios | None:
     """Round by round, so that what slows a whole round down does not count; None without a round of both."""
     pairs = list(zip(trunkline, peer, strict=False))
     if not pairs:
@@ -128,3 +137,22 @@ def ratios(trunkline: Sequence[Run], peer: Sequence[Run]) -> Ratios | None:
 def _spread(values: Sequence[float | None]) -> Spread | None:
     known = [value for value in values if value is not None]
     return Spread.of(known) if known else None
+
+
+def to_markdown(found: PeerComparison) -> str:
+    """The page: what was measured, a table a group, what is not equal, and all versions."""
+    everybody = [row for rows in found.groups.values() for row in rows if row.versions]
+    return render(
+        "tools.peers",
+        "peers.md.j2",
+        {"three": _three},
+        found=found,
+        clip=Path(found.clip.source or "").name,
+        headings=HEADINGS,
+        versions={row.title: row.versions for row in everybody},  # Trunkline's are the same in each group
+    )
+
+
+def _three(value: float) -> str:
+    """Three digits, and all of those before the point."""
+    return f"{value:.0f}" if value >= FULL else f"{value:.3g}"

@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detected:
     """What one frame shows, in source pixels."""
 
     boxes: Array  # (N, 4) xyxy, objects before faces
@@ -49,7 +49,7 @@ class Detector:
         )
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def __call__(self, frame: Pixels) -> Found:
+    def __call__(self, frame: Pixels) -> Detected:
         """Objects and faces of a BGR picture (H, W, 3)."""
         canvas, scale, left, top = letterbox(frame, self._size)
         image = cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB)
@@ -57,7 +57,7 @@ class Detector:
         outputs = {name: np.asarray(value)[0] for name, value in zip(self._names, values, strict=True)}
         return self._decode(outputs, scale, np.array([left, top], np.float32))
 
-    def _decode(self, outputs: dict[str, Array], scale: float, pad: Array) -> Found:
+    def _decode(self, outputs: dict[str, Array], scale: float, pad: Array) -> Detected:
         objects = outputs["object_scores"] >= self._thresholds["object_score"]
         boxes, scores, labels = (outputs[f"object_{what}"][objects] for what in ("boxes", "scores", "labels"))
         kept = _suppress(boxes, scores, self._thresholds["object_iou"], labels)
@@ -65,7 +65,7 @@ class Detector:
         face_boxes, face_scores = outputs["face_boxes"][faces], outputs["face_scores"][faces]
         seen = _suppress(face_boxes, face_scores, self._thresholds["face_iou"])
         found = np.concatenate([boxes[kept], face_boxes[seen]])
-        return Found(
+        return Detected(
             boxes=(found.reshape(-1, 2, 2) - pad).reshape(-1, 4) / scale,
             scores=np.concatenate([scores[kept], face_scores[seen]]),
             labels=np.concatenate([labels[kept], np.full(len(seen), self._face_label, labels.dtype)]),

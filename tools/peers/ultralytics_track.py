@@ -5,15 +5,16 @@ by those that the model finds there (``opencv_loop.py --record``): ByteTrack has
 """
 
 import json
+import sys
 from itertools import cycle
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import torch
 from ultralytics import YOLO
 
 from tools.peers.measuring import Meter, arguments, report
-from tools.peers.no_torchvision import torchvision_or_nothing
 
 PACKAGES: Final = ("lap", "numpy", "opencv-python", "openvino", "torch", "ultralytics")
 COLUMNS: Final = 6  # x0, y0, x1, y1, score, label
@@ -31,6 +32,17 @@ def with_boxes(weights: Path, frames: list[list[list[float]]]) -> YOLO:
 
     model.add_callback("on_predict_postprocess_end", replace)  # before the tracker's own, which track() adds
     return model
+
+
+def torchvision_or_nothing() -> None:
+    """Make ``import torchvision`` succeed, with an empty module where its wheel does not load.
+
+    Ultralytics imports it for any video; a network without NMS calls nothing of it, and what is called is an error.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        sys.modules["torchvision"] = ModuleType("torchvision")
 
 
 def main() -> None:

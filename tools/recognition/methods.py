@@ -63,21 +63,8 @@ def _mean(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
     return enrolled.similarities((mean / np.linalg.norm(mean))[None])
 
 
-def _best(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
-    return np.asarray(_single(crops, rows, enrolled).max(axis=0, keepdims=True))
-
-
-def _vote(crops: Crops, rows: Rows, enrolled: Enrolled) -> Float:
-    """The threshold up to which most frames would name each person; far below where they do at none."""
-    found = _single(crops, rows, enrolled)
-    votes = np.where(found == found.max(axis=1, keepdims=True), found, found - 2.0)
-    return np.asarray(np.sort(votes, axis=0)[(len(rows) - 1) // 2][None])
-
-
 METHODS: Final[dict[str, Method]] = {
     SINGLE: _single,
-    "majority vote": _vote,
-    "best frame": _best,
     "plain mean": _mean,
     OURS: _ours,
 }

@@ -1,4 +1,4 @@
-"""Tracks of people who are enrolled and of strangers, told by our pooling and by others."""
+"""Tracks of people who are enrolled and of strangers, told by our pooling, by their plain mean and by single frames."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
@@ -10,6 +10,7 @@ from engines.boxes import Float
 from engines.evaluation.matching import Doubles
 from engines.evaluation.tracks import Strangers
 from engines.spec import Model
+from engines.study.metrics import SeedSpread
 from pipeline.naming import LEAD
 from tools.recognition.crops import Crops
 from tools.recognition.methods import METHODS, OURS, Enrolled, Method
@@ -21,26 +22,21 @@ VIEWS: Final = (1, 3)  # enrolled of each person
 FAR: Final = 0.05  # of strangers' tracks; so few people cannot show less
 
 
-class Spread(msgspec.Struct, frozen=True):
-    """Over the seeds."""
-
-    mean: float
-    std: float
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
     """One way to tell who a track is, in one setting."""
 
     setting: Setting
     views: int
     method: str
-    rank1_error: Spread  # share of tracks of enrolled people whose most similar person is another, at any similarity
-    missed: Spread  # share of them that are not given their name, at the threshold
-    false_accepts: Spread  # share of strangers' tracks that are given a name
-    threshold: Spread
+    rank1_error: (
+        SeedSpread  # share of tracks of enrolled people whose most similar person is another, at any similarity
+    )
+    missed: SeedSpread  # share of them that are not given their name, at the threshold
+    false_accepts: SeedSpread  # share of strangers' tracks that are given a name
+    threshold: SeedSpread
 
 
-class Study(msgspec.Struct, frozen=True, kw_only=True):
+class RecognitionStudy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the pages show."""
 
     format: Literal[1] = 1
@@ -53,22 +49,22 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     strangers: int
     seeds: int
     far: float
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
     swaps: Swaps
 
 
 STEPS: Final = len(SETTINGS) * len(VIEWS) + 1
 
 
-def run(crops: Crops, model: Model, split: str) -> Iterator[Study | None]:
+def run(crops: Crops, model: Model, split: str) -> Iterator[RecognitionStudy | None]:
     """Do it; None after each step, and the study at last. Swaps are followed at the model's own threshold."""
-    rows: list[Row] = []
+    rows: list[MethodRow] = []
     for setting in SETTINGS:
         for views in VIEWS:
             rows.extend(_compare(crops, setting, views))
             yield None
     sizes = deal(crops, "any frames", 1, 0)
-    yield Study(
+    yield RecognitionStudy(
         model=model.spec.name,
         fingerprint=model.fingerprint,
         split=split,
@@ -83,7 +79,7 @@ def run(crops: Crops, model: Model, split: str) -> Iterator[Study | None]:
     )
 
 
-def _compare(crops: Crops, setting: Setting, views: int) -> Iterator[Row]:
+def _compare(crops: Crops, setting: Setting, views: int) -> Iterator[MethodRow]:
     deals = [deal(crops, setting, views, seed) for seed in range(SEEDS)]
     for name, method in METHODS.items():
         lead = LEAD if name == OURS else 0.0
@@ -92,7 +88,7 @@ def _compare(crops: Crops, setting: Setting, views: int) -> Iterator[Row]:
             threshold = _threshold(crops, each.calibrating, len(each.known), method)
             found.append((*_told(crops, each.known, each.strangers, method, threshold, lead), threshold))
         rank1, missed, accepted, thresholds = np.array(found).T
-        yield Row(
+        yield MethodRow(
             setting=setting,
             views=views,
             method=name,
@@ -132,5 +128,5 @@ def _told(
     return float(np.mean(wrong)), float(np.mean(missed)), float(np.mean(accepted))
 
 
-def _spread(values: Doubles) -> Spread:
-    return Spread(round(float(values.mean()), 4), round(float(values.std()), 4))
+def _spread(values: Doubles) -> SeedSpread:
+    return SeedSpread(round(float(values.mean()), 4), round(float(values.std()), 4))

@@ -29,14 +29,14 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     scores: Scores
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class TrackerSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """CPU time of one tracker in a crowd."""
 
     tracker: str
     cpu_ms_per_frame: float
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class TrackerComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the pages show."""
 
     format: Literal[1] = 1
@@ -44,10 +44,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     tuning: tuple[str, ...]  # sequences that settings were chosen with, ours and the others'
     rows: tuple[Compared, ...]
     crowd: float  # detections a frame in the sequence that was timed
-    speeds: tuple[Speed, ...]
+    speeds: tuple[TrackerSpeed, ...]
 
 
-class Study:
+class TrackingStudy:
     """The comparison, one tracker on one class of one sequence at a time.
 
     Args:
@@ -63,7 +63,7 @@ class Study:
         ]
         self.steps = len(self._grids) + len(self._items) * (1 + len(PEERS) * (2 if tune else 1))
 
-    def run(self) -> Iterator[Comparison | None]:
+    def run(self) -> Iterator[TrackerComparison | None]:
         """Do it; None after each step, and the comparison at last."""
         settings: dict[str, Settings] = {peer: {} for peer in PEERS}
         found: dict[str, list[tuple[float, Settings]]] = {peer: [] for peer in PEERS}
@@ -90,7 +90,7 @@ class Study:
                 )
                 yield None
         crowd = simulate(CROWD)
-        yield Comparison(
+        yield TrackerComparison(
             settings={name: dict(chosen) for name, chosen in settings.items()},
             tuning=TUNING,
             rows=tuple(rows),
@@ -112,8 +112,10 @@ def _peer(name: str, settings: Settings) -> Follow:
     return lambda sequence: follow_peer(name, settings, sequence)
 
 
-def _speeds(trackers: dict[str, Follow], crowd: Sequence) -> tuple[Speed, ...]:
+def _speeds(trackers: dict[str, Follow], crowd: Sequence) -> tuple[TrackerSpeed, ...]:
     # In turn, so that a machine that is slow for a while is so for all of them.
     seconds = np.array([[following(crowd)[1] for following in trackers.values()] for _ in range(ROUNDS)])
     best = (1e3 * seconds.min(axis=0) / crowd.length).tolist()
-    return tuple(Speed(tracker=name, cpu_ms_per_frame=round(ms, 4)) for name, ms in zip(trackers, best, strict=True))
+    return tuple(
+        TrackerSpeed(tracker=name, cpu_ms_per_frame=round(ms, 4)) for name, ms in zip(trackers, best, strict=True)
+    )

@@ -10,7 +10,7 @@ from tools.tracking.scoring import Scores, score
 from tools.tracking.sequences import CLASSES, Rows, Sequence
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
     """One class of one sequence."""
 
     sequence: str
@@ -21,15 +21,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ms_per_frame: float
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class TrackingReport(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--json`` prints."""
 
     format: Literal[1] = 1
-    sequences: tuple[Outcome, ...]
+    sequences: tuple[ClassScores, ...]
     mean_hota: float  # of the rows above
 
 
-def evaluate_sequence(sequence: Sequence) -> tuple[list[Outcome], Rows]:
+def evaluate_sequence(sequence: Sequence) -> tuple[list[ClassScores], Rows]:
     """Score each class that has true tracks; the tracks of all classes of the detections."""
     outcomes, shown = [], []
     taken = 0
@@ -38,7 +38,7 @@ def evaluate_sequence(sequence: Sequence) -> tuple[list[Outcome], Rows]:
         tracks, seconds = follow(alone)
         if number in sequence.classes:
             outcomes.append(
-                Outcome(
+                ClassScores(
                     sequence=sequence.name,
                     label=label_of(number),
                     class_number=number,

@@ -6,17 +6,17 @@ from msgspec.structs import replace
 
 from engines.evaluation.bootstrap import Interval
 from engines.spec import TASKS, Task
-from engines.study.comparison import JOINT, Name, Outcome, Seen
-from engines.study.machine import Machine
+from engines.study.comparison import JOINT, Name, RunOutcome, SetUse
+from engines.study.machine import TrainingMachine
 from engines.study.metrics import METRICS, Figure
 from engines.study.pace import Pace
-from engines.study.speed import EntrySpeed, Speed
+from engines.study.speed import EntrySpeed, EntrySpeeds
 from engines.training.settings import TrainingSettings, ValidationSettings
 from tests.engines.evaluation.colours import write_data
 from tests.engines.training.made_data import TINY, tiny_settings, write_training_data
 
 SIZES = {"pictures": 100, "crops": 50}
-MACHINE = Machine(cpu="A processor", cores=2, instructions=(), device="cpu", threads=2, pytorch="2.0")
+MACHINE = TrainingMachine(cpu="A processor", cores=2, instructions=(), device="cpu", threads=2, pytorch="2.0")
 
 
 def write_both(folder: Path) -> Path:
@@ -36,15 +36,15 @@ def two_tasks() -> TrainingSettings:
     )
 
 
-def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS) -> Outcome:
+def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS) -> RunOutcome:
     """A run all of whose figures have the same value, in intervals of 0.1 to either side."""
     own = tasks if name == JOINT else (name,)
     figure = Figure(value, Interval(value - 0.1, value + 0.1))
-    seen = {"crops": Seen(micro_batches=10, pictures=640)} if "identity" in own else {}
+    seen = {"crops": SetUse(micro_batches=10, pictures=640)} if "identity" in own else {}
     if own != ("identity",):
-        seen["pictures"] = Seen(micro_batches=20, pictures=320)
+        seen["pictures"] = SetUse(micro_batches=20, pictures=320)
     pairs = {"gradient.faces.identity": -0.25, "gradient.faces.objects": 0.5} if name == JOINT else {}
-    return Outcome(
+    return RunOutcome(
         key=f"{name} {seed}",
         name=name,
         seed=seed,
@@ -62,7 +62,7 @@ def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS
     )
 
 
-def outcomes(seeds: int, tasks: tuple[Task, ...] = TASKS) -> list[Outcome]:
+def outcomes(seeds: int, tasks: tuple[Task, ...] = TASKS) -> list[RunOutcome]:
     """The joint figures are 0.6 and 0.01 more for each further seed, the single-task ones 0.5."""
     return [
         outcome(name, seed, 0.6 + 0.01 * seed if name == JOINT else 0.5, tasks)
@@ -71,7 +71,7 @@ def outcomes(seeds: int, tasks: tuple[Task, ...] = TASKS) -> list[Outcome]:
     ]
 
 
-SPEED = Speed(
+SPEED = EntrySpeeds(
     fingerprints={},
     backend="openvino",
     precision="bf16",

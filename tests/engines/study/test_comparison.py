@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,9 @@ from engines.errors import ConfigError, DataError
 from engines.spec import TASKS
 from engines.study.comparison import (
     OUTCOME,
-    Comparison,
-    Run,
     Sets,
+    TaskComparison,
+    TrainingRun,
     compared_tasks,
     declared_runs,
     frame_size,
@@ -39,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_both(tmp_path_factory.mktemp("data"))
 
 
-def trainer_of(run: Run, sets: Sets) -> Trainer:
+def trainer_of(run: TrainingRun, sets: Sets) -> Trainer:
     loaded = sets.loaded
     return Trainer(run.settings, loaded.sets, (loaded.objects, loaded.scenes), CPU, tasks=run.tasks)
 
@@ -136,29 +137,32 @@ def test_the_frame_entry_is_as_large_as_in_validation_else_as_in_training() -> N
     assert frame_size(tiny_settings()) == 64
 
 
-def comparison(data: Path, work: Path, settings: TrainingSettings | None = None) -> Comparison:
+def comparison(data: Path, work: Path, settings: TrainingSettings | None = None) -> TaskComparison:
     base = settings or shortened(two_tasks(), 6)
-    return Comparison(base, Sets(base, data), work, [0], CPU)
+    return TaskComparison(base, Sets(base, data), work, [0], CPU)
 
 
 def test_an_interrupted_comparison_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
-    whole = comparison(data, tmp_path / "whole")
+    base = replace(shortened(two_tasks(), 2), gradient_steps=1)
+    whole = comparison(data, tmp_path / "whole", base)
     steps = [(now.name, now.step) for now in whole.run() if not now.measuring]
-    assert steps == [(name, step) for name in ("joint", "scene", "identity") for step in range(1, 7)]
+    assert steps == [(name, step) for name in ("joint", "scene", "identity") for step in (1, 2)]
 
-    asked = iter([False] * 9 + [True])  # in the third step of the second run
-    first = comparison(data, tmp_path / "work")
-    assert list(first.run(lambda: next(asked)))[-1].step == 4
+    work = tmp_path / "work"
+    (joint_run,) = (tmp_path / "whole").glob("joint-*")
+    shutil.copytree(joint_run, work / joint_run.name)  # finished; interrupted in the first step of the second run
+    first = comparison(data, work, base)
+    assert [(now.name, now.step) for now in first.run(lambda: True)] == [("scene", 1)]
     assert [outcome.name for outcome in first.outcomes] == ["joint"]
-    again = comparison(data, tmp_path / "work")
-    assert [(now.name, now.step) for now in again.run() if not now.measuring] == steps[10:]
+    again = comparison(data, work, base)
+    assert [(now.name, now.step) for now in again.run() if not now.measuring] == steps[3:]
     assert again.outcomes == whole.outcomes
-    assert list(comparison(data, tmp_path / "work").run()) == []
+    assert list(comparison(data, work, base).run()) == []
 
     joint, scene, _ = whole.outcomes
     assert joint.tasks == ("scene", "identity") and scene.tasks == ("scene",)
     assert {"scene.top1", "identity.accuracy"} < joint.figures.keys() > scene.figures.keys()
-    assert joint.curves["score.scene"][0] == [3, 6]
+    assert joint.curves["score.scene"][0] == [1, 2]
     assert joint.cosines.keys() == {"gradient.identity.scene"} and scene.cosines == {}
     assert joint.macs.keys() == {"frame", "face"} and scene.macs.keys() == {"frame"}
     assert joint.parameters > scene.parameters

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_run(tmp_path_factory.mktemp("made"))
 
 
+@pytest.fixture(scope="module")
+def whole(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[FoldOutcome]]:
+    """Both folds of the configuration as it is: the folder of them, and their outcomes."""
+    work = tmp_path_factory.mktemp("whole")
+    done = crossval(made, work, variants(made[0]))
+    assert [(now.fold, now.step, now.steps, now.done) for now in done.run()] == [
+        (0, 1, 2, 0), (0, 2, 2, 0), (1, 1, 2, 1), (1, 2, 2, 1),
+    ]  # fmt: skip
+    return work, done.outcomes
+
+
 def variants(config: Path, **vary: tuple[object, ...]) -> tuple[Variant, ...]:
     return declared_variants(read_toml(config), "tiny", {key.replace("__", "."): each for key, each in vary.items()})
 
@@ -40,43 +52,42 @@ def plain(outcomes: list[FoldOutcome]) -> list[FoldOutcome]:
 
 
 def test_an_interrupted_cross_validation_goes_on_and_ends_as_an_uninterrupted_one(
-    made: tuple[Path, Path], tmp_path: Path
+    made: tuple[Path, Path], whole: tuple[Path, list[FoldOutcome]], tmp_path: Path
 ) -> None:
-    chosen = variants(made[0])
-    whole = crossval(made, tmp_path / "whole", chosen)
-    assert [(now.fold, now.step, now.steps, now.done) for now in whole.run()] == [
-        (0, 1, 2, 0), (0, 2, 2, 0), (1, 1, 2, 1), (1, 2, 2, 1),
-    ]  # fmt: skip
-
-    first = crossval(made, tmp_path / "parts", chosen)
+    chosen, (finished, outcomes) = variants(made[0]), whole
+    first = crossval(made, tmp_path, chosen)
     seen: list[int] = []
     for now in first.run(stop=lambda: len(seen) == 2):  # after the first step of the second fold
         seen.append(now.step)
     assert seen == [1, 2, 1] and [outcome.fold for outcome in first.outcomes] == [0]
-    again = crossval(made, tmp_path / "parts", chosen)
+    again = crossval(made, tmp_path, chosen)
     assert again.steps_done == 2
     assert [(now.fold, now.step) for now in again.run()] == [(1, 2)], "the checkpoint was gone on from"
-    assert plain(again.outcomes) == plain(whole.outcomes)
-    assert list(crossval(made, tmp_path / "parts", chosen).run()) == []
+    assert plain(again.outcomes) == plain(outcomes)
+    assert list(crossval(made, tmp_path, chosen).run()) == []
 
-    for outcome in whole.outcomes:
+    for outcome in outcomes:
         assert outcome.figures.keys() == FIGURES and all(0 <= value <= 1 for value in outcome.figures.values())
         assert outcome.held_out["people"] % EACH == 0 and outcome.steps == 2
         assert {name: outcome.trained[name] + outcome.held_out[name] for name in outcome.trained} == {
             "scenes": 12,
             "people": 18,
         }
-        report = json.loads((tmp_path / "whole" / outcome.key / "report.json").read_text())
+        report = json.loads((finished / outcome.key / "report.json").read_text())
         assert report["scene"]["pictures"] == outcome.held_out["scenes"]
-        assert (tmp_path / "whole" / outcome.key / CHECKPOINT).is_file()
+        assert (finished / outcome.key / CHECKPOINT).is_file()
 
 
-def test_two_settings_are_compared_fold_by_fold(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_settings_are_compared_fold_by_fold(
+    made: tuple[Path, Path], whole: tuple[Path, list[FoldOutcome]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path / "folds")
     chosen = variants(made[0], network__activation=("relu", "silu"))
     work = crossval(made, tmp_path / "folds", chosen)
-    assert {now.variant for now in work.run()} == {"network.activation = relu", "network.activation = silu"}
+    assert [outcome.variant for outcome in work.outcomes] == [chosen[0].name] * 2, "relu is what the configuration has"
+    assert {now.variant for now in work.run()} == {"network.activation = silu"}
     alone = crossval(made, tmp_path / "folds", variants(made[0]))
-    assert [outcome.variant for outcome in alone.outcomes] == [BASE] * 2, "relu is what the configuration has anyway"
+    assert [outcome.variant for outcome in alone.outcomes] == [BASE] * 2
     summaries = summarise(work.outcomes)
     assert {(each.variant, each.figure) for each in summaries} == {
         (variant.name, figure) for variant in chosen for figure in FIGURES

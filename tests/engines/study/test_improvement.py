@@ -8,7 +8,7 @@ import torch
 from engines.errors import DataError
 from engines.network.plain import PlainSettings
 from engines.study.classifier_settings import ClassifierSettings
-from engines.study.improvement import OUTCOMES, Now, Study, declared_steps, plain_cost
+from engines.study.improvement import OUTCOMES, ImprovementStudy, StudyProgress, declared_steps, plain_cost
 from tests.engines.study.made_classes import colours, write_classes, write_plain
 
 BASE = colours(1)
@@ -21,8 +21,8 @@ def data(tmp_path: Path) -> Path:
     return write_classes(tmp_path / "data", pictures=2)
 
 
-def study(data: Path, seeds: tuple[int, ...] = (0,), base: ClassifierSettings = BASE) -> Study:
-    return Study(base, data, data.parent / "work", seeds, torch.device("cpu"))
+def study(data: Path, seeds: tuple[int, ...] = (0,), base: ClassifierSettings = BASE) -> ImprovementStudy:
+    return ImprovementStudy(base, data, data.parent / "work", seeds, torch.device("cpu"))
 
 
 def changed(settings: ClassifierSettings) -> set[str]:
@@ -73,7 +73,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
     again = study(data)
     assert [outcome.step for outcome in again.outcomes] == ["baseline", "augmentation"]
     rest = list(again.run())
-    assert rest[0] == Now(step="layers", seed=0, epoch=1, epochs=1, done=2) == first[2]
+    assert rest[0] == StudyProgress(step="layers", seed=0, epoch=1, epochs=1, done=2) == first[2]
     assert len(again.outcomes) == len(NAMES)
     assert list(study(data).run()) == []
 
@@ -86,7 +86,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Pat
     whole = study(other)
     list(interrupted.run()), list(whole.run())
 
-    def figures(done: Study) -> list[tuple[str, float, float]]:
+    def figures(done: ImprovementStudy) -> list[tuple[str, float, float]]:
         return [(outcome.key, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
 
     assert figures(interrupted) == figures(whole)

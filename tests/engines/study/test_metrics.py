@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.study.metrics import DELTA_M, HEADLINES, METRICS, WITH_LANDMARKS, Figure, Figures, Spread, delta_m
+from engines.study.metrics import DELTA_M, HEADLINES, METRICS, WITH_LANDMARKS, Figure, Figures, SeedSpread, delta_m
 
 shares = st.floats(0.01, 1.0)
 
@@ -48,7 +48,7 @@ def test_delta_m_has_one_figure_of_each_task() -> None:
 
 
 def test_a_spread_needs_a_figure_of_every_seed() -> None:
-    assert Spread.of([1.0, 2.0, 3.0]) == Spread(2.0, 1.0)
-    assert Spread.of([1.0]) == Spread(1.0, None)
-    assert Spread.of([1.0, None]) is None
-    assert Spread.of([]) is None
+    assert SeedSpread.of([1.0, 2.0, 3.0]) == SeedSpread(2.0, 1.0)
+    assert SeedSpread.of([1.0]) == SeedSpread(1.0, None)
+    assert SeedSpread.of([1.0, None]) is None
+    assert SeedSpread.of([]) is None

@@ -6,11 +6,11 @@ from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking.clip import Clip
 from tools.benchmarking.engine import BatchFigures, EngineFigures, EngineReport
 from tools.benchmarking.figures import Percentiles, Spread
-from tools.benchmarking.limit import Cost
+from tools.benchmarking.limit import FrameCost
 from tools.benchmarking.pipeline import summarise
 from tools.benchmarking.post import PostCase, PostFigures
 from tools.benchmarking.predecoded import summarise_predecoded
-from tools.benchmarking.report import Report, begin
+from tools.benchmarking.report import BenchmarkReport, begin
 from tools.benchmarking.scaling import summarise as summarise_scaling
 from tools.benchmarking.streams import StreamsReport, Trial
 from tools.benchmarking.transport import TransportFigures
@@ -20,7 +20,7 @@ SPREAD = Spread.of([10.0, 9.0, 12.0])
 TAILS = Percentiles(10.0, 20.0, 30.0, 40.0, 50.0)
 
 
-def make_report() -> Report:
+def make_report() -> BenchmarkReport:
     """Every part, each with few figures; a stream's name and a refusal hold what HTML would misread."""
     heard = [make_heard(total_ms=10.0 + number) for number in range(50)]
     runs = [make_watched(heard, joules=100.0)] * 3
@@ -57,7 +57,7 @@ def make_report() -> Report:
         preprocess=PreprocessFigures(100, 288, 288, SPREAD, SPREAD, SPREAD),
         post=PostFigures(300, 100, (case,)),
         transport=TransportFigures(1920, 1080, 100, SPREAD, SPREAD, SPREAD, SPREAD),
-        pipeline=summarise(1, "queue", runs, [Cost(4.0, 1.0, 5.0)] * 3, runs, cores=2),
+        pipeline=summarise(1, "queue", runs, [FrameCost(4.0, 1.0, 5.0)] * 3, runs, cores=2),
         predecoded=summarise_predecoded(2, 64, "cpu", runs, 8, [20.0] * 3),
         streams=StreamsReport(p99_ms=100.0, fps=30.0, most=2, tried_up_to=32, trials=(held, silent)),
         scaling=summarise_scaling(5.0, {1: runs, 2: runs}),

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from engines.errors import ConfigError
 from tools.benchmarking.compare import LEAST_CHANGE, compare, holm, judge, welch
 from tools.benchmarking.figures import Spread
-from tools.benchmarking.report import Report, begin, load
+from tools.benchmarking.report import BenchmarkReport, begin, load
 from tools.benchmarking.streams import StreamsReport
 from tools.benchmarking.video import DecodeFigures
 
 EMPTY = begin(None, 1.0, 3)
 
 
-def report(cpu_ms: list[float], rates: list[float] | None = None, most: int = 4) -> Report:
+def report(cpu_ms: list[float], rates: list[float] | None = None, most: int = 4) -> BenchmarkReport:
     decode = DecodeFigures(
         frames=100,
         frames_per_s=Spread.of(rates or [100.0, 101.0, 99.0]),
@@ -27,7 +27,7 @@ def report(cpu_ms: list[float], rates: list[float] | None = None, most: int = 4)
     return msgspec.structs.replace(EMPTY, repeats=len(cpu_ms), decode=decode, streams=streams)
 
 
-def verdicts(before: Report, after: Report) -> dict[str, str]:
+def verdicts(before: BenchmarkReport, after: BenchmarkReport) -> dict[str, str]:
     return {change.figure: change.verdict for change in compare(before, after).changes}
 
 
@@ -81,7 +81,7 @@ def test_other_versions_and_another_machine_are_told() -> None:
 def test_two_equal_programs_are_seldom_called_different() -> None:
     random = np.random.default_rng(5)  # stated, so that the test does not flicker
 
-    def noisy() -> Report:
+    def noisy() -> BenchmarkReport:
         return report(*(random.normal(100.0, 5.0, 3).tolist() for _ in range(2)))
 
     alarms = [

@@ -11,7 +11,7 @@ from pipeline.config import StreamSettings
 from pipeline.types import Health
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking.figures import Percentiles, Spread
-from tools.benchmarking.limit import Cost, frame_shares
+from tools.benchmarking.limit import FrameCost, frame_shares
 from tools.benchmarking.pipeline import summarise, summarise_runs
 from tools.benchmarking.predecoded import from_memory, summarise_predecoded
 from tools.benchmarking.scaling import doubled
@@ -50,7 +50,7 @@ def test_what_was_dropped_before_the_measurement_is_not_counted() -> None:
 
 def test_each_run_is_held_against_the_limit_that_was_measured_after_it() -> None:
     runs = [make_watched(HUNDRED, batches={4: 25}), make_watched(HUNDRED[:50], batches={1: 50})]
-    costs = [Cost(decode=50.0, scale=10.0, engine=40.0), Cost(decode=100.0, scale=20.0, engine=80.0)]
+    costs = [FrameCost(decode=50.0, scale=10.0, engine=40.0), FrameCost(decode=100.0, scale=20.0, engine=80.0)]
     report = summarise(2, "queue", runs, costs, runs, cores=2)
     assert report.limit.frames_per_s.values == (20.0, 10.0)
     assert report.ratio_to_limit_repeats.values == (0.5, 0.5)
@@ -93,8 +93,8 @@ def test_a_file_without_a_picture_gives_none_from_memory(tmp_path: Path) -> None
 
 
 def test_an_engine_that_is_slower_than_the_cores_is_the_limit() -> None:
-    assert Cost(1.0, 1.0, 0.0, engine_images_per_s=300.0).frames_per_s(cores=2) == 300.0
-    assert Cost(1.0, 1.0, 0.0, engine_images_per_s=5000.0).frames_per_s(cores=2) == 1000.0
+    assert FrameCost(1.0, 1.0, 0.0, engine_images_per_s=300.0).frames_per_s(cores=2) == 300.0
+    assert FrameCost(1.0, 1.0, 0.0, engine_images_per_s=5000.0).frames_per_s(cores=2) == 1000.0
 
 
 def test_batch_sizes_that_hardly_any_frame_came_in_are_not_measured() -> None:
