@@ -8,7 +8,7 @@ from engines.compiling.quantise import Form
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.report import Report
 from engines.network.cost import cost, share_of_single_tasks
-from engines.spec import Model, ModelSpec, Quantised, Task
+from engines.spec import GateFigure, Model, ModelSpec, Quantised, Task
 from engines.training.checkpoint import Checkpoint
 from engines.training.settings import DatasetSettings
 
@@ -92,7 +92,8 @@ def with_int8(card: str, int8: Quantised, form: Form) -> str:
 
 def _int8_section(int8: Quantised, form: Form) -> str:
     rows = "".join(
-        f"| {each.task} {each.figure} | {each.backend} | {each.f32:.4f} | {each.int8:.4f} | {each.loss:+.2%} |\n"
+        f"| {each.task} {each.figure} | {each.backend} | {_arithmetic(each)} | {each.f32:.4f} | {each.int8:.4f} "
+        f"| {each.loss:+.2%} |\n"
         for each in int8.figures
     )
     files = "".join(
@@ -103,8 +104,12 @@ def _int8_section(int8: Quantised, form: Form) -> str:
     return (
         f"\n## {HEADINGS[form]}\n\n"
         f"Static QDQ files that lose no more than {int8.tolerance:.0%} of any task's figure.\n\n{files}\n"
-        f"| figure | engine | f32 | int8 | loss |\n|---|---|---|---|---|\n{rows}"
+        f"| figure | engine | instructions | f32 | int8 | loss |\n|---|---|---|---|---|---|\n{rows}"
     )
+
+
+def _arithmetic(figure: GateFigure) -> str:
+    return f"{figure.instructions or '-'}{', simulated' if figure.simulated else ''}"
 
 
 def _entries(spec: ModelSpec) -> str:
