@@ -25,6 +25,7 @@ __all__ = [
     "choose_backend",
     "open_engine",
     "require_backend",
+    "why_precision",
 ]
 
 log = structlog.get_logger()
@@ -188,6 +189,15 @@ def open_engine(
         why=why,
     )
     return engine
+
+
+def why_precision(model: Model, entry: EntryName, backend: Backend) -> str:
+    """Why ``precision = "auto"`` takes what it takes on this CPU; empty where the backend alone decides.
+
+    Raises:
+        ModelError: a file of the model cannot be loaded.
+    """
+    return _held(model, entry, backend, "auto")[1] if backend in ON_CPU else ""
 
 
 def _held(model: Model, entry: EntryName, backend: Backend, asked: Precision) -> tuple[Precision, str]:

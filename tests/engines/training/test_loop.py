@@ -425,7 +425,7 @@ def blow_up(monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float) -> N
         found = real(trainer, *arguments)  # type: ignore[arg-type]
         if trainer.step in steps:
             gradient = next(p.grad for p in trainer.parameters if p.grad is not None)
-            gradient.view(-1)[0] = value
+            gradient[(0,) * gradient.ndim] = value
         return found
 
     monkeypatch.setattr(Trainer, "_run", overflowing)
@@ -481,7 +481,7 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(
         rate = real(trainer)
         if trainer.step == 3:
             with torch.no_grad():
-                next(trainer.network.parameters()).view(-1)[0] = float("nan")
+                next(trainer.network.parameters()).fill_(float("nan"))
         return rate
 
     monkeypatch.setattr(Trainer, "train_step", step)
