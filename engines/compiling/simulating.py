@@ -85,6 +85,6 @@ def _rounded(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _limits(name: str, zero: npt.NDArray[np.generic]) -> list[onnx.TensorProto]:
     """The range of a quantised tensor, less its zero point."""
-    kind, at = np.iinfo(zero.dtype), int(zero)
+    kind, at = np.iinfo(zero.dtype.name), int(zero)
     ends = {"least": kind.min - at, "greatest": kind.max - at}
     return [numpy_helper.from_array(np.array(end, np.float32), f"{name}.{which}") for which, end in ends.items()]
