@@ -11,6 +11,7 @@ import structlog
 
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.hardware import nvidia_gpus
+from engines.self_check import find, require
 from engines.spec import Backend, EntryName, EntrySpec, Model, Precision
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "choose_backend",
     "open_engine",
     "require_backend",
+    "why_precision",
 ]
 
 log = structlog.get_logger()
@@ -149,14 +151,16 @@ def open_engine(
         model: from :func:`engines.spec.load_model`.
         entry: which way into the network.
         backend: ``auto`` takes what :func:`choose_backend` says; a name means that backend and no other.
-        precision: of the arithmetic; ``auto`` leaves it to the backend. Parity is checked with ``f32``; ``int8`` needs
-            a model that was compiled to it.
+        precision: of the arithmetic. Parity is checked with ``f32``; ``int8`` needs a model that was compiled to it.
+            ``auto`` is the fastest that holds on this processor (see :mod:`engines.self_check`) where the model has an
+            int8 form for it, else what the backend says.
         gpu: index of the GPU that it must run on; None: the first, for the backends that run on one.
         torch_compile: let ``torch.compile`` make the kernels of backend ``torch``, which takes minutes at first.
 
     Raises:
         BackendUnavailable: the backend cannot run here, or has no such precision, or there is no such GPU.
         ModelError: the entry's file is not there, cannot be loaded, or its inputs or outputs are not those of the spec.
+        EngineError: int8 was asked for, and what it says on this processor is too far from f32.
     """
     choice = choose_backend() if backend == "auto" else Choice(backend, "asked for by name")
     require_backend(choice.backend)
@@ -166,6 +170,10 @@ def open_engine(
         raise BackendUnavailable(f"torch_compile is true, but the backend is {choice.backend!r}: it must be 'torch'")
     if choice.warning:
         log.warning(choice.warning)
+    why = choice.reason
+    if choice.backend in ON_CPU and precision in ("auto", "int8"):
+        precision, held = _held(model, entry, choice.backend, precision)
+        why = "; ".join(filter(None, [why, held]))
     engine = _open(model, entry, choice.backend, precision, gpu, torch_compile)
     try:
         _check_outputs(engine, model, entry, precision)
@@ -178,9 +186,31 @@ def open_engine(
         backend=engine.backend,
         precision=engine.precision,
         device=engine.device,
-        why=choice.reason,
+        why=why,
     )
     return engine
+
+
+def why_precision(model: Model, entry: EntryName, backend: Backend) -> str:
+    """Why ``precision = "auto"`` takes what it takes on this CPU; empty where the backend alone decides.
+
+    Raises:
+        ModelError: a file of the model cannot be loaded.
+    """
+    return _held(model, entry, backend, "auto")[1] if backend in ON_CPU else ""
+
+
+def _held(model: Model, entry: EntryName, backend: Backend, asked: Precision) -> tuple[Precision, str]:
+    """The precision to open an entry with on this CPU, and why; EngineError where the one asked for does not hold."""
+    finding = find(model, entry, backend, lambda precision: _open(model, entry, backend, precision, None, False))
+    if finding is None:
+        if asked == "int8" and model.spec.int8 is not None:
+            log.warning("int8 was not checked on this processor: the model brings no pictures for it", entry=entry)
+        return asked, ""
+    if asked == "auto":
+        return finding.taken, finding.reason
+    require(finding, asked, model, entry)
+    return asked, ""
 
 
 def _open(

@@ -59,6 +59,15 @@ def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
     )
 
 
+def int8_instructions(processor: Cpu) -> str:
+    """How a processor multiplies 8-bit numbers: "amx", "vnni", "avx2", "neon" or "other".
+
+    Of these, "avx2" alone adds pairs of products in 16 bits, which overflow where weights have all of their 8 bits.
+    """
+    known = {"AMX-INT8": "amx", "VNNI": "vnni", "AVX-VNNI": "vnni", "AVX2": "avx2", "NEON": "neon"}
+    return next((name for found, name in known.items() if found in processor.instructions), "other")
+
+
 def usable_cores() -> int:
     """As many logical cores as this process may use: those it may run on, or less where a cgroup's quota is less."""
     quota = cpu_quota()

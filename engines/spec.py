@@ -117,6 +117,15 @@ class IdentityCalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     sets: tuple[ComparedSet, ...]  # the highest of their thresholds was taken
 
 
+class CheckPictures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pictures that an int8 file is compared with its f32 file on, before a processor runs it for the first time."""
+
+    file: str  # JPEG: squares of one size below each other
+    sha256: str
+    count: Positive
+    drift: dict[Task, Share]  # of the int8 file where no sum overflows; see engines.drift
+
+
 class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The int8 form of an entry."""
 
@@ -125,6 +134,7 @@ class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: Positive  # that could be int8: all but the heads' outputs
     float_layers: tuple[str, ...]  # those of them that the accuracy gate put back into float, by node name
     calibrated_on: dict[str, Positive]  # folder of the training data -> pictures
+    check: CheckPictures | None = None  # None: files of earlier versions, which no processor can check
 
 
 class GateFigure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +146,8 @@ class GateFigure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     f32: float
     int8: float
     loss: float  # share of the f32 figure; below 0 where int8 is better
+    instructions: str | None = None  # what multiplied in 8 bits, see engines.hardware; None: nobody noted it
+    simulated: bool = False  # in f32, since the processor that measured it has other instructions
 
 
 class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +156,12 @@ class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[EntryName, QuantisedFile]
     tolerance: Share  # the greatest loss that the gate let through
     figures: tuple[GateFigure, ...]
+
+    @property
+    def held_on(self) -> dict[str, Literal["measured", "simulated"]]:
+        """The instruction sets that the gate held for, and how that is known."""
+        noted = [each for each in self.figures if each.instructions]
+        return {str(each.instructions): "simulated" if each.simulated else "measured" for each in noted}
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -256,8 +274,9 @@ def load_model(path: str | Path) -> Model:
     except msgspec.MsgspecError as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
     _check_entries(spec, folder)
-    parts: list[EntrySpec | QuantisedFile] = [entry for entry in (spec.frame, spec.face) if entry]
-    parts += [file for form in (spec.int8, spec.int8_tensorrt) if form for file in form.files.values()]
+    parts: list[EntrySpec | QuantisedFile | CheckPictures] = [entry for entry in (spec.frame, spec.face) if entry]
+    int8 = [file for form in (spec.int8, spec.int8_tensorrt) if form for file in form.files.values()]
+    parts += [*int8, *(file.check for file in int8 if file.check)]
     for part in parts:
         file = folder / part.file
         if not file.is_file():

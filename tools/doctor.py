@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from engines.engine import BackendStatus, Choice, available, choose_backend, open_engine
+from engines.engine import BackendStatus, Choice, available, choose_backend, open_engine, why_precision
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on_bus
 from engines.spec import load_model
@@ -138,7 +138,9 @@ def _model(path: Path, choice: Choice | None) -> ModelHealth:
         ran = []
         for entry in model.spec.network.entries if choice else ():
             with open_engine(model, entry, choice.backend if choice else "auto") as engine:
-                ran.append(f"{entry} {engine.spec.width}x{engine.spec.height} runs in {engine.precision}")
+                why = why_precision(model, entry, choice.backend) if choice else ""
+                told = f" ({why})" if why else ""
+                ran.append(f"{entry} {engine.spec.width}x{engine.spec.height} runs in {engine.precision}{told}")
     except (ModelError, EngineError) as error:
         return ModelHealth(str(path), False, str(error))
     size = f"{model.spec.name}: {len(model.spec.objects)} object labels, {len(model.spec.scenes)} scenes"

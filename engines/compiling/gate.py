@@ -17,17 +17,21 @@ from rich.progress import track
 
 from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
 from engines.compiling.card import with_int8
+from engines.compiling.checking import made_check
 from engines.compiling.quantise import Form, Pictures, Quantiser
+from engines.compiling.simulating import write_simulated
 from engines.data.reading import spread
 from engines.engine import require_backend
 from engines.errors import BackendUnavailable, DataError, EngineError
 from engines.evaluation.report import Headline, Report, evaluate_model, headlines
 from engines.evaluation.truth import Truth, configured_truth, standard_truth
+from engines.hardware import cpu, int8_instructions
 from engines.spec import (
     ENTRY_OF,
     OUTPUTS_OF,
     Backend,
     EntryName,
+    EntrySpec,
     GateFigure,
     Model,
     Precision,
@@ -45,22 +49,39 @@ PICTURES: Final = 256  # to calibrate each entry on
 BATCH = 4  # pictures whose activations are all in memory at once
 STEP = 0.25  # of the error that is left goes with one round: a round costs less than a layer kept in float for nothing
 COMPARED = 16  # pictures that the layers' errors are measured on
-# All that run the files: they round in different places, and where one keeps a figure the other may lose it.
-# TensorRT's files are made without it, too; then ONNX Runtime alone says what their arithmetic costs.
-BACKENDS: dict[Form, tuple[Backend, ...]] = {
-    "cpu": ("openvino", "onnxruntime"),
-    "tensorrt": ("onnxruntime", "tensorrt"),
-}
+REFERENCE: Final = "onnxruntime"  # measures f32, which is the same everywhere but for rounding: parity was checked
 SUFFIXES: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8-tensorrt"}
 
 Told = Callable[[str], None]
+
+
+class Way(NamedTuple):
+    """What runs the int8 files."""
+
+    backend: Backend
+    instructions: str | None = None  # that multiply in 8 bits, on CPUs
+    simulated: bool = False  # in f32: what instructions that this processor does not have would give
+
+
+def ways(form: Form) -> tuple[Way, ...]:
+    """All that run files of a form: they round in different places, and where one keeps a figure the other may lose it.
+
+    On a CPU both of its backends, and the instructions that it does not have, simulated. Since 7-bit weights cannot
+    overflow, that is VNNI's arithmetic and AVX2's at once. TensorRT's files are made without it, too; then ONNX Runtime
+    alone says what their arithmetic costs.
+    """
+    if form == "tensorrt":
+        return (Way("onnxruntime"), *([Way("tensorrt")] if tensorrt_runs() else []))
+    here = int8_instructions(cpu())
+    other = "vnni" if here == "avx2" else "avx2"
+    return Way("openvino", here), Way("onnxruntime", here), Way("onnxruntime", other, simulated=True)
 
 
 class Row(NamedTuple):
     """A line of the gate's table."""
 
     headline: Headline
-    backend: Backend
+    way: Way
 
 
 @dataclass(slots=True)
@@ -91,6 +112,12 @@ class Part:
         self.quantiser.write(file, self.in_float)
         in_order = tuple(layer for layer in self.quantiser.layers if layer in self.in_float)
         return QuantisedFile(file.name, sha256_of(file), len(self.quantiser.layers), in_order, self.calibration.counts)
+
+    def simulated(self, spec: EntrySpec, folder: Path) -> EntrySpec:
+        """Write the int8 file in f32 operators, and describe it as an f32 file."""
+        file = folder / f"{Path(self.file).stem}.simulated.onnx"
+        write_simulated(folder / f"{Path(self.file).stem}.{SUFFIXES[self.quantiser.form]}.onnx", file)
+        return msgspec.structs.replace(spec, file=file.name, sha256=sha256_of(file))
 
 
 def shares(errors: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> dict[str, float]:
@@ -156,7 +183,12 @@ def compile_int8(
     truth.scored(tasks, tasks)  # a task of which nothing is known could lose anything
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         work = Path(name)
-        _publish(model, work, Gate(model, parts, truth, tolerance, form, told).passed(work), form)
+        int8 = Gate(model, parts, truth, tolerance, form, told).passed(work)
+        if form == "cpu":
+            told("adding pictures for the self-check")
+            files = {entry: made_check(model, entry, file, work) for entry, file in int8.files.items()}
+            int8 = msgspec.structs.replace(int8, files=files)
+        _publish(model, work, int8, form)
     return load_model(folder)
 
 
@@ -178,10 +210,11 @@ class Gate:
         """Measure the f32 column."""
         self._model, self._parts, self._truth, self._tolerance, self._told = model, parts, truth, tolerance, told
         self._form = form
-        self._backends = BACKENDS[form] if form == "cpu" or tensorrt_runs() else BACKENDS[form][:1]
+        self._ways = ways(form)
         self._tasks = [task for part in parts for task in part.tasks]
         told("measuring f32")
-        self._f32 = self._measure(model, "f32", self._tasks)
+        report = evaluate_model(model, truth, backend=REFERENCE, precision="f32", tasks=self._tasks)
+        self._f32 = {Row(headline, way): value for way in self._ways for headline, value in headlines(report).items()}
         if not self._f32:
             raise DataError(f"{truth.name}: has nothing that says what int8 costs this model")
         self._int8: dict[Row, float] = {}
@@ -208,34 +241,37 @@ class Gate:
         self._told(f"measuring int8: {', '.join(due)}; layers in float: {kept}")
         tensorrt = int8 if self._form == "tensorrt" else None
         spec = msgspec.structs.replace(self._model.spec, int8=int8, int8_tensorrt=tensorrt)
-        found = self._measure(Model(work, spec), "int8", due)
+        found = self._measure(Model(work, spec), due)
         rows = [row for row in self._f32 if row.headline.task in due]
         self._int8 |= {row: found.get(row, row.headline.worst) for row in rows}
         lost = [each for each in map(self._figure, rows) if each.loss > self._tolerance]
         for each in lost:
-            self._told(f"{each.task} {each.figure} loses {each.loss:.1%} in {each.backend}")
+            self._told(f"{each.task} {each.figure} loses {each.loss:.1%} in {_where(each)}")
         return {row.headline.task for row in rows if self._figure(row).loss > self._tolerance}
 
-    def _measure(self, model: Model, precision: Precision, tasks: Sequence[Task]) -> dict[Row, float]:
+    def _measure(self, model: Model, tasks: Sequence[Task]) -> dict[Row, float]:
         return {
-            Row(headline, backend): value
-            for backend in self._backends
-            for headline, value in headlines(self._evaluate(model, backend, precision, tasks)).items()
+            Row(headline, way): value
+            for way in self._ways
+            for headline, value in headlines(self._evaluate(model, way, tasks)).items()
         }
 
-    def _evaluate(self, model: Model, backend: Backend, precision: Precision, tasks: Sequence[Task]) -> Report:
-        # What f32 gives is the same everywhere but for rounding, and TensorRT would build engines for it.
-        if backend == "tensorrt" and precision == "f32":
-            backend = "onnxruntime"
-        return evaluate_model(model, self._truth, backend=backend, precision=precision, tasks=tasks)
+    def _evaluate(self, model: Model, way: Way, tasks: Sequence[Task]) -> Report:
+        precision: Precision = "int8"
+        if way.simulated:
+            spec, precision = model.spec, "f32"
+            entries = {part.name: part.simulated(spec.entry(part.name), model.path) for part in self._parts}
+            model = Model(model.path, msgspec.structs.replace(spec, **entries))
+        return evaluate_model(model, self._truth, backend=way.backend, precision=precision, tasks=tasks)
 
     def _figure(self, row: Row) -> GateFigure:
         f32, int8 = self._f32[row], self._int8[row]
-        return GateFigure(row.headline.task, row.headline.figure, row.backend, f32, int8, row.headline.loss(f32, int8))
+        task, figure, loss = row.headline.task, row.headline.figure, row.headline.loss(f32, int8)
+        return GateFigure(task, figure, row.way.backend, f32, int8, loss, row.way.instructions, row.way.simulated)
 
     def _refusal(self, part: Part) -> str:
         lost = ", ".join(
-            f"{each.task} {each.figure} {each.f32:.4f} -> {each.int8:.4f} in {each.backend}"
+            f"{each.task} {each.figure} {each.f32:.4f} -> {each.int8:.4f} in {_where(each)}"
             for each in map(self._figure, self._int8)
             if each.loss > self._tolerance
         )
@@ -245,17 +281,26 @@ class Gate:
         )
 
 
+def _where(figure: GateFigure) -> str:
+    on = f" with {figure.instructions}" if figure.instructions else ""
+    return f"{figure.backend}{on}{', simulated' if figure.simulated else ''}"
+
+
 def _publish(model: Model, work: Path, int8: Quantised, form: Form) -> None:
     field = "int8" if form == "cpu" else "int8_tensorrt"
     if getattr(model.spec, field) is not None:
         # At no time may the spec name a file that is not what it says.
         write_spec(msgspec.structs.replace(model.spec, **{field: None}), model.path)
-    for each in int8.files.values():
-        os.replace(work / each.file, model.path / each.file)
+    for file in [name for each in int8.files.values() for name in _names(each)]:
+        os.replace(work / file, model.path / file)
     write_spec(msgspec.structs.replace(model.spec, **{field: int8}), model.path)
     card = model.path / "MODEL_CARD.md"
     if card.is_file():
         card.write_text(with_int8(card.read_text(encoding="utf-8"), int8, form), encoding="utf-8")
+
+
+def _names(file: QuantisedFile) -> list[str]:
+    return [file.file, file.check.file] if file.check else [file.file]
 
 
 def _calibrated(

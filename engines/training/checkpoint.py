@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,16 @@ class Checkpoint:
     began: int = 0  # the step at which the learning rate began to rise
 
 
-def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
-    """Write a checkpoint; the old one stays whole until the new one is."""
+def save_checkpoint(checkpoint: Checkpoint, file: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint; the old one stays whole until the new one is, and then as the file ``previous`` if named."""
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     fields["settings"] = msgspec.json.encode(checkpoint.settings)
     part = file.with_suffix(".part")
     torch.save(fields, part)
+    if previous is not None and file.is_file():
+        kept = previous.with_suffix(".part")
+        shutil.copyfile(file, kept)  # not moved: at no time may there be no checkpoint
+        os.replace(kept, previous)
     os.replace(part, file)
 
 

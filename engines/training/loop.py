@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from engines.errors import TrainingError
 from engines.spec import Model, Task, load_model
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engines.training.datasets import Loaded, load_sets
@@ -16,7 +17,7 @@ from engines.training.teaching import teach
 from engines.training.trainer import Trainer
 from engines.zoo import model_folder
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+CHECKPOINT, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-previous.pt", "best.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def train(
 ) -> Generator[Progress, None, None]:
     """Train until the configured steps, yielding after each; checkpoints go to ``out/checkpoint.pt``.
 
+    The one before is kept as ``out/checkpoint-previous.pt``, and none is written of weights that are not numbers.
+
     With several processes, each calls this with the same arguments; only the leading one writes.
 
     Args:
@@ -97,7 +100,8 @@ def train(
 
     Raises:
         DataError: data or checkpoint cannot be used.
-        TrainingError: a loss is no longer a number; the last checkpoint is from before.
+        TrainingError: losses, weights or the gradients of many steps in a row are no longer numbers; the last
+            checkpoint is from before.
     """
     processes = processes or Processes()
     loaded = teach(
@@ -127,14 +131,24 @@ def train(
         if patience and validate and trainer.step % patience.settings.steps == 0:
             scores = processes.agreed(_scores(trainer, validate) if processes.leads else {})
             if patience.better(scores["mean"]) and processes.leads:
+                _require_finite(trainer, out / BEST)
                 save_checkpoint(trainer.checkpoint(), out / BEST)
         spent = time.monotonic() - began
         over = processes.agreed(stop() or trainer.step >= end or (patience is not None and patience.over))
         if processes.leads and (over or trainer.step % settings.checkpoint_steps == 0):
             best = (patience.best, patience.since) if patience else (float("-inf"), 0)
-            save_checkpoint(trainer.checkpoint(before + spent, best), file)
+            _require_finite(trainer, file)
+            save_checkpoint(trainer.checkpoint(before + spent, best), file, out / PREVIOUS)
         speed = (trainer.step - first) / max(spent, 1e-9)
         yield Progress(trainer.step, settings.steps, before + spent, speed, rate, dict(trainer.means), scores)
+
+
+def _require_finite(trainer: Trainer, file: Path) -> None:
+    if not trainer.finite():
+        raise TrainingError(
+            f"weights are no longer numbers at step {trainer.step}, and are not written to {file}: lower "
+            "learning_rate, and go on from the last checkpoint with --resume"
+        )
 
 
 def _scores(trainer: Trainer, validate: Callable[[Checkpoint], Mapping[str, float]]) -> dict[str, float]:

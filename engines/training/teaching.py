@@ -43,10 +43,10 @@ def teach(loaded: Loaded, teachers: Sequence[Model], told: Callable[[str], None]
     for teacher in teachers:
         _check(teacher, loaded)
         if any(task != "identity" for task in teacher.spec.network.tasks):
-            with open_engine(teacher, "frame") as engine:
+            with open_engine(teacher, "frame", precision="f32") as engine:
                 sets = [_teach_frames(each, teacher, engine, loaded, told) for each in sets]
         if "identity" in teacher.spec.network.tasks:
-            with open_engine(teacher, "face") as engine:
+            with open_engine(teacher, "face", precision="f32") as engine:
                 sets = [_teach_faces(each, teacher, engine, told) for each in sets]
     return replace(loaded, sets=sets)
 

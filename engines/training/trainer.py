@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 import torch
 from torch import Tensor
 
@@ -24,7 +25,10 @@ from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
 from engines.training.settings import DatasetSettings, Shape, TrainingSettings
 
+log = structlog.get_logger()
+
 MARGIN_RAMP_SHARE = 0.2  # the identity margin grows over this first share of the run
+MAX_SKIPPED_IN_A_ROW = 10  # steps whose gradients are not finite; a run that meets more does not recover
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ class Trainer:
         )
         self.step = 0
         self.began = 0  # the step at which the learning rate began to rise
+        self.skipped = 0  # steps since this process began that changed no weight, since their gradients were not finite
+        self.skipped_in_a_row = 0
         self.means: dict[str, float] = {}
 
     def _compiled(self, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,8 +184,11 @@ class Trainer:
     def train_step(self) -> float:
         """One optimiser step over the micro-batches of all tasks; returns the learning rate used.
 
+        A step whose gradients are not finite changes no weight, and counts as :attr:`skipped`.
+
         Raises:
-            TrainingError: a loss is no longer a number; the step changed no weight.
+            TrainingError: a loss is no longer a number, or too many steps in a row were skipped; the step changed no
+                weight.
         """
         self.network.train()
         rate = self.learning_rate()
@@ -193,6 +202,10 @@ class Trainer:
             if not math.isfinite(value):
                 raise TrainingError(f"the {task} loss is {value} at step {self.step}: lower learning_rate")
         self.processes.sum_gradients(self.parameters)
+        if not self._finite_gradients():
+            self._skip()
+            return rate
+        self.skipped_in_a_row = 0
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         self.optimiser.step()
         self.step += 1
@@ -205,6 +218,30 @@ class Trainer:
             for name, value in each.parts.items():
                 self._note(name, value)
         return rate
+
+    def _finite_gradients(self) -> bool:
+        """Whether all gradients, summed over the processes, are numbers: clipping would make infinite ones NaN."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all()) if gradients else True
+
+    def _skip(self) -> None:
+        """Pass over a step: what it drew is gone, and no weight changes."""
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"the gradients of {self.skipped_in_a_row} steps in a row, up to step {self.step}, are not finite: "
+                "lower learning_rate, or take precision 'f32'"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        log.warning("gradients are not finite, the step is skipped", step=self.step, skipped=self.skipped)
+
+    def finite(self) -> bool:
+        """Whether all weights and running statistics, of the network and of its average, are numbers."""
+        parts = (self.network, self.ema.network, self.cosface)
+        values = [value for part in parts for value in part.state_dict().values() if value.is_floating_point()]
+        return bool(torch.stack([value.isfinite().all() for value in values]).all())
 
     def _draw(self, index: int) -> Draw:
         """Choose a micro-batch of a set. Every process chooses all of them, and works on its own."""

@@ -14,9 +14,11 @@ from msgspec import UNSET
 from engines.compiling import gate
 from engines.compiling.gate import compile_int8, costliest, shares
 from engines.compiling.quantise import Pictures, Quantiser
+from engines.compiling.simulating import REDUCED_LIMIT, greatest_weight
 from engines.engine import Backend, open_engine
 from engines.errors import DataError, EngineError
 from engines.evaluation.report import Headline
+from engines.hardware import cpu, int8_instructions
 from engines.spec import OUTPUTS_OF, TASKS, EntryName, Model, Quantised, Task, Thresholds, load_model, write_spec
 from tests.engines.made_models import pictures
 
@@ -74,7 +76,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
         runs: list[tuple[str, list[str]]] = []
 
         def evaluate_model(model: Model, data: Path, *, backend: Backend, precision: str, tasks: Sequence[Task]) -> Any:
-            if backend == "openvino":  # the other one is asked the same right after it
+            if backend == "openvino" or not model.spec.int8:  # the others are asked the same right after it
                 runs.append((precision, [str(task) for task in tasks]))
             if precision == "int8":
                 assert model.spec.int8 is not None
@@ -201,6 +203,19 @@ def test_a_model_that_never_passes_is_left_as_it_was(
     assert content(folder.parent) == before, case
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_is_simulated_counts_and_the_spec_says_what_held(folder: Path, data: Path, measured: Measured) -> None:
+    measured(lambda int8, backend: F32)
+    int8 = compile_int8(folder, data, pictures=4).spec.int8
+    assert int8 is not None
+    here = int8_instructions(cpu())
+    assert int8.held_on == {here: "measured", "vnni" if here == "avx2" else "avx2": "simulated"}
+    for entry, file in int8.files.items():
+        assert greatest_weight(folder / file.file) <= REDUCED_LIMIT, "no pair of products can overflow 16 bits"
+        assert file.check is not None and (folder / file.check.file).stat().st_size < 100_000
+        assert set(file.check.drift) == ({"identity"} if entry == "face" else {"objects", "faces", "scene"})
+
+
 def test_int8_files_are_replaced_by_the_next_ones(folder: Path, data: Path, measured: Measured) -> None:
     measured(lambda int8, backend: F32)
     first = compile_int8(folder, data, pictures=4)
@@ -217,7 +232,9 @@ def test_the_card_says_what_int8_costs_and_says_it_once(folder: Path, data: Path
         compile_int8(folder, data, pictures=8)
     card = (folder / "MODEL_CARD.md").read_text()
     assert card.startswith("# A model\n\n## int8\n") and card.count("## int8") == 1
-    assert "| scene top1 | openvino | 0.7000 | 0.7000 | +0.00% |" in card
+    here = int8_instructions(cpu())
+    assert f"| scene top1 | openvino | {here} | 0.7000 | 0.7000 | +0.00% |" in card
+    assert ", simulated | 0.7000 | 0.7000 | +0.00% |" in card
 
 
 def test_the_real_evaluation_decides(folder: Path, data: Path) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 import torch
 from torch import Tensor
 
 from engines.errors import DataError, TrainingError
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from engines.training.loop import Progress, train
+from engines.training.loop import PREVIOUS, Progress, train
 from engines.training.settings import AugmentationSettings, LossSettings, PhaseSettings, TrainingSettings
-from engines.training.trainer import Trainer
+from engines.training.trainer import MAX_SKIPPED_IN_A_ROW, Trainer
 from tests.engines.training.made_data import (
     IDENTITIES,
     PICTURES,
@@ -420,5 +421,86 @@ def test_a_released_model_is_begun_with_by_its_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"--init \S+zoo/n: the model's network or classes are not the configuration's"):
+    with pytest.raises(DataError, match=r"--init \S+zoo/n: the model's network is not the configuration's"):
         run(tiny_settings(), data, tmp_path / "run", init=Path("n"))
+
+
+def blow_up(monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float) -> None:
+    """Put ``value`` into one gradient of the steps with these numbers; the losses stay as they are."""
+    real = Trainer._run
+
+    def overflowing(trainer: Trainer, *arguments: object) -> object:
+        found = real(trainer, *arguments)  # type: ignore[arg-type]
+        if trainer.step in steps:
+            gradient = next(p.grad for p in trainer.parameters if p.grad is not None)
+            gradient[(0,) * gradient.ndim] = value
+        return found
+
+    monkeypatch.setattr(Trainer, "_run", overflowing)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_step_whose_gradients_are_not_finite_changes_no_weight(
+    data: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    trainer = trainer_on(data, tiny_settings())
+    trainer.train_step()
+    weights = {name: each.clone() for name, each in trainer.network.named_parameters()}
+    averaged = {name: each.clone() for name, each in trainer.ema.network.named_parameters()}
+    blow_up(monkeypatch, {1}, value)
+    with structlog.testing.capture_logs() as logs:
+        trainer.train_step()
+    assert all(torch.equal(each, weights[name]) for name, each in trainer.network.named_parameters())
+    assert all(torch.equal(each, averaged[name]) for name, each in trainer.ema.network.named_parameters())
+    assert (trainer.step, trainer.skipped) == (2, 1)
+    assert [(each["step"], each["skipped"]) for each in logs if "not finite" in each["event"]] == [(2, 1)]
+    trainer.train_step()
+    assert trainer.skipped_in_a_row == 0 and trainer.finite()
+    assert any(not torch.equal(each, weights[name]) for name, each in trainer.network.named_parameters())
+
+
+def test_an_infinite_gradient_reaches_no_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blow_up(monkeypatch, {2}, float("inf"))
+    run(tiny_settings(), data, tmp_path)
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert all(bool(each.isfinite().all()) for each in {**saved.network, **saved.ema}.values())
+
+
+def test_a_run_that_meets_nothing_else_any_more_ends(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings("scenes", steps=40, checkpoint_steps=1, learning_rate=1e-4)
+    blow_up(monkeypatch, set(range(2, 40)), float("inf"))
+    seen = []
+    with pytest.raises(TrainingError, match=f"gradients of {MAX_SKIPPED_IN_A_ROW + 1} steps in a row"):
+        seen.extend(train(settings, data, tmp_path, resume=False, device=CPU))
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert all(bool(each.isfinite().all()) for each in saved.network.values())
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Trainer.train_step
+
+    def step(trainer: Trainer) -> float:
+        rate = real(trainer)
+        if trainer.step == 3:
+            with torch.no_grad():
+                next(trainer.network.parameters()).fill_(float("nan"))
+        return rate
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    settings = tiny_settings("scenes", steps=6, checkpoint_steps=1)
+    with pytest.raises(TrainingError, match="weights are no longer numbers at step 3"):
+        run(settings, data, tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 2
+    assert load_checkpoint(tmp_path / PREVIOUS).step == 1
+
+
+def test_the_checkpoint_before_is_kept(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings("scenes", steps=3, checkpoint_steps=1), data, tmp_path)
+    assert (load_checkpoint(tmp_path / "checkpoint.pt").step, load_checkpoint(tmp_path / PREVIOUS).step) == (3, 2)
+    assert not list(tmp_path.glob("*.part"))
