@@ -306,21 +306,6 @@ def test_the_page_has_a_line_for_everyone_and_a_reason_for_who_is_missing() -> N
     assert "/videos" not in page  # where a clip lies is nobody's business
 
 
-def test_a_spread_is_shown_where_there_is_one() -> None:
-    row = PeerRow(
-        "one",
-        "One",
-        "",
-        (PeerRun(90.0, 1.0, None, None), PeerRun(120.4, 1.001, None, None), PeerRun(101.0, 1.0, None, None)),
-    )
-    assert "| One | 101 (90–120) | 1 | – | – | – | – | – |" in to_markdown(comparison(row))
-
-
-def test_the_figures_can_be_read_again() -> None:
-    before = comparison(PeerRow("one", "One", "", (PeerRun(1.0, 2.0, None, 3.0),)))
-    assert msgspec.json.decode(msgspec.json.encode(before), type=PeerComparison) == before
-
-
 # The loop
 
 

@@ -10,7 +10,7 @@ from engines.study import budget as module
 from engines.study.budget import budget_key, fit_budget, kept_budget
 from engines.study.comparison import Sets
 from engines.training.settings import ValidationSettings
-from tests.engines.study.made_outcomes import two_tasks, write_both
+from tests.engines.study.made_outcomes import two_tasks
 
 CPU = torch.device("cpu")
 STEP_S = {"joint": 2.0, "scene": 0.5, "identity": 1.5}
@@ -50,10 +50,10 @@ def test_hours_that_do_not_suffice_are_refused(tmp_path: Path) -> None:
         fit_budget(SETTINGS, Sets(SETTINGS, tmp_path), tmp_path, 0.2, [0], CPU)
 
 
-def test_every_network_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_network_is_timed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRIAL_STEPS", 3)
     settings, told = two_tasks(), list[str]()
-    sets = Sets(settings, write_both(tmp_path / "data"))
+    sets = Sets(settings, data)
     found = fit_budget(settings, sets, tmp_path / "work", 1.0, [0], CPU, told.append)
     assert told == ["timing steps", "timing the figures"]
     assert found.step_seconds.keys() == STEP_S.keys()

@@ -8,12 +8,12 @@ from engines.study import pace as module
 from engines.study.comparison import Sets
 from engines.study.pace import PACE, pace_of
 from engines.training.trainer import Trainer
-from tests.engines.study.made_outcomes import two_tasks, write_both
+from tests.engines.study.made_outcomes import two_tasks
 
 CPU = torch.device("cpu")
 
 
-def test_networks_are_timed_in_turn_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_timed_in_turn_and_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[tuple[str, ...]] = []
     step = Trainer.train_step
 
@@ -26,7 +26,7 @@ def test_networks_are_timed_in_turn_and_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "ROUNDS", 3)
     settings, work = two_tasks(), tmp_path / "work"
     work.mkdir()
-    sets = Sets(settings, write_both(tmp_path / "data"))
+    sets = Sets(settings, data)
     found = pace_of(settings, sets, work, CPU)
     assert turns == 3 * [("scene", "identity"), ("scene",), ("identity",)]
     assert found.step_seconds.keys() == {"joint", "scene", "identity"}

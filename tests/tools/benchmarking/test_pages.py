@@ -41,11 +41,6 @@ def test_a_committed_page_is_what_its_report_gives(name: str) -> None:
     assert page_of(load(COMMITTED / f"{name}.json"), f"{name}.png") == (COMMITTED / f"{name}.md").read_text()
 
 
-def test_a_report_is_the_same_after_it_was_written_and_read(report: BenchmarkReport) -> None:
-    read = msgspec.json.decode(msgspec.json.encode(report), type=BenchmarkReport)
-    assert page_of(read) == page_of(report)
-
-
 def test_every_part_is_on_the_terminal_with_its_figures(report: BenchmarkReport) -> None:
     text = shown(page_of(report))
     for words in (
