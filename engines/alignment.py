@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Float
 
 SIZE = 112  # width and height of an aligned face, pixels
 

@@ -10,9 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Float = npt.NDArray[np.float32]
-Double = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
+from engines.arrays import Double, Float, Rows
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
 

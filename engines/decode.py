@@ -8,11 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Letterbox, Letterboxes, Rows
+from engines.arrays import Float, Rows
+from engines.boxes import Letterbox, Letterboxes
 from engines.nms import Suppression, nms, soft_nms
 from engines.spec import Thresholds
-
-Float = npt.NDArray[np.float32]
 
 TOP: Final = 300  # rows of a picture that are looked at: as many as the frame entry gives
 

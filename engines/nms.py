@@ -8,10 +8,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Double, Float, Rows
+from engines.arrays import Double, Float, Rows
 
 Suppression = Literal["class-aware", "class-agnostic", "soft"]
-Labels = npt.NDArray[np.integer]
+ClassIds = npt.NDArray[np.integer]
 
 FAR: Final = 1e18  # pixels from the origin; beyond it areas would not be finite in float32
 SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper
@@ -27,7 +27,7 @@ _MODEL: Final = base64.b64decode(
 )
 
 
-def nms(boxes: Float, scores: Float, iou: float, labels: Labels | None = None) -> Rows:
+def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None) -> Rows:
     """Greedy non-maximum suppression.
 
     Args:
@@ -78,7 +78,7 @@ def soft_nms(
     boxes: Float,
     scores: Float,
     least: float,
-    labels: Labels | None = None,
+    labels: ClassIds | None = None,
     decay: Callable[[Double], Double] = gaussian,
 ) -> tuple[Rows, Float]:
     """Soft non-maximum suppression (Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", 2017).
@@ -128,7 +128,7 @@ def _ranked(boxes: Float, scores: Float) -> Float:
     return np.where(sound, scores, np.float32(-np.inf))
 
 
-def _pairs(boxes: Double, labels: Labels | None) -> tuple[Rows, Rows, Double]:
+def _pairs(boxes: Double, labels: ClassIds | None) -> tuple[Rows, Rows, Double]:
     """All pairs of rows (P,), (P,), the lesser first, whose boxes (N, 4) of one class overlap, and their IoU (P,)."""
     order = np.argsort(boxes[:, 0])
     reach = np.searchsorted(boxes[order, 0], boxes[order, 2])  # along x, how many begin before each ends

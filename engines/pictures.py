@@ -4,13 +4,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from cv2.typing import MatLike
 
+from engines.arrays import Pixels
 from engines.boxes import Letterbox
 from engines.errors import DataError
-
-Pixels = npt.NDArray[np.uint8]
 
 PADDING_GREY = 114  # 0-255, in all three channels
 

@@ -4,15 +4,12 @@ import math
 from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Double, Float
 
 FADE: Final = 0.95  # what earlier views still count with each new one: half after 14
-LEAST: Final = 0.05  # quality that the worst view is taken for
+MIN_QUALITY: Final = 0.05  # quality that the worst view is taken for
 SHARPNESS: Final = 4  # a view weighs its quality to this power: qualities lie close together
-
-Double = npt.NDArray[np.float64]
 
 
 class Pool:
@@ -38,7 +35,7 @@ class Pool:
 
     def add(self, embedding: Float, quality: float) -> None:
         """Take in one more unit ``embedding`` (D,) of a quality in [0, 1]."""
-        weight = max(quality, LEAST) ** SHARPNESS
+        weight = max(quality, MIN_QUALITY) ** SHARPNESS
         self._fade_in(weight * embedding.astype(np.float64), weight, 1)
 
     def joined(self, other: Self) -> Self:

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
-from pipeline.picture import Matrix, Picture
+from engines.arrays import Pixels
+from pipeline.frames.picture import Matrix, Picture
 
 # Property tests say what holds, not how fast: on a busy machine one slow example is no failure.
 settings.register_profile("trunkline", deadline=None)
 settings.load_profile("trunkline")
 
-Pixels = npt.NDArray[np.uint8]
 
 KEY_FRAME_EVERY = 12  # so that whoever joins a stream sees something soon
 LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}

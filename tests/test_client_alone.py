@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from pipeline.config import PublishSettings
-from pipeline.metrics import Account
-from pipeline.publish import Publisher, health_message
-from pipeline.types import Health
+from pipeline.frames.counters import Account
+from pipeline.frames.types import Health
+from pipeline.settings.schema import PublishSettings
+from pipeline.sinks.zmq import Publisher
+from pipeline.wire.build import health_message
 from tools.start import EXTRA_OF, missing_extra
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("engines", "pipeline", "tools")
-RUN_TIME = "pipeline.run, tools.main, tools.run, tools.demo, tools.benchmark"
+RUN_TIME = "pipeline.service.run, tools.main, tools.run, tools.demo, tools.benchmark"
 WITHOUT_TORCH = f"import sys; sys.modules['torch'] = None; import {RUN_TIME}"
 
 

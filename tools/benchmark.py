@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from engines.engine import Precision
 from engines.errors import BackendUnavailable
 from engines.spec import Backend
-from pipeline.config import ModelSettings
+from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
 from tools.benchmarking.pages import changes_of, page_of, show, to_html

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from engines.errors import ConfigError
-from pipeline.config import load
-from pipeline.forwarding import check_hosts
-from pipeline.publish import check_address
-from pipeline.redact import redact
+from pipeline.cluster.forwarding import check_hosts
+from pipeline.settings.redact import redact
+from pipeline.settings.schema import load
+from pipeline.sinks.zmq import check_address
 
 
 def check_config(

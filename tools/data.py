@@ -11,7 +11,7 @@ import typer
 from engines.errors import BackendUnavailable, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from engines.pictures import Pixels
+    from engines.arrays import Pixels
     from engines.training.inspection import DataReport, Overlap, SetReport
 
 EXIT_BROKEN = 1

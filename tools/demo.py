@@ -21,13 +21,13 @@ from rich.progress import Progress
 
 from engines.errors import StageError
 from engines.spec import TASKS, load_model
-from pipeline.client import Subscriber
-from pipeline.config import ModelSettings
-from pipeline.messages import FrameMessage, Message
-from pipeline.redact import redact
-from pipeline.segments import segments
+from pipeline.settings.redact import redact
+from pipeline.settings.schema import ModelSettings
+from pipeline.sinks.segments import segments
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import FrameMessage, Message
 from tools.demo_clip import FRAMES, render
-from tools.demo_report import LiveEnrolment, Sightings, Summary, contact_sheet, sightings_table, summarise
+from tools.demo_report import DemoSummary, LiveEnrolment, Sightings, contact_sheet, sightings_table, summarise
 from tools.demo_scene import PHOTOGRAPHS, RATE, SECONDS, Photograph
 
 STREAM: Final = "demo"
@@ -217,7 +217,7 @@ def _messages(subscriber: Subscriber, run: "subprocess.Popen[bytes]", seconds: f
             asked, end = True, time.monotonic() + STOP_S
 
 
-def _present(out: Path, summary: Summary, console: Console, as_json: bool) -> None:
+def _present(out: Path, summary: DemoSummary, console: Console, as_json: bool) -> None:
     """Write the results and show them; the exit status is 1 when the books do not balance."""
     (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
     folder = out / "recording"

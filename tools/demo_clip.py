@@ -8,8 +8,8 @@ import av
 import cv2
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Pixels
 from engines.pictures import read_rgb
 from tools.demo_scene import (
     BACKDROPS,
@@ -23,8 +23,6 @@ from tools.demo_scene import (
     poses_at,
     seen_at,
 )
-
-Pixels = npt.NDArray[np.uint8]
 
 SEED: Final = 20
 FRAMES: Final = SECONDS * RATE

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from pipeline.messages import FrameMessage, TimingsMessage
+from pipeline.wire.messages import FrameMessage, TimingsMessage
 
 Kind = Literal["person", "object", "scene"]
 
@@ -33,7 +33,7 @@ class Sighting(msgspec.Struct, frozen=True):
     mean_score: float
 
 
-class Percentiles(msgspec.Struct, frozen=True):
+class LatencyPercentiles(msgspec.Struct, frozen=True):
     """Milliseconds that half, 90 % and 99 % of the frames stayed within."""
 
     p50: float
@@ -41,7 +41,7 @@ class Percentiles(msgspec.Struct, frozen=True):
     p99: float
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class DemoSummary(msgspec.Struct, frozen=True, kw_only=True):
     """``summary.json``."""
 
     source: str
@@ -55,7 +55,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     scenes: dict[str, Sighting]
     enrolled_live_at_s: float | None
     named_after_s: float | None  # from the end of that enrolment to the first frame with the name
-    stages_ms: dict[str, Percentiles]
+    stages_ms: dict[str, LatencyPercentiles]
 
     @property
     def balanced(self) -> bool:
@@ -116,13 +116,15 @@ class Sightings:
         tally = self._tallies.get(("person", None))
         return tally.sighting() if tally else None
 
-    def stages_ms(self) -> dict[str, Percentiles]:
+    def stages_ms(self) -> dict[str, LatencyPercentiles]:
         """Where a frame's time went, by stage."""
         if not self._timings:
             return {}
         table = np.array([msgspec.structs.astuple(timings) for timings in self._timings])
         values = np.percentile(table, (50, 90, 99), axis=0).round(2).T.tolist()
-        return {name: Percentiles(*row) for name, row in zip(TimingsMessage.__struct_fields__, values, strict=True)}
+        return {
+            name: LatencyPercentiles(*row) for name, row in zip(TimingsMessage.__struct_fields__, values, strict=True)
+        }
 
 
 class _Books(msgspec.Struct, frozen=True):
@@ -152,7 +154,9 @@ class LiveEnrolment:
         return first_named_s - ended_s if first_named_s < started_s else max(0.0, first_named_s - ended_s)
 
 
-def summarise(run: Path, stream: str, source: str, sightings: Sightings, enrolment: LiveEnrolment | None) -> Summary:
+def summarise(
+    run: Path, stream: str, source: str, sightings: Sightings, enrolment: LiveEnrolment | None
+) -> DemoSummary:
     """Put together what a run said of itself and what was seen from outside.
 
     Args:
@@ -165,7 +169,7 @@ def summarise(run: Path, stream: str, source: str, sightings: Sightings, enrolme
     books = msgspec.json.decode(run.read_bytes(), type=_RunSummary).streams[stream]
     identities = sightings.named("person")
     live = identities.get(enrolment.person) if enrolment else None
-    return Summary(
+    return DemoSummary(
         source=source,
         captured=books.captured,
         published=books.published,
@@ -181,7 +185,7 @@ def summarise(run: Path, stream: str, source: str, sightings: Sightings, enrolme
     )
 
 
-def sightings_table(summary: Summary) -> Table:
+def sightings_table(summary: DemoSummary) -> Table:
     """What was seen, when, how sure."""
     table = Table(title="What was seen", title_justify="left")
     for heading in ("", "what"):

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
+from engines.arrays import Float, Mask
 from engines.errors import DataError
 
-Mask = npt.NDArray[np.uint8]
-Float = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
 WIDTH: Final = 1280
@@ -216,7 +215,7 @@ APPEARANCES: Final = (
 )
 
 
-class Seen(msgspec.Struct, frozen=True):
+class ShownPhoto(msgspec.Struct, frozen=True):
     """One photograph in one frame: the truth. Boxes are xyxy in pixels, inside the picture."""
 
     photo: str
@@ -233,14 +232,14 @@ def poses_at(time_s: float) -> list[tuple[str, Pose]]:
     return [(photo, pose) for photo, pose in poses if pose is not None]
 
 
-def seen_at(time_s: float) -> tuple[Seen, ...]:
+def seen_at(time_s: float) -> tuple[ShownPhoto, ...]:
     """What can be seen at a moment, from back to front."""
     covered = np.zeros((HEIGHT // COUNT_SCALE, WIDTH // COUNT_SCALE), dtype=np.uint8)
     seen = [_seen(photo, pose, covered) for photo, pose in reversed(poses_at(time_s))]
     return tuple(one for one in reversed(seen) if one is not None)
 
 
-def _seen(name: str, pose: Pose, covered: Mask) -> Seen | None:
+def _seen(name: str, pose: Pose, covered: Mask) -> ShownPhoto | None:
     """What of a photograph can be seen where ``covered`` is 0; then covers what it lies on."""
     photo = PHOTOGRAPHS[name]
     corners = pose.corners(photo)
@@ -248,7 +247,7 @@ def _seen(name: str, pose: Pose, covered: Mask) -> Seen | None:
     visible = _share(own, corners, covered)
     face = _face(photo, pose, covered)
     np.maximum(covered, own, out=covered)
-    return Seen(name, photo.label, photo.person, _bounds(corners), face, visible) if visible > 0 else None
+    return ShownPhoto(name, photo.label, photo.person, _bounds(corners), face, visible) if visible > 0 else None
 
 
 def _face(photo: Photograph, pose: Pose, covered: Mask) -> Box | None:

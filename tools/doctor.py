@@ -18,8 +18,8 @@ from engines.engine import BackendStatus, Choice, available, choose_backend, ope
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on_bus
 from engines.spec import load_model
-from pipeline.config import ModelSettings
-from pipeline.nvdec import video_decoders
+from pipeline.settings.schema import ModelSettings
+from pipeline.sources.nvdec import video_decoders
 
 DEFAULT_MODEL = Path(ModelSettings().path)
 SHARED_MEMORY = Path("/dev/shm")
@@ -54,7 +54,7 @@ class Cuda:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """All that ``doctor`` found."""
 
     ok: bool  # a pipeline can run
@@ -94,7 +94,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(model: Path) -> Report:
+def examine(model: Path) -> DoctorReport:
     """Look at everything; takes a few seconds, as it imports every library and opens the model once."""
     libraries = (_pyav(), _opencv())
     backends = tuple(available())
@@ -104,7 +104,7 @@ def examine(model: Path) -> Report:
     problems = [f"{library.name}: {library.detail}" for library in libraries if library.version is None]
     problems += [no_choice] if no_choice else []
     problems += [] if health.ok else [health.detail]
-    return Report(
+    return DoctorReport(
         ok=not problems,
         trunkline=_version("trunkline"),
         python=platform.python_version(),
@@ -204,7 +204,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _show(report: Report, console: Console) -> None:
+def _show(report: DoctorReport, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -219,7 +219,7 @@ def _show(report: Report, console: Console) -> None:
         console.print("A pipeline can run.", style="green")
 
 
-def _rows(report: Report) -> list[tuple[str, str]]:
+def _rows(report: DoctorReport) -> list[tuple[str, str]]:
     cores = f"{report.cpu.usable_cores} of {report.cpu.cores} cores"
     shared = report.shared_memory_bytes
     rows = [

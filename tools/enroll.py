@@ -13,10 +13,18 @@ from rich.progress import Progress
 from engines.engine import open_engine
 from engines.errors import EnrollError
 from engines.spec import load_model
-from pipeline.config import GALLERY, ModelSettings
-from pipeline.enrolling import FaceReader, Refused, Taken, Wishes, enroll_people, enroll_photos, people_in
-from pipeline.gallery import Gallery, agreed, clean_name
-from pipeline.track_requests import Request, enroll_track
+from pipeline.gallery.enrolling import (
+    EnrolledPhoto,
+    EnrollOptions,
+    FaceReader,
+    RefusedPhoto,
+    enroll_people,
+    enroll_photos,
+    people_in,
+)
+from pipeline.gallery.gallery import Gallery, agreed, clean_name
+from pipeline.gallery.track_requests import Request, enroll_track
+from pipeline.settings.schema import GALLERY, ModelSettings
 
 BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]  # typer takes no union of literals
 
@@ -51,9 +59,9 @@ def enroll(
     Example: trunkline enroll Ada ada1.jpg ada2.jpg --gallery people.sqlite --consent "signed 2026-11-23"
     """
     _check_choice(name, photos, folder, track)
-    wishes = Wishes(agreed(consent, expires), keep_photos, accept_poor)
+    options = EnrollOptions(agreed(consent, expires), keep_photos, accept_poor)
     if name is not None and track is not None:
-        _from_track(gallery, name, track, wishes, as_json)
+        _from_track(gallery, name, track, options, as_json)
         return
     people, strays = people_in(folder) if folder is not None else ({}, [])
     loaded = load_model(model)
@@ -63,10 +71,10 @@ def enroll(
         engines = [opened.enter_context(open_engine(loaded, entry, backend)) for entry in ("frame", "face")]
         reader = FaceReader(loaded.spec, *engines)
         if name is not None:
-            taken = enroll_photos(reader, store, name, photos or [], wishes)
+            taken = enroll_photos(reader, store, name, photos or [], options)
             _say_person(clean_name(name), gallery, taken, as_json)
         else:
-            _from_folder(reader, store, people, strays, wishes, as_json)
+            _from_folder(reader, store, people, strays, options, as_json)
 
 
 def _check_choice(name: str | None, photos: list[Path] | None, folder: Path | None, track: str | None) -> None:
@@ -75,14 +83,14 @@ def _check_choice(name: str | None, photos: list[Path] | None, folder: Path | No
         raise EnrollError("enroll takes a NAME with one PHOTO or more, a NAME with --track, or --folder alone")
 
 
-def _from_track(gallery: Path, name: str, track: str, wishes: Wishes, as_json: bool) -> None:
+def _from_track(gallery: Path, name: str, track: str, options: EnrollOptions, as_json: bool) -> None:
     stream, _, number = track.rpartition(":")
     if not stream or not number.isascii() or not number.isdecimal():
         raise EnrollError(f"--track must be STREAM:ID, such as door:17, got {track!r}")
-    if wishes.accept_poor:
+    if options.accept_poor:
         raise EnrollError("--accept-poor is for photos: of a track, only good views are taken")
     with Gallery(gallery) as opened:
-        request = Request(stream, int(number), name, wishes.terms, wishes.keep_photos)
+        request = Request(stream, int(number), name, options.terms, options.keep_photos)
         qualities = enroll_track(opened, request)
     if as_json:
         views = [round(quality, 3) for quality in qualities]
@@ -95,15 +103,15 @@ def _from_folder(
     reader: FaceReader,
     gallery: Gallery,
     people: dict[str, list[Path]],
-    strays: list[Refused],
-    wishes: Wishes,
+    strays: list[RefusedPhoto],
+    options: EnrollOptions,
     as_json: bool,
 ) -> None:
-    enrolled: dict[str, list[Taken]] = {}
+    enrolled: dict[str, list[EnrolledPhoto]] = {}
     refused = list(strays)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("enrolling", total=sum(map(len, people.values())))
-        for name, taken, bad in enroll_people(reader, gallery, people, wishes):
+        for name, taken, bad in enroll_people(reader, gallery, people, options):
             enrolled[name] = taken
             refused += bad
             progress.update(bar, advance=len(taken) + len(bad))
@@ -117,7 +125,7 @@ def _from_folder(
         raise EnrollError(f"nobody was enrolled: {_count(len(refused), 'photo')} of the folder refused")
 
 
-def _say_person(name: str, gallery: Path, taken: Sequence[Taken], as_json: bool) -> None:
+def _say_person(name: str, gallery: Path, taken: Sequence[EnrolledPhoto], as_json: bool) -> None:
     if as_json:
         _say_json({"name": name, "gallery": str(gallery), "photos": _views(taken)})
         return
@@ -127,7 +135,7 @@ def _say_person(name: str, gallery: Path, taken: Sequence[Taken], as_json: bool)
     typer.echo(f"{name} is in {gallery} with {_count(len(taken), 'more photo')}")
 
 
-def _say_folder(gallery: Path, known: dict[str, list[Taken]], refused: Sequence[Refused]) -> None:
+def _say_folder(gallery: Path, known: dict[str, list[EnrolledPhoto]], refused: Sequence[RefusedPhoto]) -> None:
     for each in refused:
         typer.echo(f"refused: {each.photo}: {each.reason}", err=True)
     for taken in known.values():
@@ -139,13 +147,13 @@ def _say_folder(gallery: Path, known: dict[str, list[Taken]], refused: Sequence[
     )
 
 
-def _warn(taken: Sequence[Taken]) -> None:
+def _warn(taken: Sequence[EnrolledPhoto]) -> None:
     for each in taken:
         if each.flaw is not None:
             typer.echo(f"warning: {each.photo}: its face {each.flaw}", err=True)
 
 
-def _views(taken: Sequence[Taken]) -> list[dict[str, object]]:
+def _views(taken: Sequence[EnrolledPhoto]) -> list[dict[str, object]]:
     return [{"photo": each.photo, "quality": round(each.quality, 3), "flaw": each.flaw} for each in taken]
 
 

@@ -18,7 +18,7 @@ from tools.evaluate_tracking import evaluate_tracking
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
-    from engines.evaluation.report import Report
+    from engines.evaluation.report import EvaluationReport
 
 HEADLINES = {  # of each task: the figures of the table, by their names in the JSON report
     "objects": (
@@ -170,7 +170,7 @@ def _make(plots: Path) -> None:
         raise ConfigError(f"--plots {plots}: cannot be made a folder: {error.strerror}") from error
 
 
-def _show(report: "Report") -> None:
+def _show(report: "EvaluationReport") -> None:
     console = Console()
     table = Table("task", "figure", "value", "95 % interval")
     for row in _rows(report):
@@ -186,7 +186,7 @@ def _show(report: "Report") -> None:
             console.print(f"skipped ({task}): {reason}", markup=False)
 
 
-def _rows(report: "Report") -> Iterator[tuple[str, str, str, str]]:
+def _rows(report: "EvaluationReport") -> Iterator[tuple[str, str, str, str]]:
     for task, names in HEADLINES.items():
         scores = getattr(report, task)
         if scores is not msgspec.UNSET:

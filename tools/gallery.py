@@ -12,11 +12,11 @@ from rich.table import Table
 from engines.engine import open_engine
 from engines.errors import GalleryError
 from engines.spec import load_model
-from pipeline.config import GALLERY, ModelSettings
-from pipeline.enrolling import reenroll as enroll_again
-from pipeline.gallery import Gallery, Person, agreed
-from pipeline.gallery_export import export_gallery, import_people, read_export
-from pipeline.gallery_file import PRIVATE
+from pipeline.gallery.enrolling import reenroll as enroll_again
+from pipeline.gallery.export import export_gallery, import_people, read_export
+from pipeline.gallery.file import PRIVATE
+from pipeline.gallery.gallery import Gallery, Person, agreed
+from pipeline.settings.schema import GALLERY, ModelSettings
 from tools.enroll import BackendChoice
 
 app = typer.Typer(

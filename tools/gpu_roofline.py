@@ -54,7 +54,7 @@ class Peaks:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class NetworkWork:
     """What one image costs."""
 
     macs: int
@@ -108,7 +108,7 @@ def _report(model: Model, peaks: Peaks) -> str:
 
 
 def _rows(
-    model: Model, entry: EntryName, backend: Backend, precision: Precision, work: Work, peaks: Peaks
+    model: Model, entry: EntryName, backend: Backend, precision: Precision, work: NetworkWork, peaks: Peaks
 ) -> Iterator[str]:
     with open_engine(model, entry, backend, precision) as engine:
         for batch in BATCHES:
@@ -138,7 +138,7 @@ def images_per_s(engine: Engine, batch: int) -> float:
     return done / elapsed
 
 
-def work_of(model: Model, entry: EntryName) -> Work:
+def work_of(model: Model, entry: EntryName) -> NetworkWork:
     """What one image of an entry costs, counted on the CPU."""
     spec, settings = model.spec.entry(entry), model.spec.network
     frame = model.spec.frame
@@ -158,7 +158,7 @@ def work_of(model: Model, entry: EntryName) -> Work:
             module.register_forward_hook(count)
     with torch.inference_mode():
         network(torch.zeros(1, spec.height, spec.width, 3, dtype=torch.uint8))
-    return Work(sum(part.macs for part in parts.values()), values, weights, spec.height * spec.width * 3)
+    return NetworkWork(sum(part.macs for part in parts.values()), values, weights, spec.height * spec.width * 3)
 
 
 def measure_peaks() -> Peaks:

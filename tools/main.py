@@ -187,7 +187,10 @@ def trunkline(
     ] = False,
 ) -> None:
     """Watch cameras, streams and files with one multi-task network; publish what was seen as typed messages."""
-    from pipeline.logs import LogSettings, configure_logging  # here: structlog takes longer to import than help takes
+    from pipeline.runtime.logs import (  # here: structlog takes longer to import than help takes
+        LogSettings,
+        configure_logging,
+    )
 
     configure_logging(LogSettings(log_level, log_json))
 

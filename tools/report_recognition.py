@@ -10,7 +10,7 @@ from rich.progress import track as progress
 
 from engines.errors import ConfigError
 from engines.spec import load_model
-from pipeline.config import ModelSettings
+from pipeline.settings.schema import ModelSettings
 
 
 def recognition(

@@ -10,10 +10,10 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
-from pipeline.config import Config, load
-from pipeline.defaults import config_of, with_default_gallery
-from pipeline.run import run as run_pipeline
-from pipeline.summary import Summary
+from pipeline.runtime.summary import Summary
+from pipeline.service.run import run as run_pipeline
+from pipeline.settings.defaults import config_of, with_default_gallery
+from pipeline.settings.schema import Config, load
 
 
 def run(

@@ -9,8 +9,8 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
-from pipeline.client import Subscriber
-from pipeline.messages import EventMessage, FaceMessage, FrameMessage, HealthMessage, Message, MessageType
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import EventMessage, FaceMessage, FrameMessage, HealthMessage, Message, MessageType
 
 EXIT_TOO_FEW = 1
 

@@ -72,7 +72,7 @@ class TorchCudaEngine:
         network = load_entry(model, entry).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Network | None = compiled(network) if torch_compile else network
         self._lock = threading.Lock()
-        self._free: list[_Slot] = []
+        self._free: list[_CudaSlot] = []
         if torch_compile:
             compile_now(self.infer, self.spec)
 
@@ -110,7 +110,7 @@ class TorchCudaEngine:
         self.close()
 
     @contextmanager
-    def _slot(self) -> Iterator["_Slot"]:
+    def _slot(self) -> Iterator["_CudaSlot"]:
         """A slot that nobody uses, in every setting that this engine computes under."""
         network = self._network
         if network is None:
@@ -118,9 +118,9 @@ class TorchCudaEngine:
         with self._lock:
             slot = self._free.pop() if self._free else None
         with self._computing():
-            yield slot or _Slot(network, self.spec, self._device)
+            yield slot or _CudaSlot(network, self.spec, self._device)
 
-    def _finish(self, slot: "_Slot") -> dict[str, npt.NDArray[np.generic]]:
+    def _finish(self, slot: "_CudaSlot") -> dict[str, npt.NDArray[np.generic]]:
         with self._computing():
             outputs = slot.outputs()
         with self._lock:
@@ -154,7 +154,7 @@ class _Sized:
     graph: torch.cuda.CUDAGraph | None = None
 
 
-class _Slot:
+class _CudaSlot:
     """A stream, and the memory of one batch under way."""
 
     def __init__(self, network: Network, spec: EntrySpec, device: torch.device) -> None:

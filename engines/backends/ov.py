@@ -18,7 +18,7 @@ DEVICE: Final = "CPU"
 # which costs a sixth. Where decoding empties the caches in between, a picture in a two costs an eighth less than alone,
 # in a four a fifth, and in an eight hardly any less than that.
 SIZES: Final = (4, 2, 1)
-MOST_STREAMS: Final = 16  # each has memory of its own; with more cores than that, several share a stream
+MAX_STREAMS: Final = 16  # each has memory of its own; with more cores than that, several share a stream
 
 
 class OpenVinoEngine:
@@ -216,7 +216,7 @@ def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:
     cores = usable_cores()
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",
-        "NUM_STREAMS": min(cores, MOST_STREAMS),
+        "NUM_STREAMS": min(cores, MAX_STREAMS),
         "INFERENCE_NUM_THREADS": cores,
         "ENABLE_CPU_PINNING": False,  # decoding shares the cores
     }

@@ -19,7 +19,7 @@ from engines.boxes import Letterbox
 from engines.pictures import PADDING_GREY
 from engines.planes import Planes
 
-LEAST_STAGED: Final = 2**20  # bytes
+MIN_STAGED: Final = 2**20  # bytes
 
 Likeness = tuple[tuple[tuple[int, ...], ...], Letterbox, bytes]
 
@@ -33,7 +33,7 @@ class TorchLetterbox:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._colours: dict[bytes, Tensor] = {}
-        self._hold(LEAST_STAGED)
+        self._hold(MIN_STAGED)
 
     def fill(self, pictures: Sequence[Planes], out: Tensor) -> None:
         """Write pictures into ``out`` (N, H, W, 3), uint8 RGB on the device, in the turn of the current stream.

@@ -25,7 +25,7 @@ from engines.backends.trt_build import Building, build_engine, shapes
 from engines.backends.trt_cache import EngineKey, cache_folder, cached, forget, is_cached, read_timing, write_timing
 from engines.backends.trt_log import Log
 from engines.backends.trt_network import tensorrt_network
-from engines.backends.trt_slot import Loaded, Slot, Tensor
+from engines.backends.trt_slot import LoadedEngine, Slot, Tensor
 from engines.backends.underway import Underway
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.planes import Planes, check_planes
@@ -80,7 +80,7 @@ class TensorRtEngine:
         device = cuda.open_device(gpu)
         self.device = f"{device.name} (GPU {gpu})"
         chosen: Precision = "f16" if precision == "auto" else precision
-        self._loaded: Loaded | None = _load(
+        self._loaded: LoadedEngine | None = _load(
             self._file, self.spec, chosen, device, building or Building(), cache or cache_folder()
         )
         self._check(model)
@@ -173,7 +173,7 @@ class TensorRtEngine:
         cuda.use_device(self._gpu)
         slot.close()
 
-    def _new_slot(self, loaded: Loaded) -> Slot:
+    def _new_slot(self, loaded: LoadedEngine) -> Slot:
         return Slot(loaded, self._file.name)
 
     def _check(self, model: Model) -> None:
@@ -196,7 +196,7 @@ class _Runtime:
             raise BackendUnavailable(f"TensorRT cannot use a GPU here: {self.log.failure()}") from error
         self._runtime.engine_host_code_allowed = True  # version-compatible engines hold some; only our own are loaded
 
-    def load(self, plan: bytes) -> Loaded | None:
+    def load(self, plan: bytes) -> LoadedEngine | None:
         """Load an engine; None where TensorRT does not take it."""
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
@@ -213,10 +213,12 @@ class _Runtime:
         tensors = {name: _tensor(engine, context, name) for name in names}
         inputs = tuple(tensors.pop(name) for name in given)
         most = context.get_tensor_shape(given[0])[0]
-        return Loaded(self._runtime, engine, self.log, inputs, tuple(tensors.values()), most)
+        return LoadedEngine(self._runtime, engine, self.log, inputs, tuple(tensors.values()), most)
 
 
-def _load(file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path) -> Loaded:
+def _load(
+    file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path
+) -> LoadedEngine:
     """The engine from the cache, else built."""
     network = tensorrt_network(file, precision)
     exact = EngineKey(

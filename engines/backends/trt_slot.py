@@ -34,7 +34,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedEngine:
     """An engine in TensorRT."""
 
     runtime: trt.Runtime  # must live as long as the engine
@@ -82,7 +82,7 @@ class Slot:
     own. They share the memory for what lies between layers: one stream runs one of them at a time.
     """
 
-    def __init__(self, loaded: Loaded, file: str) -> None:
+    def __init__(self, loaded: LoadedEngine, file: str) -> None:
         """Take everything that the largest batch needs; EngineError where the GPU has not enough memory."""
         self._loaded = loaded
         self._file = file

@@ -8,12 +8,13 @@ import numpy as np
 
 from engines.alignment import SIZE as FACE_SIZE
 from engines.alignment import align
+from engines.arrays import Pixels
 from engines.boxes import letterbox
 from engines.data.folders import NOBODY, SCENE_FOLDERS, read_points
-from engines.data.reading import PICTURE_SUFFIXES, Skipped, spread
+from engines.data.reading import PICTURE_SUFFIXES, SkippedRows, spread
 from engines.data.sources import labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
-from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize
+from engines.pictures import letterbox_rgb, read_rgb, resize
 from engines.spec import EntrySpec
 from engines.training.settings import DatasetSettings
 
@@ -94,7 +95,7 @@ def files_of(entry: DatasetSettings, data: Path) -> list[Path]:
         return sorted(path for _, path in labelled_pictures(folders, data, without=without))
     sources = [source for source in (entry.objects, entry.faces) if source is not None]
     assert entry.images is not None
-    found = [read_boxes(source, data, entry.images, Skipped()) for source in sources]
+    found = [read_boxes(source, data, entry.images, SkippedRows()) for source in sources]
     return sorted({path for each in found for path in each.pictures.values()})
 
 
@@ -105,7 +106,7 @@ def _read(data: Path, files: Mapping[str, Sequence[Path]], count: int, read: Cal
         raise DataError(f"data {data}: has no training pictures to calibrate on, looked for in {', '.join(files)}")
     pictures: list[Pixels] = []
     counts: dict[str, int] = {}
-    skipped = Skipped()
+    skipped = SkippedRows()
     for name, paths in there.items():
         before = len(pictures)
         for path in spread(paths, -(-count // len(there))):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engines.compiling.parity import Parity
 from engines.compiling.quantise import Form
-from engines.evaluation.report import Report
+from engines.evaluation.report import EvaluationReport
 from engines.network.cost import cost, share_of_single_tasks
 from engines.pages import render
 from engines.spec import Model, Quantised, Task
@@ -38,7 +38,9 @@ WEAKNESSES: dict[Task, str] = {
 HEADINGS: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8 for TensorRT"}
 
 
-def model_card(model: Model, saved: Checkpoint, report: Report, parity: Sequence[Parity], note: str = "") -> str:
+def model_card(
+    model: Model, saved: Checkpoint, report: EvaluationReport, parity: Sequence[Parity], note: str = ""
+) -> str:
     """Markdown of ``MODEL_CARD.md``; ``note`` tells what else a reader must know of the training."""
     spec = model.spec
     tasks = [task for task in SEEN if task in spec.network.tasks]
@@ -80,7 +82,7 @@ def _set(entry: DatasetSettings) -> dict[str, object]:
     }
 
 
-def _worst(report: Report) -> Iterator[tuple[str, list[str]]]:
+def _worst(report: EvaluationReport) -> Iterator[tuple[str, list[str]]]:
     """The files of the worst pictures of each task."""
     if report.objects:
         yield "objects", [_short(each.picture) for each in report.objects.worst]

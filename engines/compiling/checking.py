@@ -8,11 +8,12 @@ import cv2
 import msgspec
 import numpy as np
 
+from engines.arrays import Pixels
 from engines.compiling.simulating import write_simulated
 from engines.drift import drift
 from engines.engine import open_engine
 from engines.errors import DataError
-from engines.pictures import Pixels, read_rgb, resize
+from engines.pictures import read_rgb, resize
 from engines.self_check import read_pictures
 from engines.spec import CheckPictures, EntryName, Model, QuantisedFile, sha256_of
 

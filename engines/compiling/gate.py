@@ -15,15 +15,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from engines.arrays import Pictures
 from engines.compiling.calibrating import Calibration, face_calibration, frame_calibration
 from engines.compiling.card import with_int8
 from engines.compiling.checking import made_check
-from engines.compiling.quantise import Form, Pictures, Quantiser
+from engines.compiling.quantise import Form, Quantiser
 from engines.compiling.simulating import write_simulated
 from engines.data.reading import spread
 from engines.engine import require_backend
 from engines.errors import BackendUnavailable, DataError, EngineError
-from engines.evaluation.report import Headline, Report, evaluate_model, headlines
+from engines.evaluation.report import EvaluationReport, Headline, evaluate_model, headlines
 from engines.evaluation.truth import Truth, configured_truth, standard_truth
 from engines.hardware import cpu, int8_instructions
 from engines.spec import (
@@ -77,7 +78,7 @@ def ways(form: Form) -> tuple[Way, ...]:
     return Way("openvino", here), Way("onnxruntime", here), Way("onnxruntime", other, simulated=True)
 
 
-class Row(NamedTuple):
+class GateRow(NamedTuple):
     """A line of the gate's table."""
 
     headline: Headline
@@ -85,7 +86,7 @@ class Row(NamedTuple):
 
 
 @dataclass(slots=True)
-class Part:
+class QuantisedEntry:
     """An entry on its way to int8."""
 
     name: EntryName
@@ -205,7 +206,7 @@ class Gate:
     """Both columns of the headline figures, and the layers that go back into float until all of them hold."""
 
     def __init__(
-        self, model: Model, parts: Sequence[Part], truth: Truth, tolerance: float, form: Form, told: Told
+        self, model: Model, parts: Sequence[QuantisedEntry], truth: Truth, tolerance: float, form: Form, told: Told
     ) -> None:
         """Measure the f32 column."""
         self._model, self._parts, self._truth, self._tolerance, self._told = model, parts, truth, tolerance, told
@@ -214,10 +215,12 @@ class Gate:
         self._tasks = [task for part in parts for task in part.tasks]
         told("measuring f32")
         report = evaluate_model(model, truth, backend=REFERENCE, precision="f32", tasks=self._tasks)
-        self._f32 = {Row(headline, way): value for way in self._ways for headline, value in headlines(report).items()}
+        self._f32 = {
+            GateRow(headline, way): value for way in self._ways for headline, value in headlines(report).items()
+        }
         if not self._f32:
             raise DataError(f"{truth.name}: has nothing that says what int8 costs this model")
-        self._int8: dict[Row, float] = {}
+        self._int8: dict[GateRow, float] = {}
 
     def passed(self, work: Path) -> Quantised:
         """Write files that pass into ``work``; EngineError where there are none."""
@@ -249,14 +252,14 @@ class Gate:
             self._told(f"{each.task} {each.figure} loses {each.loss:.1%} in {_where(each)}")
         return {row.headline.task for row in rows if self._figure(row).loss > self._tolerance}
 
-    def _measure(self, model: Model, tasks: Sequence[Task]) -> dict[Row, float]:
+    def _measure(self, model: Model, tasks: Sequence[Task]) -> dict[GateRow, float]:
         return {
-            Row(headline, way): value
+            GateRow(headline, way): value
             for way in self._ways
             for headline, value in headlines(self._evaluate(model, way, tasks)).items()
         }
 
-    def _evaluate(self, model: Model, way: Way, tasks: Sequence[Task]) -> Report:
+    def _evaluate(self, model: Model, way: Way, tasks: Sequence[Task]) -> EvaluationReport:
         precision: Precision = "int8"
         if way.simulated:
             spec, precision = model.spec, "f32"
@@ -264,12 +267,12 @@ class Gate:
             model = Model(model.path, msgspec.structs.replace(spec, **entries))
         return evaluate_model(model, self._truth, backend=way.backend, precision=precision, tasks=tasks)
 
-    def _figure(self, row: Row) -> GateFigure:
+    def _figure(self, row: GateRow) -> GateFigure:
         f32, int8 = self._f32[row], self._int8[row]
         task, figure, loss = row.headline.task, row.headline.figure, row.headline.loss(f32, int8)
         return GateFigure(task, figure, row.way.backend, f32, int8, loss, row.way.instructions, row.way.simulated)
 
-    def _refusal(self, part: Part) -> str:
+    def _refusal(self, part: QuantisedEntry) -> str:
         lost = ", ".join(
             f"{each.task} {each.figure} {each.f32:.4f} -> {each.int8:.4f} in {_where(each)}"
             for each in map(self._figure, self._int8)
@@ -305,7 +308,7 @@ def _names(file: QuantisedFile) -> list[str]:
 
 def _calibrated(
     model: Model, name: EntryName, data: Path, count: int, sets: Sequence[DatasetSettings] | None, form: Form
-) -> Part:
+) -> QuantisedEntry:
     entry = model.spec.entry(name)
     calibration = (
         frame_calibration(data, entry, count, sets) if name == "frame" else face_calibration(data, count, sets)
@@ -314,7 +317,7 @@ def _calibrated(
     batches = [np.stack(held[start : start + BATCH]) for start in range(0, len(held), BATCH)]
     shown = track(batches, f"calibrating, {name} entry", console=Console(stderr=True), transient=True)
     tasks = [task for task in model.spec.network.tasks if ENTRY_OF[task] == name]
-    return Part(name, entry.file, tasks, Quantiser(model.file(name), shown, form), calibration)
+    return QuantisedEntry(name, entry.file, tasks, Quantiser(model.file(name), shown, form), calibration)
 
 
 def _shown(title: str, quantiser: Quantiser, sample: Pictures) -> Iterable[tuple[str, dict[str, float]]]:

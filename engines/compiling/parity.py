@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.alignment import SIZE as FACE_SIZE
+from engines.arrays import Pictures
 from engines.boxes import letterbox
 from engines.engine import open_engine
 from engines.errors import EngineError
@@ -22,7 +23,6 @@ COMPARED_SCORE = 0.05  # rows below this are noise whose order nothing depends o
 BATCH = 8
 CUT_AT = {"object": MAX_OBJECTS, "face": MAX_FACES}  # rows of the top-k
 
-Pictures = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 Outputs = dict[str, npt.NDArray[np.generic]]
 
 

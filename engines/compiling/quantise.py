@@ -28,6 +28,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
+from engines.arrays import Pictures
 from engines.errors import ModelError, one_line
 from engines.hardware import usable_cores
 from engines.spec import INPUT
@@ -47,7 +48,6 @@ OPTIONS: Final[dict[Form, dict[str, object]]] = {
     "tensorrt": {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False},
 }
 
-Pictures = npt.NDArray[np.uint8]  # (N, H, W, 3) RGB
 Signals = dict[str, npt.NDArray[np.float64]]
 
 

@@ -13,7 +13,7 @@ from engines.compiling.export import Trained, export
 from engines.compiling.parity import Parity, check_parity
 from engines.data.reading import spread
 from engines.errors import DataError
-from engines.evaluation.report import Report, calibrate, evaluate_model, scene_temperature
+from engines.evaluation.report import EvaluationReport, calibrate, evaluate_model, scene_temperature
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
 from engines.training.checkpoint import load_checkpoint
@@ -28,7 +28,7 @@ class Released:
 
     model: Model
     parity: list[Parity]
-    report: Report
+    report: EvaluationReport
 
 
 def release(

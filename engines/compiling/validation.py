@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from engines.compiling.export import Trained, export
-from engines.evaluation.report import Report, evaluate_model, headlines
+from engines.evaluation.report import EvaluationReport, evaluate_model, headlines
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Thresholds, load_model
 from engines.training.checkpoint import Checkpoint
@@ -22,7 +22,7 @@ def validation_scores(checkpoint: Checkpoint, data: Path, settings: ValidationSe
     return {line.task: value for line, value in headlines(report).items() if not line.lower_is_better}
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, truth: Truth, frame_size: int) -> Report:
+def evaluate_checkpoint(checkpoint: Checkpoint, truth: Truth, frame_size: int) -> EvaluationReport:
     """The report of a checkpoint's averaged weights, exported with a square frame entry of so many pixels.
 
     Its thresholds are those that every model begins with, so that nothing is chosen on the truth.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from engines.data.reading import Row, Skipped, read_json, spread
+from engines.data.reading import Row, SkippedRows, read_json, spread
 from engines.errors import DataError
 
 FivePoints = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]  # xy in pixels
@@ -83,7 +83,7 @@ class CocoSet:
 
 
 def read_coco(
-    data: Path, folder: str, annotations: str, skipped: Skipped, limit: int | None = None, *, split: str = "val"
+    data: Path, folder: str, annotations: str, skipped: SkippedRows, limit: int | None = None, *, split: str = "val"
 ) -> CocoSet:
     """Read ``folder/annotations/<annotations>`` of the data; pictures lie in ``folder/images/<split>``.
 
@@ -93,7 +93,7 @@ def read_coco(
     return read_coco_file(data / folder / "annotations" / annotations, data / folder / "images" / split, skipped, limit)
 
 
-def read_coco_file(path: Path, images: Path, skipped: Skipped, limit: int | None = None) -> CocoSet:
+def read_coco_file(path: Path, images: Path, skipped: SkippedRows, limit: int | None = None) -> CocoSet:
     """Read a COCO JSON file whose pictures lie below ``images``.
 
     Raises:
@@ -119,7 +119,7 @@ def read_coco_file(path: Path, images: Path, skipped: Skipped, limit: int | None
     return CocoSet(pictures, [box for box in boxes if box.image_id in pictures], categories, labelled)
 
 
-def _rows(raw: list[msgspec.Raw], kind: type[Row], path: Path, skipped: Skipped) -> list[Row]:
+def _rows(raw: list[msgspec.Raw], kind: type[Row], path: Path, skipped: SkippedRows) -> list[Row]:
     rows = []
     for number, text in enumerate(raw):
         try:

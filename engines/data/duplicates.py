@@ -6,10 +6,9 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from engines.pictures import Pixels
+from engines.arrays import Pixels, Rows
 
 Hashes = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.int64]
 
 SAME_BITS = 6  # hashes that differ in at most so many of 64 bits are of one picture
 SIDE, LOW = 32, 8

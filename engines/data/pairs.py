@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.data.reading import Skipped, read_lines, spread
+from engines.data.reading import SkippedRows, read_lines, spread
 from engines.errors import DataError
 
 DRAWN = 3000  # pairs of each kind, at most
@@ -41,7 +41,7 @@ def identity_of(picture: Path) -> str:
     return picture.stem.rsplit("__", 1)[0] if folder == SINGLETONS else folder
 
 
-def read_pairs(path: Path, folder: Path, skipped: Skipped, limit: int | None = None) -> list[Pair]:
+def read_pairs(path: Path, folder: Path, skipped: SkippedRows, limit: int | None = None) -> list[Pair]:
     """Read ``first <tab> second <tab> 1 or 0`` lines with paths relative to ``folder``.
 
     Raises:

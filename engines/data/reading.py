@@ -16,7 +16,7 @@ PICTURE_SUFFIXES = frozenset({".webp", ".jpg", ".jpeg", ".png", ".bmp"})
 Row = TypeVar("Row")
 
 
-class Skipped:
+class SkippedRows:
     """What could not be read. A few rows may be skipped, and are listed; more make the data unusable.
 
     Args:

@@ -12,7 +12,7 @@ import msgspec
 
 from engines.data.coco import CocoSet, read_coco_file, with_points
 from engines.data.folders import read_points
-from engines.data.reading import PICTURE_SUFFIXES, Skipped
+from engines.data.reading import PICTURE_SUFFIXES, SkippedRows
 from engines.data.voc import read_voc
 from engines.data.wider import read_wider
 from engines.errors import DataError
@@ -81,7 +81,7 @@ ObjectSource: TypeAlias = Coco | Voc
 FaceSource: TypeAlias = Coco | Voc | Wider
 
 
-def read_boxes(source: FaceSource, data: Path, images: str, skipped: Skipped) -> CocoSet:
+def read_boxes(source: FaceSource, data: Path, images: str, skipped: SkippedRows) -> CocoSet:
     """Read boxes whose pictures lie in the folder ``images`` of the data.
 
     Returns:

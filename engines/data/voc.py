@@ -4,11 +4,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.reading import PICTURE_SUFFIXES, Skipped, read_lines
+from engines.data.reading import PICTURE_SUFFIXES, SkippedRows, read_lines
 from engines.errors import DataError
 
 
-def read_voc(annotations: Path, images: Path, skipped: Skipped, image_set: Path | None = None) -> CocoSet:
+def read_voc(annotations: Path, images: Path, skipped: SkippedRows, image_set: Path | None = None) -> CocoSet:
     """Read the XML files of a folder. A file belongs to the picture below ``images`` of the same name.
 
     Args:

@@ -4,13 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.reading import PICTURE_SUFFIXES, Skipped, read_lines
+from engines.data.reading import PICTURE_SUFFIXES, SkippedRows, read_lines
 from engines.errors import DataError
 
 INVALID = 7  # column: the face is one that nobody could be asked to find
 
 
-def read_wider(path: Path, images: Path, skipped: Skipped) -> CocoSet:
+def read_wider(path: Path, images: Path, skipped: SkippedRows) -> CocoSet:
     """Read ``wider_face_*_bbx_gt.txt``: a picture's name, how many faces it has, and a row for each.
 
     Invalid faces are ignored. A picture without faces is followed by 0 and by nothing or one row of zeros.

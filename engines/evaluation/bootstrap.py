@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from engines.evaluation.matching import IOUS, Doubles, Flags, Matches, weighted_average_precision
+from engines.arrays import Double, Flags
+from engines.evaluation.matching import IOUS, Matches, weighted_average_precision
 
 RESAMPLES = 1000
 SEED = 0
@@ -32,7 +33,7 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
     units: str = "pictures for objects, faces and scene; identities for identity"
 
 
-def resample(units: int, resamples: int = RESAMPLES, seed: int = SEED) -> Doubles:
+def resample(units: int, resamples: int = RESAMPLES, seed: int = SEED) -> Double:
     """How often each of the units is drawn in each resample of as many, with replacement: (resamples, units)."""
     generator = np.random.default_rng(seed)
     if not units:
@@ -40,7 +41,7 @@ def resample(units: int, resamples: int = RESAMPLES, seed: int = SEED) -> Double
     return generator.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
 
 
-def percentile_interval(values: Doubles) -> Interval | None:
+def percentile_interval(values: Double) -> Interval | None:
     """The middle share :data:`CONFIDENCE` of a figure's ``values`` (R,); None when it has none.
 
     A resample in which the figure does not exist (not a number) is left out.
@@ -52,7 +53,7 @@ def percentile_interval(values: Doubles) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def weighted_mean(values: Doubles | Flags, weights: Doubles) -> Doubles:
+def weighted_mean(values: Double | Flags, weights: Double) -> Double:
     """Mean of ``values`` (N,) or (R, N) under ``weights`` (R, N): (R,); values that are not a number are left out."""
     known = np.isfinite(values)
     total = (weights * known).sum(axis=1)
@@ -60,7 +61,7 @@ def weighted_mean(values: Doubles | Flags, weights: Doubles) -> Doubles:
     return np.asarray(np.divide(sums, total, out=np.full(len(total), np.nan), where=total > 0))
 
 
-def resampled_precision(matches: Matches, weights: Doubles) -> Doubles:
+def resampled_precision(matches: Matches, weights: Double) -> Double:
     """Average precision under ``weights`` (R, P) of the pictures: (R, categories, 10 overlaps).
 
     Not a number for a category without boxes in a resample.
@@ -72,12 +73,12 @@ def resampled_precision(matches: Matches, weights: Doubles) -> Doubles:
     return np.moveaxis(np.array(rows), 2, 0)
 
 
-def mean_over_categories(precision: Doubles) -> Doubles:
+def mean_over_categories(precision: Double) -> Double:
     """Mean of ``precision`` (R, categories) over those that have boxes: (R,); not a number where none has."""
     return weighted_mean(precision, np.ones_like(precision))
 
 
-def pair_weights(identities: Sequence[tuple[str, str]], resamples: int = RESAMPLES, seed: int = SEED) -> Doubles:
+def pair_weights(identities: Sequence[tuple[str, str]], resamples: int = RESAMPLES, seed: int = SEED) -> Double:
     """How often each pair of ``identities`` counts when identities, not pairs, are drawn: (resamples, pairs).
 
     A genuine pair counts as often as its identity was drawn, an impostor pair as often as the two of it can meet: the

@@ -10,16 +10,16 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from engines.boxes import Float
+from engines.arrays import Flags, Float, Rows
 from engines.data.coco import CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.faces import find_faces
 from engines.evaluation.identity import cut_face, read_face
-from engines.evaluation.matching import Flags, Rows, match
+from engines.evaluation.matching import match
 from engines.evaluation.objects import find_objects
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.tracks import ENROLLED_VIEWS, TRACK_VIEWS, Strangers, strangers_of
 from engines.evaluation.truth import IdentityTruth, Truth
 from engines.spec import ComparedSet, IdentityCalibration, Thresholds
@@ -38,7 +38,7 @@ class Calibrated:
     identity: IdentityCalibration | None
 
 
-def calibrate_thresholds(runner: Runner, truth: Truth) -> Calibrated:
+def calibrate_thresholds(runner: ModelRunner, truth: Truth) -> Calibrated:
     """Choose the thresholds of a model's tasks on validation data; the NMS overlaps stay as they are.
 
     A threshold of which the data says nothing stays as it is, too.
@@ -49,7 +49,7 @@ def calibrate_thresholds(runner: Runner, truth: Truth) -> Calibrated:
     Raises:
         DataError: too many pictures cannot be read, or the model finds nothing in them.
     """
-    skipped, tasks, chosen = Skipped(), runner.model.spec.network.tasks, runner.model.spec.thresholds
+    skipped, tasks, chosen = SkippedRows(), runner.model.spec.network.tasks, runner.model.spec.thresholds
     if "objects" in tasks and truth.objects is not None:
         score = best_f_threshold(*matched(*find_objects(runner, truth.objects, runner.curve_thresholds, skipped)), BETA)
         chosen = msgspec.structs.replace(chosen, object_score=round(score, 3))
@@ -62,10 +62,10 @@ def calibrate_thresholds(runner: Runner, truth: Truth) -> Calibrated:
 
 
 def calibrate_identity(
-    runner: Runner,
+    runner: ModelRunner,
     truth: IdentityTruth,
     thresholds: Thresholds,
-    skipped: Skipped,
+    skipped: SkippedRows,
     far: float | None = None,
     people: int = PEOPLE,
 ) -> Calibrated:
@@ -114,7 +114,9 @@ def _compared(name: str, strangers: Strangers, far: float, people: int) -> Compa
     return ComparedSet(name, strangers.people, len(found), found.size, similarity)
 
 
-def _strangers(runner: Runner, truth: IdentityTruth, thresholds: Thresholds, skipped: Skipped) -> dict[str, Strangers]:
+def _strangers(
+    runner: ModelRunner, truth: IdentityTruth, thresholds: Thresholds, skipped: SkippedRows
+) -> dict[str, Strangers]:
     """By set of crops, and of whole pictures; sets of one person are left out."""
     paths = sorted(path for crops in truth.crops.values() for path in crops)
     crops = runner.view_crops("face crops", paths, skipped, lambda path: read_face(path, truth))

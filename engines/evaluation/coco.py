@@ -9,7 +9,7 @@ import numpy.typing as npt
 from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
-from engines.boxes import Float
+from engines.arrays import Float
 from engines.data.coco import CocoSet
 
 MAX_DETECTIONS = 100  # per picture, best first

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from engines.data.coco import CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.evaluation.coco import BoxDetection, detections_of
 from engines.evaluation.detection import BoxEvidence, BoxScores, score_boxes
 from engines.evaluation.landmarks import (
@@ -17,7 +17,7 @@ from engines.evaluation.landmarks import (
     landmark_intervals,
     worst_landmarks,
 )
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import FACE, Truth
 from engines.spec import Thresholds
 
@@ -45,13 +45,13 @@ class FaceEvidence:
     landmarks: LandmarkEvidence
 
 
-def gather_faces(runner: Runner, truth: Truth) -> FaceEvidence:
+def gather_faces(runner: ModelRunner, truth: Truth) -> FaceEvidence:
     """Run the model over the pictures with boxes and those with landmarks.
 
     Raises:
         DataError: too many pictures cannot be read.
     """
-    skipped, nothing = Skipped(), CocoSet({}, [], FACE)
+    skipped, nothing = SkippedRows(), CocoSet({}, [], FACE)
     found, detections = find_faces(runner, truth.faces or nothing, runner.curve_thresholds, skipped)
     own = runner.model.spec.thresholds
     landmarks = gather_landmarks(runner, truth.landmarks or nothing, skipped)
@@ -79,7 +79,7 @@ def score_faces(evidence: FaceEvidence) -> FaceScores:
 
 
 def find_faces(
-    runner: Runner, truth: CocoSet, thresholds: Thresholds, skipped: Skipped
+    runner: ModelRunner, truth: CocoSet, thresholds: Thresholds, skipped: SkippedRows
 ) -> tuple[CocoSet, list[BoxDetection]]:
     """The annotated pictures that could be read, and the faces that the model finds in them."""
     (category,) = truth.categories

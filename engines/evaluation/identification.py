@@ -16,10 +16,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Double, Flags, Float
 from engines.data.pairs import identity_of
 from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
-from engines.evaluation.matching import Doubles, Flags
 from engines.evaluation.verification import accept_threshold, accept_thresholds
 
 GALLERIES = 10  # dealt with the seeds 0, 1, ...
@@ -45,7 +44,7 @@ class IdentificationScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class GallerySplit:
     """Pictures that are enrolled, and pictures that are searched for."""
 
     enrolled: list[Path]  # those of a person stand together
@@ -63,7 +62,7 @@ def set_of(crop: Path) -> str:
 
 def deal_gallery(
     pictures: Sequence[Path], pictures_each: int, seed: int, who: Callable[[Path], str] = identity_of
-) -> Gallery | None:
+) -> GallerySplit | None:
     """Enrol a random half of the people with two pictures or more; the same seed always enrols the same ones.
 
     ``pictures_each`` pictures of a person are enrolled, or fewer, so that one is left to search for.
@@ -77,7 +76,7 @@ def deal_gallery(
     able = [name for name, paths in people.items() if len(paths) > 1]
     generator = np.random.default_rng(seed)
     chosen = [able[row] for row in generator.permutation(len(able))[: round(len(able) * ENROLLED_SHARE)]]
-    gallery = Gallery([], [], [path for name in people if name not in chosen for path in people[name]])
+    gallery = GallerySplit([], [], [path for name in people if name not in chosen for path in people[name]])
     for name in chosen:
         shuffled = [people[name][row] for row in generator.permutation(len(people[name]))]
         count = min(pictures_each, len(shuffled) - 1)
@@ -90,14 +89,16 @@ def deal_gallery(
 class Searches:
     """What came of searching every probe of one gallery."""
 
-    mated: Doubles  # (M,) similarity of the most similar person
+    mated: Double  # (M,) similarity of the most similar person
     right: Flags  # (M,) whether that is the right one
-    strangers: Doubles  # (S,)
+    strangers: Double  # (S,)
     mated_names: npt.NDArray[np.str_]  # (M,) who each probe shows
     stranger_names: npt.NDArray[np.str_]  # (S,)
 
 
-def search(gallery: Gallery, embeddings: Mapping[Path, Float], who: Callable[[Path], str] = identity_of) -> Searches:
+def search(
+    gallery: GallerySplit, embeddings: Mapping[Path, Float], who: Callable[[Path], str] = identity_of
+) -> Searches:
     """Search every probe; a person is as similar as the most similar of the enrolled pictures, as in the pipeline."""
     enrolled = _names(gallery.enrolled, who)
     starts = np.flatnonzero(np.concatenate([[True], enrolled[1:] != enrolled[:-1]]))
@@ -120,7 +121,7 @@ def _names(pictures: Sequence[Path], who: Callable[[Path], str]) -> npt.NDArray[
     return np.array([who(path) for path in pictures])
 
 
-def _stacked(pictures: Sequence[Path], embeddings: Mapping[Path, Float]) -> Doubles:
+def _stacked(pictures: Sequence[Path], embeddings: Mapping[Path, Float]) -> Double:
     return np.stack([embeddings[path] for path in pictures]).astype(np.float64)
 
 
@@ -174,7 +175,7 @@ def _over_galleries(all_searches: Sequence[Searches], far: float) -> tuple[float
 def _intervals(all_searches: Sequence[Searches]) -> dict[str, Interval | None]:
     people = np.unique(np.concatenate([[*each.mated_names, *each.stranger_names] for each in all_searches]))
     drawn = resample(len(people))
-    rates: dict[str, Sequence[Doubles | None]] = {
+    rates: dict[str, Sequence[Double | None]] = {
         "dir_at_far_1e-1": [_resampled_rate(each, TENTH, people, drawn) for each in all_searches],
         "dir_at_far_1e-2": [_resampled_rate(each, HUNDREDTH, people, drawn) for each in all_searches],
         "rank1": [
@@ -184,7 +185,7 @@ def _intervals(all_searches: Sequence[Searches]) -> dict[str, Interval | None]:
     return {name: _interval_over_galleries(values) for name, values in rates.items()}
 
 
-def _resampled_rate(searches: Searches, far: float, people: npt.NDArray[np.str_], drawn: Doubles) -> Doubles | None:
+def _resampled_rate(searches: Searches, far: float, people: npt.NDArray[np.str_], drawn: Double) -> Double | None:
     """The identification rate (R,) when each of the sorted ``people`` (N,) was ``drawn`` (R, N) so often."""
     if far * len(searches.strangers) < 1:
         return None
@@ -195,6 +196,6 @@ def _resampled_rate(searches: Searches, far: float, people: npt.NDArray[np.str_]
     return weighted_mean(searches.right & (searches.mated >= thresholds[:, None]), mated)
 
 
-def _interval_over_galleries(rates: Sequence[Doubles | None]) -> Interval | None:
+def _interval_over_galleries(rates: Sequence[Double | None]) -> Interval | None:
     known = [rate for rate in rates if rate is not None]
     return percentile_interval(np.mean(known, axis=0)) if known else None

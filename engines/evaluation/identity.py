@@ -8,18 +8,18 @@ import msgspec
 import numpy as np
 
 from engines.alignment import align
-from engines.boxes import Float
+from engines.arrays import Float, Pixels
 from engines.data.pairs import Pair
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.decode import Faces
 from engines.errors import DataError
 from engines.evaluation.bootstrap import Interval, pair_weights, percentile_interval
 from engines.evaluation.detection import WORST
 from engines.evaluation.identification import IdentificationScores, score_identification
-from engines.evaluation.runner import Runner, Seen, similarity_of
+from engines.evaluation.runner import ModelRunner, SeenPicture, similarity_of
 from engines.evaluation.truth import IdentityTruth, Truth
 from engines.evaluation.verification import FOLDS, accept_rate, fold_accuracy, roc, split_folds
-from engines.pictures import Pixels, read_rgb
+from engines.pictures import read_rgb
 from engines.spec import Thresholds
 
 PICTURES_EACH = (1, 3)  # that are enrolled of a person
@@ -109,7 +109,7 @@ class WholeEvidence:
     """Pairs of whole pictures, and the faces that the network found in them."""
 
     pairs: list[Pair]
-    found: "Found"
+    found: "FoundFaces"
     face_score: float
 
 
@@ -122,20 +122,20 @@ class IdentityEvidence:
     skipped: list[str]
 
 
-def gather_identity(runner: Runner, truth: Truth) -> IdentityEvidence:
+def gather_identity(runner: ModelRunner, truth: Truth) -> IdentityEvidence:
     """Embed crops and, if the model finds faces, whole pictures.
 
     Raises:
         DataError: too many pictures cannot be read.
     """
     assert truth.identity is not None
-    skipped, faces = Skipped(), "faces" in runner.model.spec.network.tasks
+    skipped, faces = SkippedRows(), "faces" in runner.model.spec.network.tasks
     crops = _gather_crops(runner, truth.identity, skipped)
     whole = _gather_whole(runner, truth.identity.whole_pairs, skipped) if faces and truth.identity.whole_pairs else None
     return IdentityEvidence(crops, whole, [*truth.skipped.get("identity", ()), *skipped.rows])
 
 
-def _gather_crops(runner: Runner, truth: IdentityTruth, skipped: Skipped) -> CropEvidence:
+def _gather_crops(runner: ModelRunner, truth: IdentityTruth, skipped: SkippedRows) -> CropEvidence:
     wanted = {path for name in truth.searched for path in truth.crops.get(name, ())}
     wanted.update(_pictures([pair for rows in truth.pairs.values() for pair in rows]))
     embeddings = runner.embed_crops("face crops", sorted(wanted), skipped)
@@ -165,7 +165,7 @@ def read_face(path: Path, truth: IdentityTruth) -> Pixels:
         raise DataError(f"picture {path}: {error}") from error
 
 
-def _gather_whole(runner: Runner, pairs: list[Pair], skipped: Skipped) -> WholeEvidence:
+def _gather_whole(runner: ModelRunner, pairs: list[Pair], skipped: SkippedRows) -> WholeEvidence:
     thresholds = runner.model.spec.thresholds
     return WholeEvidence(pairs, embed_whole(runner, _pictures(pairs), thresholds, skipped), thresholds.face_score)
 
@@ -235,14 +235,16 @@ def worst_pairs(evidence: IdentityEvidence) -> list[WorstPair]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFaces:
     """Faces that the network found by itself in whole pictures of one person each."""
 
     embeddings: dict[Path, Float]  # (D,) of each picture with a face
     missed: frozenset[Path]  # pictures without
 
 
-def embed_whole(runner: Runner, pictures: Sequence[Path], thresholds: Thresholds, skipped: Skipped) -> Found:
+def embed_whole(
+    runner: ModelRunner, pictures: Sequence[Path], thresholds: Thresholds, skipped: SkippedRows
+) -> FoundFaces:
     """Find the face of every picture, align it with its own landmarks from the full picture, and embed it.
 
     Raises:
@@ -256,10 +258,10 @@ def embed_whole(runner: Runner, pictures: Sequence[Path], thresholds: Thresholds
             missed.add(picture.path)
         else:
             embeddings[picture.path] = runner.embed([face])[0]
-    return Found(embeddings, frozenset(missed))
+    return FoundFaces(embeddings, frozenset(missed))
 
 
-def cut_face(picture: Seen) -> Pixels | None:
+def cut_face(picture: SeenPicture) -> Pixels | None:
     """The aligned face (112, 112, 3) of whom a picture is about; None when there is none to align."""
     faces = picture.detections.faces
     row = main_face(faces, (picture.pixels.shape[1], picture.pixels.shape[0]))
@@ -298,7 +300,7 @@ def _score_whole(whole: WholeEvidence) -> EndToEnd | None:
     )
 
 
-def _found_only(pairs: list[Pair], found: Found) -> PairScores | None:
+def _found_only(pairs: list[Pair], found: FoundFaces) -> PairScores | None:
     try:
         return score_pairs(pairs, found.embeddings)
     except DataError:  # so few were found that nothing is left to score

@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from engines.boxes import Float, iou_matrix
+from engines.arrays import Double, Flags, Float, Rows
+from engines.boxes import iou_matrix
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.decode import Faces
 from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
 from engines.evaluation.detection import WORST
-from engines.evaluation.matching import Doubles, Flags, Rows
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 
 MATCH_IOU = 0.5
 FAILURE = 0.1  # of the distance between the eyes; a face with a larger error has failed
@@ -56,7 +56,7 @@ class LandmarkEvidence:
     score: float  # the threshold of the faces that were looked at
 
     @cached_property
-    def errors(self) -> Doubles:
+    def errors(self) -> Double:
         """(F,) as a share of the distance between the eyes; not a number where the face was not found.
 
         The normalisation of Jesorsky et al., "Robust Face Detection Using the Hausdorff Distance", 2001.
@@ -64,7 +64,7 @@ class LandmarkEvidence:
         return np.array([face.distance / face.eyes for face in self.faces])
 
     @cached_property
-    def box_errors(self) -> Doubles:
+    def box_errors(self) -> Double:
         """(F,) as a share of the box's size, which a turned head shrinks less than the distance between its eyes.
 
         Bulat and Tzimiropoulos, "How far are we from solving the 2D & 3D Face Alignment problem?", ICCV 2017.
@@ -116,7 +116,7 @@ class WorstLandmarks(msgspec.Struct, frozen=True, kw_only=True):
     nme_box: float
 
 
-def gather_landmarks(runner: Runner, truth: CocoSet, skipped: Skipped) -> LandmarkEvidence:
+def gather_landmarks(runner: ModelRunner, truth: CocoSet, skipped: SkippedRows) -> LandmarkEvidence:
     """Find every face that has five points, at the model's own thresholds.
 
     Raises:

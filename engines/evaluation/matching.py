@@ -5,30 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Double, Flags, Rows
 from engines.data.coco import CocoBox, CocoSet
 from engines.evaluation.coco import BoxDetection
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 
-Doubles = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class CategoryMatches:
     """D detections of one category in P pictures, best first, matched at the overlaps of :data:`IOUS`."""
 
-    scores: Doubles  # (D,) falling
+    scores: Double  # (D,) falling
     pictures: Rows  # (D,) row of the picture that each lies in
     correct: Flags  # (D, 10) whether it found a box that counts
     counts: Flags  # (D, 10) false where it lies on an ignored box: neither right nor wrong
     wanted: Rows  # (P,) boxes that count in each picture
 
-    def at(self, iou: int) -> tuple[Doubles, Rows, Flags]:
+    def at(self, iou: int) -> tuple[Double, Rows, Flags]:
         """Scores, pictures and correctness of the detections that count at the overlap ``IOUS[iou]``."""
         counts = self.counts[:, iou]
         return self.scores[counts], self.pictures[counts], self.correct[counts, iou]
@@ -111,7 +107,7 @@ def _match_picture(detections: Sequence[BoxDetection], boxes: Sequence[CocoBox])
     return correct, ignored
 
 
-def _overlaps(found: Doubles, boxes: Doubles, crowd: Flags) -> Doubles:
+def _overlaps(found: Double, boxes: Double, crowd: Flags) -> Double:
     """(D, G) intersection over union of xywh boxes, for a crowd over the area of the detection."""
     start = np.maximum(found[:, None, :2], boxes[None, :, :2])
     end = np.minimum((found[:, :2] + found[:, 2:])[:, None], (boxes[:, :2] + boxes[:, 2:])[None])
@@ -121,14 +117,14 @@ def _overlaps(found: Doubles, boxes: Doubles, crowd: Flags) -> Doubles:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def precision_recall(category: CategoryMatches, iou: int = 0) -> tuple[Doubles, Doubles]:
+def precision_recall(category: CategoryMatches, iou: int = 0) -> tuple[Double, Double]:
     """Recall and precision (K,) after each of the K detections of one category that count, best first."""
     _, _, correct = category.at(iou)
     right = np.cumsum(correct)
     return right / max(int(category.wanted.sum()), 1), right / np.arange(1, len(correct) + 1)
 
 
-def weighted_average_precision(category: CategoryMatches, weights: Doubles, iou: int = 0) -> Doubles:
+def weighted_average_precision(category: CategoryMatches, weights: Double, iou: int = 0) -> Double:
     """COCO's average precision (101 recall points) at the overlap ``IOUS[iou]`` when pictures count several times.
 
     Args:
@@ -166,7 +162,7 @@ class PictureCounts:
     missed: Rows  # (P,) boxes that count and were not found
 
     @property
-    def f1(self) -> Doubles:
+    def f1(self) -> Double:
         """(P,) F1 of each picture; not a number where there was nothing to find and nothing was found."""
         total = 2 * self.right + self.wrong + self.missed
         f1 = np.full(len(total), np.nan)

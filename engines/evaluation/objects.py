@@ -3,11 +3,11 @@
 import msgspec
 
 from engines.data.coco import CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection, detections_of
 from engines.evaluation.detection import BoxEvidence, BoxScores, score_boxes
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
 from engines.spec import Thresholds
 
@@ -20,13 +20,13 @@ class ObjectScores(BoxScores, frozen=True, kw_only=True):
     person_ap50: float | None
 
 
-def gather_objects(runner: Runner, truth: Truth) -> BoxEvidence:
+def gather_objects(runner: ModelRunner, truth: Truth) -> BoxEvidence:
     """Run the model over the annotated pictures.
 
     Raises:
         DataError: too many pictures cannot be read, or one has a label that the model does not know.
     """
-    skipped = Skipped()
+    skipped = SkippedRows()
     assert truth.objects is not None
     found, detections = find_objects(runner, truth.objects, runner.curve_thresholds, skipped)
     own = runner.model.spec.thresholds
@@ -41,7 +41,7 @@ def score_objects(evidence: BoxEvidence) -> ObjectScores:
 
 
 def find_objects(
-    runner: Runner, truth: CocoSet, thresholds: Thresholds, skipped: Skipped
+    runner: ModelRunner, truth: CocoSet, thresholds: Thresholds, skipped: SkippedRows
 ) -> tuple[CocoSet, list[BoxDetection]]:
     """The annotated pictures that could be read, and what the model finds in them.
 

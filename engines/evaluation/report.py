@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.progress import Progress
 
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
 from engines.evaluation.calibration import Calibrated, best_temperature, calibrate_identity, calibrate_thresholds
@@ -21,13 +21,13 @@ from engines.evaluation.faces import FaceScores, gather_faces, score_faces
 from engines.evaluation.identity import IdentityScores, gather_identity, score_identity
 from engines.evaluation.objects import ObjectScores, gather_objects, score_objects
 from engines.evaluation.plots import draw_faces, draw_identity, draw_objects, draw_scene
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.scene import SceneScores, gather_scene, score_scene
 from engines.evaluation.truth import Truth, standard_truth
 from engines.spec import Model, Task, Thresholds
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was scored, and the scores of the tasks that were asked for."""
 
     model: str
@@ -78,7 +78,7 @@ HEADLINES = (
 )
 
 
-def headlines(report: Report) -> dict[Headline, float]:
+def headlines(report: EvaluationReport) -> dict[Headline, float]:
     """The headline figures that a report has."""
     found = {}
     for each in HEADLINES:
@@ -98,7 +98,7 @@ def evaluate_model(
     tasks: Sequence[Task] | None = None,
     limit: int | None = None,
     plots: Path | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Score an exported model on ``data`` through the pipeline's own letterbox, decode and NMS.
 
     Shows its progress on stderr.
@@ -127,7 +127,7 @@ def evaluate_model(
         engine = runner.frame or runner.face  # both run on the same backend
         assert engine is not None
         given = runner, truth, plots
-        return Report(
+        return EvaluationReport(
             model=model.spec.name,
             fingerprint=model.fingerprint,
             backend=engine.backend,
@@ -145,10 +145,10 @@ def evaluate_model(
 
 
 def _scored(
-    gather: Callable[[Runner, Truth], Evidence],
+    gather: Callable[[ModelRunner, Truth], Evidence],
     score: Callable[[Evidence], Scores],
     draw: Callable[[Evidence, Scores, Path], None],
-    runner: Runner,
+    runner: ModelRunner,
     truth: Truth,
     plots: Path | None,
 ) -> Scores:
@@ -198,11 +198,11 @@ def calibrate_people(model: Model, data: Path | Truth, far: float | None, people
     truth.scored(["identity"], ["identity"])
     assert truth.identity is not None
     with open_runner(model, "auto", "f32") as runner:
-        return calibrate_identity(runner, truth.identity, model.spec.thresholds, Skipped(), far, people)
+        return calibrate_identity(runner, truth.identity, model.spec.thresholds, SkippedRows(), far, people)
 
 
 @contextmanager
-def open_runner(model: Model, backend: Literal["auto"] | Backend, precision: Precision) -> Iterator[Runner]:
+def open_runner(model: Model, backend: Literal["auto"] | Backend, precision: Precision) -> Iterator[ModelRunner]:
     """The entries of a model, open, with a progress bar on stderr."""
     with ExitStack() as opened:
         engines = {
@@ -210,4 +210,4 @@ def open_runner(model: Model, backend: Literal["auto"] | Backend, precision: Pre
             for entry in model.spec.network.entries
         }
         progress = opened.enter_context(Progress(console=Console(stderr=True), transient=True))
-        yield Runner(model, engines.get("frame"), engines.get("face"), progress)
+        yield ModelRunner(model, engines.get("frame"), engines.get("face"), progress)

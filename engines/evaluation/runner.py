@@ -12,12 +12,13 @@ import numpy as np
 from rich.progress import Progress
 
 from engines.alignment import SIZE
-from engines.boxes import Float, letterbox
-from engines.data.reading import Skipped
+from engines.arrays import Float, Pixels
+from engines.boxes import letterbox
+from engines.data.reading import SkippedRows
 from engines.decode import Detections, decode
 from engines.engine import Engine
 from engines.errors import DataError
-from engines.pictures import Pixels, letterbox_rgb, read_rgb, resize
+from engines.pictures import letterbox_rgb, read_rgb, resize
 from engines.spec import Model, Thresholds
 
 BATCH = 16
@@ -28,7 +29,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenPicture:
     """One picture and what the network sees in it."""
 
     path: Path
@@ -45,7 +46,7 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
+class ModelRunner:
     """Runs an open model over pictures; what cannot be read is skipped and left out of the answers."""
 
     model: Model
@@ -58,7 +59,9 @@ class Runner:
         """The model's thresholds with scores so low that whole precision-recall curves come out."""
         return msgspec.structs.replace(self.model.spec.thresholds, object_score=LOW_SCORE, face_score=LOW_SCORE)
 
-    def see(self, title: str, paths: Sequence[Path], thresholds: Thresholds, skipped: Skipped) -> Iterator[Seen]:
+    def see(
+        self, title: str, paths: Sequence[Path], thresholds: Thresholds, skipped: SkippedRows
+    ) -> Iterator[SeenPicture]:
         """Letterbox, infer and decode every picture, in order, exactly as the pipeline does.
 
         Raises:
@@ -70,10 +73,10 @@ class Runner:
             boxes = [letterbox((pixels.shape[1], pixels.shape[0]), size) for _, pixels in batch]
             inputs = [letterbox_rgb(pixels, box) for (_, pixels), box in zip(batch, boxes, strict=True)]
             found = decode(self.frame.infer(np.stack(inputs)), boxes, thresholds)
-            yield from (Seen(path, pixels, each) for (path, pixels), each in zip(batch, found, strict=True))
+            yield from (SeenPicture(path, pixels, each) for (path, pixels), each in zip(batch, found, strict=True))
 
     def embed_crops(
-        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels] = read_rgb
+        self, title: str, paths: Sequence[Path], skipped: SkippedRows, read: Callable[[Path], Pixels] = read_rgb
     ) -> dict[Path, Float]:
         """Embeddings (D,) of face crops, as ``read`` gives them and resized to the face entry's input.
 
@@ -83,7 +86,7 @@ class Runner:
         return {path: face.embedding for path, face in self.view_crops(title, paths, skipped, read).items()}
 
     def view_crops(
-        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels] = read_rgb
+        self, title: str, paths: Sequence[Path], skipped: SkippedRows, read: Callable[[Path], Pixels] = read_rgb
     ) -> dict[Path, Face]:
         """The same with the quality of each."""
         found: dict[Path, Face] = {}
@@ -104,7 +107,7 @@ class Runner:
         return [Face(embedding, quality) for embedding, quality in rows]
 
     def _read(
-        self, title: str, paths: Sequence[Path], skipped: Skipped, read: Callable[[Path], Pixels]
+        self, title: str, paths: Sequence[Path], skipped: SkippedRows, read: Callable[[Path], Pixels]
     ) -> Iterator[tuple[Path, Pixels]]:
         def attempt(path: Path) -> Pixels | DataError:
             try:

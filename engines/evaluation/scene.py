@@ -9,13 +9,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
-from engines.data.reading import Skipped
+from engines.arrays import Double, Flags, Float, Rows
+from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
 from engines.evaluation.detection import WORST
-from engines.evaluation.matching import Doubles, Flags, Rows
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
 
 ECE_BINS = 15
@@ -67,12 +66,12 @@ class SceneEvidence:
         return np.asarray(self.predicted == self.target, np.bool_)
 
     @cached_property
-    def confidence(self) -> Doubles:
+    def confidence(self) -> Double:
         """(P,) its probability."""
         return np.asarray(self.probabilities.max(axis=1), np.float64)
 
 
-def gather_scene(runner: Runner, truth: Truth) -> SceneEvidence:
+def gather_scene(runner: ModelRunner, truth: Truth) -> SceneEvidence:
     """Run the model over whole, letterboxed pictures.
 
     Raises:
@@ -82,7 +81,7 @@ def gather_scene(runner: Runner, truth: Truth) -> SceneEvidence:
     return tell_scenes(runner, {path: label for label, path in truth.scene})
 
 
-def tell_scenes(runner: Runner, scenes: Mapping[Path, str]) -> SceneEvidence:
+def tell_scenes(runner: ModelRunner, scenes: Mapping[Path, str]) -> SceneEvidence:
     """Run the model over whole, letterboxed pictures, each with the scene that it shows.
 
     Raises:
@@ -90,7 +89,7 @@ def tell_scenes(runner: Runner, scenes: Mapping[Path, str]) -> SceneEvidence:
     """
     known = runner.model.spec.scenes
     labels = {path: _label(name, known) for path, name in scenes.items()}
-    skipped = Skipped()
+    skipped = SkippedRows()
     seen, rows = [], []
     for picture in runner.see("scene", list(labels), runner.model.spec.thresholds, skipped):
         seen.append(picture.path)
@@ -162,12 +161,12 @@ def among_top(probabilities: Float, target: Rows, k: int) -> Flags:
     return np.asarray((best == target[:, None]).any(axis=1), np.bool_)
 
 
-def bin_of(confidence: Doubles, bins: int = ECE_BINS) -> Rows:
+def bin_of(confidence: Double, bins: int = ECE_BINS) -> Rows:
     """The bin (N,) of each confidence: bin m of M, counted from 0, covers (m / M, (m + 1) / M]."""
     return np.asarray(np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1), np.int64)
 
 
-def calibration_errors(confidence: Doubles, correct: Flags, weights: Doubles, bins: int = ECE_BINS) -> Doubles:
+def calibration_errors(confidence: Double, correct: Flags, weights: Double, bins: int = ECE_BINS) -> Double:
     """Expected calibration error: mean distance of accuracy from confidence, in bins of equal width.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.

@@ -12,16 +12,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Double, Float
 from engines.errors import DataError
-from engines.evaluation.matching import Doubles
 from engines.pooling import Pool
 
 TRACK_VIEWS: Final = 8  # what a face shows in its first seconds
 ENROLLED_VIEWS: Final = 3
 DRAWS: Final = 10  # of the views, seeded
 
-Names = npt.NDArray[np.generic]
+AnyArray = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Strangers:
         people: P.
     """
 
-    similarities: Doubles
+    similarities: Double
     people: int
 
     def rate(self, threshold: float, people: int) -> float:
@@ -59,7 +58,7 @@ class Strangers:
 def strangers_of(
     embeddings: Float,
     qualities: Sequence[float],
-    identities: Names,
+    identities: AnyArray,
     *,
     track_views: int = TRACK_VIEWS,
     enrolled_views: int = ENROLLED_VIEWS,

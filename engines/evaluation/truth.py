@@ -10,7 +10,7 @@ import msgspec
 from engines.data.coco import CocoBox, CocoSet, read_coco
 from engines.data.folders import NOBODY, SCENE_FOLDERS, pictures_below, read_points, scene_of
 from engines.data.pairs import Pair, draw_pairs, identity_of, read_pairs
-from engines.data.reading import Skipped, spread
+from engines.data.reading import SkippedRows, spread
 from engines.data.sources import Coco, FaceSource, Folders, labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
 from engines.evaluation.identification import set_of
@@ -112,7 +112,7 @@ def standard_truth(data: Path, tasks: Collection[Task], limit: int | None = None
         DataError: a part of it is missing or too broken.
     """
     _check_folder(data)
-    skipped = {task: Skipped() for task in TASKS}
+    skipped = {task: SkippedRows() for task in TASKS}
     objects, faces, landmarks, scene, identity = None, None, None, None, None
     if "objects" in tasks:
         objects = read_coco(data, "detection", "instances_val.json", skipped["objects"], limit)
@@ -131,7 +131,7 @@ def standard_truth(data: Path, tasks: Collection[Task], limit: int | None = None
     return Truth(str(data), objects, faces, landmarks, scene, identity, limit, rows)
 
 
-def _standard_identity(folder: Path, skipped: Skipped, limit: int | None) -> IdentityTruth:
+def _standard_identity(folder: Path, skipped: SkippedRows, limit: int | None) -> IdentityTruth:
     pairs = {name: read_pairs(folder / f"pairs_val_{name}.txt", folder / "val", skipped, limit) for name in PAIR_SETS}
     crops: dict[str, list[Path]] = defaultdict(list)
     for path in pictures_below(folder / "val"):
@@ -166,7 +166,7 @@ def labelled_truth(
         DataError: a file is missing or of another kind, or too many rows are broken.
     """
     _check_folder(data)
-    skipped = {task: Skipped() for task in TASKS}
+    skipped = {task: SkippedRows() for task in TASKS}
 
     def kept(entry: DatasetSettings) -> Callable[[Path], bool]:
         files = None if only is None else set(only[entry.name])
@@ -281,7 +281,7 @@ def _identity(
     people: Mapping[str, Mapping[Path, str]],
     sources: Mapping[str, Folders],
     data: Path,
-    skipped: Skipped,
+    skipped: SkippedRows,
     limit: int | None,
 ) -> IdentityTruth:
     """Pairs within each set, from its file where it names one."""

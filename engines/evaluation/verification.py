@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Double, Flags, Float
 from engines.data.pairs import Pair
 from engines.errors import DataError
 from engines.evaluation.bootstrap import weighted_mean
-from engines.evaluation.matching import Doubles, Flags
 
 FOLDS = 10
 ROC_POINTS = 100
@@ -59,21 +58,21 @@ def split_folds(pairs: Sequence[Pair], folds: int = FOLDS) -> Folds:
 class FoldAccuracy:
     """Verification accuracy of each fold, in each of R resamples of the pairs."""
 
-    accuracies: Doubles  # (R, folds) not a number where a resample has no pair in a fold
-    thresholds: Doubles  # (R, folds) chosen on the other folds
+    accuracies: Double  # (R, folds) not a number where a resample has no pair in a fold
+    thresholds: Double  # (R, folds) chosen on the other folds
 
     @property
-    def mean(self) -> Doubles:
+    def mean(self) -> Double:
         """(R,) mean over the folds."""
         return weighted_mean(self.accuracies, np.ones_like(self.accuracies))
 
     @property
-    def std(self) -> Doubles:
+    def std(self) -> Double:
         """(R,) standard deviation over the folds."""
         return np.asarray(np.nanstd(self.accuracies, axis=1))
 
 
-def fold_accuracy(similarities: Doubles, genuine: Flags, folds: Folds, weights: Doubles | None = None) -> FoldAccuracy:
+def fold_accuracy(similarities: Double, genuine: Flags, folds: Folds, weights: Double | None = None) -> FoldAccuracy:
     """Accuracy of "one person" at or above a threshold chosen on the other folds, in the manner of LFW.
 
     Huang et al., "Labeled Faces in the Wild", University of Massachusetts, 2007.
@@ -101,13 +100,13 @@ def fold_accuracy(similarities: Doubles, genuine: Flags, folds: Folds, weights: 
     return FoldAccuracy(np.stack(accuracies, axis=1), np.stack(thresholds, axis=1))
 
 
-def right(similarities: Doubles, genuine: Flags, threshold: float | Doubles) -> Flags:
+def right(similarities: Double, genuine: Flags, threshold: float | Double) -> Flags:
     """(P,) whether each pair is told rightly; a pair that could not be compared never is."""
     accepted: Flags = similarities >= threshold
     return np.asarray(np.isfinite(similarities) & (accepted == genuine), np.bool_)
 
 
-def best_thresholds(similarities: Doubles, genuine: Flags, weights: Doubles) -> Doubles:
+def best_thresholds(similarities: Double, genuine: Flags, weights: Double) -> Double:
     """The threshold with most pairs right, in each resample: the middle one, where several are equally good.
 
     Candidates lie half-way between neighbouring similarities, and just outside them all.
@@ -133,7 +132,7 @@ def best_thresholds(similarities: Doubles, genuine: Flags, weights: Doubles) -> 
     return np.asarray(cuts[(np.cumsum(best, axis=1, dtype=np.int32) == middle[:, None]).argmax(axis=1)])
 
 
-def accept_threshold(impostors: Doubles | Float, far: float) -> float:
+def accept_threshold(impostors: Double | Float, far: float) -> float:
     """The lowest threshold at which at most the share ``far`` of ``impostors`` (K,) is at or above it."""
     allowed = int(far * len(impostors) + 1e-9)
     if allowed >= len(impostors):
@@ -142,7 +141,7 @@ def accept_threshold(impostors: Doubles | Float, far: float) -> float:
     return float(np.nextafter(highest, np.inf))
 
 
-def accept_thresholds(impostors: Doubles, far: float, weights: Doubles) -> Doubles:
+def accept_thresholds(impostors: Double, far: float, weights: Double) -> Double:
     """The same (R,) when each impostor counts as often as ``weights`` (R, K) say; infinite where none does."""
     order = np.argsort(-impostors, kind="stable")
     ranked, passed = impostors[order], np.cumsum(weights[:, order], axis=1)
@@ -160,10 +159,10 @@ class AcceptRate:
 
     rate: float
     threshold: float
-    resampled: Doubles  # (R,)
+    resampled: Double  # (R,)
 
 
-def accept_rate(similarities: Doubles, genuine: Flags, far: float, weights: Doubles) -> AcceptRate | None:
+def accept_rate(similarities: Double, genuine: Flags, far: float, weights: Double) -> AcceptRate | None:
     """True-accept rate at a false-accept rate, and under ``weights`` (R, P) of the pairs.
 
     A genuine pair that could not be compared counts as rejected; such an impostor pair is left out.
@@ -182,7 +181,7 @@ def accept_rate(similarities: Doubles, genuine: Flags, far: float, weights: Doub
     )
 
 
-def roc(similarities: Doubles, genuine: Flags, points: int = ROC_POINTS) -> list[tuple[float, float]]:
+def roc(similarities: Double, genuine: Flags, points: int = ROC_POINTS) -> list[tuple[float, float]]:
     """Points of the receiver operating characteristic: false-accept rate and true-accept rate, both rising.
 
     At most ``points``, evenly spread over the logarithm of the false-accept rate. A genuine pair that could not be

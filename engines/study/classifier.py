@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.data.sources import Folders, labelled_pictures
 from engines.errors import DataError
 from engines.evaluation.scene import SceneEvidence
@@ -70,7 +70,7 @@ def load_classifier_data(settings: ClassifierSettings, data: Path) -> Classifier
 def _load(name: str, source: Folders, data: Path, side: int) -> tuple[PictureSet, list[str]]:
     """Every picture of a split at ``side`` pixels, and its label's name."""
     found = list(labelled_pictures(source, data))
-    skipped = Skipped()
+    skipped = SkippedRows()
     kept, names, pictures = [], [], []
     for label, file in found:
         try:

@@ -31,7 +31,7 @@ from engines.study.metrics import Figures, figures_of
 from engines.study.writing import write_bytes
 from engines.training.checkpoint import Checkpoint, load_checkpoint
 from engines.training.curves import LOG, CurveLog, Series, read_log
-from engines.training.datasets import Loaded, load_sets
+from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.loop import CHECKPOINT, train
 from engines.training.sampling import SetSampler
 from engines.training.settings import DatasetSettings, TrainingSettings
@@ -180,7 +180,7 @@ class Sets:
         self._settings = settings
 
     @cached_property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedDatasets:
         """The sets, in memory; DataError if they cannot be read."""
         return load_sets(self._settings.datasets, self.data)
 

@@ -19,16 +19,16 @@ import msgspec
 import numpy as np
 import torch
 
+from engines.arrays import Rows
 from engines.compiling.validation import evaluate_checkpoint
-from engines.data.duplicates import Rows
 from engines.data.reading import read_json
 from engines.errors import ConfigError, DataError
-from engines.evaluation.report import Report, headlines
+from engines.evaluation.report import EvaluationReport, headlines
 from engines.evaluation.truth import labelled_truth
 from engines.study.folds import held_out_files, split, training_part
 from engines.study.writing import write_bytes
 from engines.training.checkpoint import load_checkpoint
-from engines.training.datasets import Loaded, load_sets
+from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.loop import CHECKPOINT, train
 from engines.training.settings import TrainingSettings, settings_of
 
@@ -155,7 +155,7 @@ class CrossValidation:
     ) -> None:
         self.variants, self.folds, self.seed, self.stop_at = tuple(variants), folds, seed, stop_at
         self._data, self._work, self._device = data, work, device
-        self._loaded: tuple[object, Loaded] | None = None  # the sets that are in memory, and whose they are
+        self._loaded: tuple[object, LoadedDatasets] | None = None  # the sets that are in memory, and whose they are
         first = self._sets(variants[0])
         split_rows = split(first, folds, seed)
         self._home = {
@@ -209,7 +209,7 @@ class CrossValidation:
                 if not self._measure(variant, fold, loaded, homes):
                     return
 
-    def _sets(self, variant: Variant) -> Loaded:
+    def _sets(self, variant: Variant) -> LoadedDatasets:
         """The sets of a variant; variants that read them alike share them."""
         own = variant.settings.datasets
         if self._loaded is None or self._loaded[0] != own:
@@ -217,7 +217,7 @@ class CrossValidation:
             self._loaded = own, load_sets(own, self._data)
         return self._loaded[1]
 
-    def _rows(self, loaded: Loaded) -> list[Rows]:
+    def _rows(self, loaded: LoadedDatasets) -> list[Rows]:
         """The fold of each picture of each set: that which it has in the first variant."""
         for each in loaded.sets:
             for file in each.files:
@@ -225,7 +225,9 @@ class CrossValidation:
                     raise DataError(f"--vary must leave the pictures of {each.name!r} as they are, {file} is another")
         return [np.array([self._home[each.name, file] for file in each.files], np.int64) for each in loaded.sets]
 
-    def _train(self, variant: Variant, fold: int, loaded: Loaded, stop: Callable[[], bool]) -> Iterator[FoldProgress]:
+    def _train(
+        self, variant: Variant, fold: int, loaded: LoadedDatasets, stop: Callable[[], bool]
+    ) -> Iterator[FoldProgress]:
         folder = self._work / self._keys[variant.name, fold]
         steps = train(
             variant.settings,
@@ -240,7 +242,7 @@ class CrossValidation:
         for now in steps:
             yield FoldProgress(variant.name, fold, now.step, self._end(variant), len(self._outcomes))
 
-    def _measure(self, variant: Variant, fold: int, loaded: Loaded, homes: Sequence[Rows]) -> bool:
+    def _measure(self, variant: Variant, fold: int, loaded: LoadedDatasets, homes: Sequence[Rows]) -> bool:
         """Score a fold's network on what was held out; whether it had all of its steps."""
         key = self._keys[variant.name, fold]
         saved = load_checkpoint(self._work / key / CHECKPOINT)
@@ -277,12 +279,12 @@ class CrossValidation:
         return hashlib.sha256(msgspec.json.encode(settings) + plan.encode()).hexdigest()[:16]
 
 
-def figures_of(report: Report) -> dict[str, float]:
+def figures_of(report: EvaluationReport) -> dict[str, float]:
     """The headline figures of a report, as in ``objects.ap50``."""
     return {f"{line.task}.{line.figure}": value for line, value in headlines(report).items()}
 
 
-def _fingerprint(loaded: Loaded, data: Path) -> str:
+def _fingerprint(loaded: LoadedDatasets, data: Path) -> str:
     """Changes when a picture comes, goes, or gets another size or label."""
     digest = hashlib.sha256()
     for each in loaded.sets:

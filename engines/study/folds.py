@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.data.duplicates import Rows, merged, near
+from engines.arrays import Double, Rows
+from engines.data.duplicates import merged, near
 from engines.errors import DataError
-from engines.evaluation.matching import Doubles
-from engines.training.datasets import BoxLabels, Loaded, PictureSet
+from engines.training.datasets import BoxLabels, LoadedDatasets, PictureSet
 from engines.training.inspection import picture_hashes
 
 
-def deal(groups: Rows, strata: Doubles, folds: int, seed: int) -> Rows:
+def deal(groups: Rows, strata: Double, folds: int, seed: int) -> Rows:
     """The fold of each picture: whole groups are dealt so that every stratum is spread evenly.
 
     The largest group comes first, each to the fold that has least of what it holds: a greedy form of the iterative
@@ -45,7 +45,7 @@ def deal(groups: Rows, strata: Doubles, folds: int, seed: int) -> Rows:
     return np.asarray(home[numbers], np.int64)
 
 
-def groups_of(loaded: Loaded) -> Rows:
+def groups_of(loaded: LoadedDatasets) -> Rows:
     """(N,) which pictures of all sets, one set after the other, show the same thing.
 
     That is one person, frames of one video where the configuration says how to tell, one file, or pictures that are
@@ -69,7 +69,7 @@ def groups_of(loaded: Loaded) -> Rows:
     return merged(np.concatenate(own), np.concatenate([alike[~faces[alike].all(axis=1)], same]))
 
 
-def split(loaded: Loaded, folds: int, seed: int) -> list[Rows]:
+def split(loaded: LoadedDatasets, folds: int, seed: int) -> list[Rows]:
     """The fold of each picture of each set.
 
     Raises:
@@ -87,7 +87,7 @@ def split(loaded: Loaded, folds: int, seed: int) -> list[Rows]:
     return np.split(fold, ends)
 
 
-def strata_of(loaded: Loaded) -> Doubles:
+def strata_of(loaded: LoadedDatasets) -> Double:
     """(N, S): a column for each set, and for each class of objects or scenes in it.
 
     All classes of a set together weigh as much as its size. People are no classes: each is in one fold anyway.
@@ -102,7 +102,7 @@ def strata_of(loaded: Loaded) -> Doubles:
     return np.stack(columns, axis=1)
 
 
-def _classes(data: PictureSet, loaded: Loaded) -> Doubles:
+def _classes(data: PictureSet, loaded: LoadedDatasets) -> Double:
     """(N, C) 1 where a picture shows a class."""
     count = len(loaded.labels_of(data.kind))
     if data.kind == "identity":
@@ -116,7 +116,7 @@ def _classes(data: PictureSet, loaded: Loaded) -> Doubles:
     return shown
 
 
-def training_part(loaded: Loaded, folds: Sequence[Rows], held_out: int) -> Loaded:
+def training_part(loaded: LoadedDatasets, folds: Sequence[Rows], held_out: int) -> LoadedDatasets:
     """All sets without the pictures of a fold; people who are left are numbered anew, classes are not."""
     rows = [torch.from_numpy((fold != held_out).nonzero()[0]) for fold in folds]
     sets = [_take(each, chosen) for each, chosen in zip(loaded.sets, rows, strict=True)]
@@ -133,7 +133,7 @@ def _renumbered(data: PictureSet, left: Tensor) -> PictureSet:
     return replace(data, labels=torch.searchsorted(left, data.labels), classes=len(left))
 
 
-def held_out_files(loaded: Loaded, folds: Sequence[Rows], held_out: int) -> dict[str, list[Path]]:
+def held_out_files(loaded: LoadedDatasets, folds: Sequence[Rows], held_out: int) -> dict[str, list[Path]]:
     """The files of a fold, by the name of their set."""
     return {
         each.name: [each.files[row] for row in (fold == held_out).nonzero()[0].tolist()]

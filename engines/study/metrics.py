@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from engines.evaluation.bootstrap import Interval
-from engines.evaluation.report import Report
+from engines.evaluation.report import EvaluationReport
 from engines.spec import TASKS, Task
 
 
@@ -94,7 +94,7 @@ class SeedSpread(msgspec.Struct, frozen=True):
         return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
-def figures_of(report: Report) -> Figures:
+def figures_of(report: EvaluationReport) -> Figures:
     """All metrics of the tasks that a report has."""
     found: Figures = {}
     for metric in METRICS:

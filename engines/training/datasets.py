@@ -22,7 +22,7 @@ from engines.alignment import SIZE as FACE_SIZE
 from engines.alignment import align
 from engines.data.coco import CocoBox, CocoSet
 from engines.data.folders import NOBODY, read_embeddings
-from engines.data.reading import Skipped, spread
+from engines.data.reading import SkippedRows, spread
 from engines.data.sources import FaceSource, labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
 from engines.pictures import PADDING_GREY, read_rgb, resize
@@ -104,7 +104,7 @@ class PictureSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedDatasets:
     """All sets of a run, and what their labels are called."""
 
     sets: list[PictureSet]
@@ -123,7 +123,7 @@ class _Rows:
     """What is known of a set before its pictures are decoded."""
 
     entry: DatasetSettings
-    skipped: Skipped
+    skipped: SkippedRows
     files: list[Path]
     objects: CocoSet | None = None
     silver: CocoSet | None = None
@@ -147,7 +147,7 @@ def load_sets(
     limit: int | None = None,
     strict: bool = True,
     cache: Path | None = None,
-) -> Loaded:
+) -> LoadedDatasets:
     """Read every set of a configuration into memory.
 
     Args:
@@ -164,7 +164,7 @@ def load_sets(
     """
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder")
-    read = [_read(entry, data, Skipped(strict=strict)) for entry in settings]
+    read = [_read(entry, data, SkippedRows(strict=strict)) for entry in settings]
     objects = objects or tuple(
         dict.fromkeys(
             name
@@ -178,7 +178,7 @@ def load_sets(
         tuple(sorted({name for rows in read if rows.entry.kind == kind for name in rows.labels}))
         for kind in ("scene", "identity")
     )
-    loaded = Loaded([], objects, scenes, identities)
+    loaded = LoadedDatasets([], objects, scenes, identities)
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
     loaded.sets.extend(
@@ -187,7 +187,7 @@ def load_sets(
     return replace(loaded, refusals=tuple(sentence for rows in read for sentence in rows.skipped.refusals))
 
 
-def _read(entry: DatasetSettings, data: Path, skipped: Skipped) -> _Rows:
+def _read(entry: DatasetSettings, data: Path, skipped: SkippedRows) -> _Rows:
     """The labels and the files of a set."""
     folders = entry.scene or entry.identity
     if folders is not None:
@@ -210,7 +210,7 @@ def _limited(rows: _Rows, limit: int | None) -> _Rows:
     return replace(rows, files=[rows.files[row] for row in chosen], labels=labels)
 
 
-def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skipped: Skipped) -> CocoSet | None:
+def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skipped: SkippedRows) -> CocoSet | None:
     return None if source is None or entry.images is None else read_boxes(source, data, entry.images, skipped)
 
 
@@ -240,7 +240,7 @@ def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | N
     )
 
 
-def _decode(one: Callable[[int], None], files: Sequence[Path], name: str, skipped: Skipped) -> list[int]:
+def _decode(one: Callable[[int], None], files: Sequence[Path], name: str, skipped: SkippedRows) -> list[int]:
     """Call ``one`` with every row, side by side; the rows for which it did not raise DataError."""
 
     def outcome(row: int) -> str | None:
@@ -271,7 +271,7 @@ def _canvas_store(count: int, side: int, cache: Path | None) -> Tensor:
         )
 
 
-def _load(files: Sequence[Path], entry: DatasetSettings, skipped: Skipped, cache: Path | None) -> _Canvases:
+def _load(files: Sequence[Path], entry: DatasetSettings, skipped: SkippedRows, cache: Path | None) -> _Canvases:
     """Decode all files onto canvases."""
     side = entry.canvas
     pictures = _canvas_store(len(files), side, cache)

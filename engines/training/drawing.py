@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from engines.arrays import Pixels
 from engines.errors import DataError
-from engines.pictures import Pixels, resize
+from engines.pictures import resize
 from engines.training.augmentation import MicroBatch
 from engines.training.targets import Targets
 

@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 import torch
 
+from engines.arrays import Pixels
 from engines.data.duplicates import Hashes, near, perceptual_hash
 from engines.data.reading import PICTURE_SUFFIXES, spread
 from engines.errors import DataError
-from engines.pictures import Pixels, read_rgb
+from engines.pictures import read_rgb
 from engines.training.augmentation import Augmenter
-from engines.training.datasets import READERS, BoxLabels, Loaded, PictureSet
+from engines.training.datasets import READERS, BoxLabels, LoadedDatasets, PictureSet
 from engines.training.drawing import CELL, drawn, sheet
 from engines.training.preview import STILL
 
@@ -64,7 +65,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     refusals: list[str]  # why training would refuse the data
 
 
-def inspect(loaded: Loaded, against: Sequence[Path] = ()) -> DataReport:
+def inspect(loaded: LoadedDatasets, against: Sequence[Path] = ()) -> DataReport:
     """Count what is there, and look for pictures that are there twice.
 
     Args:
@@ -89,7 +90,7 @@ def inspect(loaded: Loaded, against: Sequence[Path] = ()) -> DataReport:
     )
 
 
-def contact_sheet(data: PictureSet, loaded: Loaded) -> Pixels:
+def contact_sheet(data: PictureSet, loaded: LoadedDatasets) -> Pixels:
     """Pictures from the whole length of a set as they lie on their canvases, with their labels drawn in."""
     chosen = torch.tensor(spread(range(len(data)), COLUMNS * ROWS))
     batch = Augmenter(STILL, torch.Generator())(data, chosen, (CELL, CELL))
@@ -98,7 +99,7 @@ def contact_sheet(data: PictureSet, loaded: Loaded) -> Pixels:
     return sheet([(data.name if row == 0 else "", line) for row, line in enumerate(lines)], COLUMNS)
 
 
-def _set_report(data: PictureSet, loaded: Loaded, duplicates: Overlap) -> SetReport:
+def _set_report(data: PictureSet, loaded: LoadedDatasets, duplicates: Overlap) -> SetReport:
     names = loaded.labels_of(data.kind)
     by_label = [] if data.labels is None else torch.bincount(data.labels, minlength=len(names)).tolist()
     return SetReport(

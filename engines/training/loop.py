@@ -10,7 +10,7 @@ import torch
 from engines.errors import TrainingError
 from engines.spec import Model, Task, load_model
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from engines.training.datasets import Loaded, load_sets
+from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.processes import Processes
 from engines.training.settings import TrainingSettings, ValidationSettings
 from engines.training.teaching import teach
@@ -67,7 +67,7 @@ def train(
     stop_at: int | None = None,
     teachers: Sequence[Model] = (),
     processes: Processes | None = None,
-    loaded: Loaded | None = None,
+    loaded: LoadedDatasets | None = None,
     tasks: Collection[Task] | None = None,
     validate: Callable[[Checkpoint], Mapping[str, float]] | None = None,
     stop: Callable[[], bool] = lambda: False,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 import torch
 
-from engines.pictures import Pixels
+from engines.arrays import Pixels
 from engines.training.augmentation import Augmenter, MicroBatch, build_augmenters
-from engines.training.datasets import Loaded, PictureSet
+from engines.training.datasets import LoadedDatasets, PictureSet
 from engines.training.drawing import drawn, sheet
 from engines.training.sampling import RowSampler
 from engines.training.settings import AugmentationSettings, DatasetSettings
@@ -50,7 +50,9 @@ FULL: dict[str, object] = {  # strong enough to see what each one does
 NAMES = ("none", "mosaic", *FULL)
 
 
-def preview(entries: Sequence[DatasetSettings], loaded: Loaded, shown: Sequence[str], rows: int, seed: int) -> Pixels:
+def preview(
+    entries: Sequence[DatasetSettings], loaded: LoadedDatasets, shown: Sequence[str], rows: int, seed: int
+) -> Pixels:
     """Micro-batches as training draws them, ``rows`` rows of each set that is ``shown``."""
     generator = torch.Generator().manual_seed(seed)
     augmenters = build_augmenters(entries, loaded.sets, generator)
@@ -67,7 +69,12 @@ def preview(entries: Sequence[DatasetSettings], loaded: Loaded, shown: Sequence[
 
 
 def preview_each(
-    entry: DatasetSettings, data: PictureSet, loaded: Loaded, faces: PictureSet | None, names: Sequence[str], seed: int
+    entry: DatasetSettings,
+    data: PictureSet,
+    loaded: LoadedDatasets,
+    faces: PictureSet | None,
+    names: Sequence[str],
+    seed: int,
 ) -> Pixels:
     """The same pictures of one set under each of the named augmentations (:data:`NAMES`) alone, at full strength."""
     lines = []
@@ -83,5 +90,5 @@ def preview_each(
     return sheet(lines, COLUMNS)
 
 
-def _cells(batch: MicroBatch, data: PictureSet, loaded: Loaded) -> list[Pixels]:
+def _cells(batch: MicroBatch, data: PictureSet, loaded: LoadedDatasets) -> list[Pixels]:
     return drawn(batch, loaded.objects, loaded.labels_of(data.kind))

@@ -22,11 +22,11 @@ Kind = Literal["boxes", "scene", "identity"]  # what a picture's label is
 BalanceKind = Literal["fixed", "uncertainty", "famo"]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class AugmentationSettings(_Section, frozen=True, kw_only=True):
+class AugmentationSettings(_TrainingSection, frozen=True, kw_only=True):
     """How pictures are varied, all batched. A share is the part of the pictures that it happens to."""
 
     scale: tuple[NonNegative, NonNegative] = (0.6, 1.7)  # of the letterbox's own; above 1 crops
@@ -63,7 +63,7 @@ DEFAULTS: dict[Kind, _Defaults] = {
 }
 
 
-class DatasetSettings(_Section, frozen=True, kw_only=True):
+class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
     """A set of pictures and where its labels come from. A task that is not named here gets no loss from it.
 
     All paths are relative to the folder of the data.
@@ -188,7 +188,7 @@ def check_names(datasets: Sequence[DatasetSettings]) -> None:
             raise ValueError(f"faces_from must name a dataset that labels faces, got {entry.faces_from!r}")
 
 
-class LossSettings(_Section, frozen=True, kw_only=True):
+class LossSettings(_TrainingSection, frozen=True, kw_only=True):
     """Weights of the weighted sum. Each task's loss is first divided by its own initial value."""
 
     balance: BalanceKind = "fixed"  # whether the weights stay as they are, or are adapted while training
@@ -202,7 +202,7 @@ class LossSettings(_Section, frozen=True, kw_only=True):
     distillation: Share = 0.5  # what a teacher's word counts for, against the label's; without teacher it is not used
 
 
-class PhaseSettings(_Section, frozen=True, kw_only=True):
+class PhaseSettings(_TrainingSection, frozen=True, kw_only=True):
     """A part of the run: how large its pictures are, and whether mosaics are made."""
 
     share: Share  # of the run's steps
@@ -220,7 +220,7 @@ class PhaseSettings(_Section, frozen=True, kw_only=True):
         return max(1, round(side * self.size / COARSEST_STRIDE)) * COARSEST_STRIDE
 
 
-class ValidationSettings(_Section, frozen=True, kw_only=True):
+class ValidationSettings(_TrainingSection, frozen=True, kw_only=True):
     """When the averaged weights are scored on the validation data, and when the run ends early."""
 
     steps: Positive  # between two validations
@@ -234,7 +234,7 @@ class ValidationSettings(_Section, frozen=True, kw_only=True):
             raise ValueError(f"frame_size must be a multiple of {COARSEST_STRIDE}, got {self.frame_size}")
 
 
-class TrainingSettings(_Section, frozen=True, kw_only=True):
+class TrainingSettings(_TrainingSection, frozen=True, kw_only=True):
     """A whole training run."""
 
     name: str

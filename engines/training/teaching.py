@@ -22,13 +22,15 @@ from engines.engine import Engine, open_engine
 from engines.errors import DataError
 from engines.pictures import letterbox_rgb
 from engines.spec import Model, Thresholds
-from engines.training.datasets import BoxLabels, Loaded, PictureSet
+from engines.training.datasets import BoxLabels, LoadedDatasets, PictureSet
 
 BATCH = 16
 UNSURE = 0.5  # of the teacher's score threshold: below it, its boxes are background
 
 
-def teach(loaded: Loaded, teachers: Sequence[Model], told: Callable[[str], None] = lambda _: None) -> Loaded:
+def teach(
+    loaded: LoadedDatasets, teachers: Sequence[Model], told: Callable[[str], None] = lambda _: None
+) -> LoadedDatasets:
     """The same sets with what the teachers know besides.
 
     Args:
@@ -51,7 +53,7 @@ def teach(loaded: Loaded, teachers: Sequence[Model], told: Callable[[str], None]
     return replace(loaded, sets=sets)
 
 
-def _check(teacher: Model, loaded: Loaded) -> None:
+def _check(teacher: Model, loaded: LoadedDatasets) -> None:
     for kind, theirs, ours in (
         ("objects", teacher.spec.objects, loaded.objects),
         ("scenes", teacher.spec.scenes, loaded.scenes),
@@ -62,7 +64,7 @@ def _check(teacher: Model, loaded: Loaded) -> None:
 
 
 def _teach_frames(
-    data: PictureSet, teacher: Model, engine: Engine, loaded: Loaded, told: Callable[[str], None]
+    data: PictureSet, teacher: Model, engine: Engine, loaded: LoadedDatasets, told: Callable[[str], None]
 ) -> PictureSet:
     if data.kind == "identity":
         return data

@@ -43,14 +43,14 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MicroBatchResult:
     """What a micro-batch gave."""
 
     totals: dict[str, float]  # raw loss by task
     parts: dict[str, float]  # for the log: TASK.total and TASK.PART
 
     @classmethod
-    def of(cls, losses: Mapping[Task, Loss]) -> "Found":
+    def of(cls, losses: Mapping[Task, Loss]) -> "MicroBatchResult":
         """Bring the values of a micro-batch to the CPU, all at once."""
         named = {
             f"{task}.{name}": value.detach()
@@ -255,7 +255,7 @@ class Trainer:
             size = shapes[int(torch.randint(len(shapes), (), generator=self.generator))]
         return Draw(index, rows, size, mosaic, seed)
 
-    def _run(self, draws: Sequence[Draw], gradients: "Gradients | None") -> "list[Found]":
+    def _run(self, draws: Sequence[Draw], gradients: "Gradients | None") -> "list[MicroBatchResult]":
         """Forward and backward of this process' micro-batches; what all processes found, in order."""
         found, statistics = {}, {}
         if self.norms:
@@ -270,13 +270,13 @@ class Trainer:
             self._note_gradients(gradients)
         return self.processes.gathered(found)
 
-    def _backward(self, draw: Draw, gradients: "Gradients | None" = None) -> "Found":
+    def _backward(self, draw: Draw, gradients: "Gradients | None" = None) -> "MicroBatchResult":
         losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
             gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
         torch.stack(list(weighted.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return Found.of(losses)
+        return MicroBatchResult.of(losses)
 
     def _look_back(self, draws: Sequence[Draw]) -> list[dict[str, float]]:
         """The losses of a step's micro-batches with the weights after it; nothing else changes."""
@@ -285,7 +285,7 @@ class Trainer:
         with torch.no_grad():
             for position, draw in self.processes.mine(draws):
                 losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
-                found[position] = Found.of(losses).totals
+                found[position] = MicroBatchResult.of(losses).totals
             for name, value in self.network.named_buffers():
                 value.copy_(kept[name])
         return self.processes.gathered(found)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.pooling import FADE, LEAST, SHARPNESS, Pool
+from engines.pooling import FADE, MIN_QUALITY, SHARPNESS, Pool
 
 ADA, BOB = np.float32([1, 0]), np.float32([0, 1])
 
@@ -21,7 +21,7 @@ def test_views_of_good_quality_weigh_more() -> None:
 
 def test_a_view_of_no_quality_still_counts() -> None:
     assert pool_of((ADA, 0.0)).unit.tolist() == [1.0, 0.0]
-    assert pool_of((ADA, LEAST), (BOB, 0.0)).unit[1] > 0.7
+    assert pool_of((ADA, MIN_QUALITY), (BOB, 0.0)).unit[1] > 0.7
 
 
 def test_newer_views_weigh_a_little_more() -> None:

@@ -5,7 +5,7 @@ import pytest
 from engines.errors import ModelError
 from engines.spec import load_model
 from engines.zoo import model_folder, model_name, released
-from pipeline.config import ModelSettings
+from pipeline.settings.schema import ModelSettings
 
 ZOO = Path(__file__).parents[2] / "engines" / "zoo"
 

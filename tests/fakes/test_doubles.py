@@ -264,7 +264,7 @@ def test_a_packet_of_pynvvideocodec_is_filled_by_whoever_has_the_bytes(video: li
 def test_without_a_driver_the_real_library_says_what_we_expect() -> None:
     if not (NVIDIA / "video" / "driver").is_dir():
         pytest.skip(WITHOUT)
-    program = "from pipeline.nvdec import video_decoders; video_decoders(0)"
+    program = "from pipeline.sources.nvdec import video_decoders; video_decoders(0)"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (NVIDIA / "video" / "library", CHECKOUT)))},

@@ -19,12 +19,12 @@ from engines.engine import Backend, Engine, choose_backend, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.planes import Planes, PlanesEngine
 from engines.spec import EntryName, Model, Precision, Quantised, QuantisedFile, sha256_of
-from pipeline.capture import capture
-from pipeline.config import StreamSettings
-from pipeline.nvdec import video_decoders
-from pipeline.picture import Picture
-from pipeline.preprocess import letterbox_into
-from pipeline.types import Health
+from pipeline.frames.letterboxing import letterbox_into
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Health
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture
+from pipeline.sources.nvdec import video_decoders
 from tests.engines.made_models import pictures, write_model, write_spec
 
 pytestmark = pytest.mark.gpu

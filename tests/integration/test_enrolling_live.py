@@ -9,9 +9,9 @@ import pytest
 
 from engines.errors import EnrollError
 from engines.spec import Model
-from pipeline.gallery import Gallery, Terms
-from pipeline.messages import timestamp
-from pipeline.track_requests import Request, enroll_track
+from pipeline.frames.clock import timestamp
+from pipeline.gallery.gallery import Gallery, Terms
+from pipeline.gallery.track_requests import Request, enroll_track
 from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, make_config, write_model
 
 SIZE = (640, 480)  # ten times the made model's input: its face is 80 pixels high

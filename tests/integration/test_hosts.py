@@ -21,16 +21,16 @@ import zmq.auth
 
 from engines.errors import ConfigError
 from engines.spec import Model
-from pipeline import run as running
-from pipeline.capture import capture
-from pipeline.config import Config, StreamSettings
-from pipeline.forwarding import Sender
-from pipeline.jpeg import JpegDecoder, JpegEncoder
-from pipeline.messages import FrameMessage
-from pipeline.picture import Picture
-from pipeline.remote import PictureHeader, pack_loss, pack_picture, unpack
-from pipeline.summary import Summary
-from pipeline.types import Frame, Health
+from pipeline.cluster.forwarding import PictureSender
+from pipeline.frames.jpeg import JpegDecoder, JpegEncoder
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Health
+from pipeline.runtime.summary import Summary
+from pipeline.service import run as running
+from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sources.capture import capture
+from pipeline.wire.messages import FrameMessage
+from pipeline.wire.remote import PictureHeader, pack_loss, pack_picture, unpack
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
 
 pytestmark = pytest.mark.integration
@@ -409,7 +409,7 @@ def test_who_has_the_key_may_send(
     to_server = {"server_key": str(keys / server_key)} if server_key else {}
     settings = StreamSettings(name="door", source="0", forward=f"tcp://127.0.0.1:{port}", **to_server)
     picture = Picture.from_rgb(np.zeros((8, 8, 3), np.uint8))
-    with Heard(port, timeout_s=0.8, **values) as stream, Sender(settings, threading.Event()) as sender:
+    with Heard(port, timeout_s=0.8, **values) as stream, PictureSender(settings, threading.Event()) as sender:
         for seq in range(30):
             sender.put(Frame("door", seq, 1, 0, seq / 25, picture))
             time.sleep(0.02)

@@ -18,10 +18,10 @@ from structlog.testing import capture_logs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
-from pipeline import processes
-from pipeline import run as running
-from pipeline.capture import picture_bytes
-from pipeline.config import StreamSettings
+from pipeline.runtime import processes
+from pipeline.service import run as running
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import picture_bytes
 from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
 from tests.pipeline.made_runs import (
     PATIENCE_S,
@@ -293,7 +293,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(model: Model, clip: 
 
 
 def test_too_little_shared_memory_is_refused(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.ring.free_bytes", lambda: 1000)
+    monkeypatch.setattr("pipeline.runtime.ring.free_bytes", lambda: 1000)
     with pytest.raises(ConfigError, match=r'links is "zmq", which needs \d+ MiB of shared memory for \d+ frames here'):
         Run(zmq_config(model, {"door": clip})).end()
 

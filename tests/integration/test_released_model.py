@@ -14,8 +14,8 @@ from engines.engine import open_engine
 from engines.evaluation.report import evaluate_model
 from engines.spec import Model, load_model
 from engines.zoo import released
-from pipeline.enrolling import FaceReader, enroll_photos
-from pipeline.gallery import Gallery
+from pipeline.gallery.enrolling import FaceReader, enroll_photos
+from pipeline.gallery.gallery import Gallery
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TRUNKLINE_DATA") or ROOT.parent / "shared/data")

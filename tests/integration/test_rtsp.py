@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.capture import capture
-from pipeline.config import StreamSettings
-from pipeline.types import Frame, Health
+from pipeline.frames.types import Frame, Health
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture
 from tests.integration.made_server import Server, gstreamer_works
 
 BACK_WITHIN_S = 5.0

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from engines.spec import Model
-from pipeline.messages import FrameMessage
+from pipeline.wire.messages import FrameMessage
 from tests.integration.made_server import Server, gstreamer_works
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
 

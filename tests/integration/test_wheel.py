@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from pipeline.client import Subscriber
-from pipeline.messages import FrameMessage
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import FrameMessage
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 12

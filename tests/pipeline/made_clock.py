@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.batching import Taken
-from pipeline.types import Mode, Ran, Stamps
+from pipeline.batching.batcher import Taken
+from pipeline.frames.types import BatchTiming, Mode, Timestamps
 
 MS = 1_000_000  # ns
 SECOND = 1000 * MS
@@ -22,7 +22,7 @@ class Tick:
     stream: str
     seq: int
     clock_ns: int
-    still: bool = False
+    unchanged: bool = False
 
 
 class Policy(Protocol):
@@ -31,7 +31,7 @@ class Policy(Protocol):
     def has_room(self, stream: str) -> bool: ...
     def offer(self, frame: Tick, now_ns: int) -> tuple[Tick, ...]: ...
     def finish(self, stream: str) -> None: ...
-    def ran(self, ran: Ran) -> None: ...
+    def ran(self, ran: BatchTiming) -> None: ...
     def due(self, now_ns: int) -> float | None: ...
     def take(self, now_ns: int) -> Taken[Tick]: ...
 
@@ -40,13 +40,13 @@ class Policy(Protocol):
 class Source:
     """Frames of a stream: when each is there at the earliest, and how long the source needs for one.
 
-    ``still`` tells of a frame's number whether nothing moved since the one before.
+    ``unchanged`` tells of a frame's number whether nothing moved since the one before.
     """
 
     times_ns: list[int]
     mode: Mode = "freshest"
     decode_ns: int = 0
-    still: Callable[[int], bool] = lambda seq: False
+    unchanged: Callable[[int], bool] = lambda seq: False
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Report:
     """What happened."""
 
     done: list[tuple[Tick, int]] = field(default_factory=list)  # every frame that came out, and when
-    carried: set[tuple[str, int]] = field(default_factory=set)
+    skipped: set[tuple[str, int]] = field(default_factory=set)
     dropped: list[Tick] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)  # frames inferred in each
     busy_ns: int = 0
@@ -141,7 +141,7 @@ class Site:
             return
         number = self._next[name]
         self._next[name] += 1
-        tick = Tick(name, number, self._now_ns, self._sources[name].still(number))
+        tick = Tick(name, number, self._now_ns, self._sources[name].unchanged(number))
         self._report.dropped += self._policy.offer(tick, self._now_ns)
         self._schedule(name)
 
@@ -171,7 +171,7 @@ class Site:
             self._give(name)
         self._preparing = True
         lost = next(self._taken) in self._lose
-        size = len(batch.frames) - len(batch.carried)
+        size = len(batch.frames) - len(batch.skipped)
         self._at(self._now_ns + self._prepare_ns * size, lambda: self._ready(batch, taken_ns, lost))
 
     def _ready(self, batch: Taken[Tick], taken_ns: int, lost: bool) -> None:
@@ -183,14 +183,14 @@ class Site:
 
     def _start(self, batch: Taken[Tick], taken_ns: int, ready_ns: int) -> None:
         began_ns, self._running = self._now_ns, True
-        size = len(batch.frames) - len(batch.carried)
+        size = len(batch.frames) - len(batch.skipped)
         took_ns = round(self._engine_ns(size)) if size else 0
 
         def end() -> None:
             self._running = False
-            self._policy.ran(Ran(size, Stamps(taken_ns, ready_ns, began_ns, self._now_ns), depth=1))
+            self._policy.ran(BatchTiming(size, Timestamps(taken_ns, ready_ns, began_ns, self._now_ns), depth=1))
             self._report.done += [(tick, self._now_ns) for tick in batch.frames]
-            self._report.carried |= {(batch.frames[row].stream, batch.frames[row].seq) for row in batch.carried}
+            self._report.skipped |= {(batch.frames[row].stream, batch.frames[row].seq) for row in batch.skipped}
             self._report.busy_ns += took_ns
             if size:
                 self._report.batches.append(size)

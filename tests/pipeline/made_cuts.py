@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.spec import Model
-from pipeline.gallery import Gallery
+from pipeline.gallery.gallery import Gallery
 from tests.pipeline.made_runs import EMBEDDING, Run, check_ends
 from tests.pipeline.made_scenes import HEIGHT, WIDTH, rgb, seen, wide
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.picture import Picture
-from pipeline.types import Frame
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame
 
 DOT = Picture.from_rgb(np.zeros((1, 1, 3), np.uint8))
 

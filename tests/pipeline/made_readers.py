@@ -7,9 +7,9 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipeline.ring import Gone, Ring, accept, hand_over
-from pipeline.supervision import Workers
-from pipeline.types import Ticket
+from pipeline.frames.types import Ticket
+from pipeline.runtime.ring import Gone, Ring, accept, hand_over
+from pipeline.runtime.supervision import StageThreads
 
 WRONG_PICTURE = 3  # exit status
 
@@ -32,7 +32,7 @@ def reader(ring: Ring, pipe: "Connection[Any, Any]", me: int) -> None:
 
 def busy_process(frames: Ring, inputs: Ring, me: int, rounds: int) -> None:
     """Use one ring, the other and both in a thread each; raise what one of them raises."""
-    workers = Workers(lambda: None)
+    workers = StageThreads(lambda: None)
     workers.start("frames", partial(_use, [frames], me, rounds))
     workers.start("inputs", partial(_use, [inputs], me, rounds))
     workers.start("both", partial(_use, [frames, inputs], me, rounds))

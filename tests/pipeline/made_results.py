@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.decode import Detections, Faces, Objects
-from pipeline.picture import Picture
-from pipeline.types import Frame, Identified, Identity, Observed, Result, Stamps, Tracked, Tracks
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Identified, Identity, Observed, Result, Timestamps, Tracked, Tracks
 
 OBJECTS = ("person", "cat")
 SCENES = ("street", "cat")
@@ -37,7 +37,7 @@ def make_result(
         Faces(face_boxes, face_tracks.scores, landmarks),
         np.array([0.25, 0.75], dtype=np.float32),
     )
-    observed = Observed(frame, detections, Stamps(0, 0, 0, 0))
+    observed = Observed(frame, detections, Timestamps(0, 0, 0, 0))
     tracked = Tracked(observed, object_tracks, face_tracks, np.zeros(len(face_boxes), dtype=np.int64))
     names = tuple(identities) if identities is not None else (None,) * len(face_boxes)
     return Result(

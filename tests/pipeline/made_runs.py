@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 
 from engines.engine import Engine, Running
 from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, load_model, sha256_of
-from pipeline import run as running
-from pipeline.client import Subscriber
-from pipeline.config import Config
-from pipeline.messages import EventMessage, FrameMessage, HealthMessage, Message
-from pipeline.summary import Summary
+from pipeline.runtime.summary import Summary
+from pipeline.service import run as running
+from pipeline.settings.schema import Config
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message
 
 PATIENCE_S = 60.0  # no test waits this long unless it fails
 LAST_MESSAGES_S = 0.5  # in which what was sent at the end of a run that failed has arrived

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from engines.decode import Detections, Faces, Objects
-from pipeline.picture import Picture
-from pipeline.types import Frame, Observed, Stamps, Tracked, Tracks
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Observed, Timestamps, Tracked, Tracks
 
 Box = tuple[float, float, float, float]
 POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)  # in a face's box
@@ -43,7 +43,7 @@ def make_observed(
         Faces(face_boxes, np.full(len(faces), score, np.float32), landmarks),
         np.array(scene, np.float32),
     )
-    return Observed(frame, detections, Stamps(0, 0, 0, 0))
+    return Observed(frame, detections, Timestamps(0, 0, 0, 0))
 
 
 def make_tracks(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.views import View
+from pipeline.gallery.views import View
 
 LANDMARKS = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
 

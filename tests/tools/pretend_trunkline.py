@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from pipeline.config import RecordSettings, load
-from pipeline.messages import FaceMessage, FrameMessage, IdentityMessage, TimingsMessage, encode, timestamp, topic
-from pipeline.record import Recorder
+from pipeline.frames.clock import timestamp
+from pipeline.settings.schema import RecordSettings, load
+from pipeline.sinks.video import Recorder
+from pipeline.wire.messages import FaceMessage, FrameMessage, IdentityMessage, TimingsMessage, encode, topic
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 
 RATE = 25

@@ -16,7 +16,7 @@ import zmq.auth
 from typer.testing import CliRunner
 
 from engines.errors import ConfigError
-from pipeline.logs import LogSettings, configure_logging
+from pipeline.runtime.logs import LogSettings, configure_logging
 from tools import main
 from tools.main import VERBS, Verb, app
 

@@ -16,7 +16,7 @@ from engines.compiling import release as releasing
 from engines.compiling.parity import Parity
 from engines.compiling.release import Released
 from engines.compiling.tensorrt import Compiled
-from engines.evaluation.report import Report
+from engines.evaluation.report import EvaluationReport
 from engines.evaluation.scene import SceneScores
 from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds, load_model
 from tests.engines.made_models import write_model
@@ -36,7 +36,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Stands in for the work, which has tests of its own; holds what it was asked for."""
     given: dict[str, Any] = {}
     model = write_model(tmp_path / "made")
-    report = Report(
+    report = EvaluationReport(
         model="made",
         fingerprint=model.fingerprint,
         backend="onnxruntime",

@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.messages import (
+from pipeline.frames.clock import timestamp
+from pipeline.wire.messages import (
     FaceMessage,
     FrameMessage,
     IdentityMessage,
     ObjectMessage,
     SceneMessage,
     TimingsMessage,
-    timestamp,
 )
 from tools.demo_report import (
     TILE_WIDTH,

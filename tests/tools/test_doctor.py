@@ -18,7 +18,7 @@ from tests.fakes.nvidia import acted_out
 from tests.fakes.pynv_double import Driver, installed
 from tests.fakes.tensorrt_double import Machine
 from tools import doctor as doctor_module
-from tools.doctor import Report, doctor
+from tools.doctor import DoctorReport, doctor
 
 app = typer.Typer()
 app.command()(doctor)
@@ -32,9 +32,9 @@ def _logs_beside_stdout() -> Iterator[None]:
         yield
 
 
-def report(*arguments: str) -> tuple[int, Report]:
+def report(*arguments: str) -> tuple[int, DoctorReport]:
     result = runner.invoke(app, ["--json", *arguments])
-    return result.exit_code, msgspec.json.decode(result.stdout, type=Report)
+    return result.exit_code, msgspec.json.decode(result.stdout, type=DoctorReport)
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

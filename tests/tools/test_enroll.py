@@ -8,11 +8,11 @@ from typer.testing import CliRunner, Result
 
 import tools.enroll
 from engines.errors import EnrollError, GalleryError
-from pipeline.enrolling import FaceReader, Wishes, enroll_people, enroll_photos, people_in, reenroll
-from pipeline.gallery import Gallery, Terms
-from pipeline.gallery_export import export_gallery
-from pipeline.track_requests import Request
-from pipeline.views import decode_photo
+from pipeline.gallery.enrolling import EnrollOptions, FaceReader, enroll_people, enroll_photos, people_in, reenroll
+from pipeline.gallery.export import export_gallery
+from pipeline.gallery.gallery import Gallery, Terms
+from pipeline.gallery.track_requests import Request
+from pipeline.gallery.views import decode_photo
 from tests.engines.made_models import write_partial_model
 from tests.tools.made_engines import MODEL, MadeEngine, open_made, photo
 from tools.main import app
@@ -110,19 +110,19 @@ def test_a_poor_photo_is_taken_where_that_is_wanted_and_named(
     reader: FaceReader, gallery: Gallery, tmp_path: Path
 ) -> None:
     photos = [blurred(tmp_path / "a.png"), photo(tmp_path / "b.png", FACE)]
-    poor, good = enroll_photos(reader, gallery, "Ada", photos, Wishes(accept_poor=True))
+    poor, good = enroll_photos(reader, gallery, "Ada", photos, EnrollOptions(accept_poor=True))
     assert poor.flaw is not None and poor.flaw.startswith("is blurred")
     assert good.flaw is None
     with pytest.raises(EnrollError, match="shows no face"):
-        enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "c.png")], Wishes(accept_poor=True))
+        enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "c.png")], EnrollOptions(accept_poor=True))
 
 
 def test_terms_are_kept_and_photos_only_where_that_is_wanted(
     reader: FaceReader, gallery: Gallery, tmp_path: Path
 ) -> None:
     terms = Terms("signed", "2999-01-01T00:00:00.000Z")
-    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", FACE)], Wishes(terms, keep_photos=True))
-    enroll_photos(reader, gallery, "Grace", [photo(tmp_path / "grace.png", FACE)], Wishes(terms))
+    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "ada.png", FACE)], EnrollOptions(terms, keep_photos=True))
+    enroll_photos(reader, gallery, "Grace", [photo(tmp_path / "grace.png", FACE)], EnrollOptions(terms))
     assert [(person.consent, person.expires_at) for person in gallery.people()] == [
         (terms.consent, terms.expires_at)
     ] * 2
@@ -205,8 +205,8 @@ def test_people_are_enrolled_again_with_another_model_from_the_photos_that_are_k
     reader: FaceReader, gallery: Gallery, tmp_path: Path
 ) -> None:
     photos = [photo(tmp_path / "a.png", FACE), photo(tmp_path / "b.png", FACE, size=(600, 500))]
-    enroll_photos(reader, gallery, "Ada", photos, Wishes(keep_photos=True))
-    enroll_photos(reader, gallery, "Grace", photos[:1], Wishes(keep_photos=True))
+    enroll_photos(reader, gallery, "Ada", photos, EnrollOptions(keep_photos=True))
+    enroll_photos(reader, gallery, "Grace", photos[:1], EnrollOptions(keep_photos=True))
     before = gallery.snapshot()
     gallery.enroll("Ada", np.eye(1, 128, dtype=np.float32), ["a track"])  # has no photo
     steps: list[None] = []
@@ -221,7 +221,7 @@ def test_people_are_enrolled_again_with_another_model_from_the_photos_that_are_k
 def test_nothing_changes_when_somebody_cannot_be_enrolled_again(
     reader: FaceReader, gallery: Gallery, tmp_path: Path
 ) -> None:
-    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "a.png", FACE)], Wishes(keep_photos=True))
+    enroll_photos(reader, gallery, "Ada", [photo(tmp_path / "a.png", FACE)], EnrollOptions(keep_photos=True))
     gallery.enroll("Bob", np.eye(1, 128, dtype=np.float32), ["b.jpg"])
     gallery.enroll("Eve", np.eye(1, 128, dtype=np.float32), ["e.jpg"])
     before = export_gallery(gallery)

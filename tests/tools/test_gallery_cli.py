@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tools.gallery
-from pipeline.gallery import Gallery, Terms
-from pipeline.views import encode_photo
+from pipeline.gallery.gallery import Gallery, Terms
+from pipeline.gallery.views import encode_photo
 from tests.tools.made_engines import MODEL as OTHER
 from tests.tools.made_engines import open_made
 from tools.main import app

@@ -8,7 +8,7 @@ from engines.network.cost import cost
 from engines.spec import Model, Thresholds, load_model
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tools import gpu_roofline
-from tools.gpu_roofline import Peaks, Work, images_per_s, work_of
+from tools.gpu_roofline import NetworkWork, Peaks, images_per_s, work_of
 
 PEAKS = Peaks({"f32": 1e12, "f16": 4e12}, memory=1e11, upload=1e10)
 
@@ -23,17 +23,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.mark.parametrize(
     ("case", "work", "precision", "batch", "most", "bound"),
     [
-        ("much arithmetic", Work(10**9, 10**3, 10**3, 10), "f16", 8, 4e3, "arithmetic"),
-        ("it takes four times as long in f32", Work(10**9, 10**3, 10**3, 10), "f32", 8, 1e3, "arithmetic"),
-        ("large activations", Work(10**3, 10**7, 0, 10), "f16", 8, 5e3, "memory"),
-        ("of twice the size in f32", Work(10**3, 10**7, 0, 10), "f32", 8, 2.5e3, "memory"),
-        ("weights for one image", Work(10**3, 0, 10**7, 10), "f16", 1, 5e3, "memory"),
-        ("weights shared by a batch", Work(10**3, 0, 10**7, 10), "f16", 8, 4e4, "memory"),
-        ("large pictures", Work(10**3, 10, 10, 10**7), "f16", 8, 1e3, "upload"),
+        ("much arithmetic", NetworkWork(10**9, 10**3, 10**3, 10), "f16", 8, 4e3, "arithmetic"),
+        ("it takes four times as long in f32", NetworkWork(10**9, 10**3, 10**3, 10), "f32", 8, 1e3, "arithmetic"),
+        ("large activations", NetworkWork(10**3, 10**7, 0, 10), "f16", 8, 5e3, "memory"),
+        ("of twice the size in f32", NetworkWork(10**3, 10**7, 0, 10), "f32", 8, 2.5e3, "memory"),
+        ("weights for one image", NetworkWork(10**3, 0, 10**7, 10), "f16", 1, 5e3, "memory"),
+        ("weights shared by a batch", NetworkWork(10**3, 0, 10**7, 10), "f16", 8, 4e4, "memory"),
+        ("large pictures", NetworkWork(10**3, 10, 10, 10**7), "f16", 8, 1e3, "upload"),
     ],
 )
 def test_the_roof_is_what_is_slowest(
-    case: str, work: Work, precision: str, batch: int, most: float, bound: str
+    case: str, work: NetworkWork, precision: str, batch: int, most: float, bound: str
 ) -> None:
     found, by = work.images_per_s(PEAKS, precision, batch)
     assert (found, by) == (pytest.approx(most), bound), case

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from engines.errors import ConfigError
 from engines.hardware import Cpu
-from tools.benchmarking.clip import Clip
-from tools.benchmarking.report import Machine, ModelIdentity
+from tools.benchmarking.clip import BenchmarkClip
+from tools.benchmarking.report import BenchmarkMachine, ModelIdentity
 from tools.peers import harness, opencv_loop
 from tools.peers.contestants import Settings, contestants
 from tools.peers.figures import (
     Failed,
     PeerComparison,
+    PeerResult,
     PeerRow,
     PeerRun,
-    Result,
     of_peer,
     of_trunkline,
     ratios,
@@ -51,11 +51,11 @@ def contestant(name: str, group: Group, *frames_per_s: float | str) -> Contestan
     """Measures these figures round after round; a text is a failure."""
     figures = iter(frames_per_s)
 
-    def measure() -> Result:
+    def measure() -> PeerResult:
         figure = next(figures)
         if isinstance(figure, str):
             raise Failed(figure)
-        return Result(PeerRun(figure, 1.0, 100.0, None), {"python": "3"})
+        return PeerResult(PeerRun(figure, 1.0, 100.0, None), {"python": "3"})
 
     return Contestant(name, name.title(), group, f"remark on {name}", lambda: measure)
 
@@ -133,7 +133,7 @@ def test_a_command_that_hangs_is_given_up() -> None:
 def test_a_peer_s_line_becomes_a_run() -> None:
     line = {"frames": 3, "seconds": 1.0, "frames_per_s": 3.0, "cpu_ms_per_frame": 2.0, "peak_mib": 50.0}
     result = of_peer({**line, "boxes_per_frame": None, "versions": {"numpy": "2"}}, {"macs": 1})
-    assert result == Result(PeerRun(3.0, 2.0, 50.0, None), {"numpy": "2"}, {"macs": 1})
+    assert result == PeerResult(PeerRun(3.0, 2.0, 50.0, None), {"numpy": "2"}, {"macs": 1})
 
 
 def test_trunkline_s_report_becomes_a_run() -> None:
@@ -145,7 +145,7 @@ def test_trunkline_s_report_becomes_a_run() -> None:
         "faces_per_frame": 1.0,
     }
     report = {"versions": {"av": "18"}, "pipeline": {"throughput": throughput}}
-    assert of_trunkline(Group.pipeline, report) == Result(PeerRun(300.0, 6.0, 200.0, 3.5), {"av": "18"})
+    assert of_trunkline(Group.pipeline, report) == PeerResult(PeerRun(300.0, 6.0, 200.0, 3.5), {"av": "18"})
     decode = {"versions": {}, "decode": {"frames_per_s": {"median": 500.0}, "cpu_ms_per_frame": {"median": 2.0}}}
     assert of_trunkline(Group.decode, decode).run == PeerRun(500.0, 2.0, None, None)
     cpu = {"writer_cpu_ms_per_frame": {"median": 0.5}, "reader_cpu_ms_per_frame": {"median": 0.25}}
@@ -277,8 +277,8 @@ def test_an_environment_that_cannot_be_filled_is_not_taken_for_whole(
 def comparison(*rows: PeerRow) -> PeerComparison:
     return PeerComparison(
         at="2026-01-01T00:00:00+00:00",
-        machine=Machine(Cpu("A CPU", 2, 2, ()), 2**30, (), "Linux", 0.1),
-        clip=Clip("/videos/street.mp4", 1280, 720, "h264", 25.0, 10.0, 3_000_000),
+        machine=BenchmarkMachine(Cpu("A CPU", 2, 2, ()), 2**30, (), "Linux", 0.1),
+        clip=BenchmarkClip("/videos/street.mp4", 1280, 720, "h264", 25.0, 10.0, 3_000_000),
         model=ModelIdentity("zoo/n", "n", "abc"),
         precision="auto",
         seconds=20.0,

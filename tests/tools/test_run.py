@@ -19,13 +19,13 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from engines.spec import Model
-from pipeline.client import Subscriber
-from pipeline.config import GALLERY, Config, PublishSettings
-from pipeline.defaults import config_of
-from pipeline.messages import FrameMessage, HealthMessage
-from pipeline.metrics import Account
-from pipeline.publish import Publisher
-from pipeline.summary import Summary
+from pipeline.frames.counters import FrameCounts
+from pipeline.runtime.summary import Summary
+from pipeline.settings.defaults import config_of
+from pipeline.settings.schema import GALLERY, Config, PublishSettings
+from pipeline.sinks.zmq import Publisher
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import FrameMessage, HealthMessage
 from tests.pipeline.made_runs import PATIENCE_S, write_model
 from tests.pipeline.made_sources import QUIET_S, HangingFile
 from tools.main import app
@@ -241,9 +241,19 @@ def refusal(result: Result) -> str:
     [
         pytest.param(
             ["[inference]", "max_bach = 4"],
-            "inference.max_bach is not a key of this configuration; the keys here are max_batch, staleness_ms, "
+            "inference.max_bach is not a key of this configuration; the keys here are max_batch, max_queue_delay_ms, "
             "rate, min_rate_hz, object_score, face_score, preprocess, nms",
             id="a wrong key",
+        ),
+        pytest.param(
+            ["[inference]", "staleness_ms = 50.0"],
+            "inference.staleness_ms has a new name: it is inference.max_queue_delay_ms now, and means the same",
+            id="a key with a new name",
+        ),
+        pytest.param(
+            ["[tracking]", "unsure_share = 0.4"],
+            "tracking.unsure_share has a new name: it is tracking.low_score_ratio now, and means the same",
+            id="another key with a new name",
         ),
         pytest.param(
             ["[inference]", 'max_batch = "4"'],
@@ -488,11 +498,11 @@ def test_a_second_ctrl_c_does_not_wait_for_a_source_that_hangs(write: Callable[.
 
 @pytest.mark.parametrize(("count", "told"), [(1, "1 frame"), (3, "3 frames")])
 def test_what_a_recording_left_out_is_told(count: int, told: str) -> None:
-    finished = Summary(1.0, {"door": Account(10, 10, {})}, backend="onnxruntime", left_out={"door": count})
+    finished = Summary(1.0, {"door": FrameCounts(10, 10, {})}, backend="onnxruntime", left_out={"door": count})
     assert f"door: recording left out {told}" in _table(finished).splitlines()
 
 
 def test_a_recording_that_left_nothing_out_is_not_mentioned() -> None:
-    finished = Summary(1.0, {"door": Account(10, 10, {})}, backend="onnxruntime", left_out={})
+    finished = Summary(1.0, {"door": FrameCounts(10, 10, {})}, backend="onnxruntime", left_out={})
     assert "recording" not in _table(finished)
     assert finished.to_json()["recording"] == {"left_out": {}}

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.config import PublishSettings
-from pipeline.messages import (
+from pipeline.settings.schema import PublishSettings
+from pipeline.sinks.zmq import Publisher
+from pipeline.wire.messages import (
     EventMessage,
     FaceMessage,
     FrameMessage,
@@ -20,7 +21,6 @@ from pipeline.messages import (
     TimingsMessage,
     decode,
 )
-from pipeline.publish import Publisher
 from tools.main import app
 from tools.subscribe import line
 

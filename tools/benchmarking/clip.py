@@ -8,16 +8,14 @@ import av
 import cv2
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from engines.arrays import Pixels
 from engines.errors import ConfigError, SourceError
-from pipeline.capture import check_source, is_live
-from pipeline.config import StreamSettings
-from pipeline.redact import redact
-
-Pixels = npt.NDArray[np.uint8]
+from pipeline.settings.redact import redact
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import check_source, is_live
 
 STREAM: Final = "clip"  # its name in a run
 SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}  # width, height
@@ -32,10 +30,10 @@ GRAIN: Final = 3.0  # standard deviation of the sensor noise, grey levels
 GRAINS: Final = 5  # noise pictures, used in turn
 ROAM: Final = 128  # pixels by which the background is larger than the picture: the view wanders over it
 RECTANGLES: Final = 6
-LEAST_FRAMES: Final = 1500  # of a file that is played: to open it again takes as long as many frames do
+MIN_FRAMES: Final = 1500  # of a file that is played: to open it again takes as long as many frames do
 
 
-class Clip(msgspec.Struct, frozen=True):
+class BenchmarkClip(msgspec.Struct, frozen=True):
     """The video that was measured on."""
 
     source: str | None  # None: made for this measurement, always the same at its size
@@ -100,11 +98,11 @@ def check_file(source: str) -> None:
     check_source(StreamSettings(name=STREAM, source=source))
 
 
-def describe(path: str, *, made: bool) -> Clip:
+def describe(path: str, *, made: bool) -> BenchmarkClip:
     """What a file that :func:`check_file` let pass says of itself."""
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams.video[0]
-        return Clip(
+        return BenchmarkClip(
             source=None if made else path,
             width=stream.codec_context.width,
             height=stream.codec_context.height,
@@ -116,7 +114,7 @@ def describe(path: str, *, made: bool) -> Clip:
 
 
 def lengthen(source: str, target: Path, rate: float | None = None) -> str:
-    """Copy a file's video, not decoded, over and over until it has at least ``LEAST_FRAMES`` pictures.
+    """Copy a file's video, not decoded, over and over until it has at least ``MIN_FRAMES`` pictures.
 
     Args:
         source: a file that :func:`check_file` let pass.
@@ -159,7 +157,7 @@ def _copy(container: InputContainer, stream: VideoStream, target: Path, period_s
         out = copy.add_stream_from_template(stream)
         written, begins = 0, 0
         before = None
-        while before is None or before < written < LEAST_FRAMES:  # a pass without a picture is the last
+        while before is None or before < written < MIN_FRAMES:  # a pass without a picture is the last
             container.seek(0)
             before, ends = written, begins
             for packet in container.demux(stream):

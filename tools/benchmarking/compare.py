@@ -10,7 +10,7 @@ from tools.benchmarking.figures import Spread, rounded
 from tools.benchmarking.report import BenchmarkReport
 
 FALSE_ALARMS: Final = 0.05  # chance that a comparison of two equal programs calls any figure changed
-LEAST_CHANGE: Final = 0.02  # below this, minutes on the same machine differ without anybody having changed anything
+MIN_CHANGE: Final = 0.02  # below this, minutes on the same machine differ without anybody having changed anything
 # Ends of names.
 MORE_IS_BETTER: Final = (
     *("_per_s", "_per_s_per_core", "ratio_to_limit_repeats", "ratio_to_engine_repeats", "streams.most"),
@@ -19,7 +19,14 @@ NEITHER: Final = ("cores_used",)  # more of it is work done faster, or work wast
 LABELS: Final = ("entry", "backend", "precision", "batch", "streams", "objects", "faces", "named")  # of rows
 SETTING: Final = (
     *("machine.cpu", "machine.gpus", "model.fingerprint", "model.name", "clips", "versions", "seconds", "repeats"),
-    *("pipeline.streams", "pipeline.links", "streams.p99_ms", "streams.fps", "streams.staleness_ms", "scaling.fps"),
+    *(
+        "pipeline.streams",
+        "pipeline.links",
+        "streams.p99_ms",
+        "streams.fps",
+        "streams.max_queue_delay_ms",
+        "scaling.fps",
+    ),
     *("predecoded.streams", "predecoded.held", "predecoded.preprocess"),
 )
 COUNTS: Final = ("streams.most",)  # found by a search: one value each
@@ -56,7 +63,7 @@ def compare(before: BenchmarkReport, after: BenchmarkReport) -> ReportComparison
     """Hold every figure that was repeated against its own noise.
 
     Welch's t-test on the logarithms of the repeats (Welch 1947), since noise is in proportion, with Holm's correction
-    (1979) for the number of figures; a change of less than ``LEAST_CHANGE`` is never called one.
+    (1979) for the number of figures; a change of less than ``MIN_CHANGE`` is never called one.
     """
     old, new = (_figures(msgspec.to_builtins(report)) for report in (before, after))
     both = [name for name in old if name in new]
@@ -108,7 +115,7 @@ def judge(name: str, before: float, after: float, p: float | None) -> Verdict:
     """What to call the change of a figure with this name."""
     if p is None:
         return "noise" if before == after else "unknown"
-    if p >= FALSE_ALARMS or abs(after - before) < LEAST_CHANGE * abs(before):
+    if p >= FALSE_ALARMS or abs(after - before) < MIN_CHANGE * abs(before):
         return "noise"
     if name.endswith(NEITHER):
         return "changed"

@@ -9,11 +9,12 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Double, letterbox
+from engines.arrays import Double
+from engines.boxes import letterbox
 from engines.engine import Running
 from engines.spec import EntrySpec
-from pipeline.picture import Picture
-from pipeline.types import Batch, Frame, Inferred, Prepared
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Batch, Frame, Inferred, Prepared
 
 PERSON: Final = 0  # label
 LABELS: Final = ("person", *(f"thing {number}" for number in range(1, 23)))

@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Pictures
 from engines.engine import Backend, Engine, Precision, Running, open_engine
 from engines.errors import BackendUnavailable, ModelError
 from engines.spec import EntryName, Model
@@ -22,7 +22,6 @@ COMPILED: Final = " compiled"  # after the name of the backend
 LATENCY_SHARE: Final = 0.4  # of the time of a batch size; the rest goes to throughput
 
 BackendChoice = Literal["auto"] | Backend
-Pictures = npt.NDArray[np.uint8]
 
 
 class BatchFigures(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from engines.engine import Precision
 from engines.errors import ConfigError
 from engines.spec import Model, load_model
-from pipeline.config import ModelSettings
+from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.clip import SIZES, check_file, describe, lengthen, render
 from tools.benchmarking.engine import BackendChoice, measure_engines
 from tools.benchmarking.pipeline import measure_pipeline

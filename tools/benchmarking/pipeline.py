@@ -9,7 +9,7 @@ import msgspec
 
 from engines.hardware import usable_cores
 from engines.spec import load_model
-from pipeline.inference import open_entry
+from pipeline.inference.stage import open_entry
 from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Percentiles, Spread, rounded
 from tools.benchmarking.limit import FrameCost, LimitFigures, measure_cost
 from tools.benchmarking.limit import summarise as summarise_limit

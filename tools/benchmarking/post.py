@@ -16,15 +16,17 @@ import zmq
 
 from engines.errors import StageError
 from engines.spec import EntrySpec, ModelSpec, NetworkSettings
-from pipeline.config import IdentitySettings, PublishSettings, SmoothingSettings, TrackingSettings
-from pipeline.finish import unsure_thresholds
-from pipeline.gallery import Gallery
-from pipeline.identity import Identifier, identify
-from pipeline.inference import detect
-from pipeline.metrics import Accounts, StageTimes
-from pipeline.publish import Announcer, Publisher, publish
-from pipeline.smoothing import Smoothers, smooth
-from pipeline.tracking import Trackers, track
+from pipeline.frames.counters import FrameCounters
+from pipeline.frames.stage_times import StageTimes
+from pipeline.gallery.gallery import Gallery
+from pipeline.identity.stage import Identifier, identify
+from pipeline.inference.stage import detect
+from pipeline.runtime.event_publisher import EventPublisher, publish
+from pipeline.runtime.postprocess import low_score_thresholds
+from pipeline.settings.schema import IdentitySettings, PublishSettings, SmoothingSettings, TrackingSettings
+from pipeline.sinks.zmq import Publisher
+from pipeline.smoothing.stage import Smoothers, smooth
+from pipeline.tracking.stage import Trackers, track
 from tools.benchmarking import crowd
 from tools.benchmarking.clip import STREAM
 from tools.benchmarking.crowd import Crowd, make_crowd
@@ -94,11 +96,11 @@ class Steps:
         if gallery is not None:
             engine = crowd.BandEngine()
             self.identifier = Identifier(engine, gallery, IdentitySettings(), sure.identity_similarity)
-        self._thresholds = unsure_thresholds(sure, TrackingSettings().unsure_share)
+        self._thresholds = low_score_thresholds(sure, TrackingSettings().low_score_ratio)
         self._batches = people.batches(STREAM)
         self._trackers = Trackers(TrackingSettings(), sure, crowd.PERSON)
         self._smoothers = Smoothers(SmoothingSettings(), len(spec.objects), len(spec.scenes))
-        self._announcer = Announcer(publisher, Accounts(), spec)
+        self._announcer = EventPublisher(publisher, FrameCounters(), spec)
         self._times = StageTimes()
 
     def take_chunk(self) -> None:

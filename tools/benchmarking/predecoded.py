@@ -10,10 +10,10 @@ from itertools import count, cycle, islice
 import msgspec
 
 from engines.spec import load_model
-from pipeline.capture import capture
-from pipeline.config import StreamSettings
-from pipeline.inference import open_entry
-from pipeline.types import Frame, Health
+from pipeline.frames.types import Frame, Health
+from pipeline.inference.stage import open_entry
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture
 from tools.benchmarking.clip import RATE
 from tools.benchmarking.engine import measure_throughput, random_pictures
 from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Spread
@@ -102,7 +102,7 @@ def from_memory(
     room_bytes: int | None = None,
     lost: Callable[[int], None] | None = None,
 ) -> Iterator[Frame]:
-    """As :func:`pipeline.capture.capture`: the first ``held`` frames of a file, over and over until ``stop`` is set."""
+    """As :func:`pipeline.sources.capture.capture`, but the first ``held`` frames of a file, repeated until ``stop``."""
     with closing(capture(settings, stop=stop, health=health, room_bytes=room_bytes, lost=lost)) as frames:
         pictures = [frame.picture for frame in islice(frames, held)]
     for seq, picture in zip(count(first_seq), cycle(pictures), strict=False):

@@ -13,7 +13,7 @@ from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
 from engines.spec import Model
 from engines.zoo import model_name
-from tools.benchmarking.clip import Clip
+from tools.benchmarking.clip import BenchmarkClip
 from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.pipeline import PipelineReport
 from tools.benchmarking.post import PostFigures
@@ -37,7 +37,7 @@ PACKAGES: Final = (
 )
 
 
-class Machine(msgspec.Struct, frozen=True):
+class BenchmarkMachine(msgspec.Struct, frozen=True):
     """What it was measured on."""
 
     cpu: Cpu
@@ -60,10 +60,10 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
 
     format: Literal[2] = FORMAT
     at: str  # RFC 3339, UTC
-    machine: Machine
+    machine: BenchmarkMachine
     versions: dict[str, str | None]  # of Python and the packages; None: not installed
     model: ModelIdentity | None  # None: no part needed one
-    clips: tuple[Clip, ...] = ()  # none: no part needed one
+    clips: tuple[BenchmarkClip, ...] = ()  # none: no part needed one
     seconds: float  # for each part
     repeats: int  # that it was divided into; a spread is over them
     engine: EngineReport | msgspec.UnsetType = msgspec.UNSET
@@ -81,7 +81,9 @@ def begin(model: Model | None, seconds: float, repeats: int) -> BenchmarkReport:
     """A report without measurements; clips and parts are put in by ``msgspec.structs.replace``."""
     return BenchmarkReport(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=Machine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)),
+        machine=BenchmarkMachine(
+            cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)
+        ),
         versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         model=ModelIdentity(model_name(model.path), model.spec.name, model.fingerprint) if model else None,
         seconds=seconds,

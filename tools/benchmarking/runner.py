@@ -10,10 +10,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Self
 
 from engines.errors import StageError, TrunklineError
-from pipeline.capture import Capture, capture
-from pipeline.config import Config
-from pipeline.logs import LogSettings, configure_logging, log_settings
-from pipeline.run import run
+from pipeline.runtime.logs import LogSettings, configure_logging, log_settings
+from pipeline.service.run import run
+from pipeline.settings.schema import Config
+from pipeline.sources.capture import Capture, capture
 
 START_S: Final = 120.0  # to open an engine and bind, on a slow machine
 END_S: Final = 90.0  # for the frames on their way, and the books

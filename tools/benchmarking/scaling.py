@@ -9,7 +9,7 @@ from tools.benchmarking.pipeline import MIB
 from tools.benchmarking.setup import Setup
 from tools.benchmarking.watch import Watched, watch
 
-LEAST_FRAMES = 50  # of a repeat
+MIN_FRAMES = 50  # of a repeat
 
 
 class ScalingFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ def measure_scaling(
     for number in range(repeats):
         for count in counts:
             tell(f"{count} streams at {fps:g} frames/s, {number + 1} of {repeats}")
-            lasting_s = max(seconds / repeats, LEAST_FRAMES / (count * fps))
+            lasting_s = max(seconds / repeats, MIN_FRAMES / (count * fps))
             runs[count].append(watch(setup.config(count, "camera"), WARM_UP_SHARE * seconds, lasting_s))
     return summarise(fps, runs)
 

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from engines.spec import load_model
-from pipeline.config import Config, IdentitySettings, InferenceSettings, ModelSettings, PublishSettings, StreamSettings
+from pipeline.settings.schema import (
+    Config,
+    IdentitySettings,
+    InferenceSettings,
+    ModelSettings,
+    PublishSettings,
+    StreamSettings,
+)
 
 Links = Literal["queue", "zmq"]
 

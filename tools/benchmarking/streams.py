@@ -5,15 +5,15 @@ from typing import Final
 
 import msgspec
 
-from pipeline.config import InferenceSettings
+from pipeline.settings.schema import InferenceSettings
 from tools.benchmarking.figures import WARM_UP_SHARE, Percentiles, rounded
 from tools.benchmarking.pipeline import MIB
 from tools.benchmarking.setup import Setup
 from tools.benchmarking.watch import Heard, Watched, watch
 
 TAIL: Final = 0.01  # of the frames may be slower than a p99
-LEAST_FRAMES: Final = 300  # of a trial: three beyond its p99
-LEAST_SHARE: Final = 0.95  # of the frames a camera gives in that time must arrive of every stream
+MIN_FRAMES: Final = 300  # of a trial: three beyond its p99
+MIN_SHARE: Final = 0.95  # of the frames a camera gives in that time must arrive of every stream
 STALE_SHARE: Final = 0.7  # of the bound: an older frame gives way to the next, a younger one can still be in time
 CHANCES: Final = 2  # trials of a number: one moment of somebody else's work is not the end of the search
 
@@ -36,7 +36,9 @@ class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
 
     p99_ms: float  # that had to be held
     fps: float  # of each stream
-    staleness_ms: float = InferenceSettings().staleness_ms  # of the runs; what older reports had without saying so
+    max_queue_delay_ms: float = (
+        InferenceSettings().max_queue_delay_ms
+    )  # of the runs; what older reports had without saying so
     most: int  # streams that held it; 0: not even one
     tried_up_to: int  # no search beyond this
     trials: tuple[Trial, ...]  # in the order in which they were made
@@ -77,7 +79,7 @@ def measure_streams(
     return StreamsReport(
         p99_ms=p99_ms,
         fps=fps,
-        staleness_ms=STALE_SHARE * p99_ms,
+        max_queue_delay_ms=STALE_SHARE * p99_ms,
         most=most,
         tried_up_to=up_to,
         trials=tuple(trials),
@@ -134,14 +136,14 @@ def why_not(run: Watched, streams: Sequence[str], p99_ms: float, fps: float) -> 
     name, fewest = min(arrived.items(), key=lambda item: item[1])
     wanted = fps * run.seconds
     # A window may begin and end just before a frame.
-    return f"{name} gave {fewest} of {wanted:.0f} frames" if fewest < LEAST_SHARE * wanted - 1 else None
+    return f"{name} gave {fewest} of {wanted:.0f} frames" if fewest < MIN_SHARE * wanted - 1 else None
 
 
 def _try(setup: Setup, streams: int, p99_ms: float, fps: float, seconds: float) -> Trial:
     config = setup.config(streams, "camera")
-    inference = msgspec.structs.replace(config.inference, staleness_ms=STALE_SHARE * p99_ms)
+    inference = msgspec.structs.replace(config.inference, max_queue_delay_ms=STALE_SHARE * p99_ms)
     config = msgspec.structs.replace(config, inference=inference)
-    lasting_s = max(seconds, LEAST_FRAMES / (streams * fps))
+    lasting_s = max(seconds, MIN_FRAMES / (streams * fps))
     run = watch(config, WARM_UP_SHARE * seconds, lasting_s, Hopeless(p99_ms, streams * fps * lasting_s))
     return Trial(
         streams=streams,

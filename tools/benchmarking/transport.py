@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import StageError
-from pipeline.bell import Bell
-from pipeline.picture import Picture
-from pipeline.ring import Layout, Ring
-from pipeline.transfer import write_picture
-from pipeline.types import Frame
-from pipeline.zmq_link import Inlet, Outlet, Place
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame
+from pipeline.runtime.ring import Layout, Ring
+from pipeline.runtime.transfer import write_picture
+from pipeline.runtime.wakeup import Wakeup
+from pipeline.runtime.zmq_link import Receiver, Sender, WorkerContext
 from tools.benchmarking.figures import REPEATS, Spread, measure
 from tools.benchmarking.processes import usage
 
@@ -79,12 +79,12 @@ def measure_transport(size: tuple[int, int], seconds: float, repeats: int = REPE
 class Writer:
     """The sending end."""
 
-    def __init__(self, pictures: Sequence[Picture], place: Place, room: Bell, reader: BaseProcess) -> None:
+    def __init__(self, pictures: Sequence[Picture], context: WorkerContext, room: Wakeup, reader: BaseProcess) -> None:
         self._pictures = pictures
-        self._place = place
+        self._context = context
         self._room = room
         self._reader = reader
-        self._outlet: Outlet[Frame] = Outlet(place, READER)
+        self._outlet: Sender[Frame] = Sender(context, READER)
         self.sent = 0
 
     @property
@@ -100,7 +100,7 @@ class Writer:
 
     def send(self) -> None:
         """Copy the next picture into a slot, waiting for one, and hand it over."""
-        ring, picture = self._place.frames, self._pictures[self.sent % PICTURES]
+        ring, picture = self._context.frames, self._pictures[self.sent % PICTURES]
         end_s = time.monotonic() + PATIENCE_S
         while (ticket := ring.claim(WRITER)) is None:
             self._room.wait(ROOM_S)
@@ -112,7 +112,7 @@ class Writer:
 
     def close(self) -> None:
         """Let the reader finish; StageError if it saw something wrong."""
-        self._place.frames.shut(READER)
+        self._context.frames.shut(READER)
         self._outlet.close()
         self._reader.join(PATIENCE_S)
         if self._reader.exitcode != 0:
@@ -131,14 +131,14 @@ def _reader(pictures: Sequence[Picture]) -> Iterator[Writer]:
     samples = [_sample(picture) for picture in pictures]
     frames = Ring.create(Layout(SLOTS, pictures[0].nbytes), f"{SLOTS} frames")
     inputs = Ring.create(Layout(1, 1), "one byte", frames.lock)  # no network here
-    room = Bell()
+    room = Wakeup()
     with tempfile.TemporaryDirectory(prefix="trunkline-") as folder:
         reader = multiprocessing.get_context("spawn").Process(
-            target=_read, args=(Place(READER, frames, inputs, folder), samples, room), daemon=True
+            target=_read, args=(WorkerContext(READER, frames, inputs, folder), samples, room), daemon=True
         )
         reader.start()
         try:
-            writer = Writer(pictures, Place(WRITER, frames, inputs, folder), room, reader)
+            writer = Writer(pictures, WorkerContext(WRITER, frames, inputs, folder), room, reader)
             yield writer
             writer.close()
         finally:
@@ -148,15 +148,15 @@ def _reader(pictures: Sequence[Picture]) -> Iterator[Writer]:
                 thing.close()
 
 
-def _read(place: Place, samples: Sequence[Samples], room: Bell) -> None:
+def _read(context: WorkerContext, samples: Sequence[Samples], room: Wakeup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for whoever started this
-    inlet: Inlet[Frame] = Inlet(place)
+    inlet: Receiver[Frame] = Receiver(context)
     for number, frame in zip(count(), inlet, strict=False):
         assert frame.ticket is not None
         there = zip(_sample(frame.picture), samples[number % PICTURES], strict=True)
         if frame.seq != number or not all(np.array_equal(one, other) for one, other in there):
             raise SystemExit(MISREAD)
-        place.frames.release(READER, [frame.ticket])
+        context.frames.release(READER, [frame.ticket])
         room.ring()
     inlet.close()
 

@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from engines.errors import SourceError
-from pipeline.capture import capture
-from pipeline.config import StreamSettings
-from pipeline.preprocess import preprocess
-from pipeline.types import Batch, Frame
+from pipeline.frames.types import Batch, Frame
+from pipeline.inference.preprocess import preprocess
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture
 from tools.benchmarking.clip import STREAM
 from tools.benchmarking.figures import REPEATS, Spread, Window, measure
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engines.errors import ConfigError, StageError
-from pipeline.capture import Capture, capture
-from pipeline.client import Subscriber
-from pipeline.config import Config
-from pipeline.messages import FrameMessage, HealthMessage, Message, TimingsMessage
+from pipeline.settings.schema import Config
+from pipeline.sources.capture import Capture, capture
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import FrameMessage, HealthMessage, Message, TimingsMessage
 from tools.benchmarking.power import Counter as EnergyCounter
 from tools.benchmarking.power import GpuFigures, GpuLog, energy, gpu_log, joules_between
 from tools.benchmarking.processes import Usage, usage

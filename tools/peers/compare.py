@@ -21,7 +21,7 @@ from engines.engine import Precision
 from engines.errors import TrunklineError
 from engines.spec import load_model
 from engines.zoo import model_folder
-from pipeline.config import ModelSettings
+from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.clip import check_file, describe, lengthen
 from tools.benchmarking.report import begin
 from tools.benchmarking.writing import write

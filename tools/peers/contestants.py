@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.engine import Precision
-from tools.peers.figures import Result, of_peer, of_trunkline
+from tools.peers.figures import PeerResult, of_peer, of_trunkline
 from tools.peers.harness import Contestant, Measure, environment, last_json, said, torch_requirement
 from tools.peers.peers import OPENCV_LOOP, TRUNKLINE, ULTRALYTICS, Group, Peer
 
@@ -47,7 +47,7 @@ def _trunkline(group: Group, settings: Settings) -> Contestant:
     if group is not Group.transport:  # which moves frames of its own
         command += ["--source", str(settings.source), "--model", str(settings.model), "--precision", settings.precision]
 
-    def measure() -> Result:
+    def measure() -> PeerResult:
         return of_trunkline(group, json.loads(said(command, _limit_s(settings))))
 
     return Contestant(f"trunkline-{group}", "Trunkline", group, TRUNKLINE[group], lambda: measure)
@@ -103,7 +103,7 @@ def _measure(
 ) -> Measure:
     command = _command(python, peer.name, [*arguments, "--seconds", str(settings.seconds)])
 
-    def measure() -> Result:
+    def measure() -> PeerResult:
         return of_peer(last_json(said(command, _limit_s(settings), variables)), facts or {})
 
     return measure

@@ -8,9 +8,9 @@ import msgspec
 
 from engines.engine import Precision
 from engines.pages import render
-from tools.benchmarking.clip import Clip
+from tools.benchmarking.clip import BenchmarkClip
 from tools.benchmarking.figures import Spread
-from tools.benchmarking.report import Machine, ModelIdentity
+from tools.benchmarking.report import BenchmarkMachine, ModelIdentity
 from tools.peers.peers import HEADINGS, Group
 
 FULL: Final = 100  # from here on a figure needs no digits after its point
@@ -29,7 +29,7 @@ class PeerRun(msgspec.Struct, frozen=True):
     boxes_per_frame: float | None  # None: it looks for nothing
 
 
-class Result(msgspec.Struct, frozen=True):
+class PeerResult(msgspec.Struct, frozen=True):
     """A run, and with what it was made."""
 
     run: PeerRun
@@ -69,8 +69,8 @@ class PeerComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     format: Literal[1] = 1
     at: str  # RFC 3339, UTC
-    machine: Machine
-    clip: Clip
+    machine: BenchmarkMachine
+    clip: BenchmarkClip
     model: ModelIdentity
     precision: Precision  # that Trunkline was asked for
     seconds: float  # of each run
@@ -78,9 +78,9 @@ class PeerComparison(msgspec.Struct, frozen=True, kw_only=True):
     groups: Mapping[Group, tuple[PeerRow, ...]]  # Trunkline's line first
 
 
-def of_peer(said: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
+def of_peer(said: Mapping[str, Any], facts: Mapping[str, Any]) -> PeerResult:
     """From the line that a peer prints."""
-    return Result(
+    return PeerResult(
         msgspec.convert({key: said[key] for key in PeerRun.__struct_fields__}, PeerRun), said["versions"], facts
     )
 
@@ -107,7 +107,7 @@ def _of_transport(part: Mapping[str, Any]) -> PeerRun:
 RUN_OF: Final = {Group.pipeline: _of_pipeline, Group.decode: _of_decode, Group.transport: _of_transport}
 
 
-def of_trunkline(group: Group, report: Mapping[str, Any]) -> Result:
+def of_trunkline(group: Group, report: Mapping[str, Any]) -> PeerResult:
     """From what ``trunkline benchmark --json`` prints of one repeat.
 
     Raises:
@@ -115,7 +115,7 @@ def of_trunkline(group: Group, report: Mapping[str, Any]) -> Result:
     """
     try:
         part = report[group]
-        return Result(RUN_OF[group](part), report["versions"])
+        return PeerResult(RUN_OF[group](part), report["versions"])
     except KeyError as error:
         raise Failed(f"trunkline benchmark {group} --json has no {error}") from None
 

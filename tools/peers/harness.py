@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tools.peers.figures import Failed, PeerRow, Result, ratios
+from tools.peers.figures import Failed, PeerResult, PeerRow, ratios
 from tools.peers.peers import Group
 
-Measure = Callable[[], Result]
+Measure = Callable[[], PeerResult]
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 WIDE: Final = "500"  # columns of the terminal that programs are told they have: their errors stay on one line
@@ -107,7 +107,7 @@ class Contestant:
 class _Course:
     """What has come of a contestant so far."""
 
-    results: list[Result] = field(default_factory=list)
+    results: list[PeerResult] = field(default_factory=list)
     failed: str | None = None
 
 

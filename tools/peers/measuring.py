@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 WARM_UP_SHARE: Final = 0.2  # of the measured time, spent before it
-WARM_UP_LEAST_S: Final = 0.5  # first frames compile kernels and fill caches, however short the measurement
+WARM_UP_MIN_S: Final = 0.5  # first frames compile kernels and fill caches, however short the measurement
 KIB_PER_MIB: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PeerMeasurement:
     """What a peer did in its measured time."""
 
     frames: int
@@ -45,7 +45,7 @@ class Meter:
             clock_s: wall-clock time.
         """
         self._seconds = seconds
-        self._warm_up_s = max(WARM_UP_SHARE * seconds, WARM_UP_LEAST_S)
+        self._warm_up_s = max(WARM_UP_SHARE * seconds, WARM_UP_MIN_S)
         self._others = others
         self._clock_s = clock_s
         self._first_s: float | None = None
@@ -73,7 +73,7 @@ class Meter:
         self._peak_mib = sum(peak_mib(process) for process in (os.getpid(), *self._others))
         return False
 
-    def measured(self, *, looks: bool = True) -> Measured:
+    def measured(self, *, looks: bool = True) -> PeerMeasurement:
         """The figures, once :meth:`count` has said False.
 
         Args:
@@ -85,7 +85,7 @@ class Meter:
         if self._began is None or self._ended is None:
             raise RuntimeError("the source ended before the measured time was over")
         seconds, cpu = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
-        return Measured(
+        return PeerMeasurement(
             frames=self._frames,
             seconds=round(seconds, 3),
             frames_per_s=round(self._frames / seconds, 3),
@@ -128,6 +128,6 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def report(measured: Measured, packages: Sequence[str]) -> None:
+def report(measured: PeerMeasurement, packages: Sequence[str]) -> None:
     """Print the one line that ``compare.py`` reads: the last of standard output, whatever libraries wrote before."""
     print(json.dumps({**asdict(measured), "versions": versions(packages)}), flush=True)

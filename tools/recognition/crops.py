@@ -9,18 +9,17 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engines.boxes import Float
+from engines.arrays import Float, Rows
 from engines.data.folders import read_points
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.evaluation.identity import read_face
 from engines.evaluation.report import open_runner
 from engines.evaluation.truth import PEOPLE, IdentityTruth
 from engines.spec import Model
-from pipeline.identity import frontality
+from pipeline.identity.stage import frontality
 
 Split = Literal["train", "val"]
 Names = npt.NDArray[np.str_]
-Rows = npt.NDArray[np.int64]
 
 PREFIX: Final = "ytf_"  # of the crops that are video frames: ytf_VF.webp, with V the video and F the frame, or ytf_tVF
 PRIVATE: Final = 0o600  # embeddings of people
@@ -77,7 +76,7 @@ def _order(path: Path) -> tuple[str, str, str]:
 def _embed(model: Model, paths: list[Path], truth: IdentityTruth) -> tuple[Float, Float]:
     with open_runner(model, "auto", "f32") as runner:
         # Strict: rows must stay those of the paths.
-        faces = runner.view_crops("video frames", paths, Skipped(0.0), lambda path: read_face(path, truth))
+        faces = runner.view_crops("video frames", paths, SkippedRows(0.0), lambda path: read_face(path, truth))
     found = [faces[path] for path in paths]
     return np.stack([face.embedding for face in found]), np.array([face.quality for face in found], np.float32)
 

@@ -5,12 +5,12 @@ from typing import Final
 
 import numpy as np
 
-from engines.boxes import Float
-from pipeline.gallery import Snapshot
-from pipeline.identity import FaceTrack, match
-from pipeline.search import Index
-from tools.recognition.crops import Crops, Rows
-from tools.recognition.splits import Person
+from engines.arrays import Float, Rows
+from pipeline.gallery.gallery import Snapshot
+from pipeline.gallery.search import Index
+from pipeline.identity.stage import FaceTrack, match
+from tools.recognition.crops import Crops
+from tools.recognition.splits import PersonFrames
 
 Method = Callable[[Crops, Rows, "Enrolled"], Float]  # -> (decisions, P) similarities; one a track, or one a frame
 
@@ -26,7 +26,7 @@ class Enrolled:
         index: as the pipeline searches it.
     """
 
-    def __init__(self, crops: Crops, people: Sequence[Person]) -> None:
+    def __init__(self, crops: Crops, people: Sequence[PersonFrames]) -> None:
         self.names = [person.name for person in people]
         self.index = Index(Snapshot(*_rows(crops, people)))
         self._views = [crops.embeddings[person.enrolled] for person in people]
@@ -36,7 +36,7 @@ class Enrolled:
         return np.stack([(embeddings @ views.T).max(axis=1) for views in self._views], axis=1)
 
 
-def _rows(crops: Crops, people: Sequence[Person]) -> tuple[tuple[str, ...], Float]:
+def _rows(crops: Crops, people: Sequence[PersonFrames]) -> tuple[tuple[str, ...], Float]:
     names = tuple(person.name for person in people for _ in person.enrolled)
     return names, crops.embeddings[np.concatenate([person.enrolled for person in people])]
 

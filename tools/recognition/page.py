@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from engines.pages import render
 from engines.study.results import write_results
-from pipeline.identity import EARLY_S, KNOWN_S
-from pipeline.naming import LEAD
+from pipeline.identity.naming import LEAD
+from pipeline.identity.stage import EARLY_S, KNOWN_S
 from tools.recognition.methods import METHODS, OURS, SINGLE
 from tools.recognition.splits import SETTINGS
 from tools.recognition.study import VIEWS, MethodRow, RecognitionStudy

@@ -5,7 +5,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from tools.recognition.crops import Crops, Rows
+from engines.arrays import Rows
+from tools.recognition.crops import Crops
 
 Setting = Literal["any frames", "other videos", "one video"]
 SETTINGS: Final[dict[Setting, str]] = {
@@ -16,7 +17,7 @@ SETTINGS: Final[dict[Setting, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonFrames:
     """Somebody's frames, dealt."""
 
     name: str
@@ -28,9 +29,9 @@ class Person:
 class Deal:
     """All people in three parts."""
 
-    calibrating: list[Person]  # whom thresholds are chosen on
-    known: list[Person]  # who are enrolled
-    strangers: list[Person]
+    calibrating: list[PersonFrames]  # whom thresholds are chosen on
+    known: list[PersonFrames]  # who are enrolled
+    strangers: list[PersonFrames]
 
 
 def deal(crops: Crops, setting: Setting, views: int, seed: int) -> Deal:
@@ -42,12 +43,12 @@ def deal(crops: Crops, setting: Setting, views: int, seed: int) -> Deal:
     return Deal(people[:half], people[half:quarter], people[quarter:])
 
 
-def _dealt(crops: Crops, name: str, setting: Setting, views: int, generator: np.random.Generator) -> Person:
+def _dealt(crops: Crops, name: str, setting: Setting, views: int, generator: np.random.Generator) -> PersonFrames:
     videos = crops.of(name)
     if setting == "any frames":
         rows = generator.permutation(np.concatenate(list(videos.values())))
-        return Person(name, rows[:views], [np.sort(rows[views:])])
+        return PersonFrames(name, rows[:views], [np.sort(rows[views:])])
     first = generator.choice(list(videos))
     enrolled = generator.permutation(videos[first])[:views]
     others = [rows for video, rows in videos.items() if video != first]
-    return Person(name, enrolled, others if setting == "one video" else [np.concatenate(others)])
+    return PersonFrames(name, enrolled, others if setting == "one video" else [np.concatenate(others)])

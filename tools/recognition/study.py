@@ -6,15 +6,14 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from engines.boxes import Float
-from engines.evaluation.matching import Doubles
+from engines.arrays import Double, Float
 from engines.evaluation.tracks import Strangers
 from engines.spec import Model
 from engines.study.metrics import SeedSpread
-from pipeline.naming import LEAD
+from pipeline.identity.naming import LEAD
 from tools.recognition.crops import Crops
 from tools.recognition.methods import METHODS, OURS, Enrolled, Method
-from tools.recognition.splits import SETTINGS, Person, Setting, deal
+from tools.recognition.splits import SETTINGS, PersonFrames, Setting, deal
 from tools.recognition.swaps import Swaps, measure_swaps
 
 SEEDS: Final = 20
@@ -99,7 +98,7 @@ def _compare(crops: Crops, setting: Setting, views: int) -> Iterator[MethodRow]:
         )
 
 
-def _threshold(crops: Crops, people: Sequence[Person], gallery: int, method: Method) -> float:
+def _threshold(crops: Crops, people: Sequence[PersonFrames], gallery: int, method: Method) -> float:
     """The rule that is the same for all: a stranger's track is named at the rate FAR, by a gallery of this size."""
     rows: list[Float] = []
     for person in people:
@@ -110,7 +109,12 @@ def _threshold(crops: Crops, people: Sequence[Person], gallery: int, method: Met
 
 
 def _told(
-    crops: Crops, known: Sequence[Person], strangers: Sequence[Person], method: Method, threshold: float, lead: float
+    crops: Crops,
+    known: Sequence[PersonFrames],
+    strangers: Sequence[PersonFrames],
+    method: Method,
+    threshold: float,
+    lead: float,
 ) -> tuple[float, float, float]:
     """Rank-1 error, missed, false accepts."""
     enrolled = Enrolled(crops, known)
@@ -128,5 +132,5 @@ def _told(
     return float(np.mean(wrong)), float(np.mean(missed)), float(np.mean(accepted))
 
 
-def _spread(values: Doubles) -> SeedSpread:
+def _spread(values: Double) -> SeedSpread:
     return SeedSpread(round(float(values.mean()), 4), round(float(values.std()), 4))

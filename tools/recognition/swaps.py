@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import IdentitySettings
-from pipeline.identity import FaceTrack, match
-from tools.recognition.crops import Crops, Rows, shuffled
+from engines.arrays import Rows
+from pipeline.identity.stage import FaceTrack, match
+from pipeline.settings.schema import IdentitySettings
+from tools.recognition.crops import Crops, shuffled
 from tools.recognition.methods import Enrolled
 from tools.recognition.splits import deal
 
@@ -72,7 +73,7 @@ class Follower:
                 self._crops.embeddings[row], float(self._crops.qualities[row]), float(self._crops.frontal[row])
             )
             match([self._track], self._index)
-        self._track.identity = self._track.claim(self._index, self._threshold, MIN_VIEWS)
+        self._track.identity = self._track.candidate(self._index, self._threshold, MIN_VIEWS)
 
 
 def measure_swaps(crops: Crops, threshold: float, seeds: int) -> Swaps:

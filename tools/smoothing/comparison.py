@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engines.arrays import Double, Rows
 from engines.spec import Model
-from pipeline.config import SmoothingSettings
-from tools.smoothing.filters import WINDOW_S, Double, Kind, Rows, shown_by_all
-from tools.smoothing.recording import Recording, recorded
+from pipeline.settings.schema import SmoothingSettings
+from tools.smoothing.filters import WINDOW_S, Kind, shown_by_all
+from tools.smoothing.recording import RecordedClip, recorded
 from tools.smoothing.scoring import NONE, Figures, agreement, count_changes, mean, score
 from tools.smoothing.simulated import HARD, NOISES, Noise, Simulated, probabilities, simulate
 
@@ -118,7 +119,7 @@ def _measure(kind: Kind, noise: Noise) -> list[NoiseFigures]:
     ]
 
 
-def _on_clip(name: str, recording: Recording, classes: int) -> list[ClipFigures]:
+def _on_clip(name: str, recording: RecordedClip, classes: int) -> list[ClipFigures]:
     tracks = []
     for track in np.unique(recording.ids):
         mine = recording.ids == track

@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.config import SmoothingSettings
-from pipeline.smoothing import LabelSmoother, SceneSmoother
+from engines.arrays import Double, Rows
+from pipeline.settings.schema import SmoothingSettings
+from pipeline.smoothing.stage import LabelSmoother, SceneSmoother
 
-Double = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 Kind = Literal["labels", "scenes"]
 
 OURS: Final = "Trunkline"

@@ -18,7 +18,7 @@ FLICKER_FLOOR: Final = 0.1  # of the flicker without smoothing
 DELAY_FLOOR_S: Final = 0.5
 SHOWN: Final = (*PLAIN, OURS)
 COLOURS: Final = ("#b8b8b8", "#d9a441", "#6aa5c9", "#1f3d63")  # of those
-LEAST_FLICKER: Final = 0.01  # changes a minute: what a logarithmic axis shows of none at all
+MIN_FLICKER: Final = 0.01  # changes a minute: what a logarithmic axis shows of none at all
 
 
 def write_pages(found: SmoothingStudy, command: str, out: Path) -> Path:
@@ -81,7 +81,7 @@ def _picture(found: SmoothingStudy) -> Figure:
     axes = figure.subplots(len(KINDS), 3)
     for (wrong, flicker, delay), kind in zip(axes, KINDS, strict=True):
         _bars(wrong, found, kind, lambda it: 100 * it.wrong)
-        _bars(flicker, found, kind, lambda it: max(it.flicker, LEAST_FLICKER))
+        _bars(flicker, found, kind, lambda it: max(it.flicker, MIN_FLICKER))
         _bars(delay, found, kind, lambda it: it.delay_p95_s)
         wrong.set_title(f"{kind}: wrong label, % of the time", fontsize=9)
         flicker.set_title(f"{kind}: flicker, changes a minute", fontsize=9)

@@ -16,20 +16,20 @@ from engines.engine import open_engine
 from engines.errors import SourceError
 from engines.spec import Model
 from engines.study.writing import write_bytes
-from pipeline.capture import capture, check_source
-from pipeline.config import Config, StreamSettings
-from pipeline.finish import effective_thresholds, unsure_thresholds
-from pipeline.inference import collect, detect, start
-from pipeline.preprocess import preprocess
-from pipeline.tracking import Trackers, track
-from pipeline.types import Batch, Tracked
+from pipeline.frames.types import Batch, Tracked
+from pipeline.inference.preprocess import preprocess
+from pipeline.inference.stage import collect, detect, start
+from pipeline.runtime.postprocess import effective_thresholds, low_score_thresholds
+from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sources.capture import capture, check_source
+from pipeline.tracking.stage import Trackers, track
 
 FORMAT: Final = 1  # of the files; another one is made again
 SUFFIXES: Final = (".avi", ".mkv", ".mov", ".mp4")
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RecordedClip:
     """A clip of F frames: D detections that belong to shown tracks, in the order of their frames, and the scenes."""
 
     times_s: npt.NDArray[np.float64]  # (F,) stream time
@@ -52,7 +52,7 @@ def clips(data: Path) -> list[Path]:
     return found
 
 
-def recorded(clip: Path, model: Model, kept: Path) -> Recording:
+def recorded(clip: Path, model: Model, kept: Path) -> RecordedClip:
     """What ``model`` sees in ``clip``; from the folder ``kept``, where the same was recorded before.
 
     Raises:
@@ -65,16 +65,16 @@ def recorded(clip: Path, model: Model, kept: Path) -> Recording:
         kept.mkdir(parents=True, exist_ok=True)
         _write(file, _record(clip, model))
     with np.load(file) as arrays:
-        return Recording(**{field.name: arrays[field.name] for field in fields(Recording)})
+        return RecordedClip(**{field.name: arrays[field.name] for field in fields(RecordedClip)})
 
 
-def _write(file: Path, recording: Recording) -> None:
+def _write(file: Path, recording: RecordedClip) -> None:
     buffer = BytesIO()
-    np.savez_compressed(buffer, **{field.name: getattr(recording, field.name) for field in fields(Recording)})
+    np.savez_compressed(buffer, **{field.name: getattr(recording, field.name) for field in fields(RecordedClip)})
     write_bytes(file, buffer.getvalue())
 
 
-def _record(clip: Path, model: Model) -> Recording:
+def _record(clip: Path, model: Model) -> RecordedClip:
     # Only what is kept of each frame: all the pictures of a clip would fill the memory.
     times, objects, scenes = [], [], []
     for tracked in _tracked(clip, model):
@@ -83,7 +83,7 @@ def _record(clip: Path, model: Model) -> Recording:
         scenes.append(tracked.observed.detections.scene)
     if not times:
         raise SourceError(f"clip {str(clip)!r} has no picture that can be decoded")
-    return Recording(
+    return RecordedClip(
         np.array(times),
         np.repeat(np.arange(len(times)), [len(each.ids) for each in objects]),
         np.concatenate([each.ids for each in objects]),
@@ -106,7 +106,7 @@ def _tracked(clip: Path, model: Model) -> Iterator[Tracked]:
         prepared = preprocess(batches, (engine.spec.height, engine.spec.width))
         observed = detect(
             collect(start(prepared, engine)),
-            unsure_thresholds(sure, config.tracking.unsure_share),
+            low_score_thresholds(sure, config.tracking.low_score_ratio),
             config.inference.nms,
         )
         yield from track(observed, Trackers(config.tracking, sure, person))

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tools.smoothing.simulated import Double, Rows, Simulated
+from engines.arrays import Double, Rows
+from tools.smoothing.simulated import Simulated
 
 NONE: Final = -1  # shown where there is no label, as of a scene that is not named
 

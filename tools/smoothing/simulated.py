@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-Double = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
+from engines.arrays import Double, Rows
 
 CLASSES: Final = 12
 CALM_S: Final = 3.0  # a true label lasts at least so long

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.config import TrackingSettings
-from pipeline.tracker import Seen, Tracker
-from pipeline.types import Tracks
+from pipeline.frames.types import Tracks
+from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.tracker import Tracker, TrackerInput
 from tools.tracking.sequences import Rows, Sequence
 
 OURS: Final = "Trunkline"
@@ -20,7 +20,7 @@ def follow(sequence: Sequence) -> tuple[Rows, float]:
     """
     tracker = Tracker(TrackingSettings(), sequence.sure_score)
     given = [
-        (time_s, Seen(frame.boxes, frame.scores, frame.classes))
+        (time_s, TrackerInput(frame.boxes, frame.scores, frame.classes))
         for time_s, frame in zip(sequence.times.tolist(), sequence.detections.by_frame(sequence.length), strict=True)
     ]
     began = time.thread_time()

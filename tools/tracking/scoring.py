@@ -12,8 +12,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from trackeval.metrics import CLEAR, HOTA, Identity
 
+from engines.arrays import Ints
 from engines.boxes import iou_matrix
-from tools.tracking.sequences import Ints, Rows, Sequence
+from tools.tracking.sequences import Rows, Sequence
 
 SAME_THING = 0.5  # IoU from which a track lies on a true box, as in MOTChallenge
 

@@ -13,10 +13,8 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from engines.arrays import Float, Ints
 from engines.errors import DataError
-
-Float = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 # Files of detections do not say it; chosen on the sequences in TUNING.
 SURE_SCORE: Final = 0.7

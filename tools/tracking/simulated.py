@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from tools.tracking.sequences import Ints, Rows, Sequence
-
-Double = npt.NDArray[np.float64]
+from engines.arrays import Double, Ints
+from tools.tracking.sequences import Rows, Sequence
 
 SIZE: Final = (1280, 720)
 PERSON: Final = 1

@@ -10,8 +10,8 @@ Needs msgspec and pyzmq alone, which is what ``pip install trunkline`` brings; w
 """
 
 from engines.errors import ConfigError, MessageError, TrunklineError
-from pipeline.client import Subscriber
-from pipeline.messages import (
+from pipeline.wire.client import Subscriber
+from pipeline.wire.messages import (
     Cause,
     CropMessage,
     EventKind,

@@ -20,8 +20,8 @@ from engines.engine import open_engine
 from engines.errors import BackendUnavailable, EngineError
 from engines.planes import Planes, PlanesEngine
 from engines.spec import Model, Thresholds, load_model
-from pipeline.picture import Picture
-from pipeline.preprocess import letterbox_into
+from pipeline.frames.letterboxing import letterbox_into
+from pipeline.frames.picture import Picture
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tests.engines.made_models import pictures
 
@@ -75,7 +75,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     def capture(graph: CUDAGraph, pool: object, stream: Stream, capture_error_mode: str) -> Iterator[None]:
         if device.refuse_capture:
             raise RuntimeError("operation not permitted when stream is capturing")
-        compute = TorchCudaEngine.__init__.__globals__["_Slot"]._compute
+        compute = TorchCudaEngine.__init__.__globals__["_CudaSlot"]._compute
 
         def recording(slot: Any, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             values = compute(slot, images)
@@ -88,7 +88,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
             return values
 
         with monkeypatch.context() as patched:
-            patched.setattr(eager_cuda._Slot, "_compute", recording)
+            patched.setattr(eager_cuda._CudaSlot, "_compute", recording)
             yield
 
     class Autocast(torch.autocast):

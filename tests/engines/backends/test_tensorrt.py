@@ -23,7 +23,7 @@ from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.hardware import Gpu as Listed
 from engines.planes import Planes, PlanesEngine
 from engines.spec import Model, Precision
-from pipeline.picture import Picture
+from pipeline.frames.picture import Picture
 from tests.engines.made_models import OUTPUTS, expected, pictures, write_model, write_onnx, write_spec
 from tests.fakes.cuda_double import Gpu
 from tests.fakes.tensorrt_double import BuilderFlag, Machine, MemoryPoolType

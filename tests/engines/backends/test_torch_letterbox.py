@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.arrays import Pixels
 from engines.backends import torch_letterbox
 from engines.backends.torch_letterbox import TorchLetterbox, area_weights
 from engines.boxes import letterbox
 from engines.pictures import PADDING_GREY
-from pipeline.picture import Matrix, Picture
-from pipeline.preprocess import letterbox_into
+from pipeline.frames.letterboxing import letterbox_into
+from pipeline.frames.picture import Matrix, Picture
 
-Pixels = npt.NDArray[np.uint8]
 CPU = torch.device("cpu")
 TARGET = (128, 96)  # width, height
 # What values rounded once may differ by from values rounded after each step, of 255: any one, and in the mean.
@@ -127,7 +127,7 @@ def test_what_lies_beside_the_picture_is_grey_also_where_another_lay_before() ->
 
 
 def test_memory_grows_with_the_batches(yuv_picture: Callable[..., Picture], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_letterbox, "LEAST_STAGED", 16)
+    monkeypatch.setattr(torch_letterbox, "MIN_STAGED", 16)
     assert_alike([yuv_picture(textured(240, 320, seed)) for seed in range(3)])
 
 

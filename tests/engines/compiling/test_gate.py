@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from engines.arrays import Pictures
 from engines.compiling import gate
 from engines.compiling.gate import compile_int8, costliest, shares
-from engines.compiling.quantise import Pictures, Quantiser
+from engines.compiling.quantise import Quantiser
 from engines.compiling.simulating import REDUCED_LIMIT, greatest_weight
 from engines.engine import Backend, open_engine
 from engines.errors import DataError, EngineError

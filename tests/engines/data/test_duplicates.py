@@ -3,8 +3,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.arrays import Pixels
 from engines.data.duplicates import SAME_BITS, merged, near, perceptual_hash
-from engines.pictures import Pixels
 
 hashes = st.lists(st.integers(0, 2**64 - 1), max_size=20).map(lambda row: np.array(row, np.uint64))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engines.data.coco import CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.data.sources import Coco, FaceSource, Folders, Voc, Wider, labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
 
@@ -37,8 +37,8 @@ def write_voc(folder: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def read(source: FaceSource, data: Path, skipped: Skipped | None = None) -> CocoSet:
-    return read_boxes(source, data, "pictures", skipped or Skipped())
+def read(source: FaceSource, data: Path, skipped: SkippedRows | None = None) -> CocoSet:
+    return read_boxes(source, data, "pictures", skipped or SkippedRows())
 
 
 def named(found: CocoSet) -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def test_faces_are_the_classes_that_the_source_names(tmp_path: Path) -> None:
 )
 def test_a_broken_voc_file_is_listed_by_its_name(tmp_path: Path, text: str, said: str) -> None:
     write_voc(tmp_path, {"x": xml(thing("dog")), "y": text})
-    skipped = Skipped(strict=False)
+    skipped = SkippedRows(strict=False)
     assert named(read(Voc(annotations="Annotations"), tmp_path, skipped)) == [("x.png", "dog")]
     (reason,) = skipped.rows
     assert re.search(said, reason) and "\n" not in reason
@@ -113,7 +113,7 @@ WIDER = """0--Parade/a.jpg
 """
 
 
-def wider(folder: Path, text: str, skipped: Skipped | None = None) -> CocoSet:
+def wider(folder: Path, text: str, skipped: SkippedRows | None = None) -> CocoSet:
     (folder / "faces.txt").write_text(text)
     return read(Wider(file="faces.txt"), folder, skipped)
 
@@ -144,7 +144,7 @@ def test_wider_faces_belong_to_the_picture_above_them(tmp_path: Path, zeros: str
 def test_a_broken_wider_row_costs_only_itself(
     tmp_path: Path, old: str, new: str, pictures: int, boxes: int, said: str
 ) -> None:
-    skipped = Skipped(strict=False)
+    skipped = SkippedRows(strict=False)
     found = wider(tmp_path, WIDER.replace(old, new, 1), skipped)
     assert (len(found.pictures), len(found.boxes)) == (pictures, boxes)
     (reason,) = skipped.rows

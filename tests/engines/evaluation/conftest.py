@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.spec import Model
 from tests.engines.evaluation.colours import open_colours, write_data, write_model
 
@@ -22,6 +22,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runner(model: Model) -> Iterator[Runner]:
+def runner(model: Model) -> Iterator[ModelRunner]:
     with Progress(disable=True) as progress:
-        yield Runner(model, open_colours(model, "frame"), open_colours(model, "face"), progress)
+        yield ModelRunner(model, open_colours(model, "frame"), open_colours(model, "face"), progress)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.calibration import (
     FALSE_ACCEPT_RATE,
@@ -19,14 +19,14 @@ from engines.evaluation.calibration import (
     matched,
 )
 from engines.evaluation.coco import BoxDetection
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
 from engines.spec import TASKS, Thresholds
 
 HERE, THERE = (10, 10, 40, 40), (100, 10, 40, 40)
 
 
-def test_thresholds_of_a_network_that_is_always_right(runner: Runner, data: Path) -> None:
+def test_thresholds_of_a_network_that_is_always_right(runner: ModelRunner, data: Path) -> None:
     found = calibrate_thresholds(runner, standard_truth(data, TASKS))
     chosen, kept = found.thresholds, runner.model.spec.thresholds
     assert 0.0 < chosen.object_score <= 0.8
@@ -37,14 +37,14 @@ def test_thresholds_of_a_network_that_is_always_right(runner: Runner, data: Path
     assert max(each.similarity for each in found.identity.sets) == chosen.identity_similarity
 
 
-def test_the_rate_that_is_stated_is_one_that_the_people_can_show(runner: Runner, data: Path) -> None:
+def test_the_rate_that_is_stated_is_one_that_the_people_can_show(runner: ModelRunner, data: Path) -> None:
     truth = standard_truth(data, ["identity"]).identity
     assert truth is not None
-    found = calibrate_identity(runner, truth, Thresholds(), Skipped()).identity
+    found = calibrate_identity(runner, truth, Thresholds(), SkippedRows()).identity
     assert found is not None
     assert found.false_accept_rate > FALSE_ACCEPT_RATE  # so few are they
     with pytest.raises(DataError, match=r"too few to show a false-accept rate of 0.001 against 10 people"):
-        calibrate_identity(runner, truth, Thresholds(), Skipped(), far=1e-3)
+        calibrate_identity(runner, truth, Thresholds(), SkippedRows(), far=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import pytest
 
 from engines.errors import DataError
 from engines.evaluation.faces import gather_faces, score_faces
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import write_coco
 
 
-def test_faces_found_where_they_are_and_one_that_is_not_there(runner: Runner, data: Path) -> None:
+def test_faces_found_where_they_are_and_one_that_is_not_there(runner: ModelRunner, data: Path) -> None:
     scores = score_faces(gather_faces(runner, standard_truth(data, ["faces"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.nme is not None and scores.nme < 0.03
@@ -22,7 +22,7 @@ def test_faces_found_where_they_are_and_one_that_is_not_there(runner: Runner, da
     assert [Path(row.picture).name for row in scores.nme_worst] == ["1.png", "2.png"]
 
 
-def test_a_second_category_is_refused(runner: Runner, tmp_path: Path) -> None:
+def test_a_second_category_is_refused(runner: ModelRunner, tmp_path: Path) -> None:
     write_coco(tmp_path / "face_detection", "instances_val.json", ["face", "mask"], [], [])
     with pytest.raises(DataError, match="2 categories"):
         standard_truth(tmp_path, ["faces"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engines.data.pairs import identity_of
 from engines.evaluation.identification import (
-    Gallery,
+    GallerySplit,
     deal_gallery,
     identification_rate,
     score_identification,
@@ -65,7 +65,7 @@ def test_too_few_people_make_no_gallery(case: str, pictures: list[Path]) -> None
 def test_a_person_is_as_similar_as_the_most_similar_of_the_enrolled_pictures() -> None:
     ada, near, bob, probe, stranger = Path("ada/0"), Path("ada/1"), Path("bob/0"), Path("ada/2"), Path("eve/0")
     embeddings = dict(zip([ada, near, bob, probe, stranger], unit(90, 10, 40, 0, 180).values(), strict=True))
-    found = search(Gallery([ada, near, bob], [probe], [stranger]), embeddings)
+    found = search(GallerySplit([ada, near, bob], [probe], [stranger]), embeddings)
     assert found.right.tolist() == [True]
     assert found.mated[0] == pytest.approx(np.cos(np.radians(10)))
     assert found.strangers[0] == pytest.approx(np.cos(np.radians(90)), abs=1e-6)
@@ -90,7 +90,7 @@ def test_somebody_who_looks_like_another_is_not_identified() -> None:
     probes = [Path("ada/1"), Path("ada/2")]
     strangers = [Path("eve", str(number)) for number in range(10)]
     embeddings = dict(zip([ada, bob, *probes, *strangers], unit(0, 90, 80, 5, *[30] * 10).values(), strict=True))
-    found = search(Gallery([ada, bob], probes, strangers), embeddings)
+    found = search(GallerySplit([ada, bob], probes, strangers), embeddings)
     assert found.right.tolist() == [False, True]
     assert identification_rate(found, 1e-1) == pytest.approx(0.5)
     assert identification_rate(found, 1e-2) is None

@@ -9,7 +9,7 @@ from engines.data.pairs import Pair
 from engines.decode import Detections, Faces, Objects
 from engines.errors import DataError
 from engines.evaluation.identity import cut_face, gather_identity, main_face, score_identity, score_pairs
-from engines.evaluation.runner import Runner, Seen
+from engines.evaluation.runner import ModelRunner, SeenPicture
 from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import PEOPLE, paint, write_people
 
@@ -21,7 +21,7 @@ def faces(boxes: list[tuple[float, float, float, float]], scores: list[float]) -
     return Faces(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), landmarks)
 
 
-def test_people_of_different_colours_are_all_told_apart(runner: Runner, data: Path) -> None:
+def test_people_of_different_colours_are_all_told_apart(runner: ModelRunner, data: Path) -> None:
     scores = score_identity(gather_identity(runner, standard_truth(data, ["identity"])))
     assert scores.accuracy == scores.accuracy_end_to_end == 1.0
     assert scores.crops.keys() == {"lfw", "ytf", "bolly", "cross", "ytf_aligned"}
@@ -39,7 +39,7 @@ def test_people_of_different_colours_are_all_told_apart(runner: Runner, data: Pa
     assert (scores.end_to_end.pictures, scores.end_to_end.missed) == (48, 0)
 
 
-def test_a_model_that_finds_no_faces_is_scored_on_crops_alone(runner: Runner, data: Path) -> None:
+def test_a_model_that_finds_no_faces_is_scored_on_crops_alone(runner: ModelRunner, data: Path) -> None:
     network = msgspec.structs.replace(runner.model.spec.network, tasks=("identity",))
     spec = msgspec.structs.replace(runner.model.spec, frame=None, network=network)
     alone = replace(runner, model=replace(runner.model, spec=spec), frame=None)
@@ -48,14 +48,14 @@ def test_a_model_that_finds_no_faces_is_scored_on_crops_alone(runner: Runner, da
     assert scores.end_to_end is scores.accuracy_end_to_end is None
 
 
-def test_few_pairs_leave_people_their_other_pictures(runner: Runner, data: Path) -> None:
+def test_few_pairs_leave_people_their_other_pictures(runner: ModelRunner, data: Path) -> None:
     scores = score_identity(gather_identity(runner, standard_truth(data, ["identity"], limit=40)))
     assert scores.crops["lfw"].pairs == 40
     assert scores.identification["lfw_1"].mated == 10
 
 
 def test_the_most_similar_impostors_come_first_and_then_the_least_similar_genuine_pairs(
-    runner: Runner, data: Path
+    runner: ModelRunner, data: Path
 ) -> None:
     worst = score_identity(gather_identity(runner, standard_truth(data, ["identity"]))).worst
     assert [pair.genuine for pair in worst] == [False] * 5 + [True] * 5
@@ -63,7 +63,7 @@ def test_the_most_similar_impostors_come_first_and_then_the_least_similar_genuin
     assert similar[:5] == sorted(similar[:5], reverse=True) and similar[5:] == sorted(similar[5:])
 
 
-def test_every_pair_of_a_picture_without_a_face_is_an_error(runner: Runner, tmp_path: Path) -> None:
+def test_every_pair_of_a_picture_without_a_face_is_an_error(runner: ModelRunner, tmp_path: Path) -> None:
     write_people(tmp_path)
     blank = tmp_path / "face_recognition/lfw_loose_val" / PEOPLE[0] / "1.png"
     paint(blank, (120, 100), [])
@@ -80,7 +80,7 @@ def test_every_pair_of_a_picture_without_a_face_is_an_error(runner: Runner, tmp_
     assert whole.found_only.pairs == len(lines) - len(touching)
 
 
-def test_where_no_face_is_found_at_all_there_is_no_end_to_end_figure(runner: Runner, tmp_path: Path) -> None:
+def test_where_no_face_is_found_at_all_there_is_no_end_to_end_figure(runner: ModelRunner, tmp_path: Path) -> None:
     write_people(tmp_path)
     for picture in (tmp_path / "face_recognition/lfw_loose_val").glob("*/*.png"):
         paint(picture, (120, 100), [])  # as a network sees it that has hardly been trained
@@ -89,7 +89,7 @@ def test_where_no_face_is_found_at_all_there_is_no_end_to_end_figure(runner: Run
     assert scores.end_to_end is scores.accuracy_end_to_end is None
 
 
-def test_a_crop_that_cannot_be_read_takes_its_pairs_away_and_is_listed(runner: Runner, tmp_path: Path) -> None:
+def test_a_crop_that_cannot_be_read_takes_its_pairs_away_and_is_listed(runner: ModelRunner, tmp_path: Path) -> None:
     write_people(tmp_path)
     folder = tmp_path / "face_recognition"
     many = [folder / "val" / name / f"lfw_{number}.png" for name in PEOPLE for number in range(3, 8)]
@@ -131,7 +131,7 @@ def test_whom_a_picture_is_about(
 def test_landmarks_that_are_no_face_are_a_miss() -> None:
     nothing = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     on_one_spot = faces([(30, 30, 70, 70)], [0.9])
-    seen = Seen(
+    seen = SeenPicture(
         Path("x.png"), np.zeros((100, 100, 3), np.uint8), Detections(nothing, on_one_spot, np.ones(1, np.float32))
     )
     assert cut_face(seen) is None

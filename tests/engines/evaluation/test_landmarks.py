@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engines.alignment import TEMPLATE
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.decode import Faces
 from engines.evaluation.landmarks import (
     LandmarkEvidence,
@@ -15,7 +15,7 @@ from engines.evaluation.landmarks import (
     landmarks_of,
     worst_landmarks,
 )
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import write_faces
 
@@ -86,7 +86,7 @@ def test_no_face_there_is_a_miss(case: str, found: Faces) -> None:
 
 
 def test_a_picture_may_show_several_faces_and_those_without_five_points_do_not_count(
-    runner: Runner, tmp_path: Path
+    runner: ModelRunner, tmp_path: Path
 ) -> None:
     write_faces(tmp_path)
     path = tmp_path / "face_landmarks/annotations/landmarks_val.json"
@@ -100,7 +100,7 @@ def test_a_picture_may_show_several_faces_and_those_without_five_points_do_not_c
     path.write_text(json.dumps(content))
     truth = standard_truth(tmp_path, ["faces"]).landmarks
     assert truth is not None
-    evidence = gather_landmarks(runner, truth, Skipped())
+    evidence = gather_landmarks(runner, truth, SkippedRows())
     assert [face.picture.name for face in evidence.faces] == ["1.png", "1.png", "2.png", "3.png"]
     assert evidence.found.tolist() == [True, False, True, False]
     assert (evidence.pictures, evidence.rows.tolist()) == (3, [0, 0, 1, 2])

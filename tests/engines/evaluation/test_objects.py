@@ -5,12 +5,12 @@ import pytest
 from engines.errors import DataError
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.objects import gather_objects, score_objects
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import COLOUR, paint, write_coco
 
 
-def test_a_network_that_is_always_right_has_ap50_1(runner: Runner, data: Path) -> None:
+def test_a_network_that_is_always_right_has_ap50_1(runner: ModelRunner, data: Path) -> None:
     scores = score_objects(gather_objects(runner, standard_truth(data, ["objects"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.person_ap50 == pytest.approx(1.0)
@@ -22,7 +22,7 @@ def test_a_network_that_is_always_right_has_ap50_1(runner: Runner, data: Path) -
     assert scores.worst == []
 
 
-def test_a_difficult_box_is_counted_apart_and_is_no_miss(runner: Runner, tmp_path: Path) -> None:
+def test_a_difficult_box_is_counted_apart_and_is_no_miss(runner: ModelRunner, tmp_path: Path) -> None:
     cat = (10, 10, 60, 40)
     paint(tmp_path / "detection/images/val/1.png", (160, 160), [(cat, COLOUR["cat"])])
     hard = {"image_id": 1, "category_id": 1, "bbox": [100, 100, 30, 30], "ignore": 1}
@@ -34,7 +34,7 @@ def test_a_difficult_box_is_counted_apart_and_is_no_miss(runner: Runner, tmp_pat
     assert scores.person_ap50 is None  # the data says nothing about people
 
 
-def test_labels_are_matched_by_name_and_not_by_number(runner: Runner, tmp_path: Path) -> None:
+def test_labels_are_matched_by_name_and_not_by_number(runner: ModelRunner, tmp_path: Path) -> None:
     person = (10, 10, 60, 40)
     paint(tmp_path / "detection/images/val/1.png", (160, 160), [(person, COLOUR["person"])])
     rows = [{"image_id": 1, "category_id": 1, "bbox": person}]
@@ -43,14 +43,14 @@ def test_labels_are_matched_by_name_and_not_by_number(runner: Runner, tmp_path: 
     assert scores.ap50_by_label == {"person": pytest.approx(1.0), "cat": None}
 
 
-def test_a_label_that_the_model_does_not_know_is_named(runner: Runner, tmp_path: Path) -> None:
+def test_a_label_that_the_model_does_not_know_is_named(runner: ModelRunner, tmp_path: Path) -> None:
     rows = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]
     write_coco(tmp_path / "detection", "instances_val.json", ["zebra", "cat"], ["1.png"], rows)
     with pytest.raises(DataError, match="objects that the model does not know: zebra"):
         gather_objects(runner, standard_truth(tmp_path, ["objects"]))
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_with_its_boxes(runner: Runner, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_is_left_out_with_its_boxes(runner: ModelRunner, tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(1, 101)]
     cat = (10, 10, 60, 40)
     for name in names[:-1]:
@@ -64,13 +64,13 @@ def test_a_picture_that_cannot_be_read_is_left_out_with_its_boxes(runner: Runner
     assert "100.png: cannot be read" in reason
 
 
-def test_a_set_without_pictures_has_no_figures(runner: Runner, tmp_path: Path) -> None:
+def test_a_set_without_pictures_has_no_figures(runner: ModelRunner, tmp_path: Path) -> None:
     write_coco(tmp_path / "detection", "instances_val.json", ["cat"], [], [])
     scores = score_objects(gather_objects(runner, standard_truth(tmp_path, ["objects"])))
     assert scores.ap50 is scores.ap_small is scores.ar100 is scores.intervals["ap50"] is None
 
 
-def test_more_unreadable_pictures_than_tolerated_are_refused(runner: Runner, tmp_path: Path) -> None:
+def test_more_unreadable_pictures_than_tolerated_are_refused(runner: ModelRunner, tmp_path: Path) -> None:
     write_coco(tmp_path / "detection", "instances_val.json", ["cat"], ["1.png", "2.png"], [])
     with pytest.raises(DataError, match="1 of 2 rows cannot be read"):
         gather_objects(runner, standard_truth(tmp_path, ["objects"]))

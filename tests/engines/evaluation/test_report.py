@@ -8,7 +8,7 @@ import pytest
 from engines.data.coco import read_coco
 from engines.data.folders import pictures_below, read_points
 from engines.data.pairs import read_pairs
-from engines.data.reading import Skipped
+from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation import report
 from engines.spec import Model
@@ -64,7 +64,7 @@ def test_the_real_validation_data_can_be_read() -> None:
     data = Path(os.environ.get("TRUNKLINE_DATA", Path(__file__).parents[4] / "shared" / "data"))
     if not data.is_dir():
         pytest.skip(f"no data in {data}; set TRUNKLINE_DATA")
-    skipped, faces = Skipped(), data / "face_recognition"
+    skipped, faces = SkippedRows(), data / "face_recognition"
     for folder, name in (("detection", "instances"), ("face_detection", "instances"), ("face_landmarks", "landmarks")):
         truth = read_coco(data, folder, f"{name}_val.json", skipped)
         assert truth.boxes and all(path.is_file() for path in truth.pictures.values())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import DataError
-from engines.evaluation.runner import Runner
+from engines.evaluation.runner import ModelRunner
 from engines.evaluation.scene import among_top, calibration_errors, gather_scene, score_scene
 from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import GREY, paint, write_scenes
@@ -17,7 +17,7 @@ def ece(confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]) -> 
     return float(calibration_errors(confidence.astype(float), correct, np.ones((1, len(correct))))[0])
 
 
-def test_the_dog_folder_has_another_name_than_its_label(runner: Runner, data: Path) -> None:
+def test_the_dog_folder_has_another_name_than_its_label(runner: ModelRunner, data: Path) -> None:
     scores = score_scene(gather_scene(runner, standard_truth(data, ["scene"])))
     assert scores.top1 == scores.top5 == 1.0
     assert scores.top1_by_label == {"cat": 1.0, "church": 1.0, "dog": 1.0}
@@ -26,7 +26,7 @@ def test_the_dog_folder_has_another_name_than_its_label(runner: Runner, data: Pa
     assert scores.ece == pytest.approx(0.1, abs=1e-6)  # always right, at a confidence of 0.9
 
 
-def test_a_wrong_picture_lowers_its_own_label(runner: Runner, tmp_path: Path) -> None:
+def test_a_wrong_picture_lowers_its_own_label(runner: ModelRunner, tmp_path: Path) -> None:
     write_scenes(tmp_path)
     paint(tmp_path / "classification/cats_dogs/val/cat/0.png", (32, 32), [], ground=GREY["dog"])
     scores = score_scene(gather_scene(runner, standard_truth(tmp_path, ["scene"])))
@@ -39,14 +39,14 @@ def test_a_wrong_picture_lowers_its_own_label(runner: Runner, tmp_path: Path) ->
     assert (Path(worst.picture).name, worst.label, worst.predicted) == ("0.png", "cat", "dog")
 
 
-def test_a_scene_that_the_model_does_not_know_is_named(runner: Runner, tmp_path: Path) -> None:
+def test_a_scene_that_the_model_does_not_know_is_named(runner: ModelRunner, tmp_path: Path) -> None:
     write_scenes(tmp_path)
     paint(tmp_path / "classification/imagenette10/val/harbour/0.png", (8, 8), [])
     with pytest.raises(DataError, match="a scene that the model does not know: harbour"):
         gather_scene(runner, standard_truth(tmp_path, ["scene"]))
 
 
-def test_a_missing_folder_is_named(runner: Runner, tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(runner: ModelRunner, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="imagenette10"):
         gather_scene(runner, standard_truth(tmp_path, ["scene"]))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engines.errors import DataError
 from engines.study.folds import deal, groups_of, held_out_files, split, training_part
-from engines.training.datasets import BoxLabels, Loaded, PictureSet
+from engines.training.datasets import BoxLabels, LoadedDatasets, PictureSet
 
 SIDE = 32
 
@@ -40,8 +40,8 @@ def people(count: int = 24, each: int = 3) -> PictureSet:
     return made_set("people", "identity", count, labels=labels, groups=labels.numpy(), classes=int(labels.max()) + 1)
 
 
-def loaded(*sets: PictureSet) -> Loaded:
-    return Loaded(list(sets), ("cat", "dog"), ("field", "town"), tuple(f"P{number}" for number in range(8)))
+def loaded(*sets: PictureSet) -> LoadedDatasets:
+    return LoadedDatasets(list(sets), ("cat", "dog"), ("field", "town"), tuple(f"P{number}" for number in range(8)))
 
 
 @given(

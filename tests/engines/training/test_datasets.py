@@ -10,7 +10,7 @@ import torch
 from engines.alignment import TEMPLATE
 from engines.data.sources import Coco, Folders
 from engines.errors import DataError
-from engines.training.datasets import Loaded, PictureSet, load_sets
+from engines.training.datasets import LoadedDatasets, PictureSet, load_sets
 from engines.training.settings import DatasetSettings
 from tests.engines.evaluation.colours import GREY, SCENES, face_colour, paint, write_coco
 from tests.engines.training.made_data import (
@@ -42,7 +42,7 @@ def load(data: Path, kind: str) -> PictureSet:
     return found
 
 
-def read(data: Path, *entries: DatasetSettings) -> Loaded:
+def read(data: Path, *entries: DatasetSettings) -> LoadedDatasets:
     return load_sets(entries, data)
 
 

@@ -12,7 +12,7 @@ from engines.errors import DataError
 from engines.network.network import build_network
 from engines.spec import EntryName, EntrySpec, Model, Thresholds, load_model
 from engines.training import teaching
-from engines.training.datasets import Loaded, load_sets
+from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.settings import LossSettings
 from engines.training.teaching import teach
 from engines.training.trainer import Trainer
@@ -62,12 +62,12 @@ class Pretended:
 
 
 @pytest.fixture
-def taught(data: Path, teacher: Model, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+def taught(data: Path, teacher: Model, monkeypatch: pytest.MonkeyPatch) -> LoadedDatasets:
     monkeypatch.setattr(teaching, "open_engine", Pretended)
     return teach(load_sets(tiny_settings().datasets, data), [teacher])
 
 
-def test_what_a_set_lacks_is_filled_in_and_what_it_has_stays(data: Path, taught: Loaded) -> None:
+def test_what_a_set_lacks_is_filled_in_and_what_it_has_stays(data: Path, taught: LoadedDatasets) -> None:
     plain = {each.name: each for each in load_sets(tiny_settings().datasets, data).sets}
     found = {each.name: each for each in taught.sets}
     assert plain["face_detection"].objects is None and found["face_detection"].objects is not None
@@ -77,7 +77,7 @@ def test_what_a_set_lacks_is_filled_in_and_what_it_has_stays(data: Path, taught:
     assert torch.equal(found["detection"].objects.boxes, plain["detection"].objects.boxes)
 
 
-def test_sure_boxes_are_labels_unsure_ones_are_ignored_and_noise_is_background(taught: Loaded) -> None:
+def test_sure_boxes_are_labels_unsure_ones_are_ignored_and_noise_is_background(taught: LoadedDatasets) -> None:
     (data,) = [each for each in taught.sets if each.name == "face_detection"]
     assert data.objects is not None
     for row in range(len(data)):
@@ -86,7 +86,7 @@ def test_sure_boxes_are_labels_unsure_ones_are_ignored_and_noise_is_background(t
         assert data.objects.ignore[row][there].tolist() == [False, True]
 
 
-def test_boxes_are_in_the_pixels_of_the_canvas(taught: Loaded) -> None:
+def test_boxes_are_in_the_pixels_of_the_canvas(taught: LoadedDatasets) -> None:
     """The pictures are 96x64: the teacher's input has bars above and below that the canvas has not."""
     (data,) = [each for each in taught.sets if each.name == "face_detection"]
     assert data.objects is not None
@@ -96,7 +96,7 @@ def test_boxes_are_in_the_pixels_of_the_canvas(taught: Loaded) -> None:
     assert data.objects.boxes[0, 0].tolist() == pytest.approx(wanted, abs=2 * scale)
 
 
-def test_scenes_and_embeddings_are_what_the_teacher_says(taught: Loaded) -> None:
+def test_scenes_and_embeddings_are_what_the_teacher_says(taught: LoadedDatasets) -> None:
     for each in taught.sets:
         if each.kind == "identity":
             assert each.embeddings is not None and each.embeddings[:, 0].tolist() == [1.0] * len(each)
@@ -105,7 +105,7 @@ def test_scenes_and_embeddings_are_what_the_teacher_says(taught: Loaded) -> None
             assert each.scene_targets.tolist() == [pytest.approx([0.1, 0.8, 0.1])] * len(each)
 
 
-def test_a_taught_set_teaches_the_heads_that_its_labels_do_not(data: Path, taught: Loaded) -> None:
+def test_a_taught_set_teaches_the_heads_that_its_labels_do_not(data: Path, taught: LoadedDatasets) -> None:
     settings = tiny_settings("face_detection")
     sets = [each for each in taught.sets if each.name == "face_detection"]
     trainer = Trainer(settings, sets, (taught.objects, taught.scenes), CPU)
@@ -118,7 +118,9 @@ def test_a_taught_set_teaches_the_heads_that_its_labels_do_not(data: Path, taugh
 
 
 @pytest.mark.parametrize(("share", "moved"), [(0.0, False), (1.0, True)])
-def test_the_teachers_word_counts_as_the_settings_say(data: Path, taught: Loaded, share: float, moved: bool) -> None:
+def test_the_teachers_word_counts_as_the_settings_say(
+    data: Path, taught: LoadedDatasets, share: float, moved: bool
+) -> None:
     """At a share of nothing, the loss of faces is that of an untaught run; at all, the labels do not count."""
     settings = tiny_settings("identities", loss=LossSettings(distillation=share))
     sets = [each for each in taught.sets if each.kind == "identity"]

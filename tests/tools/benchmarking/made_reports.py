@@ -3,7 +3,7 @@
 import msgspec
 
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
-from tools.benchmarking.clip import Clip
+from tools.benchmarking.clip import BenchmarkClip
 from tools.benchmarking.engine import BatchFigures, EngineFigures, EngineReport
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.limit import FrameCost
@@ -51,7 +51,7 @@ def make_report() -> BenchmarkReport:
     )
     return msgspec.structs.replace(
         begin(None, 10.0, 3),
-        clips=(Clip("street <1>.mp4", 1280, 720, "h264", 25.0, 10.0, 3_000_000),),
+        clips=(BenchmarkClip("street <1>.mp4", 1280, 720, "h264", 25.0, 10.0, 3_000_000),),
         engine=EngineReport((entry,), ("torch int8: no <int8> here",)),
         decode=DecodeFigures(100, SPREAD, SPREAD, SPREAD),
         preprocess=PreprocessFigures(100, 288, 288, SPREAD, SPREAD, SPREAD),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.messages import TimingsMessage
+from pipeline.wire.messages import TimingsMessage
 from tools.benchmarking.power import Counter
 from tools.benchmarking.processes import Usage
 from tools.benchmarking.watch import Heard, Reading, Watched

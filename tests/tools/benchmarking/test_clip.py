@@ -65,7 +65,7 @@ def test_a_file_without_a_picture_in_it(clip: Path, tmp_path: Path) -> None:
 class TestLengthen:
     @pytest.fixture(autouse=True)
     def _few_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "LEAST_FRAMES", 60)
+        monkeypatch.setattr(module, "MIN_FRAMES", 60)
 
     def test_a_short_clip_follows_itself_without_a_gap(self, clip: Path, tmp_path: Path) -> None:
         times = times_of(lengthen(str(clip), tmp_path / "long.mkv"))

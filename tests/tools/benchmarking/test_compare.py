@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from tools.benchmarking.compare import LEAST_CHANGE, compare, holm, judge, welch
+from tools.benchmarking.compare import MIN_CHANGE, compare, holm, judge, welch
 from tools.benchmarking.figures import Spread
 from tools.benchmarking.report import BenchmarkReport, begin, load
 from tools.benchmarking.streams import StreamsReport
@@ -119,7 +119,7 @@ class TestTest:
             ("scaling.rows[streams 4].rss_mib", 1.1, "worse"),
             ("pipeline.latency.latency_p99_ms", 0.9, "better"),
             ("pipeline.throughput.cores_used", 1.1, "changed"),
-            ("decode.cpu_ms_per_frame", 1.0 + LEAST_CHANGE / 2, "noise"),
+            ("decode.cpu_ms_per_frame", 1.0 + MIN_CHANGE / 2, "noise"),
         ],
     )
     def test_which_way_is_better(self, name: str, after: float, verdict: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config, ModelSettings
+from pipeline.settings.schema import Config, ModelSettings
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking import streams as module
 from tools.benchmarking.setup import Setup
@@ -44,7 +44,7 @@ def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkey
     report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2)
     assert report.most == 2
     assert {config.inference.preprocess for config in configs} == {"gpu"}, "the rest stays as it was asked for"
-    assert {config.inference.staleness_ms for config in configs} == {report.staleness_ms} == {140.0}
+    assert {config.inference.max_queue_delay_ms for config in configs} == {report.max_queue_delay_ms} == {140.0}
 
 
 class TestHopeless:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import StreamSettings
-from pipeline.types import Health
+from pipeline.frames.types import Health
+from pipeline.settings.schema import StreamSettings
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.limit import FrameCost, frame_shares

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engines.errors import StageError
-from pipeline.picture import Picture
+from pipeline.frames.picture import Picture
 from tools.benchmarking import transport
 from tools.benchmarking.transport import measure_transport
 

@@ -1,0 +1,343 @@
+"""What began, changed and ended from one frame to the next, and who went into zones and across lines; pure state."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from pipeline.events.crops import BestCrops
+from pipeline.events.history import FaceViews, TrackHistory, TrackRecord
+from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent
+from pipeline.frames.clock import timestamp
+from pipeline.frames.types import Counts, Identity, Result
+from pipeline.wire.messages import Cause, CropMessage, EventMessage, FaceMessage, FrameMessage
+from pipeline.wire.serialise import face_messages
+
+Change = Literal["new", "changed", "ended"]
+
+# A track that was not seen in so many inferred frames is over, whether or not anybody said so.
+SILENT_UPDATES: Final = 10
+LOOK_FRAMES: Final = 32  # between two looks for such
+
+
+@dataclass(slots=True)
+class _ActiveLabel:
+    """A name of a face, or a scene, for as long as it is the same."""
+
+    label: str
+    since: Timestamp
+    score: float
+    best_score: float
+    after_s: float = 0.0  # since the face was first seen
+
+
+class StreamEvents:
+    """The events of one stream.
+
+    Args:
+        stream: its name.
+        labels: of objects, in the order of the network's classes.
+        places: its zones and lines, if any.
+        crops: whether events carry the best view of a track as a picture.
+        patience_s: stream time after which a track that is not seen any more has ended though its end was lost.
+    """
+
+    def __init__(
+        self, stream: str, labels: tuple[str, ...], places: ZoneCounter | None, crops: bool, patience_s: float
+    ) -> None:
+        self._stream, self._labels, self._places, self._patience_s = stream, labels, places, patience_s
+        self._objects, self._faces = TrackHistory(foot=True), TrackHistory(foot=False)
+        self._object_crops, self._face_crops = BestCrops(), BestCrops()
+        self._crops = crops
+        self._names: dict[int, _ActiveLabel] = {}  # of faces
+        self._shown: tuple[bytes, tuple[Identity | None, ...]] = (b"", ())  # faces and their names in the last frame
+        self._scene: _ActiveLabel | None = None
+        self._seq, self._now = 0, Timestamp(0, 0.0)
+        self._frames = 0
+
+    def update(self, message: FrameMessage, result: Result) -> list[EventMessage]:
+        """The events of one frame; see :meth:`EventLog.update`."""
+        frame, tracked = result.frame, result.identified.tracked
+        objects, faces = tracked.objects, tracked.faces
+        self._seq, self._now = frame.seq, Timestamp(frame.captured_ns, frame.time_s)
+        events = self.end("cut") if tracked.cut else []
+        events += self._scene_events(message)
+        if len(objects.ended):
+            events += self._end_objects(objects.ended.tolist(), "gone")
+        if len(faces.ended):
+            events += self._end_faces(faces.ended.tolist(), "gone")
+        self._frames += 1
+        if self._frames % LOOK_FRAMES == 0:  # for what a crash has swallowed the end of
+            patience = frame.time_s, self._patience_s, SILENT_UPDATES
+            events += self._end_objects(self._objects.silent(*patience), "gone")
+            events += self._end_faces(self._faces.silent(*patience), "gone")
+        if self._crops:
+            seen = frame.picture, frame.captured_ns
+            self._object_crops.look(*seen, objects.ids, objects.boxes, result.label_scores)
+            self._face_crops.look(*seen, faces.ids, faces.boxes, faces.scores)
+        events += self._begun_objects(result)
+        events += self._begun_faces(result)
+        if self._places is not None:
+            moved = self._places.update(self._now, message.size, objects.ids, objects.boxes, result.labels)
+            events += map(self._movement_event, moved)
+        return events
+
+    def end(self, cause: Cause) -> list[EventMessage]:
+        """Everything is over."""
+        events = [*self._end_objects(self._objects.ids, cause), *self._end_faces(self._faces.ids, cause)]
+        self._shown = (b"", ())
+        if self._scene is not None:
+            events.append(self._scene_event("ended", self._scene, cause=cause))
+            self._scene = None
+        return events
+
+    def _scene_events(self, frame: FrameMessage) -> Iterator[EventMessage]:
+        before, first = self._scene, frame.scene[0] if frame.scene else None
+        if first is None:
+            if before is not None:
+                self._scene = None
+                yield self._scene_event("ended", before, cause="withdrawn")
+        elif before is not None and before.label == first.label:
+            before.score, before.best_score = first.score, max(before.best_score, first.score)
+        else:
+            self._scene = _ActiveLabel(first.label, self._now, first.score, first.score)
+            previous = None if before is None else before.label
+            yield self._scene_event("new" if before is None else "changed", self._scene, previous)
+
+    def _begun_objects(self, result: Result) -> Iterator[EventMessage]:
+        """Objects that are new or have another label; the frame is noted."""
+        tracked = result.identified.tracked
+        seen, scores, skipped = tracked.objects, result.label_scores, tracked.observed.skipped
+        begun = self._objects.note(self._now, seen.ids, seen.boxes, scores, result.labels, skipped)
+        for row in begun.new:
+            yield self._object_event("new", int(seen.ids[row]))
+        for row, previous in zip(begun.changed, begun.previous, strict=True):
+            yield self._object_event("changed", int(seen.ids[row]), self._labels[previous])
+
+    def _begun_faces(self, result: Result) -> Iterator[EventMessage]:
+        """Faces that are new, and those whose name began, changed or ended; the frame is noted."""
+        tracked, names = result.identified.tracked, result.identified.identities
+        seen, found = tracked.faces, tracked.observed.detections.faces
+        views = FaceViews(found.landmarks, seen.rows, tracked.face_objects)
+        begun = self._faces.note(self._now, seen.ids, seen.boxes, seen.scores, views, tracked.observed.skipped)
+        for row in begun.new:
+            yield self._face_event("new", int(seen.ids[row]))
+        shown = seen.ids.tobytes(), names
+        if shown != self._shown:  # as with every new view, and never between them
+            self._shown = shown
+            yield from self._name_events(seen.ids.tolist(), names)
+
+    def _end_objects(self, tracks: list[int], cause: Cause) -> list[EventMessage]:
+        known = set(self._objects.ids)
+        over = [track for track in dict.fromkeys(tracks) if track in known]
+        if not over:
+            return []
+        moved = [] if self._places is None else self._places.ended(np.array(over), cause)
+        events = [*map(self._movement_event, moved), *(self._object_event("ended", each, cause=cause) for each in over)]
+        self._objects.forget(over)
+        for track in over:
+            self._object_crops.forget(track)
+        return events
+
+    def _end_faces(self, tracks: list[int], cause: Cause) -> list[EventMessage]:
+        known = set(self._faces.ids)
+        over = [track for track in dict.fromkeys(tracks) if track in known]
+        events = []
+        for track in over:
+            if track in self._names:
+                events.append(self._name_event("ended", track, self._names[track], cause=cause))
+            events.append(self._face_event("ended", track, cause=cause))
+            self._names.pop(track, None)
+            self._face_crops.forget(track)
+        if over:
+            self._faces.forget(over)
+        return events
+
+    def _name_events(self, tracks: list[int], identities: tuple[Identity | None, ...]) -> Iterator[EventMessage]:
+        for track, identity in zip(tracks, identities, strict=True):
+            before = self._names.get(track)
+            if identity is None:
+                if before is not None:
+                    yield self._name_event("ended", track, self._names.pop(track), cause="withdrawn")
+                continue
+            score = round(float(identity.score), 3)
+            if before is not None and before.label == identity.name:
+                before.score, before.best_score = score, max(before.best_score, score)
+                continue
+            after_s = self._faces.of(track).duration_s
+            name = self._names[track] = _ActiveLabel(identity.name, self._now, score, score, after_s)
+            previous = None if before is None else before.label
+            yield self._name_event("new" if before is None else "changed", track, name, previous)
+
+    def _object_event(
+        self, event: Change, track: int, previous: str | None = None, cause: Cause | None = None
+    ) -> EventMessage:
+        known, label = self._objects.of(track), self._labels[self._objects.label(track)]
+        crop = self._object_crops.of(track)
+        return self._track_event(event, "object", track, known, known.score, label, previous, crop=crop, cause=cause)
+
+    def _face_event(self, event: Change, track: int, cause: Cause | None = None) -> EventMessage:
+        known, crop = self._faces.of(track), self._face_crops.of(track)
+        best = self._best_face(track, known)
+        return self._track_event(event, "face", track, known, best.score, best_face=best, crop=crop, cause=cause)
+
+    def _name_event(
+        self, event: Change, track: int, name: _ActiveLabel, previous: str | None = None, cause: Cause | None = None
+    ) -> EventMessage:
+        whole, crop = self._faces.of(track, name.after_s), self._face_crops.of(track)
+        known = replace(
+            whole,
+            first_ns=name.since.at_ns,
+            duration_s=max(0.0, whole.duration_s - name.after_s),
+            best_score=name.best_score,
+        )
+        best = self._best_face(track, whole)
+        return self._track_event(
+            event, "identity", track, known, name.score, name.label, previous, best_face=best, crop=crop, cause=cause
+        )
+
+    def _best_face(self, track: int, known: TrackRecord) -> FaceMessage:
+        """The best view under the name that the face bears now."""
+        view, name = known.best_view, self._names.get(track)
+        assert view is not None, "a face that is followed has been seen"
+        identity = None if name is None else Identity(name.label, name.score)
+        scores, landmarks = np.array([view.score], np.float32), view.landmarks[None]
+        return face_messages([track], [view.owner], scores, view.box[None], landmarks, [identity])[0]
+
+    def _track_event(
+        self,
+        event: Change,
+        kind: Literal["object", "face", "identity"],
+        track: int,
+        known: TrackRecord,
+        score: float,
+        label: str | None = None,
+        previous: str | None = None,
+        *,
+        best_face: FaceMessage | None = None,
+        crop: CropMessage | None,
+        cause: Cause | None,
+    ) -> EventMessage:
+        return EventMessage(
+            stream=self._stream,
+            seq=self._seq,
+            captured_at=timestamp(self._now.at_ns),
+            event=event,
+            kind=kind,
+            track=track,
+            label=label,
+            previous=previous,
+            score=score,
+            box=known.box,
+            best_face=best_face,
+            first_seen=timestamp(known.first_ns),
+            last_seen=timestamp(known.last_ns),
+            duration_s=round(known.duration_s, 3),
+            best_score=known.best_score,
+            path=known.path,
+            best_crop=crop,
+            cause=cause,
+        )
+
+    def _scene_event(
+        self, event: Change, scene: _ActiveLabel, previous: str | None = None, cause: Cause | None = None
+    ) -> EventMessage:
+        return EventMessage(
+            stream=self._stream,
+            seq=self._seq,
+            captured_at=timestamp(self._now.at_ns),
+            event=event,
+            kind="scene",
+            label=scene.label,
+            previous=previous,
+            score=scene.score,
+            first_seen=timestamp(scene.since.at_ns),
+            last_seen=timestamp(self._now.at_ns),
+            duration_s=_seconds(scene.since, self._now),
+            best_score=scene.best_score,
+            cause=cause,
+        )
+
+    def _movement_event(self, movement: ZoneEvent) -> EventMessage:
+        box, score = self._objects.last(movement.track)
+        return EventMessage(
+            stream=self._stream,
+            seq=self._seq,
+            captured_at=timestamp(self._now.at_ns),
+            event=movement.event,
+            kind=movement.kind,
+            track=movement.track,
+            label=movement.label,
+            score=score,
+            box=box,
+            first_seen=timestamp(movement.since.at_ns),
+            last_seen=timestamp(movement.until.at_ns),
+            duration_s=_seconds(movement.since, movement.until),
+            cause=movement.cause,
+            name=movement.name,
+            direction=movement.direction,
+            counts=movement.counts,
+        )
+
+
+class EventLog:
+    """Derives the events of all streams from their finished frames.
+
+    Args:
+        labels: of objects, in the order of the network's classes.
+        places: the zones and lines of the streams that have any.
+        crops: whether events carry the best view of a track as a picture.
+        patience_s: stream time after which a track that is not seen any more has ended though its end was lost.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        places: Mapping[str, ZoneCounter] | None = None,
+        crops: bool = False,
+        patience_s: float = 6.0,
+    ) -> None:
+        self._labels, self._places, self._crops, self._patience_s = labels, places or {}, crops, patience_s
+        self._streams: dict[str, StreamEvents] = {}
+
+    def update(self, message: FrameMessage, result: Result) -> list[EventMessage]:
+        """The events of one frame, ends before beginnings; frames of a stream come in order.
+
+        A track is ``new`` with its first frame, ``changed`` when its smoothed label is another one, ``ended`` with
+        the last it was known by. An identity begins when a face gets a name and ends when the name is taken back or the
+        face ends. Face and identity events carry the best view of the face so far. What an object does in zones and
+        on lines comes after its ``new`` and before its ``ended``.
+
+        Args:
+            message: of the frame.
+            result: what it was made from.
+        """
+        stream = self._streams.get(message.stream)
+        if stream is None:
+            places = self._places.get(message.stream)
+            stream = StreamEvents(message.stream, self._labels, places, self._crops, self._patience_s)
+            self._streams[message.stream] = stream
+        return stream.update(message, result)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Those that had a frame."""
+        return tuple(self._streams)
+
+    def counts(self, stream: str) -> dict[str, Counts]:
+        """Of each of a stream's zones who is in it, of each of its lines how many went across."""
+        places = self._places.get(stream)
+        return {} if places is None else places.counts()
+
+    def end(self, stream: str, cause: Cause) -> list[EventMessage]:
+        """The end of everything that a stream has told of, as of its last frame.
+
+        The tracks that were followed must be followed no more: a number that comes again would be new again.
+        """
+        known = self._streams.get(stream)
+        return [] if known is None else known.end(cause)
+
+
+def _seconds(since: Timestamp, until: Timestamp) -> float:
+    return round(max(0.0, until.time_s - since.time_s), 3)

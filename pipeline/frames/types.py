@@ -1,0 +1,242 @@
+"""What moves between the stages: frozen, slotted, and each with ``frames``, so that every frame can be accounted for.
+
+capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferred -> detect -> Observed (or Skipped)
+-> track -> Tracked -> identify -> Identified -> smooth -> Result -> publish
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.boxes import Letterbox
+from engines.decode import Detections
+from pipeline.frames.picture import Picture
+
+# What becomes of a stream's frames when they come faster than they go. freshest: the newest wins, as of a camera.
+# every_frame: nothing is lost, the source waits, as for a file that runs at its own pace. bulk: likewise, and nobody
+# minds how long a frame waits, as in a file that runs as fast as it goes.
+Mode = Literal["freshest", "every_frame", "bulk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One use of a slot in shared memory (:class:`pipeline.runtime.ring.Ring`)."""
+
+    slot: int
+    generation: int  # how often the slot had been claimed, this time included
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a stream."""
+
+    stream: str
+    seq: int  # counts every frame the source gave, from 0, dropped ones too
+    captured_ns: int  # Unix time when it was decoded
+    clock_ns: int  # time.monotonic_ns() at the same moment, for latencies
+    time_s: float  # stream time in seconds: media time of a file, capture time of a live source
+    picture: Picture
+    ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
+    unchanged: bool = False  # nothing has moved since the last one that was not: it needs no inference
+    cut_seq: int = -1  # seq of the last frame up to this one that showed another scene than the one before, if any ...
+    doubtful_seq: int = -1  # ... and of the last that may have
+
+    @property
+    def frames(self) -> tuple["Frame", ...]:
+        return (self,)
+
+
+class Carrier(Protocol):
+    """Whatever moves between stages knows which frames it stands for."""
+
+    @property
+    def frames(self) -> tuple[Frame, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames that go through the network together, and those that go along in the order of their streams."""
+
+    frames: tuple[Frame, ...]
+    taken_ns: int  # time.monotonic_ns() when the batch was formed
+    skipped: frozenset[int] = frozenset()  # positions of the frames that need no inference: tracks are carried on
+
+    @property
+    def to_infer(self) -> tuple[Frame, ...]:
+        """The frames that the network sees, in order."""
+        return tuple(frame for place, frame in enumerate(self.frames) if place not in self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch as the network wants it; N may be 0."""
+
+    batch: Batch
+    # (N, H, W, 3) RGB, letterboxed, of the frames to infer; none where the engine makes them of the frames' pictures
+    pixels: npt.NDArray[np.uint8]
+    letterboxes: tuple[Letterbox, ...]  # one for each of them
+    ready_ns: int
+    ticket: Ticket | None = None  # of the pixels, where they are in shared memory
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.batch.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamps:
+    """When a frame passed each step, time.monotonic_ns()."""
+
+    taken_ns: int
+    ready_ns: int
+    infer_started_ns: int
+    infer_ended_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTiming:
+    """What batching learns from a batch that the engine has ended."""
+
+    size: int  # frames that were inferred
+    timestamps: Timestamps
+    depth: int  # batches that the engine has under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """The network's raw outputs for a batch."""
+
+    prepared: Prepared
+    outputs: Mapping[str, npt.NDArray[np.generic]]  # a row for each frame that was inferred; empty if none was
+    started_ns: int
+    ended_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.prepared.frames
+
+    @property
+    def timestamps(self) -> Timestamps:
+        """When its frames passed each step."""
+        return Timestamps(self.prepared.batch.taken_ns, self.prepared.ready_ns, self.started_ns, self.ended_ns)
+
+    def ran(self, depth: int) -> BatchTiming:
+        """What batching learns from it; ``depth``: batches that the engine has under way at once."""
+        return BatchTiming(len(self.prepared.letterboxes), self.timestamps, depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One frame and what the network saw in it."""
+
+    frame: Frame
+    detections: Detections
+    timestamps: Timestamps
+    skipped: bool = False  # seen in an earlier frame of the stream: nothing has moved since
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One frame that the network was not shown."""
+
+    frame: Frame
+    timestamps: Timestamps
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Confirmed tracks that a detection of this frame belongs to, and those that ended with it. T rows."""
+
+    ids: npt.NDArray[np.int64]  # (T,) from 1, unique per run and stream, never reused
+    boxes: npt.NDArray[np.float32]  # (T, 4) xyxy source pixels
+    scores: npt.NDArray[np.float32]  # (T,)
+    labels: npt.NDArray[np.int32]  # (T,) raw label of the detection
+    rows: npt.NDArray[np.int64]  # (T,) row of the detection in Objects or Faces
+    ended: npt.NDArray[np.int64]  # ids of confirmed tracks that ended since the last frame
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One frame with its tracks."""
+
+    observed: Observed
+    objects: Tracks
+    faces: Tracks
+    face_objects: npt.NDArray[np.int64]  # (faces,) id of the person each face belongs to, 0 for none
+    cut: bool = False  # it shows another scene than the last one: all that was followed has ended
+
+    @property
+    def frame(self) -> Frame:
+        return self.observed.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A name from the gallery and the cosine similarity it rests on."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """One frame with a name, or None, for every face track."""
+
+    tracked: Tracked
+    identities: tuple[Identity | None, ...]  # one per row of tracked.faces
+
+    @property
+    def frame(self) -> Frame:
+        return self.tracked.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One frame, finished: smoothed labels, ready to publish."""
+
+    identified: Identified
+    labels: npt.NDArray[np.int32]  # (objects,) smoothed label of each object track
+    label_scores: npt.NDArray[np.float32]  # (objects,) smoothed confidence
+    scene: npt.NDArray[np.float32]  # (C,) smoothed probabilities
+    scene_label: int  # the smoothed scene label, -1 while none has enough evidence
+    finished_ns: int  # time.monotonic_ns()
+
+    @property
+    def frame(self) -> Frame:
+        return self.identified.frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A stream came up, went down or ended."""
+
+    stream: str
+    state: Literal["up", "down", "ended"]
+    cause: str  # one clause without addresses' passwords
+    at_ns: int  # Unix time
+
+
+Counts = dict[str, dict[str, int]]

@@ -1,0 +1,111 @@
+"""Prepared batches -> raw outputs -> the detections of each frame."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.boxes import letterbox
+from engines.decode import decode
+from engines.engine import Engine, Running, open_engine
+from engines.errors import BackendUnavailable
+from engines.nms import Suppression
+from engines.planes import PlanesEngine
+from engines.spec import EntryName, Model, Thresholds
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Inferred, Observed, Prepared, Skipped
+from pipeline.settings.schema import ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch under way in the engine."""
+
+    prepared: Prepared
+    running: Running
+    started_ns: int
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.prepared.frames
+
+
+class _Nothing:
+    """The run of a batch in which no frame is to be inferred."""
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {}
+
+
+def room_between(engine: Engine) -> int:
+    """Batches that may wait between :func:`start` and :func:`collect`, each of which has a thread of its own.
+
+    So a batch is handed on as soon as it is done, whether or not another comes, and another starts as soon as it comes.
+    As many are under way as the engine has use for.
+    """
+    return max(1, engine.depth - 2)  # besides, one is being waited for, and one is being put in
+
+
+def open_entry(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+    """The engine of an entry as a configuration wants it; raises as :func:`engines.engine.open_engine`."""
+    return open_engine(
+        model,
+        entry,
+        settings.backend,
+        settings.precision,
+        gpu=settings.gpu,
+        torch_compile=settings.torch_compile,
+    )
+
+
+def open_planes(engine: Engine) -> PlanesEngine:
+    """The engine as one that letterboxes pictures itself, tried with one.
+
+    Raises:
+        BackendUnavailable: it does not, or has not what it needs for it.
+    """
+    if not isinstance(engine, PlanesEngine):
+        raise BackendUnavailable(
+            f"inference.preprocess is 'gpu', but backend {engine.backend!r} runs on {engine.device}: it must be 'cpu' "
+            "there, or the backend 'torch' or 'tensorrt' on an NVIDIA GPU"
+        )
+    size = engine.spec.width, engine.spec.height
+    black = Picture.from_rgb(np.zeros((*size[::-1], 3), np.uint8))
+    engine.start_planes([black.placed(letterbox(size, size))]).outputs()
+    return engine
+
+
+def start(batches: Iterable[Prepared], engine: Engine) -> Iterator[Started]:
+    """Begin to run the frame entry over each batch."""
+    for prepared in batches:
+        began = time.monotonic_ns()
+        yield Started(prepared, engine.start(prepared.pixels) if len(prepared.pixels) else _Nothing(), began)
+
+
+def start_planes(batches: Iterable[Prepared], engine: PlanesEngine) -> Iterator[Started]:
+    """Begin to run the frame entry over the pictures of each batch, as they were decoded."""
+    for prepared in batches:
+        began = time.monotonic_ns()
+        frames = zip(prepared.batch.to_infer, prepared.letterboxes, strict=True)
+        pictures = [frame.picture.placed(box) for frame, box in frames]
+        yield Started(prepared, engine.start_planes(pictures) if pictures else _Nothing(), began)
+
+
+def collect(batches: Iterable[Started]) -> Iterator[Inferred]:
+    """Wait for the outputs of each batch."""
+    for batch in batches:
+        outputs = batch.running.outputs()
+        yield Inferred(batch.prepared, outputs, batch.started_ns, time.monotonic_ns())
+
+
+def detect(
+    batches: Iterable[Inferred], thresholds: Thresholds, suppression: Suppression = "class-aware"
+) -> Iterator[Observed | Skipped]:
+    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels."""
+    for inferred in batches:
+        timestamps, skipped = inferred.timestamps, inferred.prepared.batch.skipped
+        found = iter(decode(inferred.outputs, inferred.prepared.letterboxes, thresholds, suppression))
+        for place, frame in enumerate(inferred.frames):
+            yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)

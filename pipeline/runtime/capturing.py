@@ -1,0 +1,102 @@
+"""Keeps one stream captured: a capture that crashes is started again after a pause, and no other stream notices."""
+
+import random
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from engines.errors import one_line
+from pipeline.frames.types import Frame, Health
+from pipeline.runtime.link import LinkClosed
+from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, Held
+from pipeline.settings.redact import redact_in
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import Backoff, is_live
+
+log = structlog.get_logger()
+
+
+Tell = Callable[[Health], None]
+
+
+def keep_capturing(
+    settings: StreamSettings,
+    frames_of: Callable[[Tell], Iterable[Frame]],
+    admit: Callable[[Frame], None],
+    dropped: Callable[[Frame, str], None],
+    health: Tell,
+    stop: threading.Event,
+    pulse: Pulse | None = None,
+) -> None:
+    """Hand the frames of one stream to ``admit`` until they end or ``stop`` is set, whatever its capture raises.
+
+    A capture that raises is logged with its traceback, its stream is told ``down`` with the cause, once until it is up
+    again or the cause is another, and it is started again after a jittered pause that doubles from ``reconnect_min_s``
+    to ``reconnect_max_s``. A file that crashed more than MAX_CRASHES times within a minute is told ``ended``: it would
+    crash in the same place for ever.
+
+    Args:
+        settings: of the stream.
+        frames_of: starts its capture, behind the frames that an earlier one gave; it tells what happens to the stream.
+        admit: takes each frame; when it raises LinkClosed the frame is dropped as ``shutdown``, and the capture ends.
+        dropped: is told of each frame that was given and not admitted, with the cause.
+        health: hears what happens to the stream.
+        stop: ends the capture, and a pause.
+        pulse: of the process, if somebody watches it.
+    """
+    with (pulse or Pulse()).stage():  # a source that reads for long is at rest: its timeouts watch over it
+        _capture_again(settings, frames_of, admit, dropped, health, stop)
+
+
+def _capture_again(
+    settings: StreamSettings,
+    frames_of: Callable[[Tell], Iterable[Frame]],
+    admit: Callable[[Frame], None],
+    dropped: Callable[[Frame, str], None],
+    health: Tell,
+    stop: threading.Event,
+) -> None:
+    backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
+    limit, held, down = CrashLimit(), Held(dropped), Down(health)
+    while not stop.is_set():
+        try:
+            for frame in held.watch(frames_of(down.tell)):
+                admit(frame)
+                held.release(frame)
+                backoff.reset()
+            return
+        except LinkClosed:
+            held.drop("shutdown")
+            return
+        except Exception as error:  # whatever a source, a driver or a decoder does, the other streams go on
+            cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
+            trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
+            log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
+        if not limit.allows(time.monotonic()) and not is_live(settings.source):
+            cause = f"more than {MAX_CRASHES} times in a minute: {cause}"
+            return health(Health(settings.name, "ended", cause, time.time_ns()))
+        if not stop.is_set():
+            down.crashed(settings.name, cause)
+            stop.wait(backoff.next())
+
+
+class Down:
+    """Passes on what happens to a stream, and tells of crashes, the same one once until the stream is up again."""
+
+    def __init__(self, health: Tell) -> None:
+        self._health = health
+        self._cause: str | None = None
+
+    def tell(self, report: Health) -> None:
+        """Pass a report on."""
+        self._cause = report.cause if report.state == "down" else None
+        self._health(report)
+
+    def crashed(self, stream: str, cause: str) -> None:
+        """The capture of the stream crashed."""
+        if cause != self._cause:
+            self.tell(Health(stream, "down", cause, time.time_ns()))

@@ -1,0 +1,123 @@
+"""The publish stage: each finished frame becomes a message and events, and open events outlive a crash."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from engines.spec import ModelSpec
+from pipeline.events.log import EventLog
+from pipeline.frames.counters import CountsReader, FrameCounts
+from pipeline.frames.types import Counts, Result
+from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.sinks.zmq import Publisher
+from pipeline.wire.build import to_message
+from pipeline.wire.messages import (
+    Cause,
+    EventMessage,
+)
+
+SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
+
+
+class DropsBefore:
+    """How many frames were given up *before* a frame, by cause.
+
+    The counters alone run ahead: while a frame is in the network, later ones are dropped already. A stream's frames
+    come in order and each is published or dropped, so ``seq - published`` of them were dropped before this one.
+    """
+
+    def __init__(self) -> None:
+        self._reported: dict[str, dict[str, int]] = {}
+
+    def __call__(self, stream: str, seq: int, account: FrameCounts) -> dict[str, int]:
+        """Drops by cause before frame ``seq``, with the stream's books as they are before it is published."""
+        reported = self._reported.setdefault(stream, {})
+        room = seq - account.published - sum(reported.values())
+        for cause, count in account.dropped.items():
+            new = max(0, min(count - reported.get(cause, 0), room))
+            if new:
+                reported[cause] = reported.get(cause, 0) + new
+                room -= new
+        return dict(reported)
+
+
+class EventPublisher:
+    """Turns finished frames into messages and events.
+
+    Args:
+        publisher: where they go.
+        counters: of the streams, for the drops that messages tell.
+        spec: of the model, for its labels.
+        events: derives the events; None: without zones, lines and crops.
+        open_events: where what was announced is kept for whoever comes after this process; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        counters: CountsReader,
+        spec: ModelSpec,
+        events: EventLog | None = None,
+        open_events: OpenEventLog | None = None,
+    ) -> None:
+        self._publisher, self._counters, self._spec = publisher, counters, spec
+        self._drops_before = DropsBefore()
+        self._events = EventLog(spec.objects) if events is None else events
+        self._open_events = open_events
+        self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
+        self._lock = threading.Lock()  # frames come from one thread, the ends of streams from others
+
+    def update(self, result: Result) -> None:
+        """Send one frame and its events."""
+        frame = result.frame
+        dropped = self._drops_before(frame.stream, frame.seq, self._counters.of(frame.stream))
+        with self._lock:
+            # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
+            message = to_message(result, self._spec, dropped)
+            self._unsent += self._events.update(message, result)
+            if self._open_events is not None:
+                tracked = result.identified.tracked
+                self._open_events.reached(frame, tracked.objects, tracked.faces)
+                self._open_events.announcing(self._unsent)
+            self._publisher.send(message)
+            self._send_events()
+
+    def counts(self, stream: str) -> dict[str, Counts]:
+        """Of a stream's zones and lines, as of its last frame."""
+        with self._lock:
+            return self._events.counts(stream)
+
+    def end(self, stream: str, cause: Cause) -> None:
+        """Send the end of everything that was told of a stream, as of its last frame."""
+        with self._lock:
+            self._unsent += self._events.end(stream, cause)
+            self._send_events()
+
+    def end_all(self, cause: Cause) -> None:
+        """Send the end of everything."""
+        for stream in self._events.streams:
+            self.end(stream, cause)
+
+    def _send_events(self) -> None:
+        sent = []
+        while self._unsent:
+            self._publisher.send(self._unsent[0])
+            sent.append(self._unsent.popleft())
+        if self._open_events is not None:
+            self._open_events.announced(sent)
+
+
+def settle(publisher: Publisher, open_events: OpenEventLog, cause: Cause) -> None:
+    """Send the ends that a publisher at the same address owed when it was killed, once its subscribers are back."""
+    if owed := open_events.left(cause):
+        publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)
+        for event in owed:
+            publisher.send(event)
+        open_events.clear()
+
+
+def publish(results: Iterable[Result], event_publisher: EventPublisher) -> Iterator[Result]:
+    """Announce each finished frame and pass it on."""
+    for result in results:
+        event_publisher.update(result)
+        yield result

@@ -1,0 +1,152 @@
+"""What joins two steps in one process: bounded, and closed from either end."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from engines.cpu_load import CpuLoad
+from pipeline.batching.batcher import Batcher
+from pipeline.frames.types import Batch, BatchTiming, Carrier, Frame
+
+T = TypeVar("T", bound=Carrier)
+
+
+class LinkClosed(Exception):
+    """The other end is gone: nothing more can be put."""
+
+
+class QueueLink(Generic[T]):
+    """A bounded first-in first-out link between two threads. ``put`` waits for room: backpressure."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._broken = False
+
+    def put(self, item: T) -> None:
+        """Pass an item on; waits while the link is full. LinkClosed when nobody will take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._capacity or self._broken)
+            if self._broken:
+                raise LinkClosed
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items in order until the link is finished and empty, or broken."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._finished or self._broken)
+                if self._broken or not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def finish(self) -> None:
+        """The writer is done; what is inside is still read."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def abandon(self) -> list[T]:
+        """Break the link; returns what was inside."""
+        with self._changed:
+            self._broken = True
+            rest = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+        return rest
+
+
+class FrameLink:
+    """Joins the capture threads of all streams to the batches.
+
+    A thread-safe front to :class:`~pipeline.batching.batcher.Batcher` with the real clock and the real load.
+    ``dropped`` is called with each frame that it drops and the cause ``stale``.
+    """
+
+    def __init__(
+        self, batcher: Batcher[Frame], dropped: Callable[[Frame, str], None], streams: tuple[str, ...]
+    ) -> None:
+        self._batcher = batcher
+        self._cpu_load = CpuLoad()
+        self._dropped = dropped
+        self._open = set(streams)
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)  # for the sources of files
+        self._due = threading.Condition(self._lock)  # for whoever takes batches ...
+        self._sleeps_until = -math.inf  # ... ns; as long as nobody does, nobody need be woken
+        self._broken = False
+
+    def put(self, frame: Frame) -> None:
+        """Offer a frame; the source of a file waits for room. LinkClosed when nobody will take it."""
+        with self._lock:
+            self._room.wait_for(lambda: self._batcher.has_room(frame.stream) or self._broken)
+            if self._broken:
+                raise LinkClosed
+            stale = self._batcher.offer(frame, time.monotonic_ns())
+            self._wake()
+        for each in stale:
+            self._dropped(each, "stale")
+
+    def finish(self, stream: str) -> None:
+        """A stream gives no more frames."""
+        with self._lock:
+            self._open.discard(stream)
+            self._batcher.finish(stream)
+            self._due.notify()
+
+    def ran(self, ran: BatchTiming) -> None:
+        """The engine ended a batch: the next ones go by how long it took."""
+        burden = self._cpu_load(time.monotonic_ns())
+        with self._lock:
+            self._batcher.ran(ran)
+            self._batcher.burdened(burden)
+            self._wake()
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches until all streams are finished and nothing waits. For one thread."""
+        while True:
+            with self._lock:
+                now_ns = self._await_due()
+                if now_ns is None:
+                    return
+                frames, skipped = self._batcher.take(now_ns)
+                self._room.notify_all()
+            yield Batch(frames, now_ns, skipped)
+
+    def abandon(self) -> tuple[Frame, ...]:
+        """Break the link; returns the frames that waited."""
+        with self._lock:
+            self._broken = True
+            self._room.notify_all()
+            self._due.notify()
+            return self._batcher.clear()
+
+    def _await_due(self) -> int | None:
+        """The time when a batch is to be taken; None when there will be none any more."""
+        while not self._broken:
+            now_ns = time.monotonic_ns()
+            due_ns = self._batcher.due(now_ns)
+            if due_ns is None and not self._open:
+                return None
+            if due_ns is not None and due_ns <= now_ns:
+                return now_ns
+            self._sleeps_until = math.inf if due_ns is None else due_ns
+            self._due.wait(None if due_ns is None else (due_ns - now_ns) / 1e9)
+            self._sleeps_until = -math.inf
+        return None
+
+    def _wake(self) -> None:
+        """Wake whoever takes batches if one has become due before he looks again."""
+        if self._sleeps_until == -math.inf:
+            return
+        due_ns = self._batcher.due(time.monotonic_ns())
+        if due_ns is not None and due_ns < self._sleeps_until:
+            self._due.notify()

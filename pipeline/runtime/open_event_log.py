@@ -1,0 +1,269 @@
+"""What a process has announced and not ended yet, in memory that outlives it (``links = "zmq"``).
+
+Whoever publishes writes here first. When it is killed, whoever comes after it finds what has still to be ended, and
+from where the lines count on. Like the ring's, the memory has no name: nothing is left of it when the last process that
+has it open is gone.
+"""
+
+import mmap
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from multiprocessing import reduction
+from typing import Any, Final, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engines.arrays import Float
+from pipeline.events.history import POINTS
+from pipeline.frames.clock import timestamp
+from pipeline.frames.types import Counts, Frame, Tracks
+from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer
+from pipeline.runtime.ring import shared_file
+from pipeline.wire.messages import Cause, EventKind, EventMessage
+from pipeline.wire.serialise import rounded, tuples
+
+ROOM: Final = 64 * 1024  # bytes for the open things of a stream, some 500; what is beyond is not ended after a crash
+WORDS: Final = (
+    8  # of 8 bytes, before a stream's two rooms: VERSION, SIZE of either, LAST seq and Unix time, OVER, TRAIL
+)
+VERSION, SIZE, LAST, OVER, TRAIL = 0, slice(1, 3), slice(3, 5), 5, slice(6, 7)
+
+Key = tuple[str, int | None, str | None]
+
+_BEGINS: Final = frozenset({"new", "changed", "enter"})
+_ENDS: Final = frozenset({"ended", "leave"})
+
+
+class _Open(msgspec.Struct, array_like=True, frozen=True):
+    """What is told of a thing when nobody knows any more what became of it."""
+
+    kind: EventKind
+    track: int | None
+    label: str | None
+    score: float | None
+    box: tuple[float, float, float, float] | None
+    first_seen: str | None
+    best_score: float | None
+    name: str | None
+
+
+class _Line(msgspec.Struct, array_like=True, frozen=True):
+    """How many went across a line since the run began."""
+
+    name: str
+    counts: Counts
+
+
+class _Snapshot(msgspec.Struct, array_like=True, frozen=True):
+    """What a room holds."""
+
+    lines: list[_Line] = []
+    open: list[_Open] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Snapshot)
+
+
+class OpenEventLog:
+    """The open things of each stream. One process writes; another may read when that one is dead.
+
+    Each stream has two rooms: the one that counts stays as it is while the other is written, so that a process killed
+    at any moment leaves one that is whole.
+    """
+
+    def __init__(self, streams: tuple[str, ...], fd: int) -> None:
+        self._streams, self._fd = streams, fd
+        self._memory = mmap.mmap(fd, _stride() * len(streams))
+        self._words: dict[str, npt.NDArray[np.int64]] = {}
+        self._starts: dict[str, int] = {}
+        self._path_buffers: dict[str, PathBuffer] = {}
+        for row, name in enumerate(streams):
+            self._words[name] = np.frombuffer(self._memory, np.int64, WORDS, row * _stride())
+            self._starts[name] = row * _stride() + 8 * WORDS
+            path_buffer = np.frombuffer(self._memory, ROW, ROWS, self._starts[name] + 2 * ROOM)
+            self._path_buffers[name] = PathBuffer(self._words[name][TRAIL], path_buffer)
+        self._open: defaultdict[str, dict[Key, bytes]] = defaultdict(dict)
+        self._lines = {name: {line.name: _encoder.encode(line) for line in self._read(name).lines} for name in streams}
+
+    @classmethod
+    def create(cls, streams: tuple[str, ...]) -> Self:
+        """An empty one; ConfigError where there is too little memory."""
+        return cls(streams, shared_file(_stride() * len(streams), "what has been announced"))
+
+    def __reduce__(self) -> tuple[Callable[..., "OpenEventLog"], tuple[tuple[str, ...], object]]:
+        # Only while a child process is being started: the file goes with it.
+        return _opened, (self._streams, reduction.DupFd(self._fd))
+
+    def reached(self, frame: Frame, objects: Tracks, faces: Tracks) -> None:
+        """The message of a frame is about to be published; who is seen in it."""
+        self._words[frame.stream][LAST] = frame.seq, frame.captured_ns
+        self._path_buffers[frame.stream].note(frame.captured_ns, objects, faces)
+
+    def announcing(self, events: Iterable[EventMessage]) -> None:
+        """These are about to be published: what begins with them may have to be ended, and lines have counted."""
+        changed = set()
+        for event in events:
+            if event.event in _BEGINS:
+                self._open[event.stream][_key(event)] = _encoder.encode(_as_open(event))
+                changed.add(event.stream)
+            elif event.event == "cross" and event.name is not None and event.counts is not None:
+                self._lines[event.stream][event.name] = _encoder.encode(_Line(event.name, event.counts))
+                changed.add(event.stream)
+        for stream in changed:
+            self._write(stream)
+
+    def announced(self, events: Iterable[EventMessage]) -> None:
+        """They were: what ended with them need not be ended again."""
+        changed = set()
+        for event in events:
+            if event.event in _ENDS and self._open[event.stream].pop(_key(event), None) is not None:
+                changed.add(event.stream)
+        for stream in changed:
+            self._write(stream)
+
+    def left(self, cause: Cause) -> list[EventMessage]:
+        """The ends that a dead process owes; what only it knew, such as the best views, is not in them."""
+        return [event for stream in self._streams for event in self._left(stream, cause)]
+
+    def line_counts(self, stream: str) -> dict[str, Counts]:
+        """How many went across each line of a stream since the run began; those where nobody did are not in it."""
+        return {line.name: line.counts for line in self._read(stream).lines}
+
+    def over(self, stream: str) -> None:
+        """It was published that a stream has ended."""
+        self._words[stream][OVER] = 1
+
+    def is_over(self, stream: str) -> bool:
+        """Whether that was."""
+        return bool(self._words[stream][OVER])
+
+    def clear(self) -> None:
+        """They have been told."""
+        for stream in self._streams:
+            self._open[stream].clear()
+            self._write(stream)
+
+    def close(self) -> None:
+        """Give the file back; the memory goes when nothing points into it any more."""
+        os.close(self._fd)
+
+    def _write(self, stream: str) -> None:
+        words, lines, things = self._words[stream], self._lines[stream].values(), self._open[stream].values()
+        body = _packed(lines, things)
+        if len(body) > ROOM:
+            body = _packed(*_fitting(lines, things))
+        version = int(words[VERSION]) + 1
+        start = self._starts[stream] + version % 2 * ROOM
+        self._memory[start : start + len(body)] = body
+        words[SIZE][version % 2] = len(body)
+        words[VERSION] = version  # last: from here on it counts
+
+    def _read(self, stream: str) -> _Snapshot:
+        words = self._words[stream]
+        room = int(words[VERSION]) % 2
+        size = int(words[SIZE][room])
+        start = self._starts[stream] + room * ROOM
+        return _decoder.decode(self._memory[start : start + size]) if size else _Snapshot()
+
+    def _left(self, stream: str, cause: Cause) -> list[EventMessage]:
+        seq, at_ns = self._words[stream][LAST].tolist()
+        things = self._read(stream).open
+        present = Counter((thing.name, str(thing.label)) for thing in things if thing.kind == "zone")
+        ends = []
+        # What began last ends first: an object leaves its zones before it ends, and a face loses its name.
+        for thing in reversed(things):
+            end = _end(thing, stream, seq, timestamp(at_ns), cause)
+            if thing.kind == "zone":
+                present[thing.name, str(thing.label)] -= 1
+                inside = {label: count for (zone, label), count in present.items() if zone == thing.name and count}
+                end = msgspec.structs.replace(end, counts={"present": inside})
+            elif thing.track is not None and thing.first_seen is not None and thing.box is not None:
+                path_buffer = self._path_buffers[stream].of(thing.track, thing.kind != "object")
+                end = _with_path(end, thing.first_seen, thing.box, *path_buffer)
+            ends.append(end)
+        return ends
+
+
+def _packed(lines: Collection[bytes], things: Collection[bytes]) -> bytes:
+    """A :class:`_Kept`: by the MessagePack specification, an array of two, which are arrays 32."""
+    return b"".join((b"\x92\xdd", len(lines).to_bytes(4), *lines, b"\xdd", len(things).to_bytes(4), *things))
+
+
+def _fitting(*parts: Collection[bytes]) -> list[list[bytes]]:
+    """Of each part as much as there is room for, beginning with the first."""
+    left, kept = ROOM - len(_packed((), ())), []
+    for part in parts:
+        sizes = np.cumsum([len(one) for one in part])
+        kept.append(list(part)[: int(sizes.searchsorted(left, "right"))])
+        left -= sum(map(len, kept[-1]))
+    return kept
+
+
+def _as_open(event: EventMessage) -> _Open:
+    return _Open(
+        event.kind,
+        event.track,
+        event.label,
+        event.score,
+        event.box,
+        event.first_seen,
+        event.best_score,
+        event.name,
+    )
+
+
+def _end(thing: _Open, stream: str, seq: int, at: str, cause: Cause) -> EventMessage:
+    return EventMessage(
+        stream=stream,
+        seq=seq,
+        captured_at=at,
+        event="leave" if thing.kind == "zone" else "ended",
+        kind=thing.kind,
+        track=thing.track,
+        label=thing.label,
+        score=thing.score,
+        box=thing.box,
+        first_seen=thing.first_seen,
+        last_seen=at,
+        duration_s=None if thing.first_seen is None else _seconds(thing.first_seen, at),
+        best_score=thing.best_score,
+        cause=cause,
+        name=thing.name,
+    )
+
+
+def _with_path(
+    end: EventMessage, first_seen: str, first: tuple[float, ...], times: npt.NDArray[np.int64], boxes: Float
+) -> EventMessage:
+    """The end with the last box that is known, and the way from the ``first`` to it."""
+    seconds = (times - datetime.fromisoformat(first_seen).timestamp() * 1e9) / 1e9
+    later = seconds > 0.001  # moments in messages are of milliseconds
+    seconds, boxes = np.append(0.0, seconds[later]), np.concatenate([np.array([first], np.float32), boxes[later]])
+    rows = np.unique(np.linspace(0, len(boxes) - 1, POINTS).round().astype(np.int64))
+    x = (boxes[rows, 0] + boxes[rows, 2]) / 2
+    y = boxes[rows, 3] if end.kind == "object" else (boxes[rows, 1] + boxes[rows, 3]) / 2
+    path = zip(rounded(seconds[rows], 2).tolist(), rounded(x, 1).tolist(), rounded(y, 1).tolist(), strict=True)
+    (box,) = tuples(rounded(boxes[-1:], 1))
+    return msgspec.structs.replace(end, box=box, path=tuple(path))
+
+
+def _seconds(since: str, until: str) -> float:
+    passed = datetime.fromisoformat(until) - datetime.fromisoformat(since)
+    return round(max(0.0, passed.total_seconds()), 3)
+
+
+def _key(event: EventMessage) -> Key:
+    return event.kind, event.track, event.name
+
+
+def _stride() -> int:
+    return 8 * WORDS + 2 * ROOM + BYTES
+
+
+def _opened(streams: tuple[str, ...], fd: Any) -> OpenEventLog:
+    return OpenEventLog(streams, fd.detach())

@@ -1,0 +1,392 @@
+"""The stages as processes (``links = "zmq"``): started, watched, started again when they die, and ended.
+
+capture 0..n -> prepare (batches, letterbox) -> infer -> finish (all after the engine)
+
+Pictures and network inputs stay in two rings; only tickets to them cross the sockets. The books are in the first ring,
+so that they hold whoever dies; what a dead process held is counted as dropped with the cause ``crash``.
+"""
+
+import errno
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from signal import Signals
+from typing import Any, Final
+
+import structlog
+import zmq
+from msgspec import structs
+
+from engines.errors import ConfigError, StageError, TrunklineError
+from engines.hardware import usable_cores
+from engines.spec import Model
+from pipeline.batching.batcher import backlog
+from pipeline.frames.types import Health
+from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
+from pipeline.runtime.logs import log_settings
+from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.pulse import STUCK_S, UNWATCHED, Silence
+from pipeline.runtime.ring import Layout, Ring
+from pipeline.runtime.summary import Summary
+from pipeline.runtime.supervision import HURRY_S, MAX_CRASHES, CrashLimit, source_patience_s
+from pipeline.runtime.wakeup import Wakeup
+from pipeline.runtime.workers.capture import LIVE_WAITING
+from pipeline.runtime.workers.main import run_worker
+from pipeline.runtime.workers.spec import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, WorkerRefused, WorkerSpec
+from pipeline.runtime.zmq_link import WorkerContext
+from pipeline.settings.schema import Config, PublishSettings, StreamSettings
+from pipeline.sinks.video import recorder_room
+from pipeline.sinks.zmq import Publisher
+from pipeline.sources.capture import picture_bytes, waits_for_nobody
+from pipeline.wire.build import health_message
+
+MIN_INPUTS: Final = 5  # batches: one is filled, three are with the engine, one waits behind it
+MAX_INPUTS: Final = 18
+MORE_BATCHES: Final = 2  # whose frames are held though their input is not: being gathered, being finished
+STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configuration says how many there are
+NOTICED_S: Final = 0.1  # after so long at the most
+DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC})
+
+log = structlog.get_logger()
+
+
+def run_processes(
+    config: Config,
+    model: Model,
+    stop: threading.Event,
+    wait_for_subscriber_s: float,
+    started: Callable[[str], None],
+) -> Summary:
+    """Run every stream until all have ended or ``stop`` is set; see :func:`pipeline.service.run.run`.
+
+    Raises:
+        TrunklineError: a process cannot have what it needs; or StageError: one died too often, or cannot be started.
+    """
+    try:
+        return _run(config, model, stop, wait_for_subscriber_s, started)
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        raise ConfigError(
+            f'links is "zmq", which needs more than this host allows here: {error.strerror}; allow it more open files '
+            '(ulimit -n) or memory, or use links = "queue"'
+        ) from error
+
+
+def _run(
+    config: Config, model: Model, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]
+) -> Summary:
+    with (
+        tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
+        rings(config, model) as (frames, inputs),
+        closing(OpenEventLog.create(tuple(stream.name for stream in config.streams))) as open_events,
+    ):
+        supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events)
+        try:
+            seconds = supervisor.run(stop, wait_for_subscriber_s, started)
+        finally:
+            supervisor.end()
+        return supervisor.summary(seconds)
+
+
+@contextmanager
+def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
+    """The shared memory of a run; ConfigError where there is too little."""
+    entry, batch = model.spec.entry("frame"), config.inference.max_batch
+    batches = min(max(MIN_INPUTS, usable_cores() + 2), MAX_INPUTS)  # an engine has one for each core at most
+    live = [waits_for_nobody(stream) for stream in config.streams]
+    waiting = sum(1 + (LIVE_WAITING if each else backlog(live.count(False), batch)) for each in live)
+    recorded = 0 if config.record.directory is None else recorded_frames(live, batch)
+    count = waiting + (batches + MORE_BATCHES) * batch + recorded
+    largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
+    streams = tuple(stream.name for stream in config.streams)
+    frames = Ring.create(Layout(count, largest, streams), f"{count} frames")
+    try:
+        shape = Layout(batches, batch * entry.height * entry.width * 3)
+        inputs = Ring.create(shape, f"{batches} batches", frames.lock)
+    except BaseException:
+        frames.close()
+        raise
+    try:
+        yield frames, inputs
+    finally:
+        inputs.close()
+        frames.close()
+
+
+def recorded_frames(live: Sequence[bool], max_batch: int) -> int:
+    """Slots for what waits for the recorder or is with it: a slow one must not take those that live frames need.
+
+    Args:
+        live: of each stream, whether it is one; a file has its limit in
+            :class:`pipeline.runtime.workers.capture.Admission`.
+        max_batch: frames.
+    """
+    files = live.count(False)
+    return 1 + len(live) * recorder_room(len(live)) + files * backlog(files, max_batch)
+
+
+class Worker:
+    """A part, and the process that plays it now."""
+
+    def __init__(self, worker_spec: WorkerSpec) -> None:
+        self.worker_spec = worker_spec
+        self.limit = CrashLimit()
+        self.silence = Silence()
+        self.stuck = False
+        self.process: SpawnProcess | None = None
+        self.pipe: Connection[Any, Any] | None = None
+        self.over = False
+
+    def start(self) -> None:
+        """Let a new process play; StageError where none can be had."""
+        spawning, context = get_context("spawn"), self.worker_spec.context
+        context.frames.beat(context.number, UNWATCHED)
+        self.stuck = False
+        try:
+            ours, theirs = spawning.Pipe()
+            with closing(theirs):
+                # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
+                process = spawning.Process(
+                    target=run_worker, args=(self.worker_spec, theirs), name=self.worker_spec.name
+                )
+                process.start()
+        except OSError as error:
+            raise StageError(
+                f"process {self.worker_spec.name!r} cannot be started: {error.strerror or error}"
+            ) from error
+        self.pipe, self.process = ours, process
+
+    def kill_if_stuck(self, now_s: float) -> None:
+        """End a process that has given no sign of life for STUCK_S."""
+        context = self.worker_spec.context
+        silent_s = self.silence.heard(context.frames.last_beat(context.number), now_s)
+        if silent_s > STUCK_S and not self.stuck and self.process is not None:
+            self.stuck = True
+            log.error("process stuck", process=self.worker_spec.name, silent_s=round(silent_s, 1))
+            self.process.kill()
+
+    def cause_of_end(self) -> str:
+        """Why the process is gone."""
+        assert self.process is not None
+        code = self.process.exitcode or 0
+        if self.stuck:
+            return f"no sign of life for {STUCK_S:g} s"
+        return f"killed by {Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def heard(self) -> Iterator[Any]:
+        """What the process said meanwhile."""
+        assert self.pipe is not None
+        try:
+            while self.pipe.poll():
+                yield self.pipe.recv()
+        except (EOFError, OSError):
+            return
+
+
+class ProcessSupervisor:
+    """All processes of a run."""
+
+    def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring, open_events: OpenEventLog) -> None:
+        self._config, self._frames, self._inputs, self._open_events = config, frames, inputs, open_events
+        self._room = Wakeup()
+        self._wakeups = {stream.name: Wakeup() for stream in config.streams if not waits_for_nobody(stream)}
+        self._reported: dict[str, Any] = {}
+        self._folder = folder
+        self._given_up = False
+        self._finish = self._worker(FINISH, "finish")
+        self._infer = self._worker(INFER, "infer")
+        self._prepare = self._worker(PREPARE, "prepare")
+        self._captures = [
+            self._worker(FIRST_CAPTURE + index, f"capture {index}", streams)
+            for index, streams in enumerate(shares(config.streams, config.zmq.capture_processes))
+        ]
+        self._all = [*self._captures, self._prepare, self._infer, self._finish]
+
+    def _worker(self, number: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Worker:
+        context = WorkerContext(number, self._frames, self._inputs, self._folder)
+        worker_spec = WorkerSpec(
+            name, context, self._config, streams, self._wakeups, self._room, log_settings(), 0, self._open_events
+        )
+        return Worker(worker_spec)
+
+    def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> float:
+        """Everything from the first process to the last; returns the seconds that streams were captured for."""
+        for worker in (self._finish, self._infer, self._prepare):
+            worker.start()
+        if not all(self._await(worker, stop) for worker in (self._finish, self._infer, self._prepare)):
+            return 0.0
+        started(self._reported["address"])
+        self._await_subscriber(stop, wait_for_subscriber_s)
+        began = time.monotonic()
+        for worker in self._captures:
+            worker.start()
+        self._watch(stop)
+        return time.monotonic() - began
+
+    def _await(self, worker: Worker, stop: threading.Event) -> bool:
+        """Until a process has all that it needs, however long that takes; False when the run was stopped first."""
+        assert worker.process is not None and worker.pipe is not None
+        while True:
+            alive = worker.process.is_alive()  # first: what it said before it died is still heard
+            if self._hear(worker):
+                return True
+            if not alive:
+                raise StageError(f"process {worker.worker_spec.name!r} died before it began: {worker.cause_of_end()}")
+            if stop.is_set():
+                return False
+            wait([worker.pipe, worker.process.sentinel], NOTICED_S)
+
+    def _hear(self, worker: Worker) -> bool:
+        """Take in what a process said; whether that was anything."""
+        heard = False
+        for said in worker.heard():
+            heard = True
+            match said:
+                case Opened(reported) | Done(reported):
+                    self._reported |= reported
+                case WorkerRefused(error):
+                    raise error
+        return heard
+
+    def _await_subscriber(self, stop: threading.Event, patience_s: float) -> None:
+        assert self._finish.pipe is not None
+        with suppress(OSError):  # it is gone: _watch starts it again
+            self._finish.pipe.send(patience_s)
+        while "subscribed" not in self._reported and not stop.is_set():
+            wait([self._finish.pipe, self._sentinel(self._finish)], NOTICED_S)
+            self._hear(self._finish)
+            if not self._alive(self._finish):
+                return  # _watch starts it again
+        if patience_s and not self._reported.get("subscribed"):
+            log.warning("nobody subscribed", waited_s=patience_s)
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Until the last process is done: who dies is started again, and who has nothing more to come is told so."""
+        give_up_at: float | None = None
+        while not self._finish.over:
+            wait([self._sentinel(worker) for worker in self._all if not worker.over], NOTICED_S)
+            for worker in [worker for worker in self._all if not worker.over]:
+                if self._alive(worker):
+                    worker.kill_if_stuck(time.monotonic())
+                else:
+                    self._ended(worker)
+            self._shut()
+            if stop.is_set() and give_up_at is None:
+                give_up_at = time.monotonic() + source_patience_s(self._config.streams) + DRAIN_S
+                for worker in self._captures:
+                    self._frames.shut(worker.worker_spec.context.number)
+            if give_up_at is not None and time.monotonic() > give_up_at:
+                log.warning("frames given up", after_s=DRAIN_S)
+                self._given_up = True
+                return
+
+    def _shut(self) -> None:
+        """Tell those behind whom all are done."""
+        if all(worker.over for worker in self._captures):
+            self._frames.shut(PREPARE)
+            if self._prepare.over:
+                self._frames.shut(INFER)
+                if self._infer.over:
+                    self._frames.shut(FINISH)
+
+    def _ended(self, worker: Worker) -> None:
+        """A process is gone: it was done, or it is started again."""
+        assert worker.process is not None
+        self._hear(worker)
+        number, name = worker.worker_spec.context.number, worker.worker_spec.name
+        if worker.process.exitcode == 0:
+            worker.over = True
+            return
+        with self._frames.lock:
+            lost = self._frames.reclaim(number)
+            self._inputs.reclaim(number)
+        self._room.ring()
+        cause = worker.cause_of_end()
+        log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
+        if not worker.limit.allows(time.monotonic()):
+            raise StageError(f"process {name!r} died more than {MAX_CRASHES} times in a minute: {cause}")
+        config = structs.replace(self._config, publish=self._bound())
+        worker.worker_spec = replace(worker.worker_spec, restarts=worker.worker_spec.restarts + 1, config=config)
+        worker.start()
+
+    def _bound(self) -> PublishSettings:
+        """Where subscribers go on listening: where the first process bound, also if the port was left open."""
+        return structs.replace(self._config.publish, address=self._reported["address"])
+
+    def _alive(self, worker: Worker) -> bool:
+        return worker.process is not None and worker.process.is_alive()
+
+    def _sentinel(self, worker: Worker) -> int:
+        assert worker.process is not None
+        return worker.process.sentinel
+
+    def end(self) -> None:
+        """No process is left, whatever happened; what they still held is counted as dropped."""
+        self._end_processes()
+        self._frames.reclaim_all("shutdown")
+        try:
+            self._tell_ends()
+        except (TrunklineError, zmq.ZMQError, OSError) as error:
+            log.warning("ends not told", error=str(error))
+        for wakeup in (self._room, *self._wakeups.values()):
+            wakeup.close()
+
+    def _end_processes(self) -> None:
+        running = [worker.process for worker in self._all if worker.process is not None]
+        for process in running:
+            process.terminate()
+        patience = time.monotonic() + HURRY_S
+        for process in running:
+            process.join(max(0.0, patience - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def _tell_ends(self) -> None:
+        """Say what nobody else is left to say: what was announced has ended, and so have streams that were given up."""
+        owed = bool(self._open_events.left("stopped"))
+        names = [
+            stream.name
+            for stream in self._config.streams
+            if self._given_up and not self._open_events.is_over(stream.name)
+        ]
+        if not owed and not names:
+            return
+        with Publisher(self._bound()) as publisher:
+            if owed:
+                settle(publisher, self._open_events, "stopped")
+            else:
+                publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)
+            for name in names:
+                report = Health(name, "ended", "the run was stopped", time.time_ns())
+                publisher.send(health_message(report, self._frames.of(name)))
+
+    def summary(self, seconds: float) -> Summary:
+        """What a run of so many seconds tells, once it has ended."""
+        reported = self._reported
+        return Summary(
+            seconds=seconds,
+            streams={stream.name: self._frames.of(stream.name) for stream in self._config.streams},
+            stages_ms=reported.get("stages_ms", {}),
+            batches=reported.get("batches", {}),
+            skipped=reported.get("carried", 0),
+            backend=reported.get("backend"),
+            precision=reported.get("precision"),
+            face_runs=reported.get("face_runs", 0),
+            face_crops=reported.get("face_crops", 0),
+            left_out=reported.get("left_out"),
+        )
+
+
+def shares(streams: tuple[StreamSettings, ...], processes: int | None) -> list[tuple[StreamSettings, ...]]:
+    """The streams of each capture process, dealt out in turn; by default as few as have STREAMS_EACH at most."""
+    count = min(len(streams), processes or -(-len(streams) // STREAMS_EACH))
+    return [streams[index::count] for index in range(count)]

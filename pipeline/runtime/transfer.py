@@ -1,0 +1,98 @@
+"""What moves between stages, as bytes: all but the pixels, which stay in shared memory.
+
+Pickle, because only processes of one run speak it to each other, over sockets in a folder that nobody else may enter;
+what other programs may send is messages (:mod:`pipeline.wire.messages`).
+"""
+
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+import numpy as np
+
+from engines.arrays import Plane
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Carrier, Frame, Inferred, Prepared, Ticket
+from pipeline.runtime.ring import Ring
+
+PROTOCOL: Final = 5  # arrays of their own are sent beside the rest, not in it
+
+Shape = tuple[int, ...]
+
+
+def write_picture(picture: Picture, ring: Ring, ticket: Ticket) -> Picture:
+    """Copy a picture into a slot that the caller claimed; returns the same picture there."""
+    planes = place(tuple(plane.shape for plane in picture.planes), ring.pixels(ticket))
+    for plane, there in zip(picture.planes, planes, strict=True):
+        np.copyto(there, plane)
+    return Picture(planes, picture.width, picture.height, picture.full_range, picture.matrix)
+
+
+def place(shapes: Sequence[Shape], memory: Plane) -> tuple[Plane, ...]:
+    """Arrays of these shapes, one behind the other in ``memory`` (bytes,)."""
+    planes, start = [], 0
+    for shape in shapes:
+        size = int(np.prod(shape))
+        planes.append(memory[start : start + size].reshape(shape))
+        start += size
+    return tuple(planes)
+
+
+def input_ticket(item: Carrier) -> Ticket | None:
+    """The slot of the network's input that an item carries, if any."""
+    match item:
+        case Prepared():
+            return item.ticket
+        case Inferred():
+            return item.prepared.ticket
+        case _:
+            return None
+
+
+def pack(item: Carrier) -> list[Any]:
+    """The parts of a ZeroMQ message; the pixels of frames and network inputs must be in rings."""
+    text, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+    _Pickler(text, PROTOCOL, buffer_callback=buffers.append).dump(item)
+    return [text.getbuffer(), *(buffer.raw() for buffer in buffers)]
+
+
+def unpack(parts: Sequence[Any], frames: Ring, inputs: Ring) -> Any:
+    """The item again, its pixels where they are; they are good for as long as the caller holds their tickets."""
+    return _Unpickler(io.BytesIO(parts[0]), parts[1:], frames, inputs).load()
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, thing: Any) -> Any:
+        match thing:
+            case Frame(picture=picture):
+                assert thing.ticket is not None, "the frame is not in shared memory"
+                shapes = tuple(plane.shape for plane in picture.planes)
+                looks = (picture.width, picture.height, picture.full_range, picture.matrix)
+                return "frame", _fields(thing, "picture"), shapes, looks
+            case Prepared():
+                assert thing.ticket is not None, "the network's input is not in shared memory"
+                return "prepared", _fields(thing, "pixels"), thing.pixels.shape
+            case _:
+                return None
+
+
+def _fields(thing: Any, but: str) -> dict[str, Any]:
+    return {field.name: getattr(thing, field.name) for field in fields(thing) if field.name != but}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, text: io.BytesIO, buffers: Sequence[Any], frames: Ring, inputs: Ring) -> None:
+        super().__init__(text, buffers=buffers)
+        self._frames, self._inputs = frames, inputs
+
+    def persistent_load(self, known: Any) -> Frame | Prepared:
+        match known:
+            case ("frame", values, shapes, looks):
+                planes = place(shapes, self._frames.pixels(values["ticket"]))
+                return Frame(**values, picture=Picture(planes, *looks))
+            case ("prepared", values, shape):
+                (pixels,) = place((shape,), self._inputs.pixels(values["ticket"]))
+                return Prepared(**values, pixels=pixels)
+        raise pickle.UnpicklingError(f"no such part: {known!r}")

@@ -1,0 +1,67 @@
+"""The infer process: the frame entry."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from engines.spec import load_model
+from pipeline.frames.types import Frame, Inferred, Prepared, Ticket
+from pipeline.inference.stage import Started, collect, open_entry, open_planes, room_between, start, start_planes
+from pipeline.runtime.link import QueueLink
+from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.supervision import StageThreads, supervise
+from pipeline.runtime.workers.spec import FINISH, PREPARE, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.zmq_link import Receiver, Sender
+
+
+def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
+    """Run the frame entry until nothing more comes."""
+    context, config = worker_spec.context, worker_spec.config
+    model = load_model(config.model.path)
+    inputs: dict[Ticket, Ticket] = {}  # the slot of a frame, and that of its batch
+
+    def noted(batches: Iterable[Prepared]) -> Iterator[Prepared]:
+        for batch in batches:
+            inputs.update((_ticket(frame), _ticket(batch)) for frame in batch.frames)
+            yield batch
+
+    def dropped(frame: Frame, cause: str) -> None:
+        drop(context, frame, cause)
+        batch = inputs.pop(_ticket(frame), None)
+        if batch is not None:
+            context.inputs.release(context.number, [batch])  # the first frame of a batch does it for all
+
+    with open_entry(model, "frame", config.model) as engine:
+        planes_engine = open_planes(engine) if config.inference.preprocess == "gpu" else None
+        receiver, sender = Receiver[Prepared](context), Sender[Inferred](context, FINISH)
+        feedback = Sender[Frame](context, PREPARE)
+
+        def put(item: Inferred) -> None:
+            feedback.tell(item.ran(engine.depth))
+            sender.put(item)
+            for frame in item.frames:
+                del inputs[_ticket(frame)]
+
+        pipe.send(Opened({"backend": engine.backend, "precision": engine.precision}))
+        started = QueueLink[Started](room_between(engine))
+
+        def stage(batches: Iterator[Prepared]) -> Iterator[Started]:
+            mine = noted(batches)
+            return start(mine, engine) if planes_engine is None else start_planes(mine, planes_engine)
+
+        def start_all() -> None:
+            supervise("infer", stage, receiver.__iter__, started.put, dropped, pulse)
+            started.finish()
+
+        workers = StageThreads(started.finish)
+        workers.start("start", start_all)
+        supervise("infer", collect, started.__iter__, put, dropped, pulse)
+        workers.join()
+        if workers.failure is not None:
+            raise workers.failure
+        sender.close()
+        feedback.discard()
+
+
+def _ticket(item: Frame | Prepared) -> Ticket:
+    assert item.ticket is not None, "it is not in shared memory"
+    return item.ticket

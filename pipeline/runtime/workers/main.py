@@ -1,0 +1,61 @@
+"""Where a process of a run begins, and how it ends with the one that started it."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import parent_process
+from os import _exit as exit_at_once
+from typing import Any
+
+from engines.errors import TrunklineError
+from pipeline.runtime.logs import configure_logging
+from pipeline.runtime.pulse import BEAT_S, Pulse
+from pipeline.runtime.workers import spec as worker_spec
+from pipeline.runtime.workers.spec import Pipe, WorkerRefused, WorkerSpec
+from pipeline.runtime.zmq_link import WorkerContext
+
+
+def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
+    """Be one process of a run, to its end; what it has to say goes to ``pipe``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody, and the first process decides
+    if mine.logs is not None:
+        configure_logging(mine.logs)
+    threading.Thread(target=_end_with_parent, args=(mine.context.folder,), daemon=True).start()
+    pulse = Pulse()
+    threading.Thread(target=_beat, args=(mine.context, pulse), daemon=True).start()
+    try:
+        _role(mine.context.number)(mine, pipe, pulse)
+    except TrunklineError as error:
+        pipe.send(WorkerRefused(error))
+    pipe.close()
+
+
+def _role(number: int) -> "Callable[[WorkerSpec, Pipe[Any, Any], Pulse], None]":
+    # Imported here: a process loads what its own part needs.
+    match number:
+        case worker_spec.PREPARE:
+            from pipeline.runtime.workers.prepare import prepare as role
+        case worker_spec.INFER:
+            from pipeline.runtime.workers.infer import infer as role
+        case worker_spec.FINISH:
+            from pipeline.runtime.workers.postprocess import postprocess as role
+        case _:
+            from pipeline.runtime.workers.capture import capture as role
+    return role
+
+
+def _beat(context: WorkerContext, pulse: Pulse) -> None:
+    while True:
+        context.frames.beat(context.number, pulse.sign(time.monotonic_ns()))
+        time.sleep(BEAT_S)
+
+
+def _end_with_parent(folder: str) -> None:
+    """Whatever became of the process that started this one, leave nothing behind."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
+    exit_at_once(1)

@@ -1,0 +1,104 @@
+"""The prepare process: batches across streams, and the network's input."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.spec import load_model
+from pipeline.batching.batcher import Batcher
+from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
+from pipeline.inference.preprocess import place_only, preprocess
+from pipeline.runtime.link import FrameLink
+from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.ring import Ring
+from pipeline.runtime.supervision import StageThreads, supervise
+from pipeline.runtime.wakeup import Wakeup
+from pipeline.runtime.workers.spec import INFER, LOOK_S, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.zmq_link import ControlMessage, Receiver, Sender
+from pipeline.sources.capture import mode
+
+
+class Inputs:
+    """The slot of the network's input that is filled next."""
+
+    def __init__(self, ring: Ring, me: int, room: Wakeup) -> None:
+        self._ring, self._me, self._room = ring, me, room
+        self._ticket: Ticket | None = None
+
+    def wait(self) -> None:
+        """Have a free slot."""
+        while self._ticket is None:
+            self._ticket = self._ring.claim(self._me)
+            if self._ticket is None:
+                self._room.wait(LOOK_S)
+
+    def array(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """The slot's memory, in this shape."""
+        assert self._ticket is not None
+        return self._ring.pixels(self._ticket)[: int(np.prod(shape))].reshape(shape)
+
+    def send(self, prepared: Prepared, sender: Sender[Prepared]) -> None:
+        """Send a batch on with the slot, which is free again when that fails."""
+        ticket = self._ticket
+        assert ticket is not None
+        self._ticket = None
+        try:
+            sender.put(replace(prepared, ticket=ticket))
+        except BaseException:
+            self._ring.release(self._me, [ticket])
+            raise
+
+
+def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
+    """Form batches and letterbox them until nothing more comes."""
+    context, config = worker_spec.context, worker_spec.config
+    me, ring = context.number, context.frames
+    spec = load_model(config.model.path).spec.entry("frame")
+    modes = {stream.name: mode(stream) for stream in config.streams}
+    batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
+    link = FrameLink(batcher, partial(drop, context), tuple(modes))
+    slots = Inputs(context.inputs, me, worker_spec.room)
+    sender: Sender[Prepared] = Sender(context, INFER)
+
+    def heard(message: ControlMessage) -> None:
+        if isinstance(message, BatchTiming):
+            link.ran(message)
+
+    def receive() -> None:
+        for frame in Receiver[Frame](context, heard):
+            link.put(frame)
+        for name in modes:
+            link.finish(name)
+
+    def batches() -> Iterator[Batch]:
+        slots.wait()  # first: frames that come meanwhile are fresher
+        for batch in link.batches():
+            yield batch
+            slots.wait()
+
+    def gathered(items: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in items:
+            ring.batched(me, [frame.ticket for frame in batch.frames if frame.ticket])
+            for name in {frame.stream for frame in batch.frames} & worker_spec.wakeups.keys():
+                worker_spec.wakeups[name].ring()
+            yield batch
+
+    def stage(items: Iterator[Batch]) -> Iterator[Prepared]:
+        step = place_only if config.inference.preprocess == "gpu" else preprocess
+        return step(gathered(items), (spec.height, spec.width), slots.array)
+
+    def give_up() -> None:
+        for frame in link.abandon():
+            drop(context, frame, "crash")
+
+    workers = StageThreads(give_up)
+    workers.start("receive", receive)
+    pipe.send(Opened({}))
+    supervise("preprocess", stage, batches, partial(slots.send, sender=sender), partial(drop, context), pulse)
+    sender.close()
+    if workers.failure is not None:
+        raise workers.failure

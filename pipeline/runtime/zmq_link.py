@@ -1,0 +1,156 @@
+"""What joins two steps in two processes: ZeroMQ for what is small, a ring for the pixels."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import zmq
+
+from pipeline.frames.counters import FrameCounts
+from pipeline.frames.types import BatchTiming, Carrier, Health, Ticket
+from pipeline.runtime.ring import Gone, Ring, accept, hand_over, take_back
+from pipeline.runtime.transfer import input_ticket, pack, unpack
+
+# Slots bound what is on its way, so this never does; it is there because every queue is bounded.
+HIGH_WATER_MARK = 1000
+END_NOTICED_MS = 50  # after so long at the most
+RECONNECT_MS = 20
+
+T = TypeVar("T", bound=Carrier)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """What happened to a stream, with its books at that moment."""
+
+    report: Health
+    account: FrameCounts
+
+
+ControlMessage = HealthReport | BatchTiming
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """Where a process stands in a run."""
+
+    number: int
+    frames: Ring  # decoded pictures
+    inputs: Ring  # batches of pixels for the network
+    folder: str  # of the sockets; nobody else may enter it
+
+    def address(self, number: int) -> str:
+        """Where process ``number`` listens."""
+        return f"ipc://{self.folder}/{number}"
+
+
+class Sender(Generic[T]):
+    """Sends items to another process, and what they hold with them. For one thread."""
+
+    def __init__(self, context: WorkerContext, to: int) -> None:
+        self._context, self._to = context, to
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)  # the other end may be started again
+        self._socket.connect(context.address(to))
+
+    def put(self, item: T) -> None:
+        """Hand an item over; the caller holds its pixels no longer, unless this raises."""
+        context, holds = self._context, _holds(self._context, item)
+        parts = pack(item)
+        hand_over(context.number, self._to, holds)
+        try:
+            self._socket.send_multipart(parts)
+        except BaseException:
+            with suppress(Gone):
+                take_back(context.number, self._to, holds)
+            raise
+
+    def tell(self, message: ControlMessage) -> None:
+        """Send what is no item: who receives it hears it apart."""
+        self._socket.send_multipart([pickle.dumps(message)])
+
+    def close(self) -> None:
+        """What was put is still sent."""
+        self._socket.close()
+
+    def discard(self) -> None:
+        """Close at once: nobody needs what was not sent yet."""
+        self._socket.close(linger=0)
+
+
+class Receiver(Generic[T]):
+    """Receives what other processes send to this one, until it is shut and nothing is on its way. For one thread.
+
+    Args:
+        context: of this process.
+        heard: called with every word that is no item.
+    """
+
+    def __init__(self, context: WorkerContext, heard: Callable[[ControlMessage], None] = lambda message: None) -> None:
+        self._context, self._heard = context, heard
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
+        self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        self._socket.bind(context.address(context.number))
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            if not self.ready(END_NOTICED_MS):
+                if self._over():
+                    return
+                continue
+            thing = self._receive()
+            if isinstance(thing, ControlMessage):
+                self._heard(thing)
+            elif self._take(thing):
+                yield thing
+
+    def ready(self, timeout_ms: int = 0) -> bool:
+        """Whether something has arrived."""
+        return bool(self._socket.poll(timeout_ms))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def _over(self) -> bool:
+        context = self._context
+        return context.frames.is_shut(context.number) and not (
+            context.frames.pending(context.number) or context.inputs.pending(context.number)
+        )
+
+    def _receive(self) -> T | ControlMessage:
+        """The next thing; when it cannot be read, all that is on its way here is given up: it may be any of it."""
+        context, parts = self._context, self._socket.recv_multipart()
+        try:
+            return unpack(parts, context.frames, context.inputs)  # type: ignore[no-any-return]
+        except BaseException:
+            with context.frames.lock:
+                context.frames.refuse(context.number)
+                context.inputs.refuse(context.number)
+            raise
+
+    def _take(self, item: T) -> bool:
+        """Note that an item has arrived; what is left of one that was given up on its way is dropped."""
+        context, holds = self._context, _holds(self._context, item)
+        try:
+            accept(context.number, holds)
+        except Gone:
+            for ring, tickets in holds:
+                ring.release(context.number, tickets, "crash")
+            return False
+        return True
+
+
+def _holds(context: WorkerContext, item: Carrier) -> list[tuple[Ring, list[Ticket]]]:
+    """What an item holds in each ring."""
+    ticket = input_ticket(item)
+    frames = [_ticket(frame.ticket) for frame in item.frames]
+    return [(context.frames, frames), (context.inputs, [] if ticket is None else [ticket])]
+
+
+def _ticket(ticket: Ticket | None) -> Ticket:
+    assert ticket is not None, "the frame is not in shared memory"
+    return ticket

@@ -1,0 +1,4 @@
+"""Where results go: the publishing socket, annotated video.
+
+The runtime, service and cluster rooms may import it.
+"""

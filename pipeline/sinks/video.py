@@ -1,0 +1,342 @@
+"""Annotated video of each stream, for people to look at: H.264 in MP4."""
+
+import os
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import av
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from engines.errors import one_line
+from pipeline.frames.types import Counts, Result
+from pipeline.settings.schema import RecordSettings, StreamSettings
+from pipeline.sinks.annotate import annotate
+from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
+
+ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
+MIN_ROOM: Final = 2  # ... but so many of each
+NICE: Final = 10  # more, of the thread that records live streams: messages come first where cores are scarce
+
+TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
+NOMINAL_RATE: Final = 25  # frames/s, for rate control only: the timestamps carry the real times
+
+# A run that is killed leaves a file that plays up to the last fragment; one that is closed becomes a plain MP4.
+FRAGMENT_S: Final = 1.0
+FRAGMENTED: Final = {
+    "movflags": "hybrid_fragmented+frag_keyframe",
+    "frag_duration": f"{FRAGMENT_S * 1e6:.0f}",
+    "flush_packets": "1",
+}
+STEP_BACK_S: Final = 1.0  # of stream time, after which a new file is begun
+ALL: Final = ""  # in place of a stream's name
+TIDY_S: Final = 10.0  # how often files that are past their time are looked for
+RETRY_S: Final = 10.0  # after a file could not be written
+
+log = structlog.get_logger()
+
+
+class _Video:
+    """One MP4 file that is being written, of pictures of one size."""
+
+    def __init__(self, path: Path, width: int, height: int, start_s: float) -> None:
+        self.size, self.path = (width, height), path
+        self._start_s = self._last_s = start_s
+        self._last_pts = -1
+        self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
+        self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
+        self._stream.options = {"preset": "ultrafast", "crf": "23", "bf": "0", "g": "50"}
+
+    def takes(self, size: tuple[int, int], time_s: float, segment_s: float) -> bool:
+        """Whether a frame belongs into this file, or begins another."""
+        return size == self.size and self._last_s - STEP_BACK_S <= time_s < self._start_s + segment_s
+
+    def write(self, pixels: npt.NDArray[np.uint8], time_s: float) -> None:
+        self._last_s = time_s
+        height, width = pixels.shape[:2]
+        if width % 2 or height % 2:
+            pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        # A clock that stands still or steps back must not cost a frame: MP4 wants every timestamp larger than the last.
+        self._last_pts = max(self._last_pts + 1, round((time_s - self._start_s) / TIME_BASE))
+        frame.pts, frame.time_base = self._last_pts, TIME_BASE
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+class Recorder:
+    """Writes the videos of each stream, a new file after ``segment_s`` and when the size of its pictures changes.
+
+    Never writes over a file. Where the disk is full, or a stream's file cannot be written, frames are left out until
+    they can be recorded again; each is logged once.
+
+    Args:
+        settings: where to, and how much of it is kept.
+        objects: object labels, in the order of the network's classes.
+        scenes: scene labels, likewise.
+        streams: whose zones and lines are drawn.
+        clock: Unix time in seconds.
+        free: the free bytes of a folder's disk.
+
+    Raises:
+        ConfigError: the directory cannot be made.
+    """
+
+    def __init__(
+        self,
+        settings: RecordSettings,
+        objects: tuple[str, ...],
+        scenes: tuple[str, ...],
+        streams: Iterable[StreamSettings] = (),
+        clock: Clock = time.time,
+        free: FreeBytes = free_bytes,
+    ) -> None:
+        self._folder = SegmentFolder(settings, clock, free)
+        self._segment_s = settings.segment_s
+        self._objects, self._scenes = objects, scenes
+        self._settings = {stream.name: stream for stream in streams}
+        self._videos: dict[str, _Video] = {}
+        self._clock = clock
+        self._most = 0  # videos that were written at once
+        self._tidy_at = 0.0
+        self._stuck = False  # whether there are files that cannot be deleted
+        self._retry_at: dict[str, float] = {}
+        self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
+
+    def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> bool:
+        """Annotate a frame and append it to its stream's video, at its stream time; False: it was left out.
+
+        Args:
+            result: the frame.
+            counts: of the stream's zones and lines, just after it.
+        """
+        stream = result.frame.stream
+        obstacle = self._obstacle()
+        self._tell(ALL, obstacle)
+        if obstacle is not None:
+            for each in tuple(self._videos):
+                self._give_up(each)
+            return False
+        now = self._clock()
+        if now < self._retry_at.get(stream, 0.0) <= now + RETRY_S:  # nobody waits longer for a clock that was set back
+            return False
+        try:
+            self._append(result, counts)
+        except (OSError, av.FFmpegError) as error:
+            self._retry_at[stream] = now + RETRY_S
+            self._give_up(stream)
+            self._tell(stream, one_line(error))
+            return False
+        self._tell(stream, None)
+        return True
+
+    def _obstacle(self) -> str | None:
+        """Why no stream can be recorded now."""
+        now = self._clock()
+        try:
+            if not now - TIDY_S < self._tidy_at <= now:
+                self._tidy_at = now
+                self._tidy()
+            # Once it was too full, it has to be emptier, for all of them: or files of a frame each would come of it.
+            self._most = max(self._most, len(self._videos))
+            if self._folder.has_room(self._most + (2 if ALL in self._causes else 1)):
+                return None
+        except OSError as error:
+            return one_line(error)
+        return f"less than {self._folder.floor / GB:g} GB would be free (record.min_free_gb)"
+
+    def _tidy(self) -> None:
+        stuck = self._folder.tidy()
+        if stuck and not self._stuck:
+            log.warning("old recordings cannot be deleted", count=len(stuck), first=str(stuck[0]))
+        self._stuck = bool(stuck)
+
+    def _append(self, result: Result, counts: Mapping[str, Counts] | None) -> None:
+        frame = result.frame
+        settings = self._settings.get(frame.stream)
+        pixels = annotate(frame.picture.rgb(), result, self._objects, self._scenes, settings, counts)
+        size = pixels.shape[1], pixels.shape[0]
+        video = self._videos.get(frame.stream)
+        if video is not None and not video.takes(size, frame.time_s, self._segment_s):
+            self._close(frame.stream)
+            video = None
+        if video is None:
+            path = self._folder.new(frame.stream)
+            try:
+                video = self._videos[frame.stream] = _Video(path, *size, frame.time_s)
+            except BaseException:
+                self._folder.done(path)
+                path.unlink(missing_ok=True)  # nothing is in it
+                raise
+        video.write(pixels, frame.time_s)
+
+    def _tell(self, stream: str, cause: str | None) -> None:
+        """Log when frames begin to be left out, of one stream or of all, and when they no longer are."""
+        whose = {} if stream == ALL else {"stream": stream}
+        if cause is not None and stream not in self._causes:
+            self._causes[stream] = cause
+            log.warning("recording leaves frames out", cause=cause, directory=str(self._folder.path), **whose)
+        elif cause is None and self._causes.pop(stream, None) is not None:
+            log.info("recording goes on", directory=str(self._folder.path), **whose)
+
+    def _close(self, stream: str) -> None:
+        video = self._videos.pop(stream)
+        try:
+            video.close()
+        finally:
+            self._folder.done(video.path)
+
+    def _give_up(self, stream: str) -> None:
+        """Finish a stream's video; what cannot be written any more is lost, up to the last fragment."""
+        if stream in self._videos:
+            with suppress(OSError, av.FFmpegError):
+                self._close(stream)
+
+    def close(self) -> None:
+        """Finish all videos; may be called twice."""
+        while self._videos:
+            self._close(next(iter(self._videos)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Recording:
+    """What waits for a recorder, and the thread that it runs in.
+
+    Nobody who publishes is held up: a live stream's frame that finds the stream's share of the room taken is left out
+    of the recording, and of nothing else. A file is recorded completely: its source waits for room.
+
+    Args:
+        recorder: closed at the end.
+        streams: all of the run.
+        live: those of them whose frames may be left out.
+        done: called with each result that is not needed any more, recorded or not.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        streams: Collection[str],
+        live: Collection[str],
+        done: Callable[[Result], object] = lambda result: None,
+    ) -> None:
+        self._recorder, self._live, self._done = recorder, frozenset(live), done
+        self._room = recorder_room(len(streams))
+        self._items: deque[tuple[Result, Mapping[str, Counts]]] = deque()
+        self._waiting: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._finished = self._abandoned = False
+
+    def take(self, result: Result, counts: Mapping[str, Counts]) -> None:
+        """Take a frame, or leave it out; never waits.
+
+        Args:
+            result: the frame.
+            counts: of the stream's zones and lines, just after it.
+        """
+        stream, first = result.frame.stream, False
+        with self._changed:
+            taken = not self._abandoned and (stream not in self._live or self._waiting[stream] < self._room)
+            if taken:
+                self._items.append((result, counts))
+                self._waiting[stream] += 1
+                self._changed.notify_all()
+            else:
+                first = not self._abandoned and not self._left_out[stream]
+                self._left_out[stream] += 1
+        if first:
+            log.warning("recording leaves frames out", stream=stream, cause="encoding is slower than the stream")
+        if not taken:
+            self._done(result)
+
+    def await_room(self, stream: str) -> None:
+        """Wait until a file's next frame may be captured; at once for a live stream."""
+        if stream not in self._live:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting[stream] < self._room or self._abandoned)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many frames are missing in the recording, of each stream that has such."""
+        with self._changed:
+            return dict(self._left_out)
+
+    def run(self) -> None:
+        """Record until :meth:`finish` or :meth:`abandon`; a failure is logged, and ends the recording alone."""
+        if self._live and sys.platform == "linux":  # elsewhere a priority is the whole process'
+            thread = threading.get_native_id()
+            # The encoder's threads inherit it.
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+        try:
+            with self._recorder:
+                while (item := self._next()) is not None:
+                    recorded = False
+                    try:
+                        recorded = self._recorder.write(*item)
+                    finally:
+                        if not recorded:
+                            self._leave_out(item[0].frame.stream)
+                        self._done(item[0])
+        except Exception:  # what cannot be drawn or encoded ends the recording, not the run
+            log.exception("recording failed")
+        finally:
+            self.abandon()
+
+    def finish(self) -> None:
+        """No frame comes any more; those that wait are still recorded."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Take nothing more, and give up what waits."""
+        with self._changed:
+            self._abandoned = True
+            rest = [result for result, _ in self._items]
+            self._left_out.update(result.frame.stream for result in rest)
+            self._items.clear()
+            self._waiting.clear()
+            self._changed.notify_all()
+        for result in rest:
+            self._done(result)
+
+    def _leave_out(self, stream: str) -> None:
+        with self._changed:
+            self._left_out[stream] += 1
+
+    def _next(self) -> tuple[Result, Mapping[str, Counts]] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._finished or self._abandoned)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._waiting[item[0].frame.stream] -= 1
+            self._changed.notify_all()
+            return item
+
+
+def recorder_room(streams: int) -> int:
+    """How many frames of each of so many streams may wait for the recorder."""
+    return max(MIN_ROOM, -(-ROOM // streams))

@@ -1,0 +1,15 @@
+"""Detections of successive frames joined into tracks.
+
+The runtime, service and cluster rooms may import it.
+"""
+
+from pipeline.tracking.stage import StreamTracker, Trackers, track
+from pipeline.tracking.tracker import Tracker, TrackerInput
+
+__all__ = [
+    "StreamTracker",
+    "Tracker",
+    "TrackerInput",
+    "Trackers",
+    "track",
+]

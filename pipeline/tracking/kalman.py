@@ -1,0 +1,149 @@
+"""Kalman filters of many boxes at once.
+
+State and noise follow SORT (Bewley et al., 2016) and its successors: position and velocity of centre, width and
+height, noise in proportion to the size of the box. The process noise is that of white acceleration over the real time
+between two detections, so that dropped frames and changing rates need no special care (Bar-Shalom et al., "Estimation
+with Applications to Tracking and Navigation", 2001, section 6.2).
+"""
+
+from typing import Final
+
+import numpy as np
+
+from engines.arrays import Double, Flags
+
+# All in box sizes, which is the geometric mean of width and height.
+MEASURED: Final = 0.08  # standard deviation of a detection's centre, width and height
+STARTING: Final = 2.0  # per second: standard deviation of a new track's velocity
+PUSHED: Final = np.array([3.0, 3.0, 2.0, 2.0])[
+    :, None
+]  # per second^1.5: white acceleration of centre, width and height
+MIN_SIDE: Final = 1.0  # pixels
+EDGE: Final = 0.01  # share of a picture's width or height: from there on a box touches its edge
+LONG: Final = 2.5  # steps without a detection, after which a thing comes back rather than goes on
+
+PLACE, SPEED, PLACE_VAR, CROSS_VAR, SPEED_VAR = range(5)
+
+
+class BoxFilters:
+    """One constant-velocity filter per row, each as it was at its last detection.
+
+    The four coordinates (centre x, centre y, width, height) do not disturb each other, so that the covariance of a row
+    is four 2x2 matrices; every step is a few operations on whole arrays, coordinates first: (4, T). A filter is moved
+    on in one step from one detection to the next, over whatever time lies between them: nothing is done for the frames
+    in between.
+    """
+
+    def __init__(self) -> None:
+        self._state: Double = np.zeros((5, 4, 0))
+
+    @property
+    def boxes(self) -> Double:
+        """(4, T) xyxy pixels as of the last detection, at least one pixel wide and high."""
+        return _corners(self._state[PLACE])
+
+    def append(self, boxes: Double) -> None:
+        """Add a filter at rest for each of the xyxy ``boxes`` (4, N)."""
+        place = _centred(boxes)
+        area = place[2] * place[3]
+        new = np.zeros((5, *boxes.shape))
+        new[PLACE], new[PLACE_VAR], new[SPEED_VAR] = place, MEASURED**2 * area, STARTING**2 * area
+        self._state = np.concatenate([self._state, new], axis=2)
+
+    def predicted(self, seconds: Double, step: float) -> Double:
+        """The xyxy boxes (4, T) ``seconds`` (T,) after the last detection of each.
+
+        Sizes change over ``step`` seconds at most: one that goes on changing unseen would blow a lost track up, or
+        shrink it to nothing.
+        """
+        return _corners(_moved(self._state, seconds, step))
+
+    def correct(self, seconds: Double, step: float, boxes: Double, seen: Flags) -> None:
+        """Take in a detection of each row that was ``seen`` (T,), ``seconds`` (T,) after the one before it.
+
+        Args:
+            seconds: (T,) since the last detection.
+            step: seconds since the last frame. What was not seen in the two frames before gets the velocity of the
+                straight line from where it was last: what remains of the re-update of Cao et al.,
+                "Observation-Centric SORT", CVPR 2023, section 3.2, when detections are made up ever more densely.
+            boxes: (4, T) xyxy; of what was not seen they may hold anything finite.
+            seen: (T,) which rows have a detection.
+        """
+        measured = _centred(boxes)
+        new = _corrected(self._state, seconds, step, measured)
+        (back,) = (seen & (seconds > LONG * step)).nonzero()
+        if len(back):
+            new[SPEED][:, back] = (measured[:, back] - self._state[PLACE][:, back]) / seconds[back]
+        np.copyto(self._state, new, where=seen)
+
+    def move(self, motion: Double) -> None:
+        """Move everything as the camera's motion (2, 3), a shift, turn and zoom of source pixels, moved the picture."""
+        turn, zoom = motion[:, :2], np.sqrt(abs(np.linalg.det(motion[:, :2])))
+        self._state[PLACE, :2] = turn @ self._state[PLACE, :2] + motion[:, 2:]
+        self._state[SPEED, :2] = turn @ self._state[SPEED, :2]
+        self._state[:2, 2:] *= zoom
+        self._state[PLACE_VAR:] *= zoom**2
+
+    def leaving(self, size: tuple[int, int]) -> Flags:
+        """(T,) which boxes touch an edge of a picture of ``size``, width and height, and go out over it.
+
+        A box that is cut off at an edge tells by its far edge where its thing is going.
+        """
+        limits = np.array(size, np.float64)[:, None]
+        corners = _corners(self._state[PLACE])
+        near, far, half = corners[:2], corners[2:], self._state[SPEED, 2:] * 0.5
+        going_back = (near <= EDGE * limits) & (self._state[SPEED, :2] + half < 0.0)
+        going_on = (far >= (1 - EDGE) * limits) & (self._state[SPEED, :2] - half > 0.0)
+        return np.asarray((going_back | going_on).any(axis=0), np.bool_)
+
+    def keep(self, kept: Flags) -> None:
+        """Drop the filters where ``kept`` (T,) is False."""
+        self._state = self._state[..., kept]
+
+
+def _moved(state: Double, seconds: Double, step: float) -> Double:
+    place: Double = state[SPEED] * seconds
+    np.multiply(state[SPEED, 2:], np.minimum(seconds, step), out=place[2:])
+    place += state[PLACE]
+    np.maximum(place[2:], MIN_SIDE, out=place[2:])
+    return place
+
+
+def _corrected(state: Double, seconds: Double, step: float, measured: Double) -> Double:
+    """The state (5, 4, T) after ``seconds`` (T,) and a detection, centre and sides ``measured`` (4, T)."""
+    area = measured[2] * measured[3]
+    push = PUSHED**2 * (seconds * area)
+    cross = seconds * state[SPEED_VAR]
+    place_var = state[PLACE_VAR] + seconds * (2 * state[CROSS_VAR] + cross + seconds * push / 3)
+    cross += state[CROSS_VAR]
+    cross += seconds * push / 2
+    total = place_var + MEASURED**2 * area
+    place_gain, speed_gain = place_var / total, cross / total
+    place = _moved(state, seconds, step)
+    surprise = measured - place
+    left = 1 - place_gain
+    new = np.empty_like(state)
+    np.add(place, place_gain * surprise, out=new[PLACE])
+    np.add(state[SPEED], speed_gain * surprise, out=new[SPEED])
+    np.multiply(left, place_var, out=new[PLACE_VAR])
+    np.multiply(left, cross, out=new[CROSS_VAR])
+    np.add(state[SPEED_VAR], push - speed_gain * cross, out=new[SPEED_VAR])
+    np.maximum(new[PLACE, 2:], MIN_SIDE, out=new[PLACE, 2:])
+    return new
+
+
+def _centred(boxes: Double) -> Double:
+    place = np.empty_like(boxes)
+    np.add(boxes[:2], boxes[2:], out=place[:2])
+    place[:2] *= 0.5
+    np.subtract(boxes[2:], boxes[:2], out=place[2:])
+    np.maximum(place[2:], MIN_SIDE, out=place[2:])
+    return place
+
+
+def _corners(place: Double) -> Double:
+    boxes = np.empty_like(place)
+    half = place[2:] * 0.5
+    np.subtract(place[:2], half, out=boxes[:2])
+    np.add(place[:2], half, out=boxes[2:])
+    return boxes

@@ -1,0 +1,204 @@
+"""The stage that follows objects and faces over the frames of each stream, and tells whose face is whose."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engines.arrays import Double, Luma, Rows
+from engines.decode import Detections, Faces, Objects
+from engines.spec import Thresholds
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Observed, Skipped, Timestamps, Tracked, Tracks
+from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.association import best, by_coordinate, overlapping, touching
+from pipeline.tracking.camera_motion import camera_motion, in_source, small_luma
+from pipeline.tracking.tracker import Tracker, TrackerInput
+
+UPPER_SHARE = 0.6  # the part of a person's box, from the top, in which a face is looked for
+MIN_INSIDE = 0.5  # share of a face that must lie in there
+STAYED_IOU = 0.3  # from which a detection is seen where something was shown
+STAY = 1.25  # how much better another person must fit before a face changes over
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What was shown with a frame, without the frame: its picture's memory is not ours to keep."""
+
+    detections: Detections
+    timestamps: Timestamps
+    objects: Tracks
+    faces: Tracks
+    links: Rows
+
+
+class StreamTracker:
+    """Objects and faces of one stream, and whose face is whose."""
+
+    def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int) -> None:
+        self._tracker = Tracker(settings, thresholds.object_score, thresholds.face_score, first_id=first_id)
+        self._person = person
+        self._owners: dict[int, int] = {}  # face track -> the person's track
+        self._last: _Last | None = None
+        self._steady = settings.camera_motion
+        self._luma: Luma | None = None
+        self._seq: int | None = None  # of the last frame
+        self._cut = False  # since the last frame that was tracked
+
+    def update(self, observed: Observed) -> Tracked:
+        """Track one frame; frames of the stream come in order."""
+        picture, seen, faces_seen = observed.frame.picture, observed.detections.objects, observed.detections.faces
+        self._note_cut(observed.frame, observed.detections)
+        objects, faces = self._tracker.update(
+            observed.frame.time_s,
+            TrackerInput(seen.boxes, seen.scores, seen.labels),
+            TrackerInput(faces_seen.boxes, faces_seen.scores, np.zeros(len(faces_seen.boxes), np.int32)),
+            size=(picture.width, picture.height),
+            motion=self._camera(picture) if self._steady else None,
+        )
+        tracked = Tracked(observed, objects, faces, self._link(objects, faces), self._cut)
+        self._cut = False
+        self._last = _Last(observed.detections, observed.timestamps, objects, faces, tracked.face_objects)
+        return tracked
+
+    def _camera(self, picture: Picture) -> Double | None:
+        """How the camera moved since the last frame, in source pixels; None where that cannot be told."""
+        before, self._luma = self._luma, small_luma(picture)
+        motion = None if before is None else camera_motion(before, self._luma)
+        return None if motion is None else in_source(motion, picture.width / self._luma.shape[1])
+
+    def carry(self, frame: Frame) -> Tracked | None:
+        """What was shown with the last frame that was inferred, for a frame in which nothing has moved since."""
+        self._note_cut(frame, None)
+        self._tracker.carry(frame.time_s)
+        if self._last is None:
+            return None
+        last, none = self._last, np.zeros(0, np.int64)
+        return Tracked(
+            Observed(frame, last.detections, last.timestamps),
+            replace(last.objects, ended=none),
+            replace(last.faces, ended=none),
+            last.links,
+        )
+
+    def _note_cut(self, frame: Frame, found: Detections | None) -> None:
+        """Lose all tracks if another scene has begun since the last frame; ``found``: what is seen now, if known."""
+        before, self._seq = self._seq, frame.seq
+        if before is None or before >= max(frame.cut_seq, frame.doubtful_seq):
+            return
+        if frame.cut_seq > before or (found is not None and self._last is not None and _elsewhere(self._last, found)):
+            self.lose()
+            self._cut = True
+
+    def lose(self) -> None:
+        """The stream is interrupted: all tracks end with its next frame, and what it shows are new ones."""
+        self._tracker.lose()
+        self._last = self._luma = None
+
+    def _link(self, objects: Tracks, faces: Tracks) -> Rows:
+        """The person (id) of each face, 0 for none; a person has one face."""
+        for ended in faces.ended.tolist():
+            self._owners.pop(ended, None)
+        links = np.zeros(len(faces.ids), np.int64)
+        if not len(links) or not len(objects.ids):
+            return links
+        owners = np.array([self._owners.get(face, 0) for face in faces.ids.tolist()], np.int64)
+        # A person whose label flickers in this frame stays a person for the face that is already linked.
+        people = (objects.ids[:, None] == owners).any(axis=1)
+        if self._person is not None:
+            people |= objects.labels == self._person
+        heads, bodies = by_coordinate(faces.boxes), by_coordinate(objects.boxes)
+        rows, columns = touching(heads, bodies)
+        (good,) = people[columns].nonzero()
+        rows, columns = rows[good], columns[good]
+        fit = face_fit(heads.take(rows, 1), bodies.take(columns, 1))
+        fit *= np.where(owners[rows] == objects.ids[columns], STAY, 1.0)
+        (good,) = fit.nonzero()
+        rows, columns = rows[good], columns[good]
+        chosen = best(rows, columns, fit[good], (len(links), len(people)))
+        links[rows[chosen]] = objects.ids[columns[chosen]]
+        self._owners.update((face, link) for face, link in zip(faces.ids.tolist(), links.tolist(), strict=True) if link)
+        return links
+
+
+def _elsewhere(last: _Last, found: Detections) -> bool:
+    """Whether something was shown and nothing is seen where it was, so that a doubtful picture is another scene."""
+    pairs = [(last.objects.boxes, found.objects.boxes), (last.faces.boxes, found.faces.boxes)]
+    if not any(len(shown) for shown, _ in pairs):
+        return False
+    near = (overlapping(by_coordinate(shown), by_coordinate(seen)) for shown, seen in pairs)
+    return not any((each.ious >= STAYED_IOU).any() for each in near)
+
+
+def face_fit(faces: Double, people: Double) -> Double:
+    """How well each face (4, K) sits where the head of its person (4, K) should be: (K,), 0, not at all, to 1.
+
+    Boxes are xyxy. The share of the face that lies in the upper part of the person counts, less the further it is
+    from the middle of the upper edge.
+    """
+    left, top, right, bottom = faces
+    a, b, c, d = people
+    width, height = c - a, d - b
+    wide = np.maximum(np.minimum(right, c) - np.maximum(left, a), 0.0)
+    high = np.maximum(np.minimum(bottom, b + UPPER_SHARE * height) - np.maximum(top, b), 0.0)
+    inside = wide * high / ((right - left) * (bottom - top))
+    aside = np.abs(left + right - a - c) / (2 * width)
+    below = np.abs(top - b) / height
+    return np.asarray(np.where(inside >= MIN_INSIDE, inside / (1 + aside + below), 0.0), np.float64)
+
+
+class Trackers:
+    """The trackers of all streams.
+
+    Args:
+        settings: of every tracker.
+        thresholds: scores from which a detection starts a track.
+        person: label index of people, if the model has one.
+        first_id: of the tracks of every stream; higher where lower ones have been used in this run.
+    """
+
+    def __init__(
+        self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int = 1
+    ) -> None:
+        self._streams: defaultdict[str, StreamTracker] = defaultdict(
+            lambda: StreamTracker(settings, thresholds, person, first_id)
+        )
+
+    def update(self, observed: Observed) -> Tracked:
+        """Track one frame; frames of a stream come in order."""
+        return self._streams[observed.frame.stream].update(observed)
+
+    def carry(self, frame: Frame) -> Tracked | None:
+        """Show the stream's tracks again with a frame that was not inferred, since nothing has moved.
+
+        What was seen last does not age by it. The detections and stamps are those of the last frame that was inferred.
+
+        Returns:
+            None where no frame of the stream has been inferred yet.
+        """
+        return self._streams[frame.stream].carry(frame)
+
+    def lose(self, stream: str) -> None:
+        """A stream is interrupted: none of its tracks goes on, and their ends come with its next frame."""
+        if stream in self._streams:
+            self._streams[stream].lose()
+
+
+def track(items: Iterable[Observed | Skipped], trackers: Trackers) -> Iterator[Tracked]:
+    """Follow objects and faces over the frames of each stream."""
+    for item in items:
+        yield trackers.update(item) if isinstance(item, Observed) else _skipped(item, trackers)
+
+
+def _skipped(item: Skipped, trackers: Trackers) -> Tracked:
+    tracked = trackers.carry(item.frame)
+    if tracked is None:  # what the network saw of the stream was lost in a crash
+        return trackers.update(Observed(item.frame, _nothing(), item.timestamps, skipped=True))
+    return replace(tracked, observed=replace(tracked.observed, timestamps=item.timestamps, skipped=True))
+
+
+def _nothing() -> Detections:
+    boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    faces = Faces(boxes, scores, np.zeros((0, 5, 2), np.float32))
+    return Detections(Objects(boxes, scores, np.zeros(0, np.int32)), faces, scores)

@@ -1,0 +1,416 @@
+"""Detections of successive frames joined into tracks, all tracks at once; pure state.
+
+What was taken from where: two passes, sure detections first (Zhang et al., "ByteTrack: Multi-Object Tracking by
+Associating Every Detection Box", ECCV 2022); recovery where a track was last seen, and the velocity of what comes back
+(Cao et al., "Observation-Centric SORT", CVPR 2023); what a track looks like as a mean over its detections (Aharon et
+al., "BoT-SORT", 2022); a track is shown while it is likely enough to be there, of which its detections' scores are the
+evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE Transactions on Automatic
+Control 39, 1994). docs/tracking.md goes through it step by step.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.arrays import Double, Flags, Float, Labels, Rows
+from pipeline.frames.types import Tracks
+from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.association import Pairs, best, by_coordinate, moved, overlapping
+from pipeline.tracking.kalman import LONG, BoxFilters
+from pipeline.tracking.shared_motion import ENOUGH, shared_motion
+
+SAME_LABEL: Final = 0.1  # what an equal label is worth in the association, in IoU
+SAME_APPEARANCE: Final = 0.5  # what looking exactly alike is worth
+APPEARANCE_KEPT: Final = 0.9  # of what a track looked like, with each detection
+LOW_SCORE_IOU: Final = 0.5  # an unsure detection must lie closer to the track it carries on
+TENTATIVE_IOU: Final = 0.3  # and a sure one closer to a track that is not shown yet
+LAST_SEEN_IOU: Final = 0.3  # and to where a track was last seen, when it is not where it should be
+KNOWN_HITS: Final = 3  # from so many detections on a track tells how the camera moved
+DUPLICATE_IOU: Final = 0.8  # a detection this close to one that has a track is the same thing under a second label
+TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
+PATIENT_FRAMES: Final = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
+TENTATIVE_FRAMES: Final = 1.5  # and an unconfirmed one none
+GAPS: Final = 9  # frame intervals that the usual interval is the median of
+
+# Evidence that a track is there, in logarithms of odds.
+SHOWN: Final = 1.5  # times confirm_frames: from here on a track is shown
+MAX_EVIDENCE: Final = 15.0  # more is not kept, or what has left would be believed in for too long
+ONE_DETECTION: Final = (0.25, 3.0)  # least and most that one detection says
+MISSED_PER_S: Final = 10.0  # taken away in a second without a detection,
+MISSED: Final = 1.0  # and at most for one frame
+SCORES: Final = (0.001, 0.999)  # nothing is certain
+
+TRACK: Final = np.dtype(
+    [
+        ("id", np.int64),  # 0 while never shown
+        ("kind", np.int64),
+        ("label", np.int32),
+        ("hits", np.int64),
+        ("evidence", np.float64),
+        ("unseen_s", np.float64),  # since the last detection
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerInput:
+    """The detections of one kind in one frame."""
+
+    boxes: Float  # (N, 4) xyxy source pixels; rows that are empty or not finite are passed over
+    scores: Float  # (N,) in [0, 1]
+    labels: Labels  # (N,) an equal label helps an association, another one does not forbid it
+    appearance: Float | None = None  # (N, D) unit vectors: what each looks like; of all kinds, or of none
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The detections of all kinds that are good enough to be used. M rows."""
+
+    boxes: Double  # (4, M)
+    scores: Double
+    labels: Labels
+    kinds: Rows
+    rows: Rows  # in what was given
+    sure: Flags
+    evidence: Double
+    appearance: Double | None
+
+
+class Tracker:
+    """Tracks of one stream; pure state, times are stream time.
+
+    Args:
+        settings: how tracks begin, go on and end.
+        sure_scores: one for each kind of thing; detections from this score on start tracks, weaker ones only carry
+            them on. Things of different kinds, such as objects and faces, are tracked together but never confused.
+        first_id: of the tracks of each kind.
+    """
+
+    def __init__(self, settings: TrackingSettings, *sure_scores: float, first_id: int = 1) -> None:
+        self._settings = settings
+        self._shown_from = SHOWN * settings.confirm_frames
+        self._sure = np.array(sure_scores, np.float64)
+        self._least = low_score_threshold(self._sure, settings.low_score_ratio)
+        self._even = _logit(self._sure)
+        self._kinds = np.arange(len(sure_scores))
+        self._filters = BoxFilters()
+        self._tracks = np.zeros(0, TRACK)
+        self._last: Double = np.zeros((4, 0))  # detection of each track
+        self._appearance: Double | None = None
+        self._next_ids = [first_id] * len(sure_scores)
+        self._time_s: float | None = None
+        self._updated_s = 0.0
+        self._gaps: deque[float] = deque(maxlen=GAPS)
+
+    def update(
+        self, time_s: float, *seen: TrackerInput, size: tuple[int, int], motion: Double | None = None
+    ) -> tuple[Tracks, ...]:
+        """Take the detections of the next frame, one :class:`Seen` for each kind.
+
+        Args:
+            time_s: stream time; a step back counts as no time at all.
+            seen: in the order of the scores that the tracker was made with.
+            size: width and height of the picture, in which all detections lie, and the boxes of tracks stay.
+            motion: (2, 3) of the camera since the last frame, in source pixels; None: it stood still.
+
+        Returns:
+            For each kind the tracks that are shown and have a detection in this frame, boxes filtered over time, and
+            the ids that ended.
+        """
+        step = self._advance(time_s)
+        ended = self._expire()
+        if motion is not None:
+            self._filters.move(motion)
+            self._last = moved(self._last, motion)
+        if not len(self._tracks) and not self._sure_of_any(seen):  # nothing to carry on, nothing that starts a track
+            return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
+        found = self._usable(seen)
+        matched = self._associate(found, step, size)
+        self._correct(found, matched, step)
+        born = self._births(found, matched)
+        if len(born):
+            self._start(found, born)
+            matched = np.concatenate([matched, born])
+        self._name()
+        return self._shown(found, matched, ended, [len(one.scores) for one in seen], size)
+
+    def carry(self, time_s: float) -> None:
+        """Let time pass in which nothing moved: what was seen last is still seen, what was not goes on missing."""
+        if self._time_s is not None:
+            unseen = self._tracks["unseen_s"]
+            unseen[unseen > 0.0] += max(0.0, time_s - self._time_s)
+        self._time_s = time_s
+
+    def lose(self) -> None:
+        """What was seen will not come back: all tracks end with the next frame."""
+        self._tracks["unseen_s"] = np.inf
+
+    def _advance(self, time_s: float) -> float:
+        """Seconds since the last frame."""
+        if self._time_s is None:
+            self._time_s = self._updated_s = time_s
+        step = max(0.0, time_s - self._time_s)
+        if time_s > self._updated_s:
+            self._gaps.append(time_s - self._updated_s)
+        self._time_s = self._updated_s = time_s
+        self._tracks["unseen_s"] += step
+        return step
+
+    def _expire(self) -> npt.NDArray[np.void]:
+        """Drop what was not seen for too long; those among it that had been shown."""
+        unseen, ids = self._tracks["unseen_s"], self._tracks["id"]
+        if unseen.max(initial=0.0) <= self._settings.max_lost_s * TENTATIVE_SHARE:  # the common case
+            return self._tracks[:0]
+        gap = median(self._gaps) if self._gaps else 0.0
+        lost_s = max(self._settings.max_lost_s, PATIENT_FRAMES * gap)
+        tentative_s = max(self._settings.max_lost_s * TENTATIVE_SHARE, TENTATIVE_FRAMES * gap)
+        over = unseen > tentative_s
+        if over.any():
+            over &= (ids == 0) | (unseen > lost_s)
+        ended = self._tracks[over]
+        if len(ended):
+            self._filters.keep(~over)
+            self._tracks, self._last = self._tracks[~over], self._last[:, ~over]
+            if self._appearance is not None:
+                self._appearance = self._appearance[~over]
+        return ended[ended["id"] > 0]
+
+    def _sure_of_any(self, seen: Sequence[TrackerInput]) -> bool:
+        # In double precision, as everywhere; fmax passes over what is not a number.
+        best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
+        return any(score >= sure for score, sure in zip(best, self._sure.tolist(), strict=True))
+
+    @staticmethod
+    def _none(seen: TrackerInput, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
+        """Where nothing is shown of a kind."""
+        rows = np.zeros(0, np.int64)
+        return Tracks(rows, seen.boxes[:0], seen.scores[:0], seen.labels[:0], rows, ended["id"][ended["kind"] == kind])
+
+    def _usable(self, seen: Sequence[TrackerInput]) -> _Found:
+        boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
+        scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
+        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
+        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[kinds])
+        if not np.isfinite(boxes).all():
+            usable &= np.isfinite(boxes).all(axis=0)
+        (rows,) = usable.nonzero()
+        likely, kinds = scores[rows], kinds[rows]
+        evidence = _logit(likely) - self._even[kinds]
+        return _Found(
+            boxes=boxes.take(rows, 1),
+            scores=likely,
+            labels=np.concatenate([one.labels for one in seen])[rows],
+            kinds=kinds,
+            rows=rows,
+            sure=likely >= self._sure[kinds],
+            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
+            appearance=_appearance(seen, rows),
+        )
+
+    def _associate(self, found: _Found, step: float, size: tuple[int, int]) -> Rows:
+        """The row of the detection of each track, -1 where there is none."""
+        tracks = self._tracks
+        matched = np.full(len(tracks), -1)
+        if not len(tracks) or not len(found.rows):
+            return matched
+        ahead = self._filters.predicted(tracks["unseen_s"], step)
+        taken = self._take(ahead, found, matched)
+        motion = self._camera(ahead, found, matched, step)
+        if motion is not None:
+            self._filters.move(motion)
+            self._last = moved(self._last, motion)
+            matched[:] = -1
+            taken = self._take(moved(ahead, motion), found, matched)
+        if not taken.all():
+            self._recover(found, matched, taken, size)
+        return matched
+
+    def _take(self, ahead: Double, found: _Found, matched: Rows) -> Flags:
+        """Give the tracks, at the boxes ``ahead``, their detections; which detections are taken."""
+        pairs = self._alike(ahead, found)
+        gains = self._gains(pairs, found)
+        known, sure = (self._tracks["id"] > 0)[pairs.tracks], found.sure[pairs.detections]
+        taken = np.zeros(len(found.rows), np.bool_)
+        passes = (
+            (known & sure, self._settings.min_iou),
+            (known & ~sure, LOW_SCORE_IOU),
+            (~known & sure, TENTATIVE_IOU),
+        )
+        for allowed, least in passes:
+            _match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
+            if taken.all():
+                break
+        return taken
+
+    def _camera(self, ahead: Double, found: _Found, matched: Rows, step: float) -> Double | None:
+        """By how much all that was just seen is elsewhere than it should be, (2, 3)."""
+        steady = (self._tracks["hits"] >= KNOWN_HITS) & (self._tracks["unseen_s"] < LONG * step)
+        (telling,) = (steady & (matched >= 0)).nonzero()
+        if len(telling) < ENOUGH:
+            return None
+        return shared_motion(ahead.take(telling, 1), found.boxes.take(matched[telling], 1))
+
+    def _alike(self, ahead: Double, found: _Found) -> Pairs:
+        """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
+        pairs = overlapping(ahead, found.boxes)
+        if len(self._sure) > 1:
+            pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
+        return pairs
+
+    def _gains(self, pairs: Pairs, found: _Found) -> Double:
+        gains: Double = pairs.ious + SAME_LABEL * (
+            self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
+        )
+        if self._appearance is not None and found.appearance is not None:
+            gains += SAME_APPEARANCE * np.maximum(
+                (self._appearance[pairs.tracks] * found.appearance[pairs.detections]).sum(1), 0.0
+            )
+        return gains
+
+    def _recover(self, found: _Found, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
+        """Look for shown tracks where they were last seen: what stood still for a while is not where it was going.
+
+        What was leaving the picture is not looked for: what comes in where it went out is another thing.
+        """
+        tracks = np.flatnonzero((matched < 0) & (self._tracks["id"] > 0))
+        detections = np.flatnonzero(found.sure & ~taken)
+        if not len(tracks) or not len(detections):
+            return
+        near = overlapping(self._last[:, tracks], found.boxes[:, detections])
+        pairs = Pairs(tracks[near.tracks], detections[near.detections], near.ious)
+        same = self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections]
+        allowed = same & (pairs.ious >= LAST_SEEN_IOU)
+        if allowed.any():
+            allowed &= ~self._filters.leaving(size)[pairs.tracks]
+            _match(pairs, allowed, pairs.ious, matched, taken)
+
+    def _correct(self, found: _Found, matched: Rows, step: float) -> None:
+        tracks, seen = self._tracks, matched >= 0
+        if not len(tracks):
+            return
+        missed = min(MISSED, MISSED_PER_S * step)
+        if not len(found.rows):
+            tracks["evidence"] -= missed
+            return
+        boxes = found.boxes.take(matched, 1)  # where there is none the last one, which is not looked at
+        self._filters.correct(tracks["unseen_s"], step, boxes, seen)
+        gained = np.where(seen, found.evidence[matched], -missed)
+        tracks["evidence"] = np.minimum(tracks["evidence"] + gained, MAX_EVIDENCE)
+        tracks["hits"] += seen
+        tracks["unseen_s"][seen] = 0.0
+        np.copyto(tracks["label"], found.labels[matched], where=seen)
+        np.copyto(self._last, boxes, where=seen)
+        if self._appearance is not None and found.appearance is not None:
+            mixed = APPEARANCE_KEPT * self._appearance[seen] + (1 - APPEARANCE_KEPT) * found.appearance[matched[seen]]
+            self._appearance[seen] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9)
+
+    def _births(self, found: _Found, matched: Rows) -> Rows:
+        """Rows of the sure detections that start a track, best first."""
+        free = found.sure.copy()
+        free[matched[matched >= 0]] = False
+        born: Rows = free.nonzero()[0]
+        if not len(born):
+            return born
+        born = born[np.argsort(-found.scores[born], kind="stable")]
+        claimed = np.concatenate([matched[matched >= 0], born])
+        near = overlapping(found.boxes[:, born], found.boxes[:, claimed])
+        rank = len(claimed) - len(born)  # what comes before a detection among the claimed is preferred to it
+        same = found.kinds[born[near.tracks]] == found.kinds[claimed[near.detections]]
+        double = near.tracks[same & (near.ious >= DUPLICATE_IOU) & (near.detections < rank + near.tracks)]
+        return np.delete(born, double)
+
+    def _start(self, found: _Found, born: Rows) -> None:
+        new = np.zeros(len(born), TRACK)
+        new["kind"], new["label"], new["hits"] = found.kinds[born], found.labels[born], 1
+        new["evidence"] = found.evidence[born]
+        boxes = found.boxes[:, born]
+        self._tracks = np.concatenate([self._tracks, new])
+        self._last = np.concatenate([self._last, boxes], axis=1)
+        self._filters.append(boxes)
+        if found.appearance is not None:
+            known = np.zeros((0, found.appearance.shape[1])) if self._appearance is None else self._appearance
+            self._appearance = np.concatenate([known, found.appearance[born]])
+
+    def _name(self) -> None:
+        """Give an id to what is sure enough to be shown for the first time."""
+        tracks = self._tracks
+        unnamed = tracks["id"] == 0
+        if unnamed.any():
+            ready = unnamed & (tracks["evidence"] >= self._shown_from)
+            ready &= tracks["hits"] >= self._settings.confirm_frames
+            for kind in range(len(self._next_ids)):
+                rows = np.flatnonzero(ready & (tracks["kind"] == kind))
+                tracks["id"][rows] = self._next_ids[kind] + np.arange(len(rows))
+                self._next_ids[kind] += len(rows)
+
+    def _shown(
+        self,
+        found: _Found,
+        matched: Rows,
+        ended: npt.NDArray[np.void],
+        counts: Sequence[int],
+        size: tuple[int, int],
+    ) -> tuple[Tracks, ...]:
+        tracks = self._tracks
+        (shown,) = ((matched >= 0) & (tracks["id"] > 0) & (tracks["evidence"] >= self._shown_from)).nonzero()
+        detections = matched[shown]
+        ids, rows = tracks["id"][shown], found.rows[detections]
+        scores, labels = found.scores[detections].astype(np.float32), found.labels[detections]
+        boxes = _inside(self._filters.boxes.take(shown, 1), found.boxes, detections, size)
+        if len(counts) == 1:
+            return (Tracks(ids, boxes, scores, labels, rows, ended["id"]),)
+        kinds, out, before = tracks["kind"][shown], [], 0
+        for kind, count in enumerate(counts):
+            (part,) = (kinds == kind).nonzero()
+            gone = ended["id"][ended["kind"] == kind] if len(ended) else ended["id"]
+            out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
+            before += count
+        return tuple(out)
+
+
+def low_score_threshold(sure: Double, share: float) -> Double:
+    """The scores with ``share`` of the odds of each of the scores ``sure``: from there on tracks are carried on."""
+    return np.asarray(share * sure / np.maximum(1.0 - sure + share * sure, np.finfo(np.float64).tiny), np.float64)
+
+
+def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
+    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
+    if not allowed.any():
+        return
+    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
+    if len(rows):
+        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
+        matched[pairs.tracks[rows]] = pairs.detections[rows]
+        taken[pairs.detections[rows]] = True
+
+
+def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) -> Float:
+    """The boxes (4, S) inside a picture of ``size`` as (S, 4); where nothing is left, the detection in ``rows``."""
+    inside = np.maximum(boxes, 0.0)
+    np.minimum(inside, _limits(size), out=inside)
+    full = inside[:2] < inside[2:]
+    if not full.all():  # a filtered box can run ahead, out of the picture; the detection itself never does
+        empty = ~full.all(axis=0)
+        inside[:, empty] = detected[:, rows[empty]]
+    return np.asarray(inside.T, np.float32, order="C")
+
+
+@lru_cache(maxsize=64)
+def _limits(size: tuple[int, int]) -> Double:
+    return np.array([*size, *size], np.float64)[:, None]
+
+
+def _appearance(seen: Sequence[TrackerInput], rows: Rows) -> Double | None:
+    appearance = [one.appearance for one in seen if one.appearance is not None]
+    return np.concatenate(appearance)[rows].astype(np.float64) if len(appearance) == len(seen) else None
+
+
+def _logit(scores: Double) -> Double:
+    sure = np.minimum(np.maximum(scores, SCORES[0]), SCORES[1])
+    return np.asarray(np.log(sure / (1.0 - sure)), np.float64)

@@ -1,0 +1,94 @@
+"""The capture process: what crashes in one of its streams is that stream's alone."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame
+from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.ring import Layout, Ring
+from pipeline.runtime.supervision import MAX_CRASHES
+from pipeline.runtime.workers import capture as capturing
+from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
+from pipeline.runtime.zmq_link import WorkerContext
+from pipeline.settings.schema import Config, StreamSettings
+from tests.pipeline.made_frames import make_frame
+
+CRASHES = 3 * MAX_CRASHES
+PICTURE = Picture.from_rgb(np.zeros((4, 4, 3), np.uint8))
+
+
+class Told:
+    """The other end of the process' pipe."""
+
+    def send(self, said: Any) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    with capture_logs():
+        yield
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[WorkerSpec]:
+    rows = [{"name": "door", "source": "rtsp://cam/1", "reconnect_min_s": 0.001, "reconnect_max_s": 0.002}]
+    config = msgspec.convert({"streams": rows}, Config)
+    names = tuple(stream.name for stream in config.streams)
+    with ExitStack() as opened:
+        frames = Ring.create(Layout(8, 4 * 4 * 3, names), "frames")
+        opened.callback(frames.close)
+        inputs = Ring.create(Layout(1, 1), "inputs")
+        opened.callback(inputs.close)
+        open_events = OpenEventLog.create(names)
+        opened.callback(open_events.close)
+        place = WorkerContext(FIRST_CAPTURE, frames, inputs, str(tmp_path))
+        yield WorkerSpec("capture 0", place, config, config.streams, {}, None, None, 0, open_events)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
+    part: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def crashing(settings: StreamSettings, **more: Any) -> Iterator[Frame]:
+        tried.append(settings.name)
+        if len(tried) == CRASHES:
+            part.place.frames.shut(part.place.number)
+        raise ZeroDivisionError("made to crash")
+
+    monkeypatch.setattr(capturing, "captured", crashing)
+    monkeypatch.setattr(capturing, "TOLD_S", 0.0)
+    capturing.capture(part, Told())  # type: ignore[arg-type]
+    assert len(tried) >= CRASHES
+
+
+def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
+    part: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(settings: StreamSettings, *, stop: threading.Event, first_seq: int, **more: Any) -> Iterator[Frame]:
+        if first_seq == CRASHES:
+            part.place.frames.shut(part.place.number)
+            assert stop.wait(60.0)
+            return
+        yield make_frame("door", first_seq, PICTURE)
+
+    def refused(*_: Any) -> Picture:
+        raise ValueError("no such plane")
+
+    monkeypatch.setattr(capturing, "captured", given)
+    monkeypatch.setattr(capturing, "write_picture", refused)
+    monkeypatch.setattr(capturing, "TOLD_S", 0.0)
+    capturing.capture(part, Told())  # type: ignore[arg-type]
+    account = part.place.frames.of("door")
+    assert (account.captured, account.dropped) == (CRASHES, {"crash": CRASHES})
+    assert part.place.frames.held_by(part.place.number) == 0
