@@ -56,6 +56,10 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
     ] = None,
+    named: Annotated[
+        Literal["cameras", "coco", "celebrities", "places"] | None,
+        typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
+    ] = None,
     backend: Annotated[Literal["auto", Backend], typer.Option(help="What runs the model.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "f32",
     task: Annotated[
@@ -113,7 +117,8 @@ def evaluate(
         )
     # Only here: a run-time install is without that package, and every other verb works there.
     from engines.evaluation.report import evaluate_model
-    from engines.evaluation.truth import configured_truth
+    from engines.evaluation.sets import NAMED_SETS
+    from engines.evaluation.truth import Truth, configured_truth, labelled_truth
     from engines.training.settings import load_settings
 
     if out is not None and not out.parent.is_dir():
@@ -124,7 +129,9 @@ def evaluate(
     chosen = tuple(each for each in asked if each != "tracking")
     wanted = chosen or opened.spec.network.tasks
     opened.require(wanted, "evaluation")
-    truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
+    truth: Path | Truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
+    if named is not None:
+        truth = labelled_truth([NAMED_SETS[named]], data, limit)
     if calibrate:
         calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
         return

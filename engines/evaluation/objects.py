@@ -3,6 +3,7 @@
 import msgspec
 
 from engines.data.coco import CocoSet
+from engines.data.names import coco_name
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection, detections_of
@@ -61,9 +62,10 @@ def find_objects(
 
 
 def _categories_by_label(truth: CocoSet, labels: tuple[str, ...]) -> dict[int, int]:
-    """The data's category id of each of the model's labels."""
-    missing = sorted(set(truth.categories.values()) - set(labels))
+    """The data's category id of each of the model's labels; Pascal VOC's names count as COCO's."""
+    known = [coco_name(label) for label in labels]
+    ids = {coco_name(name): key for key, name in truth.categories.items()}
+    missing = sorted(set(ids) - set(known))
     if missing:
         raise DataError(f"the data has objects that the model does not know: {', '.join(missing)}")
-    ids = {name: key for key, name in truth.categories.items()}
-    return {index: ids[label] for index, label in enumerate(labels) if label in ids}
+    return {index: ids[label] for index, label in enumerate(known) if label in ids}

@@ -72,13 +72,15 @@ class SceneEvidence:
 
 
 def gather_scene(runner: ModelRunner, truth: Truth) -> SceneEvidence:
-    """Run the model over whole, letterboxed pictures.
+    """Run the model over whole, letterboxed pictures. It chooses among the scenes that the pictures show alone.
 
     Raises:
         DataError: too many pictures cannot be read, or one shows a scene that the model does not know.
     """
     assert truth.scene is not None
-    return tell_scenes(runner, {path: label for label, path in truth.scene})
+    found = tell_scenes(runner, {path: label for label, path in truth.scene})
+    shown = {label for label, _ in truth.scene}
+    return among_labels(found, [label for label in found.labels if label in shown])
 
 
 def tell_scenes(runner: ModelRunner, scenes: Mapping[Path, str]) -> SceneEvidence:

@@ -235,7 +235,8 @@ def _as_faces(found: CocoSet) -> CocoSet:
 def _merged(sets: Iterable[CocoSet]) -> CocoSet | None:
     """One set of several, categories by name and pictures by file; None of none.
 
-    What a picture's own sets do not label is ignored in it: a box of that category covers it all.
+    What a picture's own sets do not label, or what it says itself that it does not, is ignored in it: a box of that
+    category covers it all, and its boxes of that category count for nothing.
     """
     sets = [each for each in sets if each.pictures]
     if not sets:
@@ -246,11 +247,14 @@ def _merged(sets: Iterable[CocoSet]) -> CocoSet | None:
     labelled: dict[int, set[str]] = defaultdict(set)
     boxes: list[CocoBox] = []
     for each in sets:
-        for path in each.pictures.values():
-            labelled[numbers[path]].update(each.categories.values())
+        everything = frozenset(each.categories.values())
+        for key, path in each.pictures.items():
+            labelled[numbers[path]].update(each.labelled.get(key, everything))
         for box in each.boxes:
-            picture, category = numbers[each.pictures[box.image_id]], names.index(each.categories[box.category_id])
-            boxes.append(msgspec.structs.replace(box, id=len(boxes) + 1, image_id=picture, category_id=category + 1))
+            picture, name = numbers[each.pictures[box.image_id]], each.categories[box.category_id]
+            row = {"id": len(boxes) + 1, "image_id": picture, "category_id": names.index(name) + 1}
+            unknown = name not in each.labelled.get(box.image_id, everything)
+            boxes.append(msgspec.structs.replace(box, **row, ignore=1 if unknown else box.ignore))
     for picture, known in labelled.items():
         for category, name in enumerate(names, start=1):
             if name not in known:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,30 @@ def test_a_class_that_a_set_does_not_label_is_ignored_in_its_pictures(tmp_path: 
     assert pictures(truth) == ["1.png", "2.png"], "a picture that both label is one"
     told = {(truth.pictures[box.image_id].name, truth.categories[box.category_id], box.ignored) for box in truth.boxes}
     assert told == {("1.png", "cat", False), ("2.png", "dog", False), ("2.png", "cat", True)}
+
+
+def test_a_class_that_a_picture_says_is_not_labelled_in_it_is_ignored_there(tmp_path: Path) -> None:
+    """Neither its boxes nor what is found of it count."""
+    boxes = [{"image_id": n, "category_id": c, "bbox": [1, 1, 5, 5]} for n in (1, 2) for c in (1, 2)]
+    write_coco(tmp_path / "a", "x.json", ["car", "bus"], ["1.png", "2.png"], boxes)
+    file = tmp_path / "a/annotations/x.json"
+    content = json.loads(file.read_text())
+    content["images"][1]["labelled"] = ["bus"]
+    file.write_text(json.dumps(content))
+    entry = DatasetSettings(name="a", images="pictures", objects=Coco(file="a/annotations/x.json"))
+    truth = labelled_truth([entry], tmp_path).objects
+    assert truth is not None
+    told = sorted(
+        (truth.pictures[box.image_id].name, truth.categories[box.category_id], box.bbox[2], box.ignored)
+        for box in truth.boxes
+    )
+    assert told == [
+        ("1.png", "bus", 5, False),
+        ("1.png", "car", 5, False),
+        ("2.png", "bus", 5, False),
+        ("2.png", "car", 5, True),
+        ("2.png", "car", 1e6, True),
+    ]
 
 
 def test_only_some_files_may_count(data: Path) -> None:
