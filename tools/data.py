@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from engines.errors import BackendUnavailable, ConfigError, DataError
+from tools.data_label import label
 
 if TYPE_CHECKING:
     from engines.arrays import Pixels
@@ -20,13 +21,16 @@ SHOWN = 10  # broken rows
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Check and look at the training data.",
+    help="Check and look at the training data, and label pictures by a detector.",
     epilog="Example: trunkline data check configs/training/n.toml --data DIR",
 )
 
 Config = Annotated[Path, typer.Argument(help="Training configuration (TOML).")]
 Data = Annotated[Path, typer.Option(help="Folder with the training data.")]
 Made = TypeVar("Made")
+
+
+app.command("label")(label)
 
 
 @app.command("check")

@@ -87,7 +87,7 @@ def test_a_source_is_watched_for_so_long_and_nobody_is_enrolled(commands, tmp_pa
 def test_a_password_in_the_source_is_in_no_file(commands, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PRETEND_FRAMES", "10")
     source = "rtsp://ada:secret@camera/stream"
-    assert run_demo(tmp_path, source=source)["source"] == "rtsp://ada@camera/stream"
+    assert run_demo(tmp_path, source=source)["source"] == "rtsp://***@camera/stream"
     assert load(tmp_path / "run.toml", {SOURCE_VARIABLE: source}).streams[0].source == source
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes(), file

@@ -486,7 +486,7 @@ def test_a_cause_that_quotes_the_address_loses_the_password(monkeypatch: pytest.
     monkeypatch.setattr(av, "open", refuse)
     captured = Captured("rtsp://ada:s3cret@cam/live")
     assert captured.until_reports(1) == []
-    assert captured.health == [("down", "cannot be opened: bad address rtsp://ada@cam/live")]
+    assert captured.health == [("down", "cannot be opened: bad address rtsp://***@cam/live")]
 
 
 def test_stop_interrupts_a_long_backoff() -> None:
