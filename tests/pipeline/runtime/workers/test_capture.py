@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame
 from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.supervision import MAX_CRASHES
 from pipeline.runtime.workers import capture as capturing
@@ -68,7 +69,7 @@ def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
 
     monkeypatch.setattr(capturing, "captured", crashing)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
-    capturing.capture(part, Told())  # type: ignore[arg-type]
+    capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
     assert len(tried) >= CRASHES
 
 
@@ -88,7 +89,7 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
     monkeypatch.setattr(capturing, "captured", given)
     monkeypatch.setattr(capturing, "write_picture", refused)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
-    capturing.capture(part, Told())  # type: ignore[arg-type]
+    capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
     account = part.place.frames.of("door")
     assert (account.captured, account.dropped) == (CRASHES, {"crash": CRASHES})
     assert part.place.frames.held_by(part.place.number) == 0
