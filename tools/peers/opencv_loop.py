@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from engines.arrays import Pixels
 from tools.peers.measuring import Meter, arguments, report
 
 PACKAGES: Final = ("numpy", "onnxruntime", "opencv-python-headless")
@@ -23,6 +22,7 @@ GREY: Final = (114, 114, 114)
 RECORDED_FRAMES: Final = 300
 DECIMALS: Final = 3
 
+Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 

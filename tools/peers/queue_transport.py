@@ -4,9 +4,8 @@ import multiprocessing
 from multiprocessing.queues import Queue
 from typing import Final
 
-from engines.arrays import Pixels
 from tools.peers.measuring import Meter, arguments, report
-from tools.peers.sender import pictures, sending
+from tools.peers.sender import Pixels, pictures, sending
 
 PACKAGES: Final = ("numpy",)
 WAITING: Final = 4  # frames at the most

@@ -9,11 +9,12 @@ from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
-
-from engines.arrays import Pixels
+import numpy.typing as npt
 
 SHAPE: Final = (1620, 1920)  # YUV 4:2:0 of 1920x1080 in one plane, 3.1 MB
 PICTURES: Final = 16  # in turn: more than fits in a cache, as when each comes fresh from the decoder
+
+Pixels = npt.NDArray[np.uint8]
 
 
 def pictures() -> Iterator[Pixels]:
