@@ -64,7 +64,7 @@ def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
     def crashing(settings: StreamSettings, **more: Any) -> Iterator[Frame]:
         tried.append(settings.name)
         if len(tried) == CRASHES:
-            part.place.frames.shut(part.place.number)
+            part.context.frames.shut(part.context.number)
         raise ZeroDivisionError("made to crash")
 
     monkeypatch.setattr(capturing, "captured", crashing)
@@ -78,7 +78,7 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
 ) -> None:
     def given(settings: StreamSettings, *, stop: threading.Event, first_seq: int, **more: Any) -> Iterator[Frame]:
         if first_seq == CRASHES:
-            part.place.frames.shut(part.place.number)
+            part.context.frames.shut(part.context.number)
             assert stop.wait(60.0)
             return
         yield make_frame("door", first_seq, PICTURE)
@@ -90,6 +90,6 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
     monkeypatch.setattr(capturing, "write_picture", refused)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
     capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
-    account = part.place.frames.of("door")
+    account = part.context.frames.of("door")
     assert (account.captured, account.dropped) == (CRASHES, {"crash": CRASHES})
-    assert part.place.frames.held_by(part.place.number) == 0
+    assert part.context.frames.held_by(part.context.number) == 0
