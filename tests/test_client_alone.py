@@ -86,17 +86,19 @@ def test_a_module_that_no_extra_brings_is_a_bug() -> None:
     assert missing_extra(ModuleNotFoundError(name="pipeline.gone")) is None
 
 
+PACKAGES = {  # of the modules that are called otherwise
+    "cuda": "cuda-bindings",
+    "cv2": "opencv-python-headless",
+    "markdown_it": "markdown-it-py",
+    "skimage": "scikit-image",
+}
+
+
 def test_every_requirement_of_an_extra_has_its_module() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra in EXTRA_OF:
         own = {name.partition(">=")[0] for name in extras[extra] if not name.startswith("trunkline[")}
-        known = {
-            {"cv2": "opencv-python-headless", "skimage": "scikit-image", "cuda": "cuda-bindings"}.get(
-                module, module.replace("_", "-")
-            )
-            for modules in EXTRA_OF.values()
-            for module in modules
-        }
+        known = {PACKAGES.get(module, module.replace("_", "-")) for modules in EXTRA_OF.values() for module in modules}
         assert own <= known, f"tools/start.py does not know of a package of the extra {extra!r}"
 
 
