@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from pipeline.frames.counters import Account
+from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Health
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.zmq import Publisher
@@ -49,7 +49,7 @@ print(message.stream, message.state)
 
         def speak() -> None:
             if publisher.await_subscriber(30.0, over.is_set):
-                publisher.send(health_message(Health("door", "up", "opened", 0), Account(0, 0, {})))
+                publisher.send(health_message(Health("door", "up", "opened", 0), FrameCounts(0, 0, {})))
 
         speaking = threading.Thread(target=speak)
         speaking.start()

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator
 from engines.spec import ModelSpec
 from pipeline.events.log import EventLog
 from pipeline.frames.counters import CountsReader, FrameCounts
+from pipeline.frames.events import Cause
 from pipeline.frames.types import Counts, Result
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.sinks.zmq import Publisher
-from pipeline.wire.build import to_message
-from pipeline.wire.messages import (
-    Cause,
-    EventMessage,
-)
+from pipeline.wire.build import event_message, to_message
+from pipeline.wire.messages import EventMessage
 
 SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
 
@@ -62,7 +60,7 @@ class EventPublisher:
     ) -> None:
         self._publisher, self._counters, self._spec = publisher, counters, spec
         self._drops_before = DropsBefore()
-        self._events = EventLog(spec.objects) if events is None else events
+        self._events = EventLog(spec.objects, spec.scenes) if events is None else events
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
         self._lock = threading.Lock()  # frames come from one thread, the ends of streams from others
@@ -74,7 +72,7 @@ class EventPublisher:
         with self._lock:
             # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
             message = to_message(result, self._spec, dropped)
-            self._unsent += self._events.update(message, result)
+            self._unsent += map(event_message, self._events.update(result))
             if self._open_events is not None:
                 tracked = result.identified.tracked
                 self._open_events.reached(frame, tracked.objects, tracked.faces)
@@ -90,7 +88,7 @@ class EventPublisher:
     def end(self, stream: str, cause: Cause) -> None:
         """Send the end of everything that was told of a stream, as of its last frame."""
         with self._lock:
-            self._unsent += self._events.end(stream, cause)
+            self._unsent += map(event_message, self._events.end(stream, cause))
             self._send_events()
 
     def end_all(self, cause: Cause) -> None:

@@ -70,6 +70,7 @@ class Postprocessor:
                 counting.count_on(open_events.line_counts(stream))
         events = EventLog(
             spec.objects,
+            spec.scenes,
             places,
             crops=config.events.best_crops,
             patience_s=SILENT_TIMES * config.tracking.max_lost_s,
