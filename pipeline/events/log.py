@@ -65,10 +65,9 @@ class StreamEvents:
 
     def update(self, result: Result) -> list[Event]:
         """The events of one frame; see :meth:`EventLog.update`."""
-        frame, tracked = result.frame, result.identified.tracked
-        objects, faces = tracked.objects, tracked.faces
+        frame, objects, faces = result.frame, result.objects, result.faces
         self._seq, self._now = frame.seq, Timestamp(frame.captured_ns, frame.time_s)
-        events = self.end("cut") if tracked.cut else []
+        events = self.end("cut") if result.cut else []
         events += self._scene_events(result)
         if len(objects.ended):
             events += self._end_objects(objects.ended.tolist(), "gone")
@@ -117,8 +116,7 @@ class StreamEvents:
 
     def _begun_objects(self, result: Result) -> Iterator[Event]:
         """Objects that are new or have another label; the frame is noted."""
-        tracked = result.identified.tracked
-        seen, scores, skipped = tracked.objects, result.label_scores, tracked.observed.skipped
+        seen, scores, skipped = result.objects, result.label_scores, result.skipped
         begun = self._objects.note(self._now, seen.ids, seen.boxes, scores, result.labels, skipped)
         for row in begun.new:
             yield self._object_event("new", int(seen.ids[row]))
@@ -127,10 +125,9 @@ class StreamEvents:
 
     def _begun_faces(self, result: Result) -> Iterator[Event]:
         """Faces that are new, and those whose name began, changed or ended; the frame is noted."""
-        tracked, names = result.identified.tracked, result.identified.identities
-        seen, found = tracked.faces, tracked.observed.detections.faces
-        views = FaceViews(found.landmarks, seen.rows, tracked.face_objects)
-        begun = self._faces.note(self._now, seen.ids, seen.boxes, seen.scores, views, tracked.observed.skipped)
+        names, seen, found = result.identities, result.faces, result.detections.faces
+        views = FaceViews(found.landmarks, seen.rows, result.face_objects)
+        begun = self._faces.note(self._now, seen.ids, seen.boxes, seen.scores, views, result.skipped)
         for row in begun.new:
             yield self._face_event("new", int(seen.ids[row]))
         shown = seen.ids.tobytes(), names

@@ -10,7 +10,8 @@ from pipeline.frames.counters import CountsReader, FrameCounts
 from pipeline.frames.events import Cause
 from pipeline.frames.types import Counts, Result
 from pipeline.runtime.open_event_log import OpenEventLog
-from pipeline.sinks.zmq import Publisher
+from pipeline.sinks.base import Sink
+from pipeline.sinks.fan_out import Sinks
 from pipeline.wire.build import event_message, to_message
 from pipeline.wire.messages import EventMessage
 
@@ -52,7 +53,7 @@ class EventPublisher:
 
     def __init__(
         self,
-        publisher: Publisher,
+        publisher: Sink,
         counters: CountsReader,
         spec: ModelSpec,
         events: EventLog | None = None,
@@ -74,8 +75,7 @@ class EventPublisher:
             message = to_message(result, self._spec, dropped)
             self._unsent += map(event_message, self._events.update(result))
             if self._open_events is not None:
-                tracked = result.identified.tracked
-                self._open_events.reached(frame, tracked.objects, tracked.faces)
+                self._open_events.reached(frame, result.objects, result.faces)
                 self._open_events.announcing(self._unsent)
             self._publisher.send(message)
             self._send_events()
@@ -105,7 +105,7 @@ class EventPublisher:
             self._open_events.announced(sent)
 
 
-def settle(publisher: Publisher, open_events: OpenEventLog, cause: Cause) -> None:
+def settle(publisher: Sinks, open_events: OpenEventLog, cause: Cause) -> None:
     """Send the ends that a publisher at the same address owed when it was killed, once its subscribers are back."""
     if owed := open_events.left(cause):
         publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)

@@ -90,7 +90,7 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
 
 
 def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ...]:
-    tracks = result.identified.tracked.objects
+    tracks = result.objects
     columns = (
         tracks.ids.tolist(),
         map(labels.__getitem__, result.labels.tolist()),
@@ -101,15 +101,12 @@ def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ..
 
 
 def _faces(result: Result) -> tuple[FaceMessage, ...]:
-    tracked = result.identified.tracked
-    tracks = tracked.faces
+    tracks = result.faces
     if not len(tracks.ids):
         return ()
-    landmarks = tracked.observed.detections.faces.landmarks[tracks.rows]
-    owners = tracked.face_objects.tolist()
-    return face_messages(
-        tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identified.identities
-    )
+    landmarks = result.detections.faces.landmarks[tracks.rows]
+    owners = result.face_objects.tolist()
+    return face_messages(tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities)
 
 
 def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
@@ -124,7 +121,7 @@ def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
 
 def _timings(result: Result) -> TimingsMessage:
     """Queue, infer and post follow each other and add up to the total; queue holds preprocessing."""
-    timestamps: Timestamps = result.identified.tracked.observed.timestamps
+    timestamps: Timestamps = result.timestamps
     began = result.frame.clock_ns
     return TimingsMessage(
         queue=_milliseconds(timestamps.infer_started_ns - began),

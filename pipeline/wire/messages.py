@@ -124,6 +124,7 @@ class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health",
     captured: int = 0
     published: int = 0
     dropped: dict[str, int] = {}
+    sinks: dict[str, dict[str, int]] = {}  # messages of all streams that sinks of the run have lost, by cause
 
 
 Message = FrameMessage | EventMessage | HealthMessage

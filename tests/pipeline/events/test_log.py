@@ -37,8 +37,8 @@ def result(
         time_s, objects, faces, objects_ended=objects_ended, faces_ended=faces_ended, stream=stream, scene=(0.8, 0.2)
     )
     count = len(objects or {})
-    return Result(
-        Identified(tracked, tuple(identities or [None] * len(faces or {}))),
+    return Result.finished(
+        Identified.with_names(tracked, tuple(identities or [None] * len(faces or {}))),
         np.array(labels or [0] * count, np.int32),
         np.full(count, 0.75, np.float32),
         np.array([0.8, 0.2], np.float32),
@@ -282,8 +282,7 @@ def test_a_cut_ends_everything_before_what_is_seen_then_begins(log: EventLog) ->
     ada = [Identity("Ada", 0.7)]
     told(log, result(0.0, {1: BOX}, {1: FACE}, identities=ada, scene=0))
     after = result(0.1, {2: BOX}, {2: FACE}, scene=0, objects_ended=[1], faces_ended=[1])
-    tracked = replace(after.identified.tracked, cut=True)
-    events = update(log, replace(after, identified=replace(after.identified, tracked=tracked)))
+    events = update(log, replace(after, cut=True))
     assert [(event.event, event.kind, event.track, event.cause) for event in events] == [
         ("ended", "object", 1, "cut"),
         ("ended", "identity", 1, "cut"),

@@ -68,7 +68,7 @@ class Stream:
         labels = np.array([self._labels[track] for track in objects], np.int32)
         scores = rng.random(len(objects)).astype(np.float32)
         scene = np.array([0.6, 0.4], np.float32)
-        return Result(Identified(tracked, tuple(names)), labels, scores, scene, self._scene, 0)
+        return Result.finished(Identified.with_names(tracked, tuple(names)), labels, scores, scene, self._scene, 0)
 
     def _move(self, kind: int) -> tuple[dict[int, Box], list[int]]:
         rng, places = self._rng, self._places[kind]
