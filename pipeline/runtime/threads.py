@@ -68,6 +68,8 @@ class Pipeline:
         modes = {stream.name: mode(stream) for stream in config.streams}
         live = [name for name, each in modes.items() if each == "freshest"]
         self.recording = None if recorder is None else Recording(recorder, names, live)
+        if self.recording is not None:
+            publisher.count("record", self.recording)
         batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
         self.frames = FrameLink(batcher, self._dropped, names)
         self.prepared: QueueLink[Prepared] = QueueLink(BATCHES_WAITING)

@@ -90,6 +90,7 @@ class Ending:
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
             self._recording = Recording(recorder, self._streams, live, self._give_back)
+            publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
