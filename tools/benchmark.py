@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from engines.engine import Precision
+from engines.engine import Precision, backend_names
 from engines.errors import BackendUnavailable
-from engines.spec import Backend
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
@@ -55,7 +54,7 @@ def _one_of(text: str, allowed: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _backends(text: str) -> tuple[Any, ...]:
-    return _one_of(text, ("auto", *get_args(Backend)))
+    return _one_of(text, ("auto", *backend_names()))
 
 
 def _precisions(text: str) -> tuple[Any, ...]:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError
-from engines.spec import TASKS, Backend, Precision, Task, load_model
+from engines.spec import TASKS, Precision, Task, load_model
 from tools.calibrate_identity import calibrate_identity, described
+from tools.enroll import BackendOption
 from tools.evaluate_tracking import evaluate_tracking
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
     ] = None,
-    backend: Annotated[Literal["auto", Backend], typer.Option(help="What runs the model.")] = "auto",
+    backend: BackendOption = "auto",
     precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "f32",
     task: Annotated[
         list[str] | None,

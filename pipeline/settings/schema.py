@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from engines.engine import Backend, Precision
+from engines.engine import Backend, Precision, backend_names
 from engines.errors import ConfigError
 from engines.nms import Suppression
 from pipeline.frames.polygons import crossing_edges
@@ -99,7 +99,7 @@ class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
     path: str = "n"  # a released model's name, or a model folder
-    backend: Literal["auto"] | Backend = "auto"
+    backend: Backend = "auto"  # or the name of one that is installed, docs/backends.md
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one
     torch_compile: bool = False  # backend = "torch": let torch.compile make its kernels, in minutes, at every start
@@ -356,6 +356,11 @@ def _text(key: Key) -> str:
 
 def _check(config: Config, written: dict[str, Any]) -> None:
     """Rules between values, which types cannot say."""
+    if config.model.backend not in (backends := ("auto", *backend_names())):
+        raise _RefusedError(
+            f"model.backend is {_shown(written['model']['backend'])}, but must be one of "
+            f"{', '.join(map(repr, backends))}: those that are installed"
+        )
     first: dict[str, int] = {}
     for index, stream in enumerate(config.streams):
         _check_places(index, stream, written["streams"][index])

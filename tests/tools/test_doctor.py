@@ -10,7 +10,6 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
-from engines import engine as engine_module
 from engines.hardware import Gpu, nvidia_on_bus
 from tests.engines.made_models import write_model, write_partial_model
 from tests.fakes.cuda_double import Gpu as FakeGpu
@@ -128,7 +127,7 @@ def test_a_gpu_that_is_not_used_is_mentioned(tmp_path: Path, monkeypatch: pytest
     write_model(tmp_path)
     gpu = Gpu("NVIDIA L4", 23034, "580.1")
     monkeypatch.setattr(doctor_module, "nvidia_gpus", lambda: (gpu,))
-    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (gpu,))
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", lambda: (gpu,))
     status, found = report("--model", str(tmp_path))
     assert status == 0
     assert found.gpus == (gpu,)
