@@ -76,7 +76,7 @@ def measure(
         Any, typer.Option(parser=_backends, metavar="NAME", help=f"What runs the model; {SEVERAL}")
     ] = "auto",
     precision: Annotated[Any, typer.Option(parser=_precisions, metavar="NAME", help=f"Arithmetic; {SEVERAL}")] = "auto",
-    gpu: Annotated[int | None, typer.Option(min=0, help="GPU of the model, and of --decode nvdec.")] = None,
+    gpu: Annotated[int | None, typer.Option(min=0, help="GPU of the model, and of --decode.")] = None,
     torch_compile: Annotated[
         bool, typer.Option("--torch-compile", help="engine: measure backend torch with torch.compile, too.")
     ] = False,
@@ -84,7 +84,7 @@ def measure(
         Literal["cpu", "gpu"], typer.Option(help="pipeline, streams, scaling: where pictures are scaled.")
     ] = "cpu",
     decode: Annotated[
-        Literal["ffmpeg", "nvdec"], typer.Option(help="pipeline, streams, scaling: what decodes.")
+        Literal["ffmpeg", "nvdec", "vaapi"], typer.Option(help="pipeline, streams, scaling: what decodes.")
     ] = "ffmpeg",
     predecoded: Annotated[
         int | None,

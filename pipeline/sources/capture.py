@@ -22,12 +22,13 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from engines.errors import ConfigError, SourceError
+from engines.errors import BackendUnavailable, ConfigError, SourceError
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health, Mode
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.decode import decode, picture_of
+from pipeline.sources.hwaccel import HardwareDecoder, check_hardware, hardware
 from pipeline.sources.network import Lost, check_receiving, check_secret, is_remote, receive
 from pipeline.wire.remote import Origin
 
@@ -116,16 +117,13 @@ def check_source(settings: StreamSettings) -> None:
     if is_remote(settings.source):
         check_receiving(settings)
         check_secret(settings)
-    if settings.decode == "nvdec" and (is_remote(settings.source) or _is_camera(settings.source)):
+    if settings.decode != "ffmpeg" and (is_remote(settings.source) or _is_camera(settings.source)):
         raise ConfigError(
-            f"stream {settings.name!r}: decode is 'nvdec', but must be 'ffmpeg' for {redact(settings.source)!r}, which "
-            "gives pictures, not packets"
+            f"stream {settings.name!r}: decode is {settings.decode!r}, but must be 'ffmpeg' for "
+            f"{redact(settings.source)!r}, which gives pictures, not packets"
         )
     try:
-        if settings.decode == "nvdec":
-            from pipeline.sources.nvdec import check_nvdec  # only where it is asked for
-
-            check_nvdec(settings.decode_gpu)
+        _check_decode(settings)
         if is_live(settings.source):
             return
         with _open(settings) as (_, stream):
@@ -375,16 +373,24 @@ def _read_av(settings: StreamSettings, stop: threading.Event) -> Generator[_Deco
 
 def _decoder(settings: StreamSettings, stream: VideoStream) -> Decoder:
     """What makes pictures of a stream's packets."""
-    live = waits_for_nobody(settings)
-    if settings.decode == "nvdec":
-        from pipeline.sources.nvdec import NvdecDecoder  # only where it is asked for
+    if settings.decode != "ffmpeg":
+        frames_of = HardwareDecoder(stream, settings.decode, settings.decode_gpu).decode
+    else:
+        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
+        # source need not be decoded faster than it comes.
+        stream.thread_type = "SLICE" if waits_for_nobody(settings) else "AUTO"
+        frames_of = decode
+    return lambda packet: ((picture_of(frame), frame.time) for frame in frames_of(packet))
 
-        stream.thread_type = "SLICE"
-        return NvdecDecoder(stream, settings.decode_gpu, in_time=live).decode
-    # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
-    # source need not be decoded faster than it comes.
-    stream.thread_type = "SLICE" if live else "AUTO"
-    return lambda packet: ((picture_of(frame), frame.time) for frame in decode(packet))
+
+def _check_decode(settings: StreamSettings) -> None:
+    """Raise SourceError unless this machine has the video decoder that is asked for."""
+    if settings.decode == "ffmpeg":
+        return
+    try:
+        check_hardware(settings.decode, settings.decode_gpu)
+    except BackendUnavailable as error:
+        raise SourceError(f"cannot be decoded: {error}") from error
 
 
 @contextmanager
@@ -403,8 +409,10 @@ def _open(settings: StreamSettings) -> Iterator[tuple[InputContainer, VideoStrea
             options=options,
             timeout=settings.timeout_s if live else None,
             metadata_errors="replace",
+            hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
         )
     except (av.FFmpegError, ValueError) as error:
+        _check_decode(settings)  # opening makes the decoder, too
         # An interrupted handshake may surface as any error at all: the clock knows better.
         if live and time.monotonic() - began_s >= settings.timeout_s:
             raise SourceError(f"no answer within {settings.timeout_s:g} s") from None

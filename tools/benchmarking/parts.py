@@ -59,7 +59,7 @@ class Wish:
     gpu: int | None
     torch_compile: bool  # measure the torch engine with it, too
     preprocess: Literal["cpu", "gpu"]
-    decode: Literal["ffmpeg", "nvdec"]
+    decode: Literal["ffmpeg", "nvdec", "vaapi"]
     predecoded: int | None  # frames of each stream that the pipeline is run on from memory; None: from files
     links: Links
     seconds: float
