@@ -5,6 +5,7 @@ A backend is an object with the two methods of :class:`BackendFactory`, publishe
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Final, Protocol, Self
@@ -64,6 +65,28 @@ class Engine(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+class StartedEngine(ABC):
+    """What follows from :meth:`start` and :meth:`close` in every engine of ours."""
+
+    @abstractmethod
+    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
+        """Begin to run uint8 RGB pictures (N, H, W, 3), as :meth:`Engine.start` says."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the engine holds; may be called twice."""
+
+    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
+        return self.start(batch).outputs()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 import time
 from collections import deque
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import openvino
 
+from engines.backends.base import StartedEngine
 from engines.cpu_load import CpuLoad
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
@@ -21,7 +22,7 @@ SIZES: Final = (4, 2, 1)
 MAX_STREAMS: Final = 16  # each has memory of its own; with more cores than that, several share a stream
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(StartedEngine):
     """An entry's ONNX file compiled by OpenVINO, for any batch size.
 
     A request runs on one core, as many of them at a time as there are cores, and a batch is cut into requests. Cores
@@ -104,19 +105,9 @@ class OpenVinoEngine:
             cut += [size] * count
         return cut
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the compiled network, once batches under way are done with it; may be called twice."""
         self._graphs = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class OpenVinoRun:

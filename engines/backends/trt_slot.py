@@ -82,10 +82,12 @@ class Slot:
     own. They share the memory for what lies between layers: one stream runs one of them at a time.
     """
 
-    def __init__(self, loaded: LoadedEngine, file: str) -> None:
+    def __init__(self, loaded: LoadedEngine, file: str, gpu: int) -> None:
         """Take everything that the largest batch needs; EngineError where the GPU has not enough memory."""
         self._loaded = loaded
         self._file = file
+        self._gpu = gpu
+        self._count = 0  # of the batch under way
         self._held = _Held()
         self._sized: dict[int, Sized] = {}
         self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
@@ -113,7 +115,7 @@ class Slot:
         self._stream.upload(buffer.device, buffer.host, size)
         self._run(len(batch))
 
-    def start_planes(self, pictures: Sequence[Planes], gpu: int) -> None:
+    def start_planes(self, pictures: Sequence[Planes]) -> None:
         """Have decoded pictures letterboxed into the input, on this slot's stream, and begin to run them.
 
         Raises:
@@ -121,13 +123,14 @@ class Slot:
             EngineError: PyTorch, TensorRT or CUDA fails.
         """
         if self._letterbox is None:
-            self._letterbox = _borrowed(gpu, self._stream)
+            self._letterbox = _borrowed(self._gpu, self._stream)
         [source] = self._loaded.inputs
         self._letterbox.fill(pictures, self._buffers[source.name].device.address, (len(pictures), *source.shape))
         self._run(len(pictures))
 
     def _run(self, count: int) -> None:
         """Run the network on what the stream has written into the input before."""
+        self._count = count
         sized = self._for(count)
         if sized is None:
             self._enqueue(self._shaped(self._unsized, count), count)
@@ -138,7 +141,7 @@ class Slot:
             sized.runs += 1
         self._stream.record(self._done)
 
-    def outputs(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
         """Wait for the batch and copy what it gave.
 
         Raises:
@@ -150,8 +153,8 @@ class Slot:
             raise EngineError(f"{self._file} failed in TensorRT: {error}; {self._loaded.log.failure()}") from error
         found: dict[str, npt.NDArray[np.generic]] = {}
         for each in self._loaded.outputs:
-            values = self._buffers[each.name].host.array[: count * each.size].view(each.dtype)
-            found[each.name] = values.reshape(count, *each.shape).copy()
+            values = self._buffers[each.name].host.array[: self._count * each.size].view(each.dtype)
+            found[each.name] = values.reshape(self._count, *each.shape).copy()
         return found
 
     def close(self) -> None:
@@ -193,7 +196,7 @@ class Slot:
 
     def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
         """Give the stream the network and the copies of what it gives; the input comes from more than one place."""
-        if not context.execute_async_v3(self._stream.handle):
+        if not context.execute_async_v3(self._stream.number):
             raise EngineError(f"{self._file} failed in TensorRT: {self._loaded.log.failure()}")
         for each in self._loaded.outputs:
             self._stream.download(self._buffers[each.name].host, self._buffers[each.name].device, count * each.size)
@@ -217,12 +220,12 @@ class Slot:
     def _buffer(self, tensor: Tensor) -> Buffer:
         size = tensor.size * self._loaded.most
         host = PinnedMemory(size)
-        self._held.closing.append(host.free)
+        self._held.closing.append(host.close)
         return Buffer(host, self._device(size, f"{self._loaded.most} times {tensor.name}"))
 
     def _device(self, size: int, what: str) -> DeviceMemory:
         memory = DeviceMemory(size, f"{what} of {self._file}")
-        self._held.closing.append(memory.free)
+        self._held.closing.append(memory.close)
         return memory
 
 
@@ -235,4 +238,4 @@ def _borrowed(gpu: int, stream: Stream) -> "BorrowedLetterbox":
             f"letterboxing on the GPU needs PyTorch, which cannot be imported ({one_line(error)}); install it with: "
             "pip install torch"
         ) from error
-    return BorrowedLetterbox(gpu, stream.handle)
+    return BorrowedLetterbox(gpu, stream.number)
