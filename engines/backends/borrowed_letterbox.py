@@ -14,7 +14,7 @@ from engines.planes import Planes
 
 
 class BorrowedLetterbox:
-    """What one stream of another library letterboxes with."""
+    """A letterbox on a stream of another library."""
 
     def __init__(self, gpu: int, stream: int) -> None:
         """Take memory on the GPU of this index; ``stream`` is the handle of a stream there.

@@ -62,14 +62,14 @@ def use_device(index: int) -> None:
 
 
 def versions() -> tuple[str, str]:
-    """The newest CUDA version that the driver supports, and that of the runtime; "0.0" without a driver."""
+    """Return the newest CUDA version that the driver supports, and that of the runtime; "0.0" without a driver."""
     found = (int(_call(call)) for call in (runtime.cudaDriverGetVersion, runtime.cudaRuntimeGetVersion))
     driver, library = (f"{number // 1000}.{number % 1000 // 10}" for number in found)
     return driver, library
 
 
 class _Owned:
-    """Something of CUDA's that is given back once."""
+    """A resource of CUDA, released once."""
 
     def __init__(self, handle: Any, give_back: Any) -> None:
         self.handle = handle
@@ -140,7 +140,7 @@ class Stream(_Owned):
 
     @property
     def number(self) -> int:
-        """Of the stream, for other libraries."""
+        """Return the address of the stream, for other libraries."""
         return int(self.handle)
 
     def upload(self, device: DeviceMemory, host: PinnedMemory, size: int) -> None:
@@ -159,12 +159,12 @@ class Stream(_Owned):
         _call(runtime.cudaGraphLaunch, graph.handle, self.handle)
 
     def record(self, event: Event) -> None:
-        """Let the event happen when all that the stream was given so far is done."""
+        """Signal the event when all that is in the stream so far is done."""
         _call(runtime.cudaEventRecord, event.handle, self.handle)
 
     @contextmanager
     def capture(self) -> Iterator[Graph]:
-        """Keep what the stream is given in a graph instead of running it; the graph is whole when the block ends.
+        """Record the work of the block in a graph instead of running it; the graph is complete when the block ends.
 
         Raises:
             CudaError: something in the block cannot be captured.
@@ -189,7 +189,7 @@ class Stream(_Owned):
 
 
 def _call(function: Any, *arguments: Any) -> Any:
-    """What a call of the runtime returns after its error code; CudaError unless that is success."""
+    """Call the runtime and return what comes after its error code; CudaError unless that is success."""
     code, *values = function(*arguments)
     if int(code):
         _, text = runtime.cudaGetErrorString(code)

@@ -68,7 +68,7 @@ class Computed:
         self._outputs = outputs
 
     def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The entry's outputs, batch first."""
+        """Return the entry's outputs, batch first."""
         return self._outputs
 
 
@@ -80,7 +80,7 @@ def open_torch(
     gpu: int | None = None,
     torch_compile: bool = False,
 ) -> TorchEngine | TorchCudaEngine:
-    """The PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
+    """Open the PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
 
     Raises:
         BackendUnavailable: the precision or the GPU is not to be had, or ``torch.compile`` fails.

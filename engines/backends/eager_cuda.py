@@ -139,7 +139,7 @@ class _CudaSlot:
         self._run(sized, lambda: letterbox.fill(pictures, sized.images))
 
     def _run(self, sized: _Sized, fill: Callable[[], object]) -> None:
-        """Have the stream ``fill`` the input and run the network on it."""
+        """Fill the input and run the network on it, in the slot's stream."""
         self._running = sized
         with torch.cuda.stream(self._stream):
             if sized.runs == 1 and len(sized.images) in self._sized:
@@ -174,7 +174,7 @@ class _CudaSlot:
         return values
 
     def _captured(self, sized: _Sized) -> torch.cuda.CUDAGraph | None:
-        """The run as a graph, from the second batch of a size on: in the first, libraries choose their kernels."""
+        """Capture a run as a graph, from the second batch of a size on: in the first, libraries choose kernels."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
@@ -196,7 +196,7 @@ class _CudaSlot:
 
 
 class _Sentences:
-    """Turns PyTorch's errors into ours."""
+    """Turn PyTorch's errors into ours."""
 
     def __enter__(self) -> Self:
         return self
@@ -209,5 +209,5 @@ class _Sentences:
 
 
 def _pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Memory that stays where it is, so that copies to and from the GPU run beside everything else."""
+    """Allocate page-locked memory, so that copies to and from the GPU run beside everything else."""
     return torch.empty(shape, dtype=dtype, pin_memory=True)

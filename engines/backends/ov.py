@@ -92,7 +92,7 @@ class OpenVinoEngine(StartedEngine):
         return run
 
     def _cut(self, pictures: int) -> list[int]:
-        """Into requests of which sizes: of single pictures where each finds an idle core, as that is soonest.
+        """Return the sizes of the requests of a batch: single pictures where each finds an idle core, which is fastest.
 
         Else of as many as there are, as that is the least work.
         """
@@ -178,7 +178,7 @@ class _Slot:
         self._views = self._ask() if all(port.partial_shape.is_static for port in self._ports) else None
 
     def outputs(self) -> list[npt.NDArray[np.generic]]:
-        """Of the last run, until the next."""
+        """Return the outputs of the last run, valid until the next."""
         return self._ask() if self._views is None else self._views
 
     def _ask(self) -> list[npt.NDArray[np.generic]]:
@@ -196,14 +196,14 @@ class _Request:
 
 
 def _joined(parts: list[list[npt.NDArray[np.generic]]]) -> list[npt.NDArray[np.generic]]:
-    """Copies of the outputs of requests, those of one after those of the other."""
+    """Copy the outputs of requests, those of one after those of the other."""
     if len(parts) == 1:
         return [array.copy() for array in parts[0]]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:
-    """The network compiled for batches of this size."""
+    """Compile the network for batches of this size."""
     cores = usable_cores()
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",

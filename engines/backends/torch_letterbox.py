@@ -84,7 +84,7 @@ class TorchLetterbox:
         return stop
 
     def _rgb(self, like: Planes, raw: Tensor) -> Tensor:
-        """Scaled RGB (N, 3, h, w), float, of pictures as bytes (N, size)."""
+        """Return scaled RGB (N, 3, h, w), float, of pictures as bytes (N, size)."""
         scaled = like.letterbox.scaled
         if like.rgb_from_yuv is None:
             return resized(raw.view(-1, *like.shapes[0]).permute(0, 3, 1, 2), scaled)
@@ -118,7 +118,7 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=256)  # a stream's sizes are the same for every frame
 def area_weights(source: int, target: int, device: torch.device) -> Tensor:
-    """What each of ``source`` pixels in a row gives to each of fewer, ``target``: (target, source), rows sum to 1."""
+    """Return the weights of ``source`` pixels for each of fewer, ``target``: (target, source), rows sum to 1."""
     edges = torch.arange(target + 1, dtype=torch.float64) * (source / target)
     pixels = torch.arange(source, dtype=torch.float64)
     covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)

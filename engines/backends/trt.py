@@ -111,7 +111,7 @@ class TensorRtEngine(SlotEngine):
 
 
 class _Runtime:
-    """What loads engines, and the log that says why it does not."""
+    """TensorRT's runtime, which loads engines, and its log."""
 
     def __init__(self) -> None:
         self.log = Log()
@@ -144,7 +144,7 @@ class _Runtime:
 def _load(
     file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path
 ) -> LoadedEngine:
-    """The engine from the cache, else built."""
+    """Return the engine from the cache, or build it."""
     network = tensorrt_network(file, precision)
     exact = EngineKey(
         network=hashlib.sha256(network).hexdigest(),

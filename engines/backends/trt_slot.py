@@ -1,4 +1,4 @@
-"""What one batch under way in a TensorRT engine needs for itself."""
+"""The stream, memory and CUDA graphs of one batch under way in a TensorRT engine."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -64,7 +64,7 @@ class Buffer:
 
 @dataclass(slots=True)
 class _Held:
-    """All that is to be given back, in the order in which it was taken."""
+    """Resources to release, in the order in which they were taken."""
 
     closing: list[Callable[[], None]] = field(default_factory=list)
 
@@ -116,7 +116,7 @@ class Slot:
         self._run(len(batch))
 
     def start_planes(self, pictures: Sequence[Planes]) -> None:
-        """Have decoded pictures letterboxed into the input, on this slot's stream, and begin to run them.
+        """Letterbox decoded pictures into the input, on this slot's stream, and begin to run them.
 
         Raises:
             BackendUnavailable: there is no PyTorch for this GPU.
@@ -171,7 +171,7 @@ class Slot:
         self._held.close()
 
     def _for(self, count: int) -> Sized | None:
-        """What runs batches of this size, with a graph from the second one on; None when enough others have that.
+        """Return what runs batches of this size, with a graph from the second on; None when enough others have that.
 
         The first one runs without: TensorRT does some work only once for a shape, and that must not be in a graph.
         """

@@ -45,12 +45,12 @@ class Underway:
         return finish()
 
     def __del__(self) -> None:
-        # The GPU still reads and writes the memory of a batch that nobody waits for.
+        # The GPU still reads and writes the memory of a batch that is dropped.
         if self._finish is not None:
             try:
                 self.outputs()
             except EngineError as error:
-                log.warning("a batch that nobody waited for failed", error=str(error))
+                log.warning("a dropped batch failed", error=str(error))
 
 
 class BatchSlot(Protocol):

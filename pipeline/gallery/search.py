@@ -61,7 +61,7 @@ class Index:
         self._coarse = None if small else _Coarse(snapshot.vectors)
 
     def search(self, embeddings: Float, most: int) -> tuple[Rows, Float]:
-        """The people who resemble each face most.
+        """Return the people who resemble each face most.
 
         Args:
             embeddings: (F, D) unit vectors.
@@ -91,7 +91,7 @@ class Index:
         return people, cosines
 
     def cosine(self, embedding: Float, name: str) -> float:
-        """Of a unit ``embedding`` (D,) to the most similar view of a person.
+        """Return the cosine of a unit ``embedding`` (D,) to the most similar view of a person.
 
         Raises:
             KeyError: there is no such person.
@@ -100,7 +100,7 @@ class Index:
         return float(self._compare(embedding, np.arange(self._starts[row], self._ends[row])).max())
 
     def _candidates(self, embeddings: Float, k: int) -> Iterator[Rows]:
-        """For each face the views, in order, that may be the best of one of the ``k`` best people."""
+        """Yield for each face the views, in order, that may be the best of one of the ``k`` best people."""
         assert self._coarse is not None
         # People of different groups are different: the k-th best group has a view as good as the k-th best person's.
         groups = self._groups if k <= len(self._groups) else self._starts
@@ -111,7 +111,7 @@ class Index:
                 yield np.flatnonzero(sums >= np.int32(tops[-k] - 2 * margin))
 
     def _best(self, embedding: Float, rows: Rows, k: int) -> tuple[Rows, Float]:
-        """Of the people whose views these are, the ``k`` most similar and their cosines, best first."""
+        """Return, of the people with these views, the ``k`` most similar and their cosines, best first."""
         people = np.searchsorted(self._ends, rows, "right")
         first = np.flatnonzero(np.diff(people, prepend=-1))
         cosines = np.maximum.reduceat(self._compare(embedding, rows), first)
@@ -145,7 +145,7 @@ class _Coarse:
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def compare(self, faces: Float) -> Iterator[tuple[Sums, int]]:
-        """For each of the faces (F, D) its sums with all views (N,), and how far true ones can be off, rounded up."""
+        """Yield for each of the faces (F, D) its sums with all views (N,), and how far these can be off, rounded up."""
         steps = np.maximum(np.abs(faces).max(axis=1, keepdims=True), MIN_PEAK) / FACE_STEPS
         rounded = np.rint(faces / steps)
         errors = np.linalg.norm(faces - rounded * steps, axis=1)
@@ -171,7 +171,7 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    """Encode a number in seven bits a byte, the lowest first; the highest bit marks that more follow."""
     whole = []
     while value > 127:
         whole.append(value & 127 | 128)
