@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -156,27 +157,15 @@ class Shown:
 
     def run(self, build: Callable[[], trt.IHostMemory | None]) -> trt.IHostMemory | None:
         """Build in a thread of its own: an exception in a call that comes from TensorRT would end this process."""
-        results: list[trt.IHostMemory | None] = []
-        failures: list[BaseException] = []
-
-        def work() -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:  # waits for the build at its end
+            building = pool.submit(build)
             try:
-                results.append(build())
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=work, name="tensorrt-build")
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(POLL_S)
-        except BaseException:
-            self.monitor.cancelled = True
-            thread.join()
-            raise
-        if failures:
-            raise failures[0]
-        return results[0]
+                while not wait([building], POLL_S).done:
+                    pass
+            except BaseException:
+                self.monitor.cancelled = True
+                raise
+            return building.result()
 
     def __enter__(self) -> "Shown":
         self._progress.start()
