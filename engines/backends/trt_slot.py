@@ -1,9 +1,9 @@
 """The stream, memory and CUDA graphs of one batch under way in a TensorRT engine."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # PyTorch, which a machine that serves does without
     from engines.backends.borrowed_letterbox import BorrowedLetterbox
 
 log = structlog.get_logger()
+
+Resource = TypeVar("Resource", Stream, Event, Graph, PinnedMemory, DeviceMemory)
 
 GRAPHS: Final = 8  # batch sizes that get one: each holds an execution context
 
@@ -62,19 +64,6 @@ class Buffer:
     device: DeviceMemory
 
 
-@dataclass(slots=True)
-class _Held:
-    """Resources to release, in the order in which they were taken."""
-
-    closing: list[Callable[[], None]] = field(default_factory=list)
-
-    def close(self) -> None:
-        """Give everything back, the last first; after a failure CUDA may refuse, and frees it all with the process."""
-        while self.closing:
-            with suppress(CudaError):
-                self.closing.pop()()
-
-
 class Slot:
     """A stream and the memory of one batch under way.
 
@@ -88,19 +77,19 @@ class Slot:
         self._file = file
         self._gpu = gpu
         self._count = 0  # of the batch under way
-        self._held = _Held()
+        self._held = (
+            ExitStack()
+        )  # closes the last first; after a failure CUDA may refuse, and frees all with the process
         self._sized: dict[int, Sized] = {}
         self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
         try:
-            self._stream = Stream()
-            self._held.closing.append(self._stream.close)
-            self._done = Event()
-            self._held.closing.append(self._done.close)
+            self._stream = self._hold(Stream())
+            self._done = self._hold(Event())
             self._between = self._device(loaded.engine.device_memory_size_v2, "activations")
             self._buffers = {each.name: self._buffer(each) for each in (*loaded.inputs, *loaded.outputs)}
             self._unsized: trt.IExecutionContext | None = self._new_context()
         except BaseException:
-            self._held.close()
+            self._release()
             raise
 
     def start(self, batch: npt.NDArray[np.uint8]) -> None:
@@ -159,16 +148,12 @@ class Slot:
 
     def close(self) -> None:
         """Wait for what is under way and free everything; may be called twice."""
-        if self._held.closing:
+        if self._stream.handle is not None:
             with suppress(CudaError):
                 self._stream.synchronise()
-        for sized in self._sized.values():
-            if sized.graph is not None:
-                with suppress(CudaError):
-                    sized.graph.close()
         self._sized.clear()
         self._letterbox = self._unsized = None
-        self._held.close()
+        self._release()
 
     def _for(self, count: int) -> Sized | None:
         """Return what runs batches of this size, with a graph from the second on; None when enough others have that.
@@ -189,10 +174,10 @@ class Slot:
         try:
             with self._stream.capture() as graph:
                 self._enqueue(context, count)
+            return self._hold(graph)
         except EngineError as error:
             log.info("batches of this size run without a CUDA graph", file=self._file, batch=count, why=str(error))
             return None
-        return graph
 
     def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
         """Give the stream the network and the copies of what it gives; the input comes from more than one place."""
@@ -219,14 +204,18 @@ class Slot:
 
     def _buffer(self, tensor: Tensor) -> Buffer:
         size = tensor.size * self._loaded.most
-        host = PinnedMemory(size)
-        self._held.closing.append(host.close)
-        return Buffer(host, self._device(size, f"{self._loaded.most} times {tensor.name}"))
+        return Buffer(self._hold(PinnedMemory(size)), self._device(size, f"{self._loaded.most} times {tensor.name}"))
 
     def _device(self, size: int, what: str) -> DeviceMemory:
-        memory = DeviceMemory(size, f"{what} of {self._file}")
-        self._held.closing.append(memory.close)
-        return memory
+        return self._hold(DeviceMemory(size, f"{what} of {self._file}"))
+
+    def _hold(self, resource: Resource) -> Resource:
+        self._held.callback(resource.close)
+        return resource
+
+    def _release(self) -> None:
+        with suppress(CudaError):
+            self._held.close()
 
 
 def _borrowed(gpu: int, stream: Stream) -> "BorrowedLetterbox":
