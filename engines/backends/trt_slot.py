@@ -16,7 +16,7 @@ from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.planes import Planes
 
 if TYPE_CHECKING:  # PyTorch, which a machine that serves does without
-    from engines.backends.borrowed_letterbox import BorrowedLetterbox
+    from engines.backends.torch_letterbox import BorrowedLetterbox
 
 log = structlog.get_logger()
 
@@ -221,7 +221,7 @@ class Slot:
 def _borrowed(gpu: int, stream: Stream) -> "BorrowedLetterbox":
     # Imported here: a machine that serves needs no PyTorch unless it letterboxes on the GPU.
     try:
-        from engines.backends.borrowed_letterbox import BorrowedLetterbox
+        from engines.backends.torch_letterbox import BorrowedLetterbox
     except (ImportError, OSError) as error:
         raise BackendUnavailable(
             f"letterboxing on the GPU needs PyTorch, which cannot be imported ({one_line(error)}); install it with: "

@@ -167,7 +167,7 @@ def test_decoded_pictures_need_a_pytorch_that_finds_the_gpu(
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         with pytest.raises(BackendUnavailable, match="letterboxing on GPU 0 needs a PyTorch that finds it"):
             engine.start_planes(placed)
-        monkeypatch.setitem(sys.modules, "engines.backends.borrowed_letterbox", None)
+        monkeypatch.setitem(sys.modules, "engines.backends.torch_letterbox", None)
         with pytest.raises(BackendUnavailable, match=r"letterboxing on the GPU needs PyTorch, .* pip install torch"):
             engine.start_planes(placed)
         np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
