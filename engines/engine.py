@@ -1,18 +1,16 @@
-"""The Engine protocol and the choice of a backend."""
+"""The choice of a backend, and engines that are opened with it."""
 
 import importlib
-import importlib.metadata
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, assert_never, get_args
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
+from engines import hardware
+from engines.backends.base import BackendStatus, Engine, EngineOptions, Running, backend_names, find_backend
 from engines.errors import BackendUnavailable, EngineError, ModelError
-from engines.hardware import nvidia_gpus
 from engines.self_check import find, require
-from engines.spec import Backend, EntryName, EntrySpec, Model, Precision
+from engines.spec import Backend, EntryName, Model, Precision
 
 __all__ = [
     "Backend",
@@ -22,6 +20,7 @@ __all__ = [
     "Precision",
     "Running",
     "available",
+    "backend_names",
     "choose_backend",
     "open_engine",
     "require_backend",
@@ -30,69 +29,11 @@ __all__ = [
 
 log = structlog.get_logger()
 
-# What `auto` takes, best first. On a CPU PyTorch is the reference that the others are checked against, never a choice.
+# What `auto` takes, best first: the order was measured, so a backend of another package is taken by its name alone.
+# On a CPU PyTorch is the reference that the others are checked against, never a choice.
 ON_GPU: tuple[Backend, ...] = ("tensorrt", "torch")
 ON_CPU: tuple[Backend, ...] = ("openvino", "onnxruntime")
-GPU_PACKAGES = ("tensorrt", "cuda.bindings.runtime", "onnx")  # what the TensorRT backend imports
 CHECK_PICTURES = 2  # more than one, so that a batch dimension of fixed size 1 shows
-
-
-class Running(Protocol):
-    """A batch under way in an engine."""
-
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Wait for the batch and return the entry's outputs, batch first; they stay as they are. To be called once.
-
-        Raises:
-            EngineError: the run failed; the engine can be used as before.
-        """
-        ...
-
-
-class Engine(Protocol):
-    """A compiled entry that runs.
-
-    One thread at a time may start batches; each may be waited for in a thread of its own. A batch that is dropped
-    instead of waited for is done before its memory is given back.
-    """
-
-    spec: EntrySpec
-    backend: str
-    precision: str
-    device: str
-    depth: int  # batches that are worth having under way at once; more gain nothing
-
-    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
-        """Begin to run uint8 RGB pictures (N, H, W, 3).
-
-        A contiguous batch is read where it lies: it must not change until its outputs have been returned.
-
-        Raises:
-            EngineError: the batch is not good, or the engine is closed.
-        """
-        ...
-
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3) and return the entry's outputs: :meth:`start` and wait."""
-        ...
-
-    def close(self) -> None:
-        """Give back what the engine holds; may be called twice. Batches under way are finished."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BackendStatus:
-    """Whether a backend can run here."""
-
-    name: Backend
-    available: bool
-    version: str | None  # of its library; None where that is not installed
-    detail: str  # what it runs on, or what is missing and what installs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +46,8 @@ class Choice:
 
 
 def available() -> list[BackendStatus]:
-    """Every backend and whether it can run here. Imports their libraries, so it takes a second or two."""
-    return [_status(backend) for backend in get_args(Backend)]
+    """Return every backend and whether it can run here. Imports their libraries, so it takes a second or two."""
+    return [_status(name) for name in backend_names()]
 
 
 def choose_backend() -> Choice:
@@ -115,7 +56,7 @@ def choose_backend() -> Choice:
     Raises:
         BackendUnavailable: none of them can run.
     """
-    gpus = nvidia_gpus()
+    gpus = hardware.nvidia_gpus()
     passed: list[str] = []
     for backend in (*ON_GPU, *ON_CPU):
         if backend == "torch" and not gpus:
@@ -131,7 +72,7 @@ def choose_backend() -> Choice:
 
 def require_backend(backend: Backend) -> None:
     """Raise BackendUnavailable, with what is missing and what installs it, unless a backend can run here."""
-    status = _status(backend)
+    status = find_backend(backend).status()
     if not status.available:
         raise BackendUnavailable(f"backend {backend!r} cannot run: {status.detail}")
 
@@ -139,7 +80,7 @@ def require_backend(backend: Backend) -> None:
 def open_engine(
     model: Model,
     entry: EntryName,
-    backend: Literal["auto"] | Backend = "auto",
+    backend: Backend = "auto",
     precision: Precision = "auto",
     *,
     gpu: int | None = None,
@@ -174,7 +115,8 @@ def open_engine(
     if choice.backend in ON_CPU and precision in ("auto", "int8"):
         precision, held = _held(model, entry, choice.backend, precision)
         why = "; ".join(filter(None, [why, held]))
-    engine = _open(model, entry, choice.backend, precision, gpu, torch_compile)
+    options = EngineOptions(precision, gpu, torch_compile)
+    engine = find_backend(choice.backend).open(model, entry, options)
     try:
         _check_outputs(engine, model, entry, precision)
     except BaseException:
@@ -202,7 +144,8 @@ def why_precision(model: Model, entry: EntryName, backend: Backend) -> str:
 
 def _held(model: Model, entry: EntryName, backend: Backend, asked: Precision) -> tuple[Precision, str]:
     """The precision to open an entry with on this CPU, and why; EngineError where the one asked for does not hold."""
-    finding = find(model, entry, backend, lambda precision: _open(model, entry, backend, precision, None, False))
+    factory = find_backend(backend)
+    finding = find(model, entry, backend, lambda precision: factory.open(model, entry, EngineOptions(precision)))
     if finding is None:
         if asked == "int8" and model.spec.int8 is not None:
             log.warning("int8 was not checked on this processor: the model brings no pictures for it", entry=entry)
@@ -211,30 +154,6 @@ def _held(model: Model, entry: EntryName, backend: Backend, asked: Precision) ->
         return finding.taken, finding.reason
     require(finding, asked, model, entry)
     return asked, ""
-
-
-def _open(
-    model: Model, entry: EntryName, backend: Backend, precision: Precision, gpu: int | None, torch_compile: bool
-) -> Engine:
-    # Imported here: an SDK is loaded only when it is asked for.
-    match backend:
-        case "openvino":
-            from engines.backends.ov import OpenVinoEngine
-
-            return OpenVinoEngine(model, entry, precision)
-        case "onnxruntime":
-            from engines.backends.ort import OnnxRuntimeEngine
-
-            return OnnxRuntimeEngine(model, entry, precision)
-        case "torch":
-            from engines.backends.eager import open_torch
-
-            return open_torch(model, entry, precision, gpu=gpu, torch_compile=torch_compile)
-        case "tensorrt":
-            from engines.backends.trt import TensorRtEngine
-
-            return TensorRtEngine(model, entry, precision, gpu=gpu or 0)
-    assert_never(backend)
 
 
 def _check_outputs(engine: Engine, model: Model, entry: EntryName, precision: Precision) -> None:
@@ -257,31 +176,10 @@ def _check_outputs(engine: Engine, model: Model, entry: EntryName, precision: Pr
 
 
 def _status(backend: Backend) -> BackendStatus:
-    match backend:
-        case "tensorrt":
-            return _tensorrt()
-        case "openvino":
-            return _library(backend, "openvino", "pip install openvino", "the fastest engine for CPUs")
-        case "onnxruntime":
-            return _library(backend, "onnxruntime", "pip install onnxruntime", "the portable engine for CPUs")
-        case "torch":
-            return _library(backend, "torch", "pip install 'trunkline[train]'", "the reference, for CPUs and CUDA")
-    assert_never(backend)
-
-
-def _tensorrt() -> BackendStatus:
-    gpus = nvidia_gpus()
-    if not gpus:
-        missing = "this machine has no NVIDIA GPU, or no driver that runs it: nvidia-smi lists none"
-        return BackendStatus("tensorrt", False, _version("tensorrt"), missing)
-    for package in GPU_PACKAGES:
-        status = _library(
-            "tensorrt", package, "pip install 'trunkline[tensorrt]'", f"the fastest on the {gpus[0].name}"
-        )
-        if not status.available:
-            return status
-    version: str = importlib.import_module("tensorrt").__version__
-    return BackendStatus("tensorrt", True, version, status.detail)
+    try:
+        return find_backend(backend).status()
+    except BackendUnavailable as error:  # another package's, that cannot be imported
+        return BackendStatus(backend, False, None, str(error))
 
 
 def _torch_on_gpu() -> BackendStatus:
@@ -290,19 +188,3 @@ def _torch_on_gpu() -> BackendStatus:
         return status
     missing = "this PyTorch finds no GPU; one that does is installed with: pip install --force-reinstall torch"
     return BackendStatus("torch", False, status.version, missing)
-
-
-def _library(backend: Backend, package: str, install: str, role: str) -> BackendStatus:
-    try:
-        importlib.import_module(package)
-    except (ImportError, OSError) as error:  # OSError: a shared library that the package needs
-        missing = f"the package {package} cannot be imported ({error}); install it with: {install}"
-        return BackendStatus(backend, False, _version(package), missing)
-    return BackendStatus(backend, True, _version(package), role)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

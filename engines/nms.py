@@ -1,8 +1,8 @@
 """Non-maximum suppression: greedy within a class or across classes, and soft."""
 
-import base64
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -18,13 +18,9 @@ SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper
 SOFT_IOU: Final = 0.3  # of linear soft suppression, as in the paper
 
 # An ONNX model of one NonMaxSuppression node, operator set 11: boxes (1, N, 4), scores (1, C, N) and iou (1,) give kept
-# (K, 3), whose last column are rows; scores below -3e38 do not count. It is written out since making it takes the
-# package onnx, which only training needs.
-_MODEL: Final = base64.b64decode(
-    "CAg6xQEKOgoFYm94ZXMKBnNjb3JlcwoEbW9zdAoDaW91CgVsZWFzdBIEa2VwdCIRTm9uTWF4U3VwcHJlc3Npb24SA25tcyoRCAEQBzoF/////wdC"
-    "BG1vc3QqEQgBEAEiBOaxYf9CBWxlYXN0WhkKBWJveGVzEhAKDggBEgoKAggBCgAKAggEWhgKBnNjb3JlcxIOCgwIARIICgIIAQoACgBaEQoDaW91"
-    "EgoKCAgBEgQKAggBYhQKBGtlcHQSDAoKCAcSBgoACgIIA0IECgAQCw=="
-)
+# (K, 3), whose last column are rows; scores below -3e38 do not count. It is a file since making it takes the package
+# onnx, which only training needs.
+MODEL: Final = Path(__file__).with_name("nms.onnx")
 
 
 def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None) -> Rows:
@@ -55,13 +51,13 @@ def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None)
 
 @cache
 def _suppressor() -> Any:
-    """The session of ``_MODEL``; any thread may run it."""
+    """Return the session of ``MODEL``; any thread may run it."""
     # It takes a quarter of the time of cv2.dnn.NMSBoxes, where making the lists costs more than their work.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(_MODEL, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
 
 
 def gaussian(overlaps: Double) -> Double:

@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from engines.backends.base import Engine, Running
 from engines.boxes import Letterbox
-from engines.engine import Engine, Running
 from engines.errors import EngineError
 from engines.spec import EntrySpec
 

@@ -14,21 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from engines.backends.base import Engine
 from engines.drift import drift
 from engines.errors import EngineError, ModelError
 from engines.hardware import cpu
 from engines.pictures import read_rgb, resize
 from engines.spec import Backend, CheckPictures, EntryName, EntrySpec, Model, Precision, Task
-
-if TYPE_CHECKING:
-    from engines.engine import Engine
 
 log = structlog.get_logger()
 
@@ -97,7 +95,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def find(model: Model, entry: EntryName, backend: Backend, opened: Callable[[Precision], "Engine"]) -> Finding | None:
+def find(model: Model, entry: EntryName, backend: Backend, opened: Callable[[Precision], Engine]) -> Finding | None:
     """What is remembered of an entry on this processor, else what is found now, which is remembered.
 
     Args:
@@ -152,7 +150,7 @@ def require(finding: Finding, precision: Precision, model: Model, entry: EntryNa
 def compared(
     entry: EntryName,
     tasks: Sequence[Task],
-    engines: Mapping[str, "Engine"],
+    engines: Mapping[str, Engine],
     batch: npt.NDArray[np.uint8],
     allowed: Mapping[Task, float],
 ) -> tuple[FormFinding, ...]:
@@ -198,7 +196,7 @@ def read_pictures(file: Path, check: CheckPictures, spec: EntrySpec) -> npt.NDAr
     return np.stack([resize(each, (spec.width, spec.height)) for each in np.split(sheet, check.count)])
 
 
-def _opened(opened: Callable[[Precision], "Engine"], stack: ExitStack) -> Iterator["Engine"]:
+def _opened(opened: Callable[[Precision], Engine], stack: ExitStack) -> Iterator[Engine]:
     """An engine of each precision there is, f32 first; ``auto`` is the backend's own, bf16 where that is fast."""
     f32 = stack.enter_context(opened("f32"))
     yield f32

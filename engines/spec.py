@@ -21,7 +21,7 @@ from engines.zoo import model_folder
 Task = Literal["objects", "faces", "scene", "identity"]
 EntryName = Literal["frame", "face"]
 Activation = Literal["relu", "silu", "hardswish"]
-Backend = Literal["tensorrt", "openvino", "onnxruntime", "torch"]
+Backend = str  # its name, as engines/backends/base.py finds it
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -3,10 +3,15 @@
 import importlib
 import subprocess
 import sys
+import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import grimp
 import pytest
+
+from engines.backends.base import GROUP
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("engines", "pipeline", "tools")
@@ -53,6 +58,17 @@ def test_imports_follow_the_contracts() -> None:
         timeout=110,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph(*PACKAGES)
+    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
+
+
+def test_the_installed_backends_are_those_of_this_checkout() -> None:
+    named = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]["trunkline.backends"]
+    installed = {point.name: point.value for point in distribution("trunkline").entry_points.select(group=GROUP)}
+    assert installed == named, "install the checkout anew: pip install -e . --no-deps"
 
 
 def test_a_run_needs_no_torch() -> None:

@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from engines.engine import Precision
+from engines.engine import Precision, backend_names
 from engines.errors import BackendUnavailable
-from engines.spec import Backend
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
@@ -55,7 +54,7 @@ def _one_of(text: str, allowed: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _backends(text: str) -> tuple[Any, ...]:
-    return _one_of(text, ("auto", *get_args(Backend)))
+    return _one_of(text, ("auto", *backend_names()))
 
 
 def _precisions(text: str) -> tuple[Any, ...]:
@@ -65,52 +64,75 @@ def _precisions(text: str) -> tuple[Any, ...]:
 SEVERAL = "several, with commas, are compared by engine, and the first is taken for the rest."
 
 
+WhatOption = Annotated[list[BenchmarkPart] | None, typer.Argument(help="What to measure; everything if left out.")]
+SourceOption = Annotated[
+    list[str] | None, typer.Option(help="Video file to measure on, may be repeated; left out: a clip made for it.")
+]
+ClipOption = Annotated[Literal["720p", "1080p"], typer.Option(help="Size of the clip that is made.")]
+ModelOption = Annotated[Path, typer.Option(help="Model folder.")]
+BackendsOption = Annotated[Any, typer.Option(parser=_backends, metavar="NAME", help=f"What runs the model; {SEVERAL}")]
+PrecisionOption = Annotated[Any, typer.Option(parser=_precisions, metavar="NAME", help=f"Arithmetic; {SEVERAL}")]
+GpuOption = Annotated[int | None, typer.Option(min=0, help="GPU of the model, and of --decode.")]
+TorchCompileOption = Annotated[
+    bool, typer.Option("--torch-compile", help="engine: measure backend torch with torch.compile, too.")
+]
+PreprocessOption = Annotated[
+    Literal["cpu", "gpu"], typer.Option(help="pipeline, streams, scaling: where pictures are scaled.")
+]
+DecodeOption = Annotated[
+    Literal["ffmpeg", "nvdec", "vaapi"], typer.Option(help="pipeline, streams, scaling: what decodes.")
+]
+PredecodedOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="pipeline: from so many frames of each stream in memory, beside the engine alone."),
+]
+SecondsOption = Annotated[
+    float, typer.Option(min=0.5, help="How long each part, and each number of streams, is measured.")
+]
+RepeatsOption = Annotated[int, typer.Option(min=1, help="Repeats that time is divided into.")]
+LinksOption = Annotated[
+    Literal["queue", "zmq"], typer.Option(help="pipeline, streams, scaling: stages as threads or as processes.")
+]
+StreamsOption = Annotated[
+    int | None, typer.Option(min=1, help="pipeline: streams, which play the sources in turn; one each if left out.")
+]
+P99Option = Annotated[
+    Any, typer.Option(parser=_milliseconds, metavar="TIME", help="streams: latency that must hold, 100ms or 0.1s.")
+]
+FpsOption = Annotated[float, typer.Option(min=0.1, help="streams: frames a second of each.")]
+ScalingFpsOption = Annotated[float, typer.Option(min=0.1, help="scaling: frames a second of each stream.")]
+MaxStreamsOption = Annotated[int, typer.Option(min=1, help="streams and scaling: the most at once.")]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
+HtmlOption = Annotated[Path | None, typer.Option(help="Write one page with tables and picture.")]
+PlotOption = Annotated[Path | None, typer.Option(help="Write the figures as a PNG picture.")]
+SaveOption = Annotated[Path | None, typer.Option(metavar="STEM", help="Write STEM.json, STEM.md and STEM.png.")]
+
+
 @app.command(epilog="trunkline benchmark compare BEFORE.json AFTER.json says what changed from one report to another.")
 def measure(
-    what: Annotated[list[BenchmarkPart] | None, typer.Argument(help="What to measure; everything if left out.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="Video file to measure on, may be repeated; left out: a clip made for it.")
-    ] = None,
-    clip: Annotated[Literal["720p", "1080p"], typer.Option(help="Size of the clip that is made.")] = "720p",
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path(ModelSettings().path),
-    backend: Annotated[
-        Any, typer.Option(parser=_backends, metavar="NAME", help=f"What runs the model; {SEVERAL}")
-    ] = "auto",
-    precision: Annotated[Any, typer.Option(parser=_precisions, metavar="NAME", help=f"Arithmetic; {SEVERAL}")] = "auto",
-    gpu: Annotated[int | None, typer.Option(min=0, help="GPU of the model, and of --decode nvdec.")] = None,
-    torch_compile: Annotated[
-        bool, typer.Option("--torch-compile", help="engine: measure backend torch with torch.compile, too.")
-    ] = False,
-    preprocess: Annotated[
-        Literal["cpu", "gpu"], typer.Option(help="pipeline, streams, scaling: where pictures are scaled.")
-    ] = "cpu",
-    decode: Annotated[
-        Literal["ffmpeg", "nvdec"], typer.Option(help="pipeline, streams, scaling: what decodes.")
-    ] = "ffmpeg",
-    predecoded: Annotated[
-        int | None,
-        typer.Option(min=1, help="pipeline: from so many frames of each stream in memory, beside the engine alone."),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.5, help="How long each part, and each number of streams, is measured.")
-    ] = 10.0,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats that time is divided into.")] = REPEATS,
-    links: Annotated[
-        Literal["queue", "zmq"], typer.Option(help="pipeline, streams, scaling: stages as threads or as processes.")
-    ] = "queue",
-    streams: Annotated[
-        int | None, typer.Option(min=1, help="pipeline: streams, which play the sources in turn; one each if left out.")
-    ] = None,
-    p99: Annotated[
-        Any, typer.Option(parser=_milliseconds, metavar="TIME", help="streams: latency that must hold, 100ms or 0.1s.")
-    ] = ("100ms"),
-    fps: Annotated[float, typer.Option(min=0.1, help="streams: frames a second of each.")] = 30.0,
-    scaling_fps: Annotated[float, typer.Option(min=0.1, help="scaling: frames a second of each stream.")] = 5.0,
-    max_streams: Annotated[int, typer.Option(min=1, help="streams and scaling: the most at once.")] = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write one page with tables and picture.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the figures as a PNG picture.")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="STEM", help="Write STEM.json, STEM.md and STEM.png.")] = None,
+    what: WhatOption = None,
+    source: SourceOption = None,
+    clip: ClipOption = "720p",
+    model: ModelOption = Path(ModelSettings().path),
+    backend: BackendsOption = "auto",
+    precision: PrecisionOption = "auto",
+    gpu: GpuOption = None,
+    torch_compile: TorchCompileOption = False,
+    preprocess: PreprocessOption = "cpu",
+    decode: DecodeOption = "ffmpeg",
+    predecoded: PredecodedOption = None,
+    seconds: SecondsOption = 10.0,
+    repeats: RepeatsOption = REPEATS,
+    links: LinksOption = "queue",
+    streams: StreamsOption = None,
+    p99: P99Option = ("100ms"),
+    fps: FpsOption = 30.0,
+    scaling_fps: ScalingFpsOption = 5.0,
+    max_streams: MaxStreamsOption = 32,
+    as_json: AsJsonOption = False,
+    html: HtmlOption = None,
+    plot: PlotOption = None,
+    save: SaveOption = None,
 ) -> None:
     """Measure how fast this machine is: parts alone, the whole pipeline against its limit, and how many streams.
 
@@ -144,10 +166,7 @@ def measure(
     with Console(stderr=True).status("") as status:
         report = measure_parts(wish, status.update)
     _write(report, html, plot, save)
-    if as_json:
-        typer.echo(_json(report))
-    else:
-        show(page_of(report), Console())
+    _print(report, as_json=as_json)
 
 
 @app.command("compare")
@@ -170,6 +189,13 @@ def compare_reports(
         show(changes_of(comparison), Console())
     if fail_on_regression and comparison.worse:
         raise typer.Exit(EXIT_WORSE)
+
+
+def _print(report: BenchmarkReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(_json(report))
+    else:
+        show(page_of(report), Console())
 
 
 def _require_matplotlib() -> None:

@@ -39,48 +39,64 @@ class Options:
     config: Path | None
 
 
+SourceOption = Annotated[
+    Path,
+    typer.Argument(metavar="SOURCE", help="checkpoint.pt of a training run, or a model folder."),
+]
+DataOption = Annotated[Path, typer.Option(help="Folder with the data: for thresholds, parity, calibration, figures.")]
+BuildOption = Annotated[
+    Literal["tensorrt"] | None,
+    typer.Option(help="Build a model folder's engines for it on this machine; for int8, make their files before."),
+]
+PrecisionOption = Annotated[
+    Literal["f32", "f16", "int8", "fp32", "fp16"],
+    typer.Option(
+        help="Without --backend f32 makes a model folder of a checkpoint, int8 adds its quantised form to one."
+    ),
+]
+OutOption = Annotated[Path | None, typer.Option(help="f32: the model folder to make.")]
+FrameSizeOption = Annotated[
+    str | None,
+    typer.Option(help=f"f32: width x height of the frame entry, multiples of 32; default {FRAME_SIZE}."),
+]
+NameOption = Annotated[str | None, typer.Option(help="f32: name of the model; default the training run's.")]
+NoteOption = Annotated[str | None, typer.Option(help="f32: for the model card, what else one must know.")]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="int8, f16: the share of a task's figure that may be lost; default 0.01."),
+]
+ImagesOption = Annotated[
+    int | None, typer.Option(min=1, help="int8: training pictures to calibrate each entry on; default 256.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="Training configuration that says where the data is; default the standard folders."),
+]
+WorkspaceOption = Annotated[
+    int | None, typer.Option(min=1, help="tensorrt: MiB of the GPU that an engine may use beside its tensors.")
+]
+VersionCompatibleOption = Annotated[
+    bool | None,
+    typer.Option("--version-compatible", help="tensorrt: engines that later versions load, too; may be slower."),
+]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
+
+
 def compile_model(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="checkpoint.pt of a training run, or a model folder."),
-    ],
-    data: Annotated[Path, typer.Option(help="Folder with the data: for thresholds, parity, calibration, figures.")],
-    backend: Annotated[
-        Literal["tensorrt"] | None,
-        typer.Option(help="Build a model folder's engines for it on this machine; for int8, make their files before."),
-    ] = None,
-    precision: Annotated[
-        Literal["f32", "f16", "int8", "fp32", "fp16"],
-        typer.Option(
-            help="Without --backend f32 makes a model folder of a checkpoint, int8 adds its quantised form to one."
-        ),
-    ] = "f32",
-    out: Annotated[Path | None, typer.Option(help="f32: the model folder to make.")] = None,
-    frame_size: Annotated[
-        str | None,
-        typer.Option(help=f"f32: width x height of the frame entry, multiples of 32; default {FRAME_SIZE}."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="f32: name of the model; default the training run's.")] = None,
-    note: Annotated[str | None, typer.Option(help="f32: for the model card, what else one must know.")] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="int8, f16: the share of a task's figure that may be lost; default 0.01."),
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option(min=1, help="int8: training pictures to calibrate each entry on; default 256.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Training configuration that says where the data is; default the standard folders."),
-    ] = None,
-    workspace: Annotated[
-        int | None, typer.Option(min=1, help="tensorrt: MiB of the GPU that an engine may use beside its tensors.")
-    ] = None,
-    version_compatible: Annotated[
-        bool | None,
-        typer.Option("--version-compatible", help="tensorrt: engines that later versions load, too; may be slower."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")] = False,
+    source: SourceOption,
+    data: DataOption,
+    backend: BuildOption = None,
+    precision: PrecisionOption = "f32",
+    out: OutOption = None,
+    frame_size: FrameSizeOption = None,
+    name: NameOption = None,
+    note: NoteOption = None,
+    tolerance: ToleranceOption = None,
+    images: ImagesOption = None,
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = None,
+    version_compatible: VersionCompatibleOption = None,
+    as_json: AsJsonOption = False,
 ) -> None:
     """Make a model folder: ONNX files, thresholds, parity with PyTorch, figures, card. Or add its int8 form.
 
@@ -119,17 +135,20 @@ def compile_model(
     if arithmetic == "f16":
         raise ConfigError(f"--precision {precision} is for --backend tensorrt; on CPUs, engines take f32 or int8 files")
     _refuse_given({**of_int8, **of_figures, "--config": config}, "--precision f32")
-    if source.is_dir():
+    made = _out_of(source, out)
+    released = _f32(source, data, made, FRAME_SIZE if frame_size is None else frame_size, name, note or "")
+    _show_f32(released, made, as_json=as_json)
+
+
+def _out_of(checkpoint: Path, out: Path | None) -> Path:
+    """Return the folder to make of a checkpoint; ConfigError where there is no checkpoint, or no folder is named."""
+    if checkpoint.is_dir():
         raise ConfigError(
-            f"--precision f32 needs a checkpoint, {source} is a folder; a model's int8 is --precision int8"
+            f"--precision f32 needs a checkpoint, {checkpoint} is a folder; a model's int8 is --precision int8"
         )
     if out is None:
         raise ConfigError("--out is missing: the model folder to make of the checkpoint")
-    _show_f32(
-        _f32(source, data, out, FRAME_SIZE if frame_size is None else frame_size, name, note or ""),
-        out,
-        as_json=as_json,
-    )
+    return out
 
 
 def _need_folder(source: Path, option: str) -> None:

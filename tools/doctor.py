@@ -19,7 +19,7 @@ from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on_bus
 from engines.spec import load_model
 from pipeline.settings.schema import ModelSettings
-from pipeline.sources.nvdec import video_decoders
+from pipeline.sources.hwaccel import check_hardware
 
 DEFAULT_MODEL = Path(ModelSettings().path)
 SHARED_MEMORY = Path("/dev/shm")
@@ -174,11 +174,11 @@ def _cuda() -> Cuda:
 
 
 def _nvdec() -> Library:
-    version = _version("PyNvVideoCodec")
     try:
-        return Library("NVDEC", version, f"{video_decoders(0)} video decoders on GPU 0")
+        check_hardware("nvdec", 0)
     except BackendUnavailable as error:
-        return Library("NVDEC", version, f"cannot be used: {error}")
+        return Library("NVDEC", None, f"cannot be used: {error}")
+    return Library("NVDEC", None, "decodes videos on GPU 0")
 
 
 def _missing(name: str, package: str, error: Exception) -> Library:

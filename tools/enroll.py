@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import typer
@@ -26,7 +26,7 @@ from pipeline.gallery.gallery import Gallery, agreed, clean_name
 from pipeline.gallery.track_requests import Request, enroll_track
 from pipeline.settings.schema import GALLERY, ModelSettings
 
-BackendChoice = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]  # typer takes no union of literals
+BackendOption = Annotated[str, typer.Option(help="What runs the model: auto, or the name of a backend.")]
 
 
 def enroll(
@@ -48,7 +48,7 @@ def enroll(
         bool, typer.Option("--accept-poor", help="Take blurred, small, turned and badly lit faces, with a warning.")
     ] = False,
     model: Annotated[Path, typer.Option(help="The model folder.")] = Path(ModelSettings().path),
-    backend: Annotated[BackendChoice, typer.Option(help="What runs the model.")] = "auto",
+    backend: BackendOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Add people to the gallery; a running pipeline knows them at once.

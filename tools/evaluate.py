@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError
-from engines.spec import TASKS, Backend, Precision, Task, load_model
+from engines.spec import TASKS, Precision, Task, load_model
 from tools.calibrate_identity import calibrate_identity, described
+from tools.enroll import BackendOption
 from tools.evaluate_tracking import evaluate_tracking
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
     from engines.evaluation.report import EvaluationReport
+    from engines.evaluation.truth import Truth
+    from engines.spec import Model
 
 HEADLINES = {  # of each task: the figures of the table, by their names in the JSON report
     "objects": (
@@ -48,47 +51,64 @@ def _task(name: str) -> Scored:
     raise typer.BadParameter(f"{name!r} is none of {', '.join(SCORED)}")
 
 
+ModelOption = Annotated[
+    Path | None, typer.Option(help="Model folder: spec.json and its ONNX files. Tracking needs none.")
+]
+DataOption = Annotated[Path | None, typer.Option(help="Folder with the validation data.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
+]
+SetOption = Annotated[
+    Literal["cameras", "coco", "celebrities", "places"] | None,
+    typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
+]
+PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")]
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(SCORED)}; repeatable."),
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Look at this many pictures or pairs of each set.")]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Write the whole report to this JSON file, too; tracks into this folder.")
+]
+PlotsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
+]
+SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Tracking: score simulated sequences, too.")]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Identity: choose the similarity from which a face is someone.")
+]
+FalseAcceptRateOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="--calibrate: share of strangers' tracks that may be named; default 0.01."),
+]
+PeopleOption = Annotated[
+    int | None, typer.Option(min=1, help="--calibrate: enrolled in the gallery that it is for; default 10.")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="--calibrate: write it to the model's spec.json, in place of the old one.")
+]
+
+
 def evaluate(
-    model: Annotated[
-        Path | None, typer.Option(help="Model folder: spec.json and its ONNX files. Tracking needs none.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with the validation data.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
-    ] = None,
-    named: Annotated[
-        Literal["cameras", "coco", "celebrities", "places"] | None,
-        typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
-    ] = None,
-    backend: Annotated[Literal["auto", Backend], typer.Option(help="What runs the model.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")] = "f32",
-    task: Annotated[
-        list[str] | None,
-        typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(SCORED)}; repeatable."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Look at this many pictures or pairs of each set.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the whole report to this JSON file, too; tracks into this folder.")
-    ] = None,
-    plots: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
-    ] = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="Tracking: score simulated sequences, too.")] = False,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Identity: choose the similarity from which a face is someone.")
-    ] = False,
-    false_accept_rate: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="--calibrate: share of strangers' tracks that may be named; default 0.01."),
-    ] = None,
-    people: Annotated[
-        int | None, typer.Option(min=1, help="--calibrate: enrolled in the gallery that it is for; default 10.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="--calibrate: write it to the model's spec.json, in place of the old one.")
-    ] = False,
+    model: ModelOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    named: SetOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "f32",
+    task: TaskOption = None,
+    limit: LimitOption = None,
+    as_json: AsJsonOption = False,
+    out: OutOption = None,
+    plots: PlotsOption = None,
+    simulated: SimulatedOption = False,
+    calibrate: CalibrateOption = False,
+    false_accept_rate: FalseAcceptRateOption = None,
+    people: PeopleOption = None,
+    replace: ReplaceOption = False,
 ) -> None:
     """Score an exported model on validation data, the way the pipeline runs it.
 
@@ -111,49 +131,63 @@ def evaluate(
         return
     if model is None or data is None:
         raise ConfigError(f"--{'model' if model is None else 'data'} is missing; only --task tracking goes without")
+    _check_ready(out, plots)
+    chosen = tuple(each for each in asked if each != "tracking")
+    opened, truth = _opened(model, data, config, named, chosen, limit)
+    if calibrate:
+        calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
+        return
+    # Only here: a run-time install is without what it needs, and every other verb works there.
+    from engines.evaluation.report import evaluate_model
+
+    report = evaluate_model(
+        opened, truth, tasks=chosen or None, backend=backend, precision=precision, limit=limit, plots=plots
+    )
+    _publish(report, opened, out, as_json=as_json)
+
+
+def _check_ready(out: Path | None, plots: Path | None) -> None:
+    """Raise ConfigError unless models can be scored here, and written where that is asked for."""
     if find_spec("faster_coco_eval") is None:
         raise ConfigError(
             "evaluate: faster-coco-eval is not installed; install it with: pip install 'trunkline[train]'"
         )
-    # Only here: a run-time install is without that package, and every other verb works there.
-    from engines.evaluation.report import evaluate_model
-    from engines.evaluation.sets import NAMED_SETS
-    from engines.evaluation.truth import Truth, configured_truth, labelled_truth
-    from engines.training.settings import load_settings
-
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: the folder {out.parent} does not exist")
     if plots is not None:
         _make(plots)
+
+
+def _opened(
+    model: Path, data: Path, config: Path | None, named: str | None, chosen: tuple[Task, ...], limit: int | None
+) -> "tuple[Model, Path | Truth]":
+    """Return the model, and the data that it is scored on."""
+    from engines.evaluation.sets import NAMED_SETS
+    from engines.evaluation.truth import configured_truth, labelled_truth
+    from engines.training.settings import load_settings
+
     opened = load_model(model)
-    chosen = tuple(each for each in asked if each != "tracking")
     wanted = chosen or opened.spec.network.tasks
     opened.require(wanted, "evaluation")
-    truth: Path | Truth = data if config is None else configured_truth(load_settings(config), data, wanted, limit)
+    if named is not None and config is not None:
+        raise ConfigError("--set and --config both say what to score on: leave one out")
     if named is not None:
-        truth = labelled_truth([NAMED_SETS[named]], data, limit)
-    if calibrate:
-        calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
-        return
-    report = evaluate_model(
-        opened,
-        truth,
-        backend=backend,
-        precision=precision,
-        tasks=chosen or None,
-        limit=limit,
-        plots=plots,
-    )
+        return opened, labelled_truth([NAMED_SETS[named]], data, limit)
+    return opened, data if config is None else configured_truth(load_settings(config), data, wanted, limit)
+
+
+def _publish(report: "EvaluationReport", model: "Model", out: Path | None, *, as_json: bool) -> None:
+    """Write the report where that is asked for, and print it."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2)
     if out is not None:
         _write(out, text)
     if as_json:
         sys.stdout.write(text.decode() + "\n")
-    else:
-        _show(report)
-        if report.identity is not msgspec.UNSET:
-            similarity = report.thresholds.identity_similarity
-            typer.echo(f"identity_similarity {similarity:.3f}: {described(opened.spec.identity_calibration)}")
+        return
+    _show(report)
+    if report.identity is not msgspec.UNSET:
+        similarity = report.thresholds.identity_similarity
+        typer.echo(f"identity_similarity {similarity:.3f}: {described(model.spec.identity_calibration)}")
 
 
 def _check_calibrating(asked: list[Scored], *, calibrate: bool, of_it: tuple[object, ...]) -> None:

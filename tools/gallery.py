@@ -17,7 +17,7 @@ from pipeline.gallery.export import export_gallery, import_people, read_export
 from pipeline.gallery.file import PRIVATE
 from pipeline.gallery.gallery import Gallery, Person, agreed
 from pipeline.settings.schema import GALLERY, ModelSettings
-from tools.enroll import BackendChoice
+from tools.enroll import BackendOption
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,7 +119,7 @@ def purge(gallery: GalleryFile = Path(GALLERY), as_json: AsJson = False) -> None
 def reenroll(
     gallery: GalleryFile = Path(GALLERY),
     model: Annotated[Path, typer.Option(help="The folder of the model to go over to.")] = Path(ModelSettings().path),
-    backend: Annotated[BackendChoice, typer.Option(help="What runs the model.")] = "auto",
+    backend: BackendOption = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Enrol everyone again with another model, from the photos that are kept; all of them or nobody.

@@ -24,7 +24,6 @@ EXTRA_OF: Final = {
     "train": ("faster_coco_eval", "matplotlib", "onnx", "torch"),
     "tracking": ("supervision", "trackers", "trackeval"),
     "tensorrt": ("cuda", "tensorrt"),
-    "nvdec": ("PyNvVideoCodec",),
 }
 
 

@@ -5,8 +5,9 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,32 +20,44 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from engines.training.checkpoint import Checkpoint
+    from engines.training.curves import CurveLog
     from engines.training.loop import Progress as Now
+    from engines.training.settings import TrainingSettings
 
 LOG_EVERY = 20
 
 
+ConfigOption = Annotated[Path, typer.Argument(help="Training configuration (TOML).")]
+DataOption = Annotated[Path, typer.Option(help="Folder with the training data.")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")]
+InitOption = Annotated[Path | None, typer.Option(help="Begin with the weights of a checkpoint or model folder.")]
+AtStepOption = Annotated[
+    int, typer.Option(min=0, help="Where in the schedule to go on, with --init MODEL, if the checkpoint is lost.")
+]
+CacheOption = Annotated[Path | None, typer.Option(help="Folder to map decoded pictures from, where memory is short.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")]
+StopAtOption = Annotated[int | None, typer.Option(min=1, help="Stop at this step with a checkpoint.")]
+TeacherOption = Annotated[
+    list[Path] | None, typer.Option(help="Model folder whose word fills in what the data lacks; may be repeated.")
+]
+PriceOption = Annotated[float, typer.Option(min=0.0, help="Of an hour of this machine; the cost is shown.")]
+
+
 def train(
-    config: Annotated[Path, typer.Argument(help="Training configuration (TOML).")],
-    data: Annotated[Path, typer.Option(help="Folder with the training data.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name>.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
-    init: Annotated[Path | None, typer.Option(help="Begin with the weights of a checkpoint or model folder.")] = None,
-    at_step: Annotated[
-        int, typer.Option(min=0, help="Where in the schedule to go on, with --init MODEL, if the checkpoint is lost.")
-    ] = 0,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder to map decoded pictures from, where memory is short.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda or cuda:<index>; auto takes CUDA where there is one.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
-    stop_at: Annotated[int | None, typer.Option(min=1, help="Stop at this step with a checkpoint.")] = None,
-    teacher: Annotated[
-        list[Path] | None, typer.Option(help="Model folder whose word fills in what the data lacks; may be repeated.")
-    ] = None,
-    price: Annotated[float, typer.Option(min=0.0, help="Of an hour of this machine; the cost is shown.")] = 0.0,
+    config: ConfigOption,
+    data: DataOption,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    init: InitOption = None,
+    at_step: AtStepOption = 0,
+    cache: CacheOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    stop_at: StopAtOption = None,
+    teacher: TeacherOption = None,
+    price: PriceOption = 0.0,
 ) -> None:
     """Train the network on all tasks that the data labels.
 
@@ -58,12 +71,8 @@ def train(
         raise BackendUnavailable(
             "train needs PyTorch, which is not installed: pip install 'trunkline[train]'"
         ) from error
-    from engines.compiling.validation import validation_scores
     from engines.study.classifier_settings import is_classifier
-    from engines.training.curves import LOG, PICTURE, CurveLog, plot_log
-    from engines.training.loop import BEST, CHECKPOINT
-    from engines.training.loop import train as run
-    from engines.training.processes import joined_processes
+    from engines.training.loop import CHECKPOINT
     from engines.training.settings import load_settings
 
     if threads:
@@ -78,54 +87,88 @@ def train(
     if not resume and (folder / CHECKPOINT).exists():
         raise ConfigError(f"--out {folder}: holds a run already; add --resume to go on with it, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / LOG
+    session = _Session(settings, data, folder, place, price, resume=resume)
+    session.run(
+        init=init,
+        at_step=at_step,
+        cache=cache,
+        stop_at=stop_at,
+        teachers=[load_model(folder) for folder in teacher or ()],
+    )
 
-    def validate(saved: "Checkpoint") -> dict[str, float]:
+
+@dataclass(frozen=True)
+class _Session:
+    """A training run as a person sees it: a bar, lines, a log of its curves and their picture."""
+
+    settings: "TrainingSettings"
+    data: Path
+    folder: Path
+    place: "torch.device"
+    price: float  # of an hour of a process
+    _: KW_ONLY
+    resume: bool  # go on with the log that is there
+
+    def run(self, **options: Any) -> None:
+        """Train to the end, or until somebody stops it.
+
+        Args:
+            options: of :func:`engines.training.loop.train`.
+        """
+        from engines.training.curves import LOG, PICTURE, CurveLog, plot_log
+        from engines.training.loop import BEST, CHECKPOINT
+        from engines.training.loop import train as run
+        from engines.training.processes import joined_processes
+
+        now = None
+        settings, log = self.settings, self.folder / LOG
+        with joined_processes(self.place) as processes, _bar(shown=processes.leads) as bar:
+            steps = run(
+                settings,
+                self.data,
+                self.folder,
+                resume=self.resume,
+                device=self.place,
+                processes=processes,
+                validate=self._validate if settings.validation else None,
+                stop=stop_signal(),
+                opened=bar.console.log if processes.leads else lambda _: None,
+                **options,
+            )
+            count = f", {processes.count} processes" if processes.count > 1 else ""
+            title = f"training {settings.name} on {self.place}{count}"
+            task = bar.add_task(title, total=settings.steps, told="reading the data")
+            with log.open("a" if self.resume else "w", newline="") if processes.leads else nullcontext() as file:
+                curves = CurveLog(file) if file else None
+                for now in steps:
+                    if curves is not None:
+                        bar.update(task, completed=now.step, told=_told(now, self.price, processes.count))
+                        self._log(now, curves, bar)
+        if not processes.leads:
+            return
+        if now is None:
+            typer.echo(f"{self.folder} has all its steps already")
+            return
+        plot_log(log, self.folder / PICTURE)
+        best = f", best scores: {self.folder / BEST}" if (self.folder / BEST).is_file() else ""
+        typer.echo(f"step {now.step}, {_spent(now, self.price, processes.count)}: {self.folder / CHECKPOINT}{best}")
+
+    def _log(self, now: "Now", curves: "CurveLog", bar: "Progress") -> None:
+        """Write a step's losses now and then, and its scores where it has some."""
+        from engines.training.curves import LOG, PICTURE, plot_log
+
+        if now.step % LOG_EVERY == 0:
+            curves.write(now, now.losses)
+        if now.scores:
+            curves.write(now, {f"score.{name}": score for name, score in now.scores.items()})
+            bar.console.log(f"step {now.step}: " + _listed(now.scores))
+            plot_log(self.folder / LOG, self.folder / PICTURE)
+
+    def _validate(self, saved: "Checkpoint") -> dict[str, float]:
+        from engines.compiling.validation import validation_scores
+
         assert saved.settings.validation is not None
-        return validation_scores(saved, data, saved.settings.validation)
-
-    now = None
-    with joined_processes(place) as processes, _bar(shown=processes.leads) as bar:
-        steps = run(
-            settings,
-            data,
-            folder,
-            resume=resume,
-            init=init,
-            at_step=at_step,
-            cache=cache,
-            device=place,
-            stop_at=stop_at,
-            teachers=[load_model(folder) for folder in teacher or ()],
-            processes=processes,
-            validate=validate if settings.validation else None,
-            stop=stop_signal(),
-            opened=bar.console.log if processes.leads else lambda _: None,
-        )
-        title = f"training {settings.name} on {place}" + (
-            f", {processes.count} processes" if processes.count > 1 else ""
-        )
-        task = bar.add_task(title, total=settings.steps, told="reading the data")
-        with log.open("a" if resume else "w", newline="") if processes.leads else nullcontext() as file:
-            curves = CurveLog(file) if file else None
-            for now in steps:
-                if curves is None:
-                    continue
-                bar.update(task, completed=now.step, told=_told(now, price, processes.count))
-                if now.step % LOG_EVERY == 0:
-                    curves.write(now, now.losses)
-                if now.scores:
-                    curves.write(now, {f"score.{name}": score for name, score in now.scores.items()})
-                    bar.console.log(f"step {now.step}: " + _listed(now.scores))
-                    plot_log(log, folder / PICTURE)
-    if not processes.leads:
-        return
-    if now is None:
-        typer.echo(f"{folder} has all its steps already")
-        return
-    plot_log(log, folder / PICTURE)
-    best = f", best scores: {folder / BEST}" if (folder / BEST).is_file() else ""
-    typer.echo(f"step {now.step}, {_spent(now, price, processes.count)}: {folder / CHECKPOINT}{best}")
+        return validation_scores(saved, self.data, saved.settings.validation)
 
 
 def _bar(*, shown: bool) -> "Progress":

@@ -62,13 +62,27 @@ def use_device(index: int) -> None:
 
 
 def versions() -> tuple[str, str]:
-    """The newest CUDA version that the driver supports, and that of the runtime; "0.0" without a driver."""
+    """Return the newest CUDA version that the driver supports, and that of the runtime; "0.0" without a driver."""
     found = (int(_call(call)) for call in (runtime.cudaDriverGetVersion, runtime.cudaRuntimeGetVersion))
     driver, library = (f"{number // 1000}.{number % 1000 // 10}" for number in found)
     return driver, library
 
 
-class DeviceMemory:
+class _Owned:
+    """A resource of CUDA, released once."""
+
+    def __init__(self, handle: Any, give_back: Any) -> None:
+        self.handle = handle
+        self._give_back = give_back
+
+    def close(self) -> None:
+        """Give it back; may be called twice."""
+        if self.handle is not None:
+            handle, self.handle = self.handle, None
+            _call(self._give_back, handle)
+
+
+class DeviceMemory(_Owned):
     """Bytes on the GPU."""
 
     def __init__(self, size: int, what: str) -> None:
@@ -79,40 +93,55 @@ class DeviceMemory:
             if error.code != int(runtime.cudaError_t.cudaErrorMemoryAllocation):
                 raise
             raise EngineError(f"the GPU has no {size / MIB:.0f} MiB left for {what}: {_room()}") from error
+        super().__init__(self.address, runtime.cudaFree)
         self.size = size
 
-    def free(self) -> None:
-        """Give it back; may be called twice."""
-        if self.address:
-            address, self.address = self.address, 0
-            _call(runtime.cudaFree, address)
 
-
-class PinnedMemory:
+class PinnedMemory(_Owned):
     """Bytes of this machine that stay where they are, so that copies to and from the GPU run beside everything else."""
 
     def __init__(self, size: int) -> None:
         self.address = int(_call(runtime.cudaHostAlloc, max(size, 1), runtime.cudaHostAllocDefault))
+        super().__init__(self.address, runtime.cudaFreeHost)
         self.array: Bytes = np.ctypeslib.as_array((ctypes.c_uint8 * max(size, 1)).from_address(self.address))
 
-    def free(self) -> None:
-        """Give it back; may be called twice. :attr:`array` must not be used any more."""
-        if self.address:
-            address, self.address = self.address, 0
-            self.array = np.zeros(0, np.uint8)
-            _call(runtime.cudaFreeHost, address)
+    def close(self) -> None:
+        """Give it back; may be called twice. :attr:`array` is empty then."""
+        self.array = np.zeros(0, np.uint8)
+        super().close()
 
 
-class Stream:
+class Event(_Owned):
+    """A moment in a stream that a thread can sleep until."""
+
+    def __init__(self) -> None:
+        # Without blocking sync a waiting thread spins, on a core that the decoders need.
+        flags = runtime.cudaEventBlockingSync | runtime.cudaEventDisableTiming
+        super().__init__(_call(runtime.cudaEventCreateWithFlags, flags), runtime.cudaEventDestroy)
+
+    def wait(self) -> None:
+        """Sleep until it happened; CudaError if what was before it failed."""
+        _call(runtime.cudaEventSynchronize, self.handle)
+
+
+class Graph(_Owned):
+    """What :meth:`Stream.capture` kept: many calls that are launched as one."""
+
+    def __init__(self) -> None:
+        super().__init__(None, runtime.cudaGraphExecDestroy)
+
+
+class Stream(_Owned):
     """Work that the GPU does in order, beside other streams."""
 
     def __init__(self) -> None:
-        self._stream: Any = _call(runtime.cudaStreamCreateWithFlags, runtime.cudaStreamNonBlocking)
+        created = _call(runtime.cudaStreamCreateWithFlags, runtime.cudaStreamNonBlocking)
+        super().__init__(created, runtime.cudaStreamDestroy)
 
     @property
-    def handle(self) -> int:
-        """For other libraries."""
-        return int(self._stream)
+    def number(self) -> int:
+        """Return the address of the stream, for other libraries."""
+        return int(self.handle)
 
     def upload(self, device: DeviceMemory, host: PinnedMemory, size: int) -> None:
         """Copy the first ``size`` bytes to the GPU, in the stream's turn: ``host`` must not change before."""
@@ -123,82 +152,44 @@ class Stream:
         self._copy(host.address, device.address, size, runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost)
 
     def _copy(self, to: int, source: int, size: int, kind: Any) -> None:
-        _call(runtime.cudaMemcpyAsync, to, source, size, kind, self._stream)
+        _call(runtime.cudaMemcpyAsync, to, source, size, kind, self.handle)
 
-    def launch(self, graph: "Graph") -> None:
+    def launch(self, graph: Graph) -> None:
         """Run a captured graph, in the stream's turn."""
-        _call(runtime.cudaGraphLaunch, graph.executable, self._stream)
+        _call(runtime.cudaGraphLaunch, graph.handle, self.handle)
 
-    def record(self, event: "Event") -> None:
-        """Let the event happen when all that the stream was given so far is done."""
-        _call(runtime.cudaEventRecord, event.event, self._stream)
+    def record(self, event: Event) -> None:
+        """Signal the event when all that is in the stream so far is done."""
+        _call(runtime.cudaEventRecord, event.handle, self.handle)
 
     @contextmanager
-    def capture(self) -> Iterator["Graph"]:
-        """Keep what the stream is given in a graph instead of running it; the graph is whole when the block ends.
+    def capture(self) -> Iterator[Graph]:
+        """Record the work of the block in a graph instead of running it; the graph is complete when the block ends.
 
         Raises:
             CudaError: something in the block cannot be captured.
         """
         graph = Graph()
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal  # other threads go on as they like
-        _call(runtime.cudaStreamBeginCapture, self._stream, mode)
+        _call(runtime.cudaStreamBeginCapture, self.handle, mode)
         try:
             yield graph
         except BaseException:
-            runtime.cudaStreamEndCapture(self._stream)  # says once more that it failed
+            runtime.cudaStreamEndCapture(self.handle)  # says once more that it failed
             raise
-        captured = _call(runtime.cudaStreamEndCapture, self._stream)
+        captured = _call(runtime.cudaStreamEndCapture, self.handle)
         try:
-            graph.executable = _call(runtime.cudaGraphInstantiate, captured, 0)
+            graph.handle = _call(runtime.cudaGraphInstantiate, captured, 0)
         finally:
             _call(runtime.cudaGraphDestroy, captured)
 
     def synchronise(self) -> None:
         """Wait until all that the stream was given is done."""
-        _call(runtime.cudaStreamSynchronize, self._stream)
-
-    def close(self) -> None:
-        """Give it back; may be called twice."""
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            _call(runtime.cudaStreamDestroy, stream)
-
-
-class Event:
-    """A moment in a stream that a thread can sleep until."""
-
-    def __init__(self) -> None:
-        # Without blocking sync a waiting thread spins, on a core that the decoders need.
-        self.event: Any = _call(
-            runtime.cudaEventCreateWithFlags, runtime.cudaEventBlockingSync | runtime.cudaEventDisableTiming
-        )
-
-    def wait(self) -> None:
-        """Sleep until it happened; CudaError if what was before it failed."""
-        _call(runtime.cudaEventSynchronize, self.event)
-
-    def close(self) -> None:
-        """Give it back; may be called twice."""
-        if self.event is not None:
-            event, self.event = self.event, None
-            _call(runtime.cudaEventDestroy, event)
-
-
-class Graph:
-    """What :meth:`Stream.capture` kept: many calls that are launched as one."""
-
-    executable: Any = None
-
-    def close(self) -> None:
-        """Give it back; may be called twice."""
-        if self.executable is not None:
-            executable, self.executable = self.executable, None
-            _call(runtime.cudaGraphExecDestroy, executable)
+        _call(runtime.cudaStreamSynchronize, self.handle)
 
 
 def _call(function: Any, *arguments: Any) -> Any:
-    """What a call of the runtime returns after its error code; CudaError unless that is success."""
+    """Call the runtime and return what comes after its error code; CudaError unless that is success."""
     code, *values = function(*arguments)
     if int(code):
         _, text = runtime.cudaGetErrorString(code)

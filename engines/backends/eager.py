@@ -1,12 +1,12 @@
 """PyTorch: on the CPU the reference that every other engine is checked against, on a GPU an engine of its own."""
 
 from contextlib import AbstractContextManager
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from engines.backends.base import StartedEngine
 from engines.backends.eager_cuda import TorchCudaEngine
 from engines.backends.torch_compile import Network, compile_now, compiled
 from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
@@ -14,7 +14,7 @@ from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.spec import EntryName, Model, Precision
 
 
-class TorchEngine:
+class TorchEngine(StartedEngine):
     """An entry run from ``weights.pt`` on the CPU."""
 
     def __init__(
@@ -53,19 +53,9 @@ class TorchEngine:
         check_outputs(values, self.spec.outputs)
         return Computed({name: as_array(value) for name, value in zip(self.spec.outputs, values, strict=True)})
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the network; may be called twice."""
         self._entry = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast("cpu", PRECISIONS[self.precision], enabled=self.precision != "f32")
@@ -78,7 +68,7 @@ class Computed:
         self._outputs = outputs
 
     def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The entry's outputs, batch first."""
+        """Return the entry's outputs, batch first."""
         return self._outputs
 
 
@@ -90,7 +80,7 @@ def open_torch(
     gpu: int | None = None,
     torch_compile: bool = False,
 ) -> TorchEngine | TorchCudaEngine:
-    """The PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
+    """Open the PyTorch engine of this machine: on CUDA where there is one, else on the CPU.
 
     Raises:
         BackendUnavailable: the precision or the GPU is not to be had, or ``torch.compile`` fails.

@@ -4,11 +4,9 @@ What was shown without a GPU: that batches, slots and graphs are kept apart and 
 What only a GPU can show, and tests/gpu does: parity with the CPU, and speed.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Self
 
 import numpy as np
@@ -18,19 +16,18 @@ import torch
 
 from engines.backends.torch_compile import Network, compile_now, compiled
 from engines.backends.torch_letterbox import TorchLetterbox
-from engines.backends.underway import Underway
+from engines.backends.underway import SlotEngine
 from engines.backends.weights import PRECISIONS, as_array, check_outputs, load_entry
 from engines.errors import BackendUnavailable, EngineError, one_line
-from engines.planes import Planes, check_planes
+from engines.planes import Planes
 from engines.spec import EntryName, EntrySpec, Model, Precision
 
 log = structlog.get_logger()
 
-DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
 GRAPHS: Final = 8  # batch sizes that get a CUDA graph: each holds its own tensors
 
 
-class TorchCudaEngine:
+class TorchCudaEngine(SlotEngine):
     """An entry run from ``weights.pt`` on a GPU, in channels-last layout, one CUDA graph for each batch size.
 
     Each batch under way has a slot of its own: a stream, pinned memory, and its graphs.
@@ -58,9 +55,8 @@ class TorchCudaEngine:
             BackendUnavailable: int8, there is no such GPU, or ``torch.compile`` fails.
             ModelError: the weights cannot be read or belong to another network.
         """
-        self.spec = model.spec.entry(entry)
+        super().__init__(model.spec.entry(entry))
         self.backend = "torch"
-        self.depth = DEPTH
         self.precision: str = "bf16" if precision == "auto" else precision
         if self.precision not in PRECISIONS:
             raise BackendUnavailable(f"backend 'torch' has precision 'f32', 'bf16' or 'f16', not {precision!r}")
@@ -71,65 +67,21 @@ class TorchCudaEngine:
         self.device = f"{torch.cuda.get_device_name(gpu)} (GPU {gpu})"
         network = load_entry(model, entry).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Network | None = compiled(network) if torch_compile else network
-        self._lock = threading.Lock()
-        self._free: list[_CudaSlot] = []
         if torch_compile:
             compile_now(self.infer, self.spec)
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> Underway:
-        """Begin to run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        self.spec.check(batch)
-        with self._slot() as slot:
-            slot.start(batch)
-        return Underway(partial(self._finish, slot))
-
-    def start_planes(self, pictures: Sequence[Planes]) -> Underway:
-        """Begin to run pictures as they were decoded, one or more: they are letterboxed on the GPU.
-
-        Raises:
-            EngineError: the batch or the run is not good.
-        """
-        check_planes(pictures, self.spec)
-        with self._slot() as slot:
-            slot.start_planes(pictures)
-        return Underway(partial(self._finish, slot))
-
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the network, and the memory of batches under way when they are done; may be called twice."""
-        with self._lock:
-            self._network, self._free = None, []
+        super().close()
+        self._network = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _slot(self) -> Iterator["_CudaSlot"]:
-        """A slot that nobody uses, in every setting that this engine computes under."""
-        network = self._network
-        if network is None:
+    def _new_slot(self) -> "_CudaSlot":
+        if self._network is None:
             raise EngineError("the engine is closed")
-        with self._lock:
-            slot = self._free.pop() if self._free else None
-        with self._computing():
-            yield slot or _CudaSlot(network, self.spec, self._device)
+        return _CudaSlot(self._network, self.spec, self._device)
 
-    def _finish(self, slot: "_CudaSlot") -> dict[str, npt.NDArray[np.generic]]:
-        with self._computing():
-            outputs = slot.outputs()
-        with self._lock:
-            if self._network is not None:
-                self._free.append(slot)
-        return outputs
-
-    def _computing(self) -> ExitStack:
-        """Every setting that this engine computes under, all of which PyTorch keeps for each thread."""
+    def _on_gpu(self) -> ExitStack:
+        # PyTorch keeps all of these for each thread.
         with ExitStack() as settings:
             settings.enter_context(_Sentences())
             settings.enter_context(torch.cuda.device(self._device))
@@ -187,7 +139,7 @@ class _CudaSlot:
         self._run(sized, lambda: letterbox.fill(pictures, sized.images))
 
     def _run(self, sized: _Sized, fill: Callable[[], object]) -> None:
-        """Have the stream ``fill`` the input and run the network on it."""
+        """Fill the input and run the network on it, in the slot's stream."""
         self._running = sized
         with torch.cuda.stream(self._stream):
             if sized.runs == 1 and len(sized.images) in self._sized:
@@ -211,13 +163,18 @@ class _CudaSlot:
         sized, self._running = self._running, None
         return {name: as_array(value).copy() for name, value in zip(self._spec.outputs, sized.taken, strict=True)}
 
+    def close(self) -> None:
+        """Drop all tensors: PyTorch frees them when the GPU is done with them."""
+        self._sized.clear()
+        self._running = None
+
     def _compute(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         values = self._network(images)
         check_outputs(values, self._spec.outputs)
         return values
 
     def _captured(self, sized: _Sized) -> torch.cuda.CUDAGraph | None:
-        """The run as a graph, from the second batch of a size on: in the first, libraries choose their kernels."""
+        """Capture a run as a graph, from the second batch of a size on: in the first, libraries choose kernels."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
@@ -239,7 +196,7 @@ class _CudaSlot:
 
 
 class _Sentences:
-    """Turns PyTorch's errors into ours."""
+    """Turn PyTorch's errors into ours."""
 
     def __enter__(self) -> Self:
         return self
@@ -252,5 +209,5 @@ class _Sentences:
 
 
 def _pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """Memory that stays where it is, so that copies to and from the GPU run beside everything else."""
+    """Allocate page-locked memory, so that copies to and from the GPU run beside everything else."""
     return torch.empty(shape, dtype=dtype, pin_memory=True)

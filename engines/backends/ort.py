@@ -3,12 +3,12 @@
 import concurrent.futures
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from engines.backends.base import StartedEngine
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
 from engines.spec import INPUT, EntryName, Model, Precision
@@ -18,7 +18,7 @@ QUIET = 4  # errors reach the user as exceptions, and need not be on the termina
 Arrays = Sequence[npt.NDArray[np.generic]]
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(StartedEngine):
     """An entry's ONNX file in ONNX Runtime's CPU provider, in the precision of the file: f32 or int8.
 
     A run takes one core, as many of them at a time as there are cores, and a batch is cut into runs. Cores that share
@@ -77,20 +77,10 @@ class OnnxRuntimeEngine:
         self._under_way += runs
         return OnnxRuntimeRun(self._file, self._names, runs)
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the session, once batches under way are done; may be called twice."""
         self._session = None
         self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class OnnxRuntimeRun:

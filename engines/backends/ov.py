@@ -2,12 +2,13 @@
 
 import time
 from collections import deque
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import openvino
 
+from engines.backends.base import StartedEngine
 from engines.cpu_load import CpuLoad
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
@@ -21,7 +22,7 @@ SIZES: Final = (4, 2, 1)
 MAX_STREAMS: Final = 16  # each has memory of its own; with more cores than that, several share a stream
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(StartedEngine):
     """An entry's ONNX file compiled by OpenVINO, for any batch size.
 
     A request runs on one core, as many of them at a time as there are cores, and a batch is cut into requests. Cores
@@ -91,7 +92,7 @@ class OpenVinoEngine:
         return run
 
     def _cut(self, pictures: int) -> list[int]:
-        """Into requests of which sizes: of single pictures where each finds an idle core, as that is soonest.
+        """Return the sizes of the requests of a batch: single pictures where each finds an idle core, which is fastest.
 
         Else of as many as there are, as that is the least work.
         """
@@ -104,19 +105,9 @@ class OpenVinoEngine:
             cut += [size] * count
         return cut
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the compiled network, once batches under way are done with it; may be called twice."""
         self._graphs = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class OpenVinoRun:
@@ -187,7 +178,7 @@ class _Slot:
         self._views = self._ask() if all(port.partial_shape.is_static for port in self._ports) else None
 
     def outputs(self) -> list[npt.NDArray[np.generic]]:
-        """Of the last run, until the next."""
+        """Return the outputs of the last run, valid until the next."""
         return self._ask() if self._views is None else self._views
 
     def _ask(self) -> list[npt.NDArray[np.generic]]:
@@ -205,14 +196,14 @@ class _Request:
 
 
 def _joined(parts: list[list[npt.NDArray[np.generic]]]) -> list[npt.NDArray[np.generic]]:
-    """Copies of the outputs of requests, those of one after those of the other."""
+    """Copy the outputs of requests, those of one after those of the other."""
     if len(parts) == 1:
         return [array.copy() for array in parts[0]]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:
-    """The network compiled for batches of this size."""
+    """Compile the network for batches of this size."""
     cores = usable_cores()
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",

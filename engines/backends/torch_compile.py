@@ -18,7 +18,7 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 def compiled(network: nn.Module) -> Network:
-    """The network compiled for one picture and for batches of any size, each when the first of its kind comes."""
+    """Return the network, to be compiled for one picture and for larger batches when the first of each comes."""
     optimised: Network = torch.compile(network)
 
     def run(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -30,7 +30,7 @@ def compiled(network: nn.Module) -> Network:
 
 
 def compile_now(infer: Callable[[npt.NDArray[np.uint8]], object], spec: EntrySpec) -> None:
-    """Have all kernels made, which takes about a minute.
+    """Compile all kernels, which takes about a minute.
 
     Raises:
         BackendUnavailable: the compilers that it needs are missing, or fail.

@@ -7,7 +7,7 @@ the end, in place of after every step, so that they differ from those of the CPU
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engines.boxes import Letterbox
+from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.pictures import PADDING_GREY
 from engines.planes import Planes
 
@@ -84,7 +85,7 @@ class TorchLetterbox:
         return stop
 
     def _rgb(self, like: Planes, raw: Tensor) -> Tensor:
-        """Scaled RGB (N, 3, h, w), float, of pictures as bytes (N, size)."""
+        """Return scaled RGB (N, 3, h, w), float, of pictures as bytes (N, size)."""
         scaled = like.letterbox.scaled
         if like.rgb_from_yuv is None:
             return resized(raw.view(-1, *like.shapes[0]).permute(0, 3, 1, 2), scaled)
@@ -100,6 +101,53 @@ class TorchLetterbox:
         if key not in self._colours:
             self._colours[key] = torch.from_numpy(rgb_from_yuv).to(self._device)
         return self._colours[key]
+
+
+class BorrowedLetterbox:
+    """Letterboxes into memory on a GPU that another library took, on a stream of that library.
+
+    Both reach the GPU through its one primary context, so that each may use the other's memory and streams.
+    """
+
+    def __init__(self, gpu: int, stream: int) -> None:
+        """Take memory on the GPU of this index; ``stream`` is the handle of a stream there.
+
+        Raises:
+            BackendUnavailable: this PyTorch finds no such GPU.
+        """
+        if gpu >= torch.cuda.device_count():
+            raise BackendUnavailable(
+                f"letterboxing on GPU {gpu} needs a PyTorch that finds it; install one with: "
+                "pip install --force-reinstall torch"
+            )
+        self._device = torch.device("cuda", gpu)
+        self._stream = torch.cuda.ExternalStream(stream, self._device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._stream):
+            self._letterbox = TorchLetterbox(self._device)
+
+    def fill(self, pictures: Sequence[Planes], address: int, shape: tuple[int, ...]) -> None:
+        """Write pictures into ``shape`` = (N, H, W, 3) bytes from ``address`` on, in the stream's turn.
+
+        Raises:
+            EngineError: PyTorch fails, as for lack of memory.
+        """
+        try:
+            with torch.cuda.device(self._device), torch.cuda.stream(self._stream), torch.inference_mode():
+                self._letterbox.fill(pictures, torch.as_tensor(_Memory(address, shape), device=self._device))
+        except RuntimeError as error:
+            raise EngineError(f"letterboxing on the GPU failed: {one_line(error)}") from error
+
+
+class _Memory:
+    """Bytes on a GPU, as CUDA's array interface (version 3) tells other libraries of them."""
+
+    def __init__(self, address: int, shape: tuple[int, ...]) -> None:
+        self.__cuda_array_interface__: dict[str, Any] = {
+            "shape": shape,
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 3,
+        }
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -118,7 +166,7 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=256)  # a stream's sizes are the same for every frame
 def area_weights(source: int, target: int, device: torch.device) -> Tensor:
-    """What each of ``source`` pixels in a row gives to each of fewer, ``target``: (target, source), rows sum to 1."""
+    """Return the weights of ``source`` pixels for each of fewer, ``target``: (target, source), rows sum to 1."""
     edges = torch.arange(target + 1, dtype=torch.float64) * (source / target)
     pixels = torch.arange(source, dtype=torch.float64)
     covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)

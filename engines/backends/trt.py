@@ -6,17 +6,13 @@ a GPU can show: that TensorRT builds the network, how fast it is, and that its f
 """
 
 import hashlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Final, Self
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import structlog
 import tensorrt as trt
 
@@ -26,22 +22,18 @@ from engines.backends.trt_cache import EngineKey, cache_folder, cached, forget, 
 from engines.backends.trt_log import Log
 from engines.backends.trt_network import tensorrt_network
 from engines.backends.trt_slot import LoadedEngine, Slot, Tensor
-from engines.backends.underway import Underway
+from engines.backends.underway import DEPTH, SlotEngine
 from engines.errors import BackendUnavailable, EngineError, ModelError
-from engines.planes import Planes, check_planes
 from engines.spec import INPUT, EntryName, EntrySpec, Model, Precision
 
 log = structlog.get_logger()
 
-DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
 
-
-class TensorRtEngine:
+class TensorRtEngine(SlotEngine):
     """An entry's network as a TensorRT engine, built at first and taken from the cache from then on.
 
-    Each batch under way has a slot of its own: a stream, pinned memory to copy from and to, and memory on the GPU. So
-    the copies of one batch run beside the arithmetic of another. Batches of a size that came before are one launch of
-    a CUDA graph.
+    Each batch under way has a stream of its own, pinned memory to copy from and to, and memory on the GPU. Batches of a
+    size that came before are one launch of a CUDA graph.
     """
 
     def __init__(
@@ -71,10 +63,9 @@ class TensorRtEngine:
         """
         if precision not in ("auto", "f32", "f16", "int8"):
             raise BackendUnavailable(f"backend 'tensorrt' has precision 'f32', 'f16' or 'int8', not {precision!r}")
-        self.spec = model.spec.entry(entry)
+        super().__init__(model.spec.entry(entry))
         self.backend = "tensorrt"
         self.precision: str = "f16" if precision == "auto" else precision
-        self.depth = DEPTH
         self._gpu = gpu
         self._file = model.file(entry, precision, "tensorrt")
         device = cuda.open_device(gpu)
@@ -84,97 +75,31 @@ class TensorRtEngine:
             self._file, self.spec, chosen, device, building or Building(), cache or cache_folder()
         )
         self._check(model)
-        self._lock = threading.Lock()
-        self._free: list[Slot] = []
         try:
             for _ in range(DEPTH):
-                self._give_back(self._new_slot(self._loaded))
+                self._give_back(self._new_slot())
         except BaseException:
             self.close()
             raise
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> Underway:
-        """Begin to run uint8 RGB pictures (N, H, W, 3).
-
-        Raises:
-            EngineError: the batch is not good, TensorRT or CUDA fails, or the engine is closed.
-        """
-        self.spec.check(batch)
-        with self._slot(len(batch)) as slot:
-            slot.start(batch)
-        return Underway(partial(self._finish, slot, len(batch)))
-
-    def start_planes(self, pictures: Sequence[Planes]) -> Underway:
-        """Begin to run pictures as they were decoded, one or more: PyTorch letterboxes them on the GPU.
-
-        Raises:
-            BackendUnavailable: there is no PyTorch for this GPU.
-            EngineError: the batch is not good, PyTorch, TensorRT or CUDA fails, or the engine is closed.
-        """
-        check_planes(pictures, self.spec)
-        with self._slot(len(pictures)) as slot:
-            slot.start_planes(pictures, self._gpu)
-        return Underway(partial(self._finish, slot, len(pictures)))
-
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
-        """Run uint8 RGB pictures (N, H, W, 3): :meth:`start` and wait."""
-        return self.start(batch).outputs()
-
     def close(self) -> None:
         """Free the memory on the GPU, that of batches under way when they are done; may be called twice."""
-        with self._lock:
-            slots, self._free, self._loaded = self._free, [], None
-        for slot in slots:
-            self._close(slot)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        super().close()
+        self._loaded = None
 
     @contextmanager
-    def _slot(self, count: int) -> Iterator[Slot]:
-        """A slot that nobody uses, for so many pictures, on this engine's GPU."""
-        loaded = self._loaded
-        if loaded is None:
+    def _on_gpu(self) -> Iterator[None]:
+        cuda.use_device(self._gpu)
+        yield
+
+    def _check_count(self, count: int) -> None:
+        if self._loaded is not None and count > self._loaded.most:
+            raise EngineError(f"batch has {count} pictures, the engine was built for {self._loaded.most} at most")
+
+    def _new_slot(self) -> Slot:
+        if self._loaded is None:
             raise EngineError("the engine is closed")
-        if count > loaded.most:
-            raise EngineError(f"batch has {count} pictures, the engine was built for {loaded.most} at most")
-        cuda.use_device(self._gpu)
-        with self._lock:
-            slot = self._free.pop() if self._free else None
-        slot = slot or self._new_slot(loaded)
-        try:
-            yield slot
-        except BaseException:
-            slot.close()  # it may be in any state
-            raise
-
-    def _finish(self, slot: Slot, count: int) -> dict[str, npt.NDArray[np.generic]]:
-        """Wait for a batch and give its slot back."""
-        cuda.use_device(self._gpu)
-        try:
-            outputs = slot.outputs(count)
-        except BaseException:
-            slot.close()
-            raise
-        self._give_back(slot)
-        return outputs
-
-    def _give_back(self, slot: Slot) -> None:
-        with self._lock:
-            if self._loaded is not None:
-                self._free.append(slot)
-                return
-        self._close(slot)
-
-    def _close(self, slot: Slot) -> None:
-        cuda.use_device(self._gpu)
-        slot.close()
-
-    def _new_slot(self, loaded: LoadedEngine) -> Slot:
-        return Slot(loaded, self._file.name)
+        return Slot(self._loaded, self._file.name, self._gpu)
 
     def _check(self, model: Model) -> None:
         assert self._loaded is not None
@@ -186,7 +111,7 @@ class TensorRtEngine:
 
 
 class _Runtime:
-    """What loads engines, and the log that says why it does not."""
+    """TensorRT's runtime, which loads engines, and its log."""
 
     def __init__(self) -> None:
         self.log = Log()
@@ -219,7 +144,7 @@ class _Runtime:
 def _load(
     file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path
 ) -> LoadedEngine:
-    """The engine from the cache, else built."""
+    """Return the engine from the cache, or build it."""
     network = tensorrt_network(file, precision)
     exact = EngineKey(
         network=hashlib.sha256(network).hexdigest(),

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +36,7 @@ class Building:
 
 
 def shapes(spec: EntrySpec, batches: Batches) -> tuple[tuple[int, ...], ...]:
-    """The least, best and greatest shape of the input."""
+    """Return the least, best and greatest shape of the input."""
     return tuple((count, spec.height, spec.width, 3) for count in (batches.least, batches.best, batches.most))
 
 
@@ -87,7 +88,7 @@ def build_engine(
 
 
 def new_builder(log: Log) -> trt.Builder:
-    """TensorRT's builder, the first of its parts that needs a GPU.
+    """Make TensorRT's builder, the first of its parts that needs a GPU.
 
     Raises:
         BackendUnavailable: it finds none that it can use.
@@ -106,7 +107,7 @@ def _profile(builder: trt.Builder, spec: EntrySpec, batches: Batches) -> trt.IOp
 
 
 def _parser_errors(parser: trt.OnnxParser) -> str:
-    """What it could not parse, each with the node that it stumbled over."""
+    """Return what it could not parse, each with its node."""
     found = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
@@ -126,19 +127,19 @@ class Monitor(trt.IProgressMonitor):
         self._tasks: dict[str, TaskID] = {}
 
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        """A phase begins, inside another one or not."""
+        """Show a phase, inside another one or not."""
         with self._lock:
             self._tasks[phase_name] = self._progress.add_task(phase_name, total=num_steps)
 
     def step_complete(self, phase_name: str, step: int) -> bool:
-        """A step is done; False ends the build."""
+        """Show that a step is done; return False to end the build."""
         with self._lock:
             if phase_name in self._tasks:
                 self._progress.update(self._tasks[phase_name], completed=step + 1)
         return not self.cancelled
 
     def phase_finish(self, phase_name: str) -> None:
-        """A phase is over, done or not."""
+        """Hide a phase that is over, done or not."""
         with self._lock:
             task = self._tasks.pop(phase_name, None)
             if task is not None:
@@ -156,27 +157,15 @@ class Shown:
 
     def run(self, build: Callable[[], trt.IHostMemory | None]) -> trt.IHostMemory | None:
         """Build in a thread of its own: an exception in a call that comes from TensorRT would end this process."""
-        results: list[trt.IHostMemory | None] = []
-        failures: list[BaseException] = []
-
-        def work() -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:  # waits for the build at its end
+            building = pool.submit(build)
             try:
-                results.append(build())
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=work, name="tensorrt-build")
-        thread.start()
-        try:
-            while thread.is_alive():
-                thread.join(POLL_S)
-        except BaseException:
-            self.monitor.cancelled = True
-            thread.join()
-            raise
-        if failures:
-            raise failures[0]
-        return results[0]
+                while not wait([building], POLL_S).done:
+                    pass
+            except BaseException:
+                self.monitor.cancelled = True
+                raise
+            return building.result()
 
     def __enter__(self) -> "Shown":
         self._progress.start()

@@ -39,7 +39,7 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Of its file, without a suffix: 24 hex digits."""
+        """Return the name of its file without a suffix: 24 hex digits."""
         return hashlib.sha256(msgspec.json.encode((FORMAT, self))).hexdigest()[:24]
 
 
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def cached(folder: Path, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], Engine | None]) -> Engine:
-    """The engine of a key: from its file, else built and written there.
+    """Return the engine of a key: from its file, else built and written there.
 
     Two processes that need the same one at once build it once: the second waits for the first.
 
@@ -91,7 +91,7 @@ def cached(folder: Path, key: EngineKey, build: Callable[[], bytes], load: Calla
 
 
 def is_cached(folder: Path, key: EngineKey) -> bool:
-    """Whether there is a file of this key; it may be damaged."""
+    """Return whether there is a file of this key; it may be damaged."""
     return _file(folder, key).is_file()
 
 
@@ -101,7 +101,7 @@ def forget(folder: Path, key: EngineKey) -> None:
 
 
 def read_timing(folder: Path, key: EngineKey) -> bytes:
-    """How long kernels took in earlier builds with this TensorRT on such a GPU; nothing where there were none."""
+    """Return the kernel timings of earlier builds with this TensorRT on such a GPU; empty without any."""
     try:
         return _timing(folder, key).read_bytes()
     except OSError:
@@ -123,7 +123,7 @@ def _timing(folder: Path, key: EngineKey) -> Path:
 
 
 def _read(file: Path, key: EngineKey) -> bytes | None:
-    """The engine in a file; None unless it is there, undamaged, and the one of the key."""
+    """Return the engine in a file; None unless it is there, undamaged, and the one of the key."""
     try:
         line, _, plan = file.read_bytes().partition(b"\n")
     except FileNotFoundError:

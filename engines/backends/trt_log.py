@@ -1,4 +1,4 @@
-"""TensorRT's log: what it says when it fails, which its calls do not return."""
+"""TensorRT's log, which has the causes of failures: its calls do not return them."""
 
 from collections import deque
 from typing import Final
@@ -12,7 +12,7 @@ KEPT: Final = 3  # the first errors are the cause, what follows is where it was 
 
 
 class Log(trt.ILogger):
-    """Keeps errors for whoever reports them, and passes warnings to our own log."""
+    """Keep errors until they are reported, and pass warnings to our own log."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
@@ -27,7 +27,7 @@ class Log(trt.ILogger):
             log.debug("TensorRT warns", said=msg)
 
     def failure(self) -> str:
-        """The errors since the last call, as one sentence."""
+        """Return the errors since the last call, as one sentence."""
         said = "; ".join(self._errors) or "it does not say why"
         self._errors.clear()
         return said

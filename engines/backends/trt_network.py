@@ -27,7 +27,7 @@ FORM: Final = 1  # to be counted up when a change here makes another network of 
 
 
 def tensorrt_network(file: Path, precision: Precision) -> bytes:
-    """Serialised ONNX for TensorRT's parser.
+    """Return serialised ONNX for TensorRT's parser.
 
     Args:
         file: of the entry: f32, or int8 with symmetric QDQ nodes.
@@ -51,7 +51,7 @@ def tensorrt_network(file: Path, precision: Precision) -> bytes:
 
 
 def _cast_pixels_first(graph: onnx.GraphProto) -> None:
-    """TensorRT takes uint8 as a network's input, and casts it, but does nothing else with it: no transposing."""
+    """Cast the input before anything else: TensorRT casts uint8, but does not transpose it."""
     if (INPUT, TensorProto.UINT8) not in ((each.name, each.type.tensor_type.elem_type) for each in graph.input):
         return
     for node in graph.node:
@@ -62,7 +62,7 @@ def _cast_pixels_first(graph: onnx.GraphProto) -> None:
 
 
 def _between_layers(graph: onnx.GraphProto) -> set[str]:
-    """The nodes, by their first outputs, that are or come after a layer, and before another one, but for int8 ones."""
+    """Return the nodes, by first output, that are or follow a layer and precede another, without int8 ones."""
     makers = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:

@@ -1,9 +1,9 @@
-"""What one batch under way in a TensorRT engine needs for itself."""
+"""The stream, memory and CUDA graphs of one batch under way in a TensorRT engine."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,11 @@ from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.planes import Planes
 
 if TYPE_CHECKING:  # PyTorch, which a machine that serves does without
-    from engines.backends.borrowed_letterbox import BorrowedLetterbox
+    from engines.backends.torch_letterbox import BorrowedLetterbox
 
 log = structlog.get_logger()
+
+Resource = TypeVar("Resource", Stream, Event, Graph, PinnedMemory, DeviceMemory)
 
 GRAPHS: Final = 8  # batch sizes that get one: each holds an execution context
 
@@ -62,19 +64,6 @@ class Buffer:
     device: DeviceMemory
 
 
-@dataclass(slots=True)
-class _Held:
-    """All that is to be given back, in the order in which it was taken."""
-
-    closing: list[Callable[[], None]] = field(default_factory=list)
-
-    def close(self) -> None:
-        """Give everything back, the last first; after a failure CUDA may refuse, and frees it all with the process."""
-        while self.closing:
-            with suppress(CudaError):
-                self.closing.pop()()
-
-
 class Slot:
     """A stream and the memory of one batch under way.
 
@@ -82,23 +71,25 @@ class Slot:
     own. They share the memory for what lies between layers: one stream runs one of them at a time.
     """
 
-    def __init__(self, loaded: LoadedEngine, file: str) -> None:
+    def __init__(self, loaded: LoadedEngine, file: str, gpu: int) -> None:
         """Take everything that the largest batch needs; EngineError where the GPU has not enough memory."""
         self._loaded = loaded
         self._file = file
-        self._held = _Held()
+        self._gpu = gpu
+        self._count = 0  # of the batch under way
+        self._held = (
+            ExitStack()
+        )  # closes the last first; after a failure CUDA may refuse, and frees all with the process
         self._sized: dict[int, Sized] = {}
         self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
         try:
-            self._stream = Stream()
-            self._held.closing.append(self._stream.close)
-            self._done = Event()
-            self._held.closing.append(self._done.close)
+            self._stream = self._hold(Stream())
+            self._done = self._hold(Event())
             self._between = self._device(loaded.engine.device_memory_size_v2, "activations")
             self._buffers = {each.name: self._buffer(each) for each in (*loaded.inputs, *loaded.outputs)}
             self._unsized: trt.IExecutionContext | None = self._new_context()
         except BaseException:
-            self._held.close()
+            self._release()
             raise
 
     def start(self, batch: npt.NDArray[np.uint8]) -> None:
@@ -113,21 +104,22 @@ class Slot:
         self._stream.upload(buffer.device, buffer.host, size)
         self._run(len(batch))
 
-    def start_planes(self, pictures: Sequence[Planes], gpu: int) -> None:
-        """Have decoded pictures letterboxed into the input, on this slot's stream, and begin to run them.
+    def start_planes(self, pictures: Sequence[Planes]) -> None:
+        """Letterbox decoded pictures into the input, on this slot's stream, and begin to run them.
 
         Raises:
             BackendUnavailable: there is no PyTorch for this GPU.
             EngineError: PyTorch, TensorRT or CUDA fails.
         """
         if self._letterbox is None:
-            self._letterbox = _borrowed(gpu, self._stream)
+            self._letterbox = _borrowed(self._gpu, self._stream)
         [source] = self._loaded.inputs
         self._letterbox.fill(pictures, self._buffers[source.name].device.address, (len(pictures), *source.shape))
         self._run(len(pictures))
 
     def _run(self, count: int) -> None:
         """Run the network on what the stream has written into the input before."""
+        self._count = count
         sized = self._for(count)
         if sized is None:
             self._enqueue(self._shaped(self._unsized, count), count)
@@ -138,7 +130,7 @@ class Slot:
             sized.runs += 1
         self._stream.record(self._done)
 
-    def outputs(self, count: int) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
         """Wait for the batch and copy what it gave.
 
         Raises:
@@ -150,25 +142,21 @@ class Slot:
             raise EngineError(f"{self._file} failed in TensorRT: {error}; {self._loaded.log.failure()}") from error
         found: dict[str, npt.NDArray[np.generic]] = {}
         for each in self._loaded.outputs:
-            values = self._buffers[each.name].host.array[: count * each.size].view(each.dtype)
-            found[each.name] = values.reshape(count, *each.shape).copy()
+            values = self._buffers[each.name].host.array[: self._count * each.size].view(each.dtype)
+            found[each.name] = values.reshape(self._count, *each.shape).copy()
         return found
 
     def close(self) -> None:
         """Wait for what is under way and free everything; may be called twice."""
-        if self._held.closing:
+        if self._stream.handle is not None:
             with suppress(CudaError):
                 self._stream.synchronise()
-        for sized in self._sized.values():
-            if sized.graph is not None:
-                with suppress(CudaError):
-                    sized.graph.close()
         self._sized.clear()
         self._letterbox = self._unsized = None
-        self._held.close()
+        self._release()
 
     def _for(self, count: int) -> Sized | None:
-        """What runs batches of this size, with a graph from the second one on; None when enough others have that.
+        """Return what runs batches of this size, with a graph from the second on; None when enough others have that.
 
         The first one runs without: TensorRT does some work only once for a shape, and that must not be in a graph.
         """
@@ -186,14 +174,14 @@ class Slot:
         try:
             with self._stream.capture() as graph:
                 self._enqueue(context, count)
+            return self._hold(graph)
         except EngineError as error:
             log.info("batches of this size run without a CUDA graph", file=self._file, batch=count, why=str(error))
             return None
-        return graph
 
     def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
         """Give the stream the network and the copies of what it gives; the input comes from more than one place."""
-        if not context.execute_async_v3(self._stream.handle):
+        if not context.execute_async_v3(self._stream.number):
             raise EngineError(f"{self._file} failed in TensorRT: {self._loaded.log.failure()}")
         for each in self._loaded.outputs:
             self._stream.download(self._buffers[each.name].host, self._buffers[each.name].device, count * each.size)
@@ -216,23 +204,27 @@ class Slot:
 
     def _buffer(self, tensor: Tensor) -> Buffer:
         size = tensor.size * self._loaded.most
-        host = PinnedMemory(size)
-        self._held.closing.append(host.free)
-        return Buffer(host, self._device(size, f"{self._loaded.most} times {tensor.name}"))
+        return Buffer(self._hold(PinnedMemory(size)), self._device(size, f"{self._loaded.most} times {tensor.name}"))
 
     def _device(self, size: int, what: str) -> DeviceMemory:
-        memory = DeviceMemory(size, f"{what} of {self._file}")
-        self._held.closing.append(memory.free)
-        return memory
+        return self._hold(DeviceMemory(size, f"{what} of {self._file}"))
+
+    def _hold(self, resource: Resource) -> Resource:
+        self._held.callback(resource.close)
+        return resource
+
+    def _release(self) -> None:
+        with suppress(CudaError):
+            self._held.close()
 
 
 def _borrowed(gpu: int, stream: Stream) -> "BorrowedLetterbox":
     # Imported here: a machine that serves needs no PyTorch unless it letterboxes on the GPU.
     try:
-        from engines.backends.borrowed_letterbox import BorrowedLetterbox
+        from engines.backends.torch_letterbox import BorrowedLetterbox
     except (ImportError, OSError) as error:
         raise BackendUnavailable(
             f"letterboxing on the GPU needs PyTorch, which cannot be imported ({one_line(error)}); install it with: "
             "pip install torch"
         ) from error
-    return BorrowedLetterbox(gpu, stream.handle)
+    return BorrowedLetterbox(gpu, stream.number)

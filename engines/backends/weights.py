@@ -17,7 +17,7 @@ PRECISIONS: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.
 
 
 def load_entry(model: Model, entry: EntryName) -> nn.Module:
-    """An entry's network with its weights, on the CPU, in inference mode.
+    """Return an entry's network with its weights, on the CPU, in inference mode.
 
     Raises:
         ModelError: the weights cannot be read or belong to another network.
@@ -35,7 +35,7 @@ def check_outputs(values: tuple[torch.Tensor, ...], names: dict[str, tuple[int, 
 
 
 def as_array(value: torch.Tensor) -> npt.NDArray[np.generic]:
-    """The values of a tensor in this machine's memory; NumPy has no bfloat16."""
+    """Return the values of a tensor in this machine's memory; NumPy has no bfloat16."""
     return np.asarray((value.float() if value.is_floating_point() else value).numpy())
 
 

@@ -43,7 +43,7 @@ class EnrolledPhoto:
 
 @dataclass(frozen=True, slots=True)
 class RefusedPhoto:
-    """A file that was not."""
+    """A file that was refused."""
 
     photo: Path
     reason: str
@@ -58,7 +58,7 @@ class FaceReader:
     face_engine: Engine
 
     def find(self, pixels: Pixels) -> Faces:
-        """The faces in RGB pixels (H, W, 3), in those pixels."""
+        """Return the faces in RGB pixels (H, W, 3), in those pixels."""
         entry = self.frame_engine.spec
         picture = Picture.from_rgb(pixels)
         box = letterbox((picture.width, picture.height), (entry.width, entry.height))
@@ -68,7 +68,7 @@ class FaceReader:
         return seen.faces
 
     def read(self, photo: Path) -> View:
-        """The face of the one person on a photo.
+        """Return the face of the one person on a photo.
 
         Raises:
             EnrollError: the photo cannot be read, or shows no face or several.
@@ -86,7 +86,7 @@ class FaceReader:
 
 
 def embed(face_engine: Engine, crop: Pixels) -> tuple[Float, float]:
-    """The unit embedding (D,) of an aligned face (112, 112, 3) and its quality in [0, 1].
+    """Return the unit embedding (D,) of an aligned face (112, 112, 3) and its quality in [0, 1].
 
     The mean over the face and its mirror image: a photo is embedded once and compared for ever.
     """
@@ -99,7 +99,7 @@ def embed(face_engine: Engine, crop: Pixels) -> tuple[Float, float]:
 def enroll_photos(
     reader: FaceReader, gallery: Gallery, name: str, photos: Sequence[Path], options: EnrollOptions = EnrollOptions()
 ) -> list[EnrolledPhoto]:
-    """Enrol a person from photos that show nobody else; all of them or, when one is refused, none.
+    """Enrol a person from photos that show no other person; all of them or, when one is refused, none.
 
     Raises:
         EnrollError: a photo cannot be read, shows no face or several, or one that is too poor.
@@ -113,7 +113,7 @@ def enroll_photos(
 
 
 def people_in(folder: Path) -> tuple[dict[str, list[Path]], list[RefusedPhoto]]:
-    """The photos of a folder with one folder per person, by name, and what lies beside them.
+    """Return the photos of a folder with one folder per person, by name, and what lies beside them.
 
     Hidden files, such as those that file managers make, are passed over.
 
@@ -172,7 +172,7 @@ def reenroll(
         How many embeddings were made, and how many had no photo and are gone; their people have others.
 
     Raises:
-        GalleryError: somebody has no photo, or the gallery was changed meanwhile or cannot be written. It is as before.
+        GalleryError: a person has no photo, or the gallery was changed meanwhile or cannot be written. It is as before.
     """
     revision = gallery.revision
     made: dict[int, tuple[Float, float]] = {}
@@ -229,7 +229,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _only_face(faces: Faces, photo: Path) -> tuple[Float, float]:
-    """Landmarks (5, 2) and height in pixels of the one face a photo may show."""
+    """Return the landmarks (5, 2) and the height in pixels of the one face a photo may show."""
     heights = faces.boxes[:, 3] - faces.boxes[:, 1]
     if not len(heights):
         raise EnrollError(f"photo {photo}: shows no face")

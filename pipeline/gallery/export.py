@@ -1,4 +1,4 @@
-"""A gallery as JSON: to take away, and to bring to another machine."""
+"""A gallery as JSON: to export it, and to import it on another machine."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ class Export(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came into a gallery."""
+    """What an import changed."""
 
     people: list[str]
     embeddings: int
@@ -56,7 +56,7 @@ class Imported:
 
 
 def export_gallery(gallery: Gallery) -> Export:
-    """Everything a gallery holds, for ``msgspec.json.encode``."""
+    """Return everything a gallery holds, for ``msgspec.json.encode``."""
     rows = gallery.file.rows(
         "SELECT name, people.added_at, consent, expires_at, source, quality, embeddings.added_at, vector, crop"
         " FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
@@ -72,7 +72,7 @@ def export_gallery(gallery: Gallery) -> Export:
 
 
 def read_export(file: Path) -> Export:
-    """An export that was written to a file, checked.
+    """Read and check an exported file.
 
     Raises:
         GalleryError: it cannot be read, is no export, or holds what no gallery does.
@@ -96,7 +96,7 @@ def read_export(file: Path) -> Export:
 
 
 def import_people(path: Path, export: Export, replace: bool = False) -> Imported:
-    """Bring everybody of a checked export into a gallery; all of them or nobody.
+    """Import all people of a checked export into a gallery, or none.
 
     Args:
         path: the gallery; made when it is missing.
@@ -104,7 +104,7 @@ def import_people(path: Path, export: Export, replace: bool = False) -> Imported
         replace: let people take the place of those of the same name; without, that is refused.
 
     Raises:
-        GalleryError: the gallery holds embeddings of another model or somebody of that name, or cannot be used.
+        GalleryError: the gallery holds embeddings of another model or a person of that name, or cannot be used.
     """
     _check_model(path, export)
     with Gallery(path, export.model) as gallery:
@@ -144,7 +144,7 @@ def _check_model(path: Path, export: Export) -> None:
 
 
 def _checked(person: ExportedPerson) -> ExportedPerson:
-    """The person as it is stored; GalleryError where no gallery would."""
+    """Return the person as it is stored; GalleryError where no gallery would."""
     return msgspec.structs.replace(
         person,
         name=clean_name(person.name),
@@ -162,7 +162,7 @@ def _checked_view(name: str, view: ExportedEmbedding) -> ExportedEmbedding:
 
 
 def _moment(name: str, text: str) -> str:
-    """An RFC 3339 moment in the one form that can be compared as text."""
+    """Return an RFC 3339 moment in the one form that can be compared as text."""
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:

@@ -72,13 +72,13 @@ class GalleryFile:
             raise
 
     def rows(self, query: str, *values: object) -> list[Any]:
-        """What a query finds."""
+        """Return the rows that a query finds."""
         with self._errors():
             return self._db.execute(query, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Changes that are made together, or not at all when the block raises; within another, they are part of it."""
+        """Make the changes of the block together, or none when it raises; within another block, as a part of that."""
         with self._errors():
             if self._db.in_transaction:
                 yield self._db
@@ -94,7 +94,7 @@ class GalleryFile:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """What is read in the block is of one moment."""
+        """Read one state of the file in the whole block."""
         with self._errors():
             self._db.execute("BEGIN")
             try:
@@ -139,7 +139,7 @@ class GalleryFile:
             self._db.execute("PRAGMA secure_delete = ON").fetchone()
             self._db.execute("PRAGMA foreign_keys = ON")
             done = self._pragma("user_version") == FORMAT and fingerprint in (None, self._made_by())
-        if not done:  # whoever only reads waits for nobody who writes
+        if not done:  # readers do not wait for writers
             self._bring_up(fingerprint)
 
     def _is_new(self) -> bool:

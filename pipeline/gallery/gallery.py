@@ -26,7 +26,7 @@ CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control, lone surrogat
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms somebody is enrolled; what is None stays as it was."""
+    """The terms of an enrolment; a value of None keeps the old one."""
 
     consent: str | None = None  # a note on what they agreed to, and when
     expires_at: str | None = None  # RFC 3339, UTC: from this moment on they are not matched
@@ -34,7 +34,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Someone in the gallery."""
+    """A person in the gallery."""
 
     name: str
     embeddings: int
@@ -54,7 +54,7 @@ class Snapshot:
     expires: Mapping[str, str] = field(default_factory=dict)  # name -> RFC 3339 moment, UTC, of those who will
 
     def at(self, moment: str) -> "Snapshot":
-        """Without those who have expired at an RFC 3339 moment, UTC."""
+        """Return the snapshot without people who have expired at an RFC 3339 moment, UTC."""
         gone = {name for name, expires_at in self.expires.items() if expires_at <= moment}
         if not gone:
             return self
@@ -147,7 +147,7 @@ class Gallery:
         return person.embeddings
 
     def expire(self, name: str, terms: Terms) -> None:
-        """Let a person expire at another moment, or never, whether or not they have expired already.
+        """Set another moment at which a person expires, or never, whether or not they have expired already.
 
         Args:
             name: who.
@@ -173,7 +173,7 @@ class Gallery:
         return [name for (name,) in gone]
 
     def people(self) -> list[Person]:
-        """Everyone, by name; those who have expired too."""
+        """Return all people by name, expired ones too."""
         now = _now()
         rows = self.file.rows(
             "SELECT name, count(embeddings.id), count(crop), people.added_at, consent, expires_at FROM people"
@@ -185,7 +185,7 @@ class Gallery:
         ]
 
     def snapshot(self) -> Snapshot:
-        """All embeddings of people who have not expired, rows of one person together, ordered by name."""
+        """Return all embeddings of people who have not expired, rows of one person together, ordered by name."""
         made_by, expires, rows = self._read_all()
         if self.fingerprint not in (None, made_by):
             raise GalleryError(f"gallery {self.path}: was enrolled again with model {made_by}, not {self.fingerprint}")
@@ -193,7 +193,7 @@ class Gallery:
         return Snapshot(names, self._stacked([vector for _, vector in rows]), expires).at(_now())
 
     def photos(self) -> Iterator[StoredPhoto]:
-        """Every embedding's photo, those of one person together, ordered by name."""
+        """Return every embedding's photo, those of one person together, ordered by name."""
         rows = self.file.rows("SELECT embeddings.id, name FROM embeddings JOIN people ON person = people.id")
         for row, name in sorted(rows, key=lambda row: (row[1], row[0])):
             for (jpeg,) in self.file.rows("SELECT crop FROM embeddings WHERE id = ?", row):
@@ -223,28 +223,28 @@ class Gallery:
 
     @property
     def model(self) -> str:
-        """Fingerprint of the model that made the embeddings."""
+        """Return the fingerprint of the model that made the embeddings."""
         return str(self.file.rows("SELECT fingerprint FROM model")[0][0])
 
     @property
     def revision(self) -> int:
-        """Differs from an earlier one when people were changed since, here or by another process; cheap."""
+        """Return a number that changes when people are changed, here or by another process; cheap."""
         return int(self.file.rows("SELECT changes FROM model")[0][0])
 
     @property
     def size(self) -> int:
-        """How many embeddings there are."""
+        """Return the number of embeddings."""
         return int(self.file.rows("SELECT count(*) FROM embeddings")[0][0])
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that changes people."""
+        """Open a transaction that changes people."""
         with self.file.transaction() as db:
             db.execute("UPDATE model SET changes = changes + 1")
             yield db
 
     def check_length(self, db: sqlite3.Connection, length: int) -> None:
-        """GalleryError where the embeddings that are there have not so many numbers."""
+        """Raise GalleryError unless the stored embeddings have this length."""
         known = db.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
         if known and known[0] != length * 4:
             raise GalleryError(f"gallery {self.path}: embeddings must have {known[0] // 4} numbers, got {length}")
@@ -268,7 +268,7 @@ class Gallery:
         return known[name]
 
     def _person(self, db: sqlite3.Connection, name: str, terms: Terms, now: str) -> int:
-        """The row of a person, new or known, who is enrolled on these terms."""
+        """Return the row of a person, new or known, with these terms stored."""
         db.execute("INSERT INTO people (name, added_at) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, now))
         db.execute(
             "UPDATE people SET consent = coalesce(?, consent), expires_at = coalesce(?, expires_at) WHERE name = ?",
@@ -280,7 +280,7 @@ class Gallery:
         return int(row)
 
     def _read_all(self) -> tuple[str, dict[str, str], list[tuple[str, bytes]]]:
-        """The model, who expires when, and all names and vectors, of one moment."""
+        """Return the model, all expiry times, names and vectors, from one state of the file."""
         with self.file.reading():
             expires = dict(self.file.rows("SELECT name, expires_at FROM people WHERE expires_at IS NOT NULL"))
             rows = self.file.rows(
@@ -297,7 +297,7 @@ class Gallery:
 
 
 def clean_name(name: str) -> str:
-    """The name as it is stored: in Unicode's composed form, without spaces around it.
+    """Return the name as it is stored: in Unicode's composed form, without spaces around it.
 
     Raises:
         GalleryError: it is empty, longer than 100 characters or has control characters.
@@ -306,7 +306,7 @@ def clean_name(name: str) -> str:
 
 
 def agreed(consent: str | None, expires: str | None) -> Terms:
-    """What people say about consent and expiry, checked.
+    """Return the checked terms of consent and expiry.
 
     Args:
         consent: 1 to 1000 characters, no control characters.
@@ -320,7 +320,7 @@ def agreed(consent: str | None, expires: str | None) -> Terms:
 
 
 def clean_note(note: str) -> str:
-    """A consent note as it is stored; GalleryError where it is not allowed."""
+    """Return a consent note as it is stored; GalleryError where it is not allowed."""
     return _clean("a consent note", note, MAX_CONSENT)
 
 

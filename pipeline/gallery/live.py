@@ -1,4 +1,4 @@
-"""The gallery as a run sees it: who is known at this moment, and tracks that are to be enrolled."""
+"""The gallery as a run sees it: the people known at this moment, and tracks to be enrolled."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class LiveGallery:
-    """Who is known, kept up to date while others change the file.
+    """The known people, kept up to date while other processes change the file.
 
     Args:
         gallery: whose changes are looked for.
@@ -48,7 +48,7 @@ class LiveGallery:
         self._making: Future[Made] | None = None
 
     def refresh(self, tracks_of: Callable[[str], Tracks | None]) -> bool:
-        """Look at the file, if it is time to; say whether ``index`` is another one now.
+        """Read the file if it is due; return whether ``index`` has changed.
 
         Args:
             tracks_of: the live face tracks of a stream, for those who want one enrolled; None for one not of this run.
@@ -84,7 +84,7 @@ class LiveGallery:
         return self._make(self._gallery.size, _read)
 
     def _let_go(self) -> bool:
-        """Leave out who expires; that takes no file."""
+        """Remove expired people from the index, without reading the file."""
         left = self._snapshot.at(_soon())
         if self._making is not None or left is self._snapshot:
             return False
@@ -102,7 +102,7 @@ class LiveGallery:
         return True
 
     def _with_own(self, make: Callable[[Gallery], Made]) -> Made:
-        # A connection of its own: whoever waits for a file that others write holds up nobody who reads.
+        # A connection of its own: waiting for writers must not delay readers.
         with Gallery(self._gallery.path, self._gallery.fingerprint) as gallery:
             return make(gallery)
 
@@ -112,7 +112,7 @@ class LiveGallery:
                 answer(gallery)
         except GalleryError as error:
             log.warning("track not enrolled", error=str(error))
-        except Exception:  # whoever asked was told; nobody waits for this thread, and the run needs no enrolment
+        except Exception:  # the answer has the error; no thread waits for this one, and the run needs no enrolment
             log.exception("track not enrolled")
 
 

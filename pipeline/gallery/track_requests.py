@@ -21,7 +21,7 @@ Tracks = Mapping[int, BestViews]  # id of a live face track -> what is remembere
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody wants this face track of this stream to be enrolled."""
+    """A request to enrol a face track of a stream."""
 
     stream: str
     track: int
@@ -31,14 +31,14 @@ class Request:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What became of it."""
+    """The answer to a request."""
 
     qualities: list[float] = []  # of the views that were enrolled
     refusal: str | None = None  # or why there are none
 
 
 def enroll_track(gallery: Gallery, request: Request, patience_s: float = PATIENCE_S) -> list[float]:
-    """Have the running pipeline that sees a track enrol it; waits for its answer.
+    """Ask the running pipeline that sees a track to enrol it, and wait for its answer.
 
     Returns:
         The quality of each enrolled view in [0, 1].
@@ -65,7 +65,7 @@ def enroll_track(gallery: Gallery, request: Request, patience_s: float = PATIENC
 
 
 def answer_requests(gallery: Gallery, tracks_of: Callable[[str], Tracks | None]) -> list[Callable[[Gallery], None]]:
-    """What is to be done for the requests that wait: each is to be called with a gallery of its own thread.
+    """Return the work for the waiting requests: call each with a gallery of its own thread.
 
     Args:
         gallery: where requests are looked for.
@@ -97,7 +97,7 @@ def _answering(row: int, request: Request, tracks: Tracks) -> Callable[[Gallery]
             _enroll(gallery, row, request, views)
         except GalleryError as error:
             _refuse(gallery, row, str(error))
-        except Exception as error:  # whoever asked waits in another process, and hears of it only like this
+        except Exception as error:  # the asking process waits for an answer and gets the error this way
             _refuse(gallery, row, f"it failed: {type(error).__name__}: {one_line(error)}")
             raise
 
@@ -105,7 +105,7 @@ def _answering(row: int, request: Request, tracks: Tracks) -> Callable[[Gallery]
 
 
 def _enroll(gallery: Gallery, row: int, request: Request, views: Sequence[View]) -> None:
-    """Enrol what is good of these views, in one transaction with the answer."""
+    """Enrol the good ones of these views, in one transaction with the answer."""
     flaws = [view.flaw() for view in views]
     good = [view for view, flaw in zip(views, flaws, strict=True) if flaw is None]
     if not good:
@@ -114,7 +114,7 @@ def _enroll(gallery: Gallery, row: int, request: Request, views: Sequence[View])
     photos = [encode_photo(view.crop) if request.keep_photos else None for view in good]
     with gallery.changing():
         if not _put(gallery, row, Answer(qualities)):
-            return  # whoever asked has given up
+            return  # the asking process has given up
         sources = [f"{request.stream}:{request.track}"] * len(good)
         embeddings = np.stack([view.embedding for view in good])
         gallery.enroll(request.name, embeddings, sources, qualities, photos, request.terms)
@@ -135,7 +135,7 @@ def _put(gallery: Gallery, row: int, answer: Answer) -> bool:
 def _ask(gallery: Gallery, request: Request, patience_s: float) -> int:
     now_ns = time.time_ns()
     with gallery.file.transaction() as db:
-        # Of somebody who was killed while they waited.
+        # Of a process that was killed while it waited.
         db.execute("DELETE FROM requests WHERE valid_until <= ?", (timestamp(now_ns),))
         row = (
             request.stream,
@@ -158,7 +158,7 @@ def _answer(gallery: Gallery, row: int) -> Answer | None:
 
 
 def _withdraw(gallery: Gallery, row: int) -> Answer | None:
-    """The answer, if there is one; nothing stays of the request."""
+    """Return the answer, if there is one, and delete the request."""
     with gallery.file.transaction() as db:
         answer = _answer(gallery, row)
         db.execute("DELETE FROM requests WHERE id = ?", (row,))

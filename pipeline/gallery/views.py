@@ -35,12 +35,12 @@ class View:
     quality: float  # in [0, 1]
 
     def flaw(self) -> str | None:
-        """What is wrong with it, as the rest of a sentence about a face; None when it is good enough."""
+        """Return what is wrong with it, as the rest of a sentence about a face; None when it is good enough."""
         return flaw(self.crop, self.landmarks, self.height)
 
 
 def flaw(crop: Crop, landmarks: Float, height: float) -> str | None:
-    """What is wrong with a face that is to be enrolled, as the rest of a sentence; None for nothing.
+    """Return what is wrong with a face that is to be enrolled, as the rest of a sentence; None for nothing.
 
     Args:
         crop: (112, 112, 3) RGB, aligned.
@@ -64,14 +64,14 @@ def flaw(crop: Crop, landmarks: Float, height: float) -> str | None:
 
 
 def turned(landmarks: Float) -> float:
-    """How far the nose of a face (5, 2) is from midway between the eyes, along them, in parts of their distance."""
+    """Return how far the nose of a face (5, 2) is from midway between the eyes, in parts of their distance."""
     left, right, nose = landmarks[:3].astype(np.float64)
     eyes, aside = right - left, nose - (left + right) / 2
     return float(abs(aside @ eyes) / max(eyes @ eyes, 1e-12))
 
 
 def sharpness(grey: Float) -> float:
-    """The smaller variance of the second differences along rows and columns: motion blurs along one of them only.
+    """Return the smaller variance of second differences along rows and columns: motion blurs one of them only.
 
     After Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR 2000, who
     take the variance of the Laplacian, the sum of both.
@@ -88,12 +88,12 @@ class BestViews:
     _latest: View | None = None
 
     def add(self, view: View, score: float) -> None:
-        """Remember one more view, if its ``score`` is among the highest."""
+        """Keep one more view, if its ``score`` is among the highest."""
         self._latest = view
         self._views = sorted([*self._views, (score, view)], key=lambda scored: -scored[0])[:BEST]
 
     def of_one_face(self) -> list[View]:
-        """The best views, best first, that show the same face as the latest one."""
+        """Return the best views, best first, that show the same face as the latest one."""
         if self._latest is None:
             return []
         latest = self._latest.embedding
@@ -101,13 +101,13 @@ class BestViews:
 
 
 def encode_photo(crop: Crop) -> bytes:
-    """An aligned face (112, 112, 3) RGB as JPEG."""
+    """Encode an aligned face (112, 112, 3) RGB as JPEG."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return data.tobytes()
 
 
 def decode_photo(jpeg: bytes) -> Crop:
-    """The aligned face (112, 112, 3) RGB.
+    """Decode an aligned face (112, 112, 3) RGB.
 
     Raises:
         GalleryError: it is no JPEG of such a face.

@@ -1,4 +1,4 @@
-"""What the views of one face track say together, and whether they still show one face.
+"""The evidence of all views of a face track, and whether they still show one face.
 
 A tracker can go over from one person to another. So each view is compared with those before it: how far it falls short
 of what views of one face have in common adds up, as in Page's cumulative sum test ("Continuous Inspection Schemes",
@@ -27,7 +27,7 @@ class Evidence:
     shortfall: float = 0.0
 
     def add(self, embedding: Float, quality: float, frontal: float) -> None:
-        """Take in one more view.
+        """Add one more view.
 
         Args:
             embedding: (D,) unit.
@@ -50,19 +50,19 @@ class Evidence:
 
     @property
     def turned(self) -> bool:
-        """Whether the track seems to show another face now; then :meth:`settle` comes next."""
+        """Return whether the track seems to show another face now; then :meth:`settle` comes next."""
         return self.shortfall >= TURN
 
     @property
     def resemblance(self) -> float:
-        """Cosine of the doubtful views to those before; there must be some of both."""
+        """Return the cosine of the doubtful views to those before; there must be some of both."""
         return float(self.pool.unit @ self.doubtful.unit)
 
     @property
     def all(self) -> Pool:
-        """All views, the doubtful ones, too."""
+        """Return all views, the doubtful ones, too."""
         return self.pool.joined(self.doubtful) if self.doubtful.views else self.pool
 
     def settle(self, *, same: bool) -> None:
-        """End the doubt: the doubtful views show the ``same`` face as those before, or theirs are all that count."""
+        """End the doubt: keep all views where they show the ``same`` face, else the doubtful ones alone."""
         self.pool, self.doubtful, self.shortfall = (self.all if same else self.doubtful), Pool(), 0.0

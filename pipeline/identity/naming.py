@@ -1,4 +1,4 @@
-"""Which name a face bears: open-set, reluctant to change, and never two faces of a frame with one name."""
+"""The names of faces: open-set, with hysteresis, and each name at most once in a frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Ranking:
     second: float = -1.0  # cosine of the next one
 
     def choose(self, threshold: float, current: Identity | None) -> Identity | None:
-        """The name for the face, or None for an unknown.
+        """Return the name for the face, or None for an unknown one.
 
         Args:
             threshold: cosine from which a face is someone.
@@ -33,7 +33,7 @@ class Ranking:
 
 
 class NameAssigner:
-    """Who bears which name in a stream: it stays where it is, unless another face resembles the person clearly more.
+    """The assignment of names in a stream: a name keeps its face unless another resembles the person clearly more.
 
     Every face claims one name at most, so giving each name to its best claim is the assignment of the greatest sum.
     """
@@ -61,10 +61,10 @@ class NameAssigner:
         return held
 
     def _worth(self, track: int, candidate: Identity | None) -> tuple[float, int]:
-        """What a claim is worth beside another to the same name; of equal ones the older track's is worth more."""
+        """Return the sort key of a candidate among those for one name; of equal ones the older track comes first."""
         assert candidate is not None
         return candidate.score + (TAKEOVER if self._tracks.get(candidate.name) == track else 0.0), -track
 
     def forget(self, track: int) -> None:
-        """A track has ended."""
+        """Forget a track that has ended."""
         self._tracks = {name: holder for name, holder in self._tracks.items() if holder != track}

@@ -19,7 +19,7 @@ _settings: LogSettings | None = None
 
 
 def log_settings() -> LogSettings | None:
-    """What :func:`configure_logging` was last told here, for child processes; None: nothing yet."""
+    """Return what :func:`configure_logging` last got here, for child processes; None before its first call."""
     return _settings
 
 

@@ -1,4 +1,4 @@
-"""Where tracks were, once a second, in memory that outlives who followed them (``links = "zmq"``)."""
+"""Positions of tracks, one a second, in memory that outlives the process that tracks them (``links = "zmq"``)."""
 
 from typing import Final
 
@@ -28,7 +28,7 @@ class PathBuffer:
         self._noted_ns = 0
 
     def note(self, at_ns: int, objects: Tracks, faces: Tracks) -> None:
-        """Take who is seen in a frame of the Unix time ``at_ns``, if a second has passed since the last one noted."""
+        """Store the tracks of a frame of the Unix time ``at_ns``, if a second has passed since the last stored one."""
         if abs(at_ns - self._noted_ns) < EVERY_NS:
             return
         self._noted_ns = at_ns
@@ -41,7 +41,7 @@ class PathBuffer:
         self._count[0] = count + len(rows)  # last: from here on they count
 
     def of(self, track: int, face: bool) -> tuple[npt.NDArray[np.int64], Float]:
-        """Where a track was, oldest first: Unix times (N,) in nanoseconds and boxes (N, 4)."""
+        """Return where a track was, oldest first: Unix times (N,) in nanoseconds and boxes (N, 4)."""
         count = int(self._count[0])
         # Where the next rows go a killed process may have left half of them.
         rows = self._rows[np.arange(max(0, count - ROWS + MAX_TRACKS), count) % ROWS]

@@ -45,12 +45,12 @@ class ProcessLock:
             self._threads.release()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         os.close(self._fd)
 
 
 def anonymous_file(name: str) -> int:
-    """The descriptor of an empty file in memory that no folder lists; ``name`` is for whoever looks at the process."""
+    """Return the descriptor of an empty file in memory that no folder lists; ``name`` shows in ``/proc``."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:  # macOS

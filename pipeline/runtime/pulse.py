@@ -1,4 +1,4 @@
-"""Signs of life: whether a process that runs gets on with its work, told to whoever started it."""
+"""Heartbeats: whether the stages of a process make progress, for the process that started it."""
 
 import threading
 import time
@@ -14,22 +14,22 @@ UNWATCHED: Final = 0  # the sign of a process that opens what it needs, or is do
 
 
 class Work:
-    """What one stage does: it has an item in its hands, or it waits for one or for room behind it."""
+    """The state of one stage: processing an item, waiting for one, or waiting for room in the next link."""
 
     def __init__(self) -> None:
         self.since_ns: int | None = None  # time.monotonic_ns() when it got its item; None while it waits
 
     def begin(self) -> None:
-        """It got an item."""
+        """Note that the stage got an item."""
         self.since_ns = time.monotonic_ns()
 
     def rest(self) -> None:
-        """It waits for the next one."""
+        """Note that the stage waits for an item."""
         self.since_ns = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Meanwhile it waits for whoever takes its results."""
+        """Count the block as waiting for the stage that takes the results."""
         worked = self.since_ns is not None
         self.rest()
         try:
@@ -40,7 +40,7 @@ class Work:
 
 
 class Pulse:
-    """The signs of life of a process, made of what its stages do. Thread-safe."""
+    """The heartbeat of a process, from the state of its stages. Thread-safe."""
 
     def __init__(self) -> None:
         self._works: list[Work] = []
@@ -48,7 +48,7 @@ class Pulse:
 
     @contextmanager
     def stage(self) -> Iterator[Work]:
-        """One stage more, for as long as it runs."""
+        """Watch one more stage while the block runs."""
         work = Work()
         with self._lock:
             self._works.append(work)
@@ -59,7 +59,7 @@ class Pulse:
                 self._works.remove(work)
 
     def sign(self, now_ns: int) -> int:
-        """A number that changes from look to look unless a stage is still at the same item; UNWATCHED without stages.
+        """Return a number that changes with each call unless a stage is at the same item; UNWATCHED without stages.
 
         Args:
             now_ns: time.monotonic_ns().
@@ -71,7 +71,7 @@ class Pulse:
 
 
 class Silence:
-    """How long a process has given no sign of life; pure.
+    """Measure for how long a process has given no heartbeat; pure.
 
     >>> silence = Silence()
     >>> [silence.heard(sign, now_s) for sign, now_s in [(0, 5.0), (7, 5.5), (7, 6.0), (7, 6.5), (8, 7.0)]]
@@ -83,7 +83,7 @@ class Silence:
         self._looked_s = self._silent_s = 0.0
 
     def heard(self, sign: int, now_s: float) -> float:
-        """Seconds of silence, after a look at ``now_s`` at the process' last sign."""
+        """Return the seconds since the last heartbeat, for one that was read at ``now_s``."""
         if sign == self._sign and sign != UNWATCHED:
             self._silent_s += min(now_s - self._looked_s, LONGEST_LOOK_S)
         else:

@@ -1,4 +1,4 @@
-"""What moves between stages, as bytes: all but the pixels, which stay in shared memory.
+"""Encode what moves between stages: all but the pixels, which stay in shared memory.
 
 Pickle, because only processes of one run speak it to each other, over sockets in a folder that nobody else may enter;
 what other programs may send is messages (:mod:`pipeline.wire.messages`).
@@ -31,7 +31,7 @@ def write_picture(picture: Picture, ring: Ring, ticket: Ticket) -> Picture:
 
 
 def place(shapes: Sequence[Shape], memory: Plane) -> tuple[Plane, ...]:
-    """Arrays of these shapes, one behind the other in ``memory`` (bytes,)."""
+    """Return arrays of these shapes, one behind the other in ``memory`` (bytes,)."""
     planes, start = [], 0
     for shape in shapes:
         size = int(np.prod(shape))
@@ -41,7 +41,7 @@ def place(shapes: Sequence[Shape], memory: Plane) -> tuple[Plane, ...]:
 
 
 def input_ticket(item: Carrier) -> Ticket | None:
-    """The slot of the network's input that an item carries, if any."""
+    """Return the slot of the network's input that an item carries, if any."""
     match item:
         case Prepared():
             return item.ticket
@@ -52,14 +52,14 @@ def input_ticket(item: Carrier) -> Ticket | None:
 
 
 def pack(item: Carrier) -> list[Any]:
-    """The parts of a ZeroMQ message; the pixels of frames and network inputs must be in rings."""
+    """Return the parts of a ZeroMQ message; the pixels of frames and network inputs must be in rings."""
     text, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
     _Pickler(text, PROTOCOL, buffer_callback=buffers.append).dump(item)
     return [text.getbuffer(), *(buffer.raw() for buffer in buffers)]
 
 
 def unpack(parts: Sequence[Any], frames: Ring, inputs: Ring) -> Any:
-    """The item again, its pixels where they are; they are good for as long as the caller holds their tickets."""
+    """Decode an item; its pixels stay where they are, and are valid while the caller holds their tickets."""
     return _Unpickler(io.BytesIO(parts[0]), parts[1:], frames, inputs).load()
 
 

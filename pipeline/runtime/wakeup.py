@@ -1,4 +1,4 @@
-"""Wakes a thread of another process."""
+"""Wake a thread of another process."""
 
 import os
 import select
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Wakeup:
-    """A pipe that anybody may ring and one thread waits at. Hand it to a child process as an argument.
+    """A pipe that any process may signal and one thread waits at. Pass it to a child process as an argument.
 
-    It only saves looking again and again: whoever waits looks for himself afterwards, and nothing hangs on a ring.
+    It only replaces polling: the waiting thread checks its condition afterwards, and nothing depends on a signal.
     """
 
     def __init__(self, ends: tuple[int, int] | None = None) -> None:
@@ -24,12 +24,12 @@ class Wakeup:
         return _opened, (reduction.DupFd(self._read), reduction.DupFd(self._write))
 
     def ring(self) -> None:
-        """Wake whoever waits, or will."""
+        """Wake the thread that waits, or the next one that does."""
         with suppress(BlockingIOError):  # it rings already
             os.write(self._write, b"!")
 
     def wait(self, timeout_s: float) -> None:
-        """Until somebody rings, or has since the last time, but not longer than this."""
+        """Wait until it is signalled, or was since the last wait, at most for this long."""
         poll = select.poll()  # select.select knows no file beyond 1023
         poll.register(self._read, select.POLLIN)
         if poll.poll(round(timeout_s * 1000)):
@@ -37,7 +37,7 @@ class Wakeup:
                 os.read(self._read, 4096)
 
     def close(self) -> None:
-        """Give the pipe back."""
+        """Close the pipe."""
         os.close(self._read)
         os.close(self._write)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from engines.engine import Backend, Precision
+from engines.engine import Backend, Precision, backend_names
 from engines.errors import ConfigError
 from engines.nms import Suppression
 from pipeline.frames.polygons import crossing_edges
@@ -81,7 +81,7 @@ class StreamSettings(_Section, frozen=True):
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
     timeout_s: Seconds = 5.0  # opening and reading
-    decode: Literal["ffmpeg", "nvdec"] = "ffmpeg"  # "nvdec": on an NVIDIA GPU's video decoder, docs/gpu.md ...
+    decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"  # else: on a GPU's video decoder, docs/gpu.md ...
     decode_gpu: Index = 0  # ... of this index
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
@@ -100,7 +100,7 @@ class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
     path: str = "n"  # a released model's name, or a model folder
-    backend: Literal["auto"] | Backend = "auto"
+    backend: Backend = "auto"  # or the name of one that is installed, docs/backends.md
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one
     torch_compile: bool = False  # backend = "torch": let torch.compile make its kernels, in minutes, at every start
@@ -412,6 +412,11 @@ def _text(key: Key) -> str:
 
 def _check(config: Config, written: dict[str, Any]) -> None:
     """Rules between values, which types cannot say."""
+    if config.model.backend not in (backends := ("auto", *backend_names())):
+        raise _RefusedError(
+            f"model.backend is {_shown(written['model']['backend'])}, but must be one of "
+            f"{', '.join(map(repr, backends))}: those that are installed"
+        )
     first: dict[str, int] = {}
     for index, stream in enumerate(config.streams):
         _check_places(index, stream, written["streams"][index])

@@ -11,12 +11,13 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from engines.errors import SourceError
+from engines.errors import BackendUnavailable, SourceError
 from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Lost, yuv_bytes
 from pipeline.sources.decode import decode, picture_of
+from pipeline.sources.hwaccel import HardwareDecoder, check_hardware, hardware
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
@@ -70,10 +71,13 @@ class UrlSource:
 
 
 def _check_decoder(settings: StreamSettings) -> None:
-    if settings.decode == "nvdec":
-        from pipeline.sources.nvdec import check_nvdec  # only where it is asked for
-
-        check_nvdec(settings.decode_gpu)
+    """Raise SourceError unless this machine has the video decoder that is asked for."""
+    if settings.decode == "ffmpeg":
+        return
+    try:
+        check_hardware(settings.decode, settings.decode_gpu)
+    except BackendUnavailable as error:
+        raise SourceError(f"cannot be decoded: {error}") from error
 
 
 def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
@@ -94,15 +98,14 @@ def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Genera
 def _decoder(settings: StreamSettings, stream: VideoStream, live: bool) -> Decoder:
     """What makes pictures of a stream's packets."""
     in_time = live or settings.pace == "camera"
-    if settings.decode == "nvdec":
-        from pipeline.sources.nvdec import NvdecDecoder  # only where it is asked for
-
-        stream.thread_type = "SLICE"
-        return NvdecDecoder(stream, settings.decode_gpu, in_time=in_time).decode
-    # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
-    # source need not be decoded faster than it comes.
-    stream.thread_type = "SLICE" if in_time else "AUTO"
-    return lambda packet: ((picture_of(frame), frame.time) for frame in decode(packet))
+    if settings.decode != "ffmpeg":
+        frames_of = HardwareDecoder(stream, settings.decode, settings.decode_gpu).decode
+    else:
+        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
+        # source need not be decoded faster than it comes.
+        stream.thread_type = "SLICE" if in_time else "AUTO"
+        frames_of = decode
+    return lambda packet: ((picture_of(frame), frame.time) for frame in frames_of(packet))
 
 
 @contextmanager
@@ -120,8 +123,10 @@ def _open(settings: StreamSettings, live: bool) -> Iterator[tuple[InputContainer
             options=options,
             timeout=settings.timeout_s if live else None,
             metadata_errors="replace",
+            hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
         )
     except (av.FFmpegError, ValueError) as error:
+        _check_decoder(settings)  # opening makes the decoder, too
         # An interrupted handshake may surface as any error at all: the clock knows better.
         if live and time.monotonic() - began_s >= settings.timeout_s:
             raise SourceError(f"no answer within {settings.timeout_s:g} s") from None

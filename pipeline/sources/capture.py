@@ -82,10 +82,10 @@ def check_source(settings: StreamSettings) -> None:
         ConfigError: a port that other hosts send frames to is none, or has no keys; or the source has no packets.
     """
     source = open_source(settings)
-    if settings.decode == "nvdec" and not isinstance(source, FileSource | UrlSource):
+    if settings.decode != "ffmpeg" and not isinstance(source, FileSource | UrlSource):
         raise ConfigError(
-            f"stream {settings.name!r}: decode is 'nvdec', but must be 'ffmpeg' for {redact(settings.source)!r}, which "
-            "gives pictures, not packets"
+            f"stream {settings.name!r}: decode is {settings.decode!r}, but must be 'ffmpeg' for "
+            f"{redact(settings.source)!r}, which gives pictures, not packets"
         )
     try:
         source.check()

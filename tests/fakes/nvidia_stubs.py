@@ -1,4 +1,4 @@
-"""Type stubs of NVIDIA's real TensorRT bindings, the newest 10 and the newest 11, and its library that decodes videos.
+"""Type stubs of NVIDIA's real TensorRT bindings, the newest 10 and the newest 11.
 
 The bindings' packages hold no stubs, but the module itself tells its classes, methods and signatures. It can be asked
 without TensorRT and without a GPU: it links to three libraries, of which it needs a few functions by name. Empty ones
@@ -8,8 +8,7 @@ what would use the stubs does without.
     python tests/fakes/nvidia_stubs.py build/nvidia
 
 leaves, for each VERSION of 10 and 11, ``VERSION/bindings`` (NVIDIA's package), ``VERSION/libraries`` (the empty ones)
-and ``VERSION/stubs``; ``cuda``, the bindings of the CUDA runtime, which run as they are and find no driver; and
-``video/library``, PyNvVideoCodec, with ``video/driver``, a driver of which every function says that there is no GPU.
+and ``VERSION/stubs``; and ``cuda``, the bindings of the CUDA runtime, which run as they are and find no driver.
 """
 
 import ast
@@ -22,7 +21,6 @@ from pathlib import Path
 
 BINDINGS = {"10": "tensorrt_cu13_bindings>=10,<11", "11": "tensorrt_cu13_bindings>=11,<12"}
 CUDA = ["cuda-bindings>=13,<14", "cuda-pathfinder"]
-VIDEO = "PyNvVideoCodec>=2,<3"
 STUBGEN = "pybind11-stubgen==2.5.5"
 # What the bindings take from TensorRT's libraries; all make an object and may return none.
 FUNCTIONS = (
@@ -38,7 +36,6 @@ FUNCTIONS = (
 )
 LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 TIMEOUT_S = 300
-NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 def make_all(folder: Path) -> None:
@@ -50,22 +47,6 @@ def make_all(folder: Path) -> None:
     for version, package in BINDINGS.items():
         if not (folder / version / "stubs").is_dir():
             _make(folder / version, package, version, folder / "stubgen")
-    if not (folder / "video" / "driver").is_dir():
-        _make_video(folder / "video")
-
-
-def _make_video(folder: Path) -> None:
-    _install([VIDEO], folder / "library")
-    functions = set[str]()
-    for module in (folder / "library").glob("PyNvVideoCodec/PyNvVideoCodec_*.so"):
-        listed = _run([shutil.which("nm") or "nm", "-D", "--undefined-only", module])
-        functions |= {line.split()[-1] for line in listed.splitlines() if re.fullmatch(r" *U cu[A-Z]\w+", line)}
-    part = folder / "part"
-    part.mkdir(parents=True, exist_ok=True)
-    source = part / "none.c"
-    source.write_text("".join(f"int {name}(void) {{ return {NO_DEVICE}; }}\n" for name in sorted(functions)))
-    _run([shutil.which("cc") or "cc", "-shared", "-fPIC", "-o", part / "libcuda.so.1", source])
-    part.rename(folder / "driver")
 
 
 def _make(folder: Path, package: str, version: str, stubgen: Path) -> None:
@@ -120,10 +101,9 @@ def _install(packages: list[str], target: Path, *, dependencies: bool = False) -
     part.rename(target)
 
 
-def _run(command: list[str | Path], environment: dict[str, str] | None = None) -> str:
+def _run(command: list[str | Path], environment: dict[str, str] | None = None) -> None:
     try:
-        done = subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S, env=environment)
-        return done.stdout.decode(errors="replace")
+        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S, env=environment)
     except subprocess.CalledProcessError as error:
         said = (error.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
         raise SystemExit(f"notice: NVIDIA's interfaces are not checked: {Path(command[0]).name}: {said}") from error

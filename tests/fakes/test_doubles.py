@@ -5,9 +5,7 @@
 
 import ast
 import inspect
-import json
 import os
-import re
 import subprocess
 import sys
 import types
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import cuda_double, pynv_double, tensorrt_double
+from tests.fakes import cuda_double, tensorrt_double
 from tests.fakes.cuda_double import Gpu
 from tests.fakes.tensorrt_double import Machine
 
@@ -192,86 +190,3 @@ def test_our_classes_stand_on_the_real_bindings(version: str) -> None:
         "[[1, 2, 3, 4], (3, 4)]",
         {"10": "2", "11": "1"}[version],
     ]
-
-
-# The library's own package asks the driver which of its modules to load; without one, the newest is asked itself.
-TELL = """
-import glob, importlib.util, json, sys
-[file] = glob.glob(sys.argv[1] + "/PyNvVideoCodec/PyNvVideoCodec_130.*.so")
-spec = importlib.util.spec_from_file_location("_PyNvVideoCodec", file)
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-
-def told(thing):
-    numbers = {name: int(value) for name, value in getattr(thing, "__members__", {}).items()}
-    members = {name: getattr(thing, name).__doc__ or "" for name in dir(thing)} if isinstance(thing, type) else {}
-    return {"doc": thing.__doc__ or "", "members": members, "numbers": numbers}
-
-print(json.dumps({name: told(getattr(module, name)) for name in dir(module) if not name.startswith("__")}))
-packet = module.PacketData()
-packet.bsl, packet.bsl_data, packet.pts = 3, 2**40, -(1 << 62)
-packet.decode_flag = int(module.VideoPacketFlag.ENDOFPICTURE)
-print([packet.bsl, packet.bsl_data, packet.pts, packet.decode_flag])
-"""
-
-
-@pytest.fixture(scope="module")
-def video() -> list[Any]:
-    """What PyNvVideoCodec says of itself, and a packet that was filled as ours are."""
-    if not (NVIDIA / "video" / "driver").is_dir():
-        pytest.skip(WITHOUT)
-    done = subprocess.run(
-        [sys.executable, "-c", TELL, str(NVIDIA / "video" / "library")],
-        env={**os.environ, "LD_LIBRARY_PATH": str(NVIDIA / "video" / "driver")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_every_name_of_the_video_double_is_pynvvideocodecs(video: list[Any]) -> None:
-    for name, each in vars(pynv_double.module(pynv_double.Driver())).items():
-        if name.startswith("__"):
-            continue
-        real = video[0][name]
-        for member in {member for member in vars(each) if not member.startswith("_")} if inspect.isclass(each) else ():
-            if member not in real["numbers"]:
-                assert member in real["members"], (name, member)
-        for member in each if isinstance(each, type(pynv_double.cudaVideoCodec)) else ():
-            assert real["numbers"][member.name] == member.value, member
-
-
-def test_every_function_of_the_video_double_takes_what_pynvvideocodecs_takes(video: list[Any]) -> None:
-    double = pynv_double.module(pynv_double.Driver())
-    for name in ("CreateDecoder", "GetDecoderCaps"):
-        taken = set(re.findall(r"[(,] ?(\w+): ", video[0][name]["doc"]))
-        assert set(inspect.signature(getattr(double, name)).parameters) <= taken, (name, taken)
-    for kind in ("DecodedFrame", "PyNvDecoder"):
-        for method, function in vars(getattr(double, kind)).items():
-            if isinstance(function, types.FunctionType) and not method.startswith("_"):
-                taken = set(re.findall(r"[(,] ?(\w+): ", video[0][kind]["members"][method].split("->")[0]))
-                taken |= set(re.findall(r", (\w+): ", video[0][kind]["members"][method]))
-                assert set(inspect.signature(function).parameters) - {"self"} <= taken, (kind, method, taken)
-
-
-def test_a_packet_of_pynvvideocodec_is_filled_by_whoever_has_the_bytes(video: list[Any]) -> None:
-    assert {"bsl", "bsl_data", "pts", "decode_flag"} <= video[0]["PacketData"]["members"].keys()
-    assert video[1] == [3, 2**40, -(1 << 62), 8]
-
-
-def test_without_a_driver_the_real_library_says_what_we_expect() -> None:
-    if not (NVIDIA / "video" / "driver").is_dir():
-        pytest.skip(WITHOUT)
-    program = "from pipeline.sources.nvdec import video_decoders; video_decoders(0)"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (NVIDIA / "video" / "library", CHECKOUT)))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    if done.returncode == 0:
-        pytest.skip("this machine has a GPU")
-    assert "BackendUnavailable: NVIDIA's driver for videos is not there (Failed to load NVENC library" in done.stderr

@@ -24,7 +24,7 @@ from pipeline.frames.picture import Picture
 from pipeline.frames.types import Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
-from pipeline.sources.nvdec import video_decoders
+from pipeline.sources.hwaccel import check_hardware
 from tests.engines.made_models import pictures, write_model, write_spec
 
 pytestmark = pytest.mark.gpu
@@ -158,7 +158,7 @@ def test_what_torch_compile_makes_gives_what_the_cpu_gives(tiny: Model, cuda: No
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
 def test_nvdec_decodes_what_ffmpeg_decodes(make_clip: Callable[..., Path], tmp_path: Path, matrix: str) -> None:
     try:
-        video_decoders(0)
+        check_hardware("nvdec", 0)
     except BackendUnavailable as error:
         pytest.skip(str(error))
     clip = make_clip(tmp_path / "clip.mp4", frames=40, size=(640, 360), matrix=matrix)

@@ -23,6 +23,7 @@ from pipeline.service import run as running
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import picture_bytes
 from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
+from tests.pipeline.made_memory import named_memory
 from tests.pipeline.made_runs import (
     PATIENCE_S,
     Run,
@@ -249,12 +250,12 @@ def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Pa
         assert time.monotonic() < end
         time.sleep(0.05)
     pids = [int(text) for text in (tmp_path / "ready").read_text().split()]
+    assert [each for child in pids for each in named_memory(child)] == [], "it would outlive all of them"
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     while left := [child for child in pids if alive(child)]:
         assert time.monotonic() < end, left
         time.sleep(0.05)
-    assert not [name for name in os.listdir("/dev/shm") if "trunkline" in name]
 
 
 def test_a_recording_holds_every_frame(model: Model, clip: Path, tmp_path: Path) -> None:

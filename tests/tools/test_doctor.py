@@ -1,5 +1,4 @@
 import importlib
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,11 @@ import structlog
 import typer
 from typer.testing import CliRunner
 
-from engines import engine as engine_module
+from engines.errors import BackendUnavailable
 from engines.hardware import Gpu, nvidia_on_bus
 from tests.engines.made_models import write_model, write_partial_model
 from tests.fakes.cuda_double import Gpu as FakeGpu
 from tests.fakes.nvidia import acted_out
-from tests.fakes.pynv_double import Driver, installed
 from tests.fakes.tensorrt_double import Machine
 from tools import doctor as doctor_module
 from tools.doctor import DoctorReport, doctor
@@ -128,7 +126,7 @@ def test_a_gpu_that_is_not_used_is_mentioned(tmp_path: Path, monkeypatch: pytest
     write_model(tmp_path)
     gpu = Gpu("NVIDIA L4", 23034, "580.1")
     monkeypatch.setattr(doctor_module, "nvidia_gpus", lambda: (gpu,))
-    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (gpu,))
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", lambda: (gpu,))
     status, found = report("--model", str(tmp_path))
     assert status == 0
     assert found.gpus == (gpu,)
@@ -160,12 +158,15 @@ def test_cuda_and_its_versions_are_shown_beside_the_gpu(tmp_path: Path, monkeypa
 def test_what_decodes_videos_is_shown_beside_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path)
     monkeypatch.setattr(doctor_module, "nvidia_gpus", lambda: (Gpu("NVIDIA L4", 23034, "580.1"),))
-    with installed(Driver()):
-        assert "3 video decoders on GPU 0" in dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"]
-    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
+    monkeypatch.setattr(doctor_module, "check_hardware", lambda decode, gpu: None)
+    assert dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"] == "decodes videos on GPU 0"
+
+    def refuse(decode: str, gpu: int) -> None:
+        raise BackendUnavailable(f"{decode} finds no GPU {gpu}")
+
+    monkeypatch.setattr(doctor_module, "check_hardware", refuse)
     missing = dict(doctor_module._rows(doctor_module.examine(tmp_path)))["NVDEC"]
-    assert missing.startswith("cannot be used: the package PyNvVideoCodec cannot be imported (")
-    assert missing.endswith("install it with: pip install 'trunkline[nvdec]'")
+    assert missing == "cannot be used: nvdec finds no GPU 0"
 
 
 def test_without_a_gpu_there_are_no_cuda_versions_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

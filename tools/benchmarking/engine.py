@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -20,8 +20,6 @@ BATCHES: Final = (1, 2, 4, 8, 16)
 SEED: Final = 0
 COMPILED: Final = " compiled"  # after the name of the backend
 LATENCY_SHARE: Final = 0.4  # of the time of a batch size; the rest goes to throughput
-
-BackendChoice = Literal["auto"] | Backend
 
 
 class BatchFigures(msgspec.Struct, frozen=True):
@@ -57,7 +55,7 @@ class EngineReport(msgspec.Struct, frozen=True):
 
 def measure_engines(
     model: Model,
-    backends: Sequence[BackendChoice],
+    backends: Sequence[Backend],
     precisions: Sequence[Precision],
     seconds: float,
     repeats: int = REPEATS,

@@ -12,10 +12,10 @@ import msgspec
 
 from engines.engine import Precision
 from engines.errors import ConfigError
-from engines.spec import Model, load_model
+from engines.spec import Backend, Model, load_model
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.clip import SIZES, check_file, describe, lengthen, render
-from tools.benchmarking.engine import BackendChoice, measure_engines
+from tools.benchmarking.engine import measure_engines
 from tools.benchmarking.pipeline import measure_pipeline
 from tools.benchmarking.post import measure_post
 from tools.benchmarking.predecoded import measure_predecoded
@@ -54,12 +54,12 @@ class Wish:
     sources: tuple[str, ...]  # files; none: a clip is made
     made_size: str  # of that clip, one of SIZES
     model: Path
-    backends: tuple[BackendChoice, ...]  # all of them for the engine, the first for everything else
+    backends: tuple[Backend, ...]  # all of them for the engine, the first for everything else
     precisions: tuple[Precision, ...]
     gpu: int | None
     torch_compile: bool  # measure the torch engine with it, too
     preprocess: Literal["cpu", "gpu"]
-    decode: Literal["ffmpeg", "nvdec"]
+    decode: Literal["ffmpeg", "nvdec", "vaapi"]
     predecoded: int | None  # frames of each stream that the pipeline is run on from memory; None: from files
     links: Links
     seconds: float

@@ -26,7 +26,7 @@ class Setup:
     links: Links
     folder: Path  # for what a run needs
     preprocess: Literal["cpu", "gpu"] = "cpu"
-    decode: Literal["ffmpeg", "nvdec"] = "ffmpeg"
+    decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"
 
     def config(self, streams: int, pace: Literal["fast", "camera"]) -> Config:
         """A run of so many streams, which play the files in turn, over and over."""

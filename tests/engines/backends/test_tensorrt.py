@@ -16,7 +16,6 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from engines import engine as engine_module
 from engines.boxes import letterbox
 from engines.engine import choose_backend, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
@@ -168,7 +167,7 @@ def test_decoded_pictures_need_a_pytorch_that_finds_the_gpu(
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         with pytest.raises(BackendUnavailable, match="letterboxing on GPU 0 needs a PyTorch that finds it"):
             engine.start_planes(placed)
-        monkeypatch.setitem(sys.modules, "engines.backends.borrowed_letterbox", None)
+        monkeypatch.setitem(sys.modules, "engines.backends.torch_letterbox", None)
         with pytest.raises(BackendUnavailable, match=r"letterboxing on the GPU needs PyTorch, .* pip install torch"):
             engine.start_planes(placed)
         np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
@@ -385,7 +384,7 @@ def test_the_workspace_is_limited_on_request(opened: Open, machine: Machine) -> 
 @pytest.fixture
 def listed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver lists the GPU."""
-    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Listed("Made GPU", 4096, "580.1"),))
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", lambda: (Listed("Made GPU", 4096, "580.1"),))
 
 
 @pytest.mark.usefixtures("listed")
@@ -418,7 +417,7 @@ def test_a_missing_library_is_named_with_what_installs_it(
             raise ImportError(f"No module named {name!r}")
         return real(name, *rest)
 
-    monkeypatch.setattr(engine_module.importlib, "import_module", without)
+    monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(
         BackendUnavailable, match=rf"{package} cannot be imported .* pip install 'trunkline\[tensorrt\]'"
     ):

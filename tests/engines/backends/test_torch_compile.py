@@ -75,7 +75,7 @@ def test_other_backends_are_not_compiled_by_it(model: Model, backend: Any) -> No
 def test_a_gpu_for_what_runs_on_the_cpu(
     model: Model, backend: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("engines.engine.nvidia_gpus", tuple)
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", tuple)
     with pytest.raises(BackendUnavailable, match=r"gpu is 1, but backend '\w+' runs on the CPU"):
         open_engine(model, "face", backend, gpu=1)
 

@@ -12,7 +12,6 @@ import onnx
 import pytest
 from msgspec import UNSET
 
-from engines import engine as engine_module
 from engines.compiling import gate, tensorrt
 from engines.compiling.gate import compile_int8
 from engines.compiling.tensorrt import compile_tensorrt
@@ -32,7 +31,7 @@ F32 = {"objects": {"ap50": 0.5}, "faces": {"ap50": 0.6}, "scene": {"top1": 0.7},
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(engine_module, "nvidia_gpus", lambda: (Listed("Made GPU", 4096, "580.1"),))
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", lambda: (Listed("Made GPU", 4096, "580.1"),))
     with acted_out(Machine(Gpu())) as machine:
         yield machine
 
@@ -148,7 +147,7 @@ def test_int8_files_for_tensorrt_are_made_gated_and_run(
 def test_without_tensorrt_its_files_are_made_and_gated_in_onnx_runtime(
     folder: Path, data: Path, scored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "nvidia_gpus", tuple)
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", tuple)
     model = compile_int8(folder, data, pictures=4, form="tensorrt")
     assert scored["asked"] == [("onnxruntime", "f32"), ("onnxruntime", "int8")]
     assert model.spec.int8_tensorrt is not None and model.spec.int8 is None
@@ -165,7 +164,7 @@ def test_the_card_tells_of_both_forms(folder: Path, data: Path, machine: Machine
 
 
 def test_without_a_gpu_nothing_is_built(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "nvidia_gpus", tuple)
+    monkeypatch.setattr("engines.hardware.nvidia_gpus", tuple)
     with pytest.raises(BackendUnavailable, match="backend 'tensorrt' cannot run: this machine has no NVIDIA GPU"):
         compile_tensorrt(folder, data, "f32", tolerance=0.01)
 

@@ -125,7 +125,7 @@ def test_a_face_that_cannot_be_compared_is_refused(count: int, face: np.ndarray)
 
 def test_the_model_written_out_is_the_node_with_the_views_in_it() -> None:
     views = np.arange(-6, 6, dtype=np.int8).reshape(2, 6)
-    made = onnx.load_from_string(search._MODEL + search._views(views))
+    made = onnx.load_from_string(search.MODEL.read_bytes() + search._views(views))
     onnx.checker.check_model(made, full_check=True)
     (node,) = made.graph.node
     assert (node.op_type, list(node.input), made.opset_import[0].version) == (
