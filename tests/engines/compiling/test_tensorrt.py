@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from msgspec import UNSET
 
 from engines import engine as engine_module
 from engines.compiling import gate, tensorrt
@@ -19,7 +18,7 @@ from engines.compiling.tensorrt import compile_tensorrt
 from engines.engine import open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.hardware import Gpu as Listed
-from engines.spec import TASKS, EntryName, Model, load_model
+from engines.spec import EntryName, Model, load_model
 from tests.engines.made_models import pictures
 from tests.fakes.cuda_double import Gpu
 from tests.fakes.nvidia import acted_out
@@ -50,8 +49,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def evaluate_model(model: Model, truth: Any, *, backend: str, precision: str, tasks: Any) -> Any:
         found["asked"].append((backend, precision))
         figures = found.get(backend, F32) if precision != "f32" else F32
-        scores = {task: SimpleNamespace(**{"nme": None, **figures[task]}) if task in tasks else UNSET for task in TASKS}
-        return SimpleNamespace(**{str(task): each for task, each in scores.items()})
+        return SimpleNamespace(of={task: SimpleNamespace(**{"nme": None, **figures[task]}) for task in tasks}.get)
 
     monkeypatch.setattr(tensorrt, "evaluate_model", evaluate_model)
     monkeypatch.setattr(gate, "evaluate_model", evaluate_model)
