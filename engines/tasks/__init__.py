@@ -7,12 +7,14 @@ added.
 from engines.tasks.base import EntryName, Figure, Task
 from engines.tasks.faces import TASK as FACES
 from engines.tasks.identity import TASK as IDENTITY
+from engines.tasks.mask import TASK as MASK
 from engines.tasks.objects import TASK as OBJECTS
 from engines.tasks.scene import TASK as SCENE
 
 __all__ = ["REGISTRY", "EntryName", "Figure", "Task", "task"]
 
-REGISTRY: tuple[Task, ...] = (OBJECTS, FACES, SCENE, IDENTITY)  # in the order of networks' heads and entries' outputs
+# In the order of networks' heads and of entries' outputs: a new task comes last.
+REGISTRY: tuple[Task, ...] = (OBJECTS, FACES, SCENE, IDENTITY, MASK)
 _BY_NAME = {each.name: each for each in REGISTRY}
 
 
