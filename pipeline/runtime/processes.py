@@ -41,8 +41,8 @@ from pipeline.runtime.workers.main import run_worker
 from pipeline.runtime.workers.spec import FINISH, FIRST_CAPTURE, INFER, PREPARE, Done, Opened, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import recorder_room
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import picture_bytes, waits_for_nobody
 from pipeline.wire.build import health_message
 
@@ -360,7 +360,7 @@ class ProcessSupervisor:
         ]
         if not owed and not names:
             return
-        with Publisher(self._bound()) as publisher:
+        with Sinks(structs.replace(self._config, publish=self._bound())) as publisher:
             if owed:
                 settle(publisher, self._open_events, "stopped")
             else:
@@ -383,6 +383,7 @@ class ProcessSupervisor:
             face_runs=reported.get("face_runs", 0),
             face_crops=reported.get("face_crops", 0),
             left_out=reported.get("left_out"),
+            sinks=reported.get("sinks", {}),
         )
 
 

@@ -22,8 +22,8 @@ from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise, until_over
 from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import Capture, capture, mode
 from pipeline.sources.cuts import mark_cuts
 from pipeline.sources.unchanged import mark_unchanged
@@ -44,7 +44,7 @@ class Pipeline:
         self,
         config: Config,
         model: Model,
-        publisher: Publisher,
+        publisher: Sinks,
         frame_engine: Engine,
         face_engine: Engine | None,
         gallery: Gallery | None,
@@ -68,6 +68,8 @@ class Pipeline:
         modes = {stream.name: mode(stream) for stream in config.streams}
         live = [name for name, each in modes.items() if each == "freshest"]
         self.recording = None if recorder is None else Recording(recorder, names, live)
+        if self.recording is not None:
+            publisher.count("record", self.recording)
         batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
         self.frames = FrameLink(batcher, self._dropped, names)
         self.prepared: QueueLink[Prepared] = QueueLink(BATCHES_WAITING)

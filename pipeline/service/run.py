@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import structlog
 
@@ -15,9 +16,9 @@ from pipeline.runtime.processes import run_processes
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
 from pipeline.settings.schema import Config
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
 from pipeline.sinks.video import Recorder
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import Capture, check_source
 
 log = structlog.get_logger()
@@ -57,7 +58,7 @@ def run(
     if config.links == "zmq":
         return run_processes(config, model, stop, wait_for_subscriber_s, started)
     with ExitStack() as opened:
-        publisher = opened.enter_context(Publisher(config.publish))
+        publisher = opened.enter_context(Sinks(config))
         frame_engine = opened.enter_context(open_entry(model, "frame", config.model))
         face_engine = gallery = recorder = None
         if config.identity.gallery is not None:
@@ -69,7 +70,8 @@ def run(
         started(publisher.address)
         _await_subscriber(publisher, wait_for_subscriber_s, stop)
         pipeline = Pipeline(config, model, publisher, frame_engine, face_engine, gallery, recorder, stop, source)
-        return pipeline.run()
+        summary = pipeline.run()
+    return replace(summary, sinks=publisher.counts)
 
 
 def _check_tasks(config: Config, model: Model) -> None:
@@ -80,7 +82,7 @@ def _check_tasks(config: Config, model: Model) -> None:
         model.require(("faces", "identity"), "identity.gallery")  # with any other model nobody would ever be named
 
 
-def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.Event) -> None:
+def _await_subscriber(publisher: Sinks, patience_s: float, stop: threading.Event) -> None:
     subscribed = publisher.await_subscriber(patience_s, stop.is_set)
     if patience_s and not subscribed and not stop.is_set():
         log.warning("nobody subscribed", waited_s=patience_s)

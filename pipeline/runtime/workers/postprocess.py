@@ -16,8 +16,8 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 
@@ -27,7 +27,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
     context, config = worker_spec.context, worker_spec.config
     model = load_model(config.model.path)
     with ExitStack() as opened:
-        publisher = opened.enter_context(Publisher(config.publish))
+        publisher = opened.enter_context(Sinks(config))
         face_engine = gallery = recorder = None
         if config.identity.gallery is not None:
             gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
@@ -67,6 +67,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
                 "face_runs": identifier.runs if identifier else 0,
                 "face_crops": identifier.crops if identifier else 0,
                 "left_out": ending.left_out,
+                "sinks": publisher.counts,
             }
         )
     )
@@ -76,7 +77,7 @@ class Ending:
     """The last steps of a frame: its message is out, it may be recorded, and its slots are given back."""
 
     def __init__(
-        self, worker_spec: WorkerSpec, publisher: Publisher, recorder: Recorder | None, postprocessor: Postprocessor
+        self, worker_spec: WorkerSpec, publisher: Sinks, recorder: Recorder | None, postprocessor: Postprocessor
     ) -> None:
         self._postprocessor, self._wakeups = postprocessor, worker_spec.wakeups
         self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher
@@ -89,6 +90,7 @@ class Ending:
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
             self._recording = Recording(recorder, self._streams, live, self._give_back)
+            publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
