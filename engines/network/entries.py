@@ -15,7 +15,7 @@ class FrameEntry(nn.Module):
     def __init__(self, network: Network, size: tuple[int, int]) -> None:
         super().__init__()
         self.network = network
-        points, strides, self.count = anchor_points(*size)
+        points, strides, self.cells = anchor_points(*size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
@@ -24,7 +24,7 @@ class FrameEntry(nn.Module):
 
         Their order is that of :func:`engines.spec.output_names`.
         """
-        grid = Grid(self.points, self.strides, self.count)
+        grid = Grid(self.points, self.strides, self.cells)
         found = self.network.frame(images).items()
         return tuple(value for name, raw in found for value in self.network.head(name).exported(raw, grid))
 

@@ -23,7 +23,7 @@ class Grid(NamedTuple):
 
     points: Tensor  # (A, 2) xy in input pixels: the cells' centres
     strides: Tensor  # (A,)
-    count: int  # A, also while an export is traced
+    cells: int  # A, also while an export is traced
 
 
 def anchor_points(height: int, width: int) -> Grid:

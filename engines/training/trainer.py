@@ -162,8 +162,8 @@ class Trainer:
         return torch.compile(forward, dynamic=False) if self.settings.compiled else forward
 
     def _grid(self, size: Shape) -> Grid:
-        points, strides, count = anchor_points(size[1], size[0])
-        return Grid(points.to(self.device), strides.to(self.device), count)
+        points, strides, cells = anchor_points(size[1], size[0])
+        return Grid(points.to(self.device), strides.to(self.device), cells)
 
     def _groups(self) -> list[dict[str, object]]:
         """Weight decay for matrices alone; norms, biases, centres and the balance have none."""

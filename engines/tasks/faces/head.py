@@ -16,7 +16,7 @@ class FacesHead(DetectionHead):
         assert grid is not None
         logits, boxes, landmarks = self.split(raw.float(), grid)
         assert landmarks is not None
-        scores, rows = logits[..., 0].topk(min(MAX_ROWS, grid.count), dim=1)
+        scores, rows = logits[..., 0].topk(min(MAX_ROWS, grid.cells), dim=1)
         points = rows_of(landmarks.flatten(2), rows).reshape(-1, rows.shape[1], LANDMARKS, 2)
         return rows_of(boxes, rows), scores.sigmoid(), points
 

@@ -17,7 +17,7 @@ class ObjectsHead(DetectionHead):
         assert grid is not None
         logits, boxes, _ = self.split(raw.float(), grid)
         best, labels = logits.max(dim=-1)
-        scores, rows = best.topk(min(MAX_ROWS, grid.count), dim=1)
+        scores, rows = best.topk(min(MAX_ROWS, grid.cells), dim=1)
         return rows_of(boxes, rows), scores.sigmoid(), labels.gather(1, rows).to(torch.int32)
 
 
