@@ -26,7 +26,7 @@ from engines.drift import drift
 from engines.errors import EngineError, ModelError
 from engines.hardware import cpu
 from engines.pictures import read_rgb, resize
-from engines.spec import Backend, CheckPictures, EntryName, EntrySpec, Model, Precision, Task
+from engines.spec import Backend, CheckPictures, EntryName, EntrySpec, Model, Precision, TaskName
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class FormFinding(msgspec.Struct, frozen=True, kw_only=True):
     """How a form did."""
 
     precision: Precision
-    drift: dict[Task, float]  # from f32
+    drift: dict[TaskName, float]  # from f32
     holds: bool
     picture_ms: float
 
@@ -69,7 +69,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """How all forms did on this processor, the most exact first, and which one ``auto`` takes."""
 
     key: Key
-    allowed: dict[Task, float]
+    allowed: dict[TaskName, float]
     forms: tuple[FormFinding, ...]
     taken: Precision
 
@@ -149,10 +149,10 @@ def require(finding: Finding, precision: Precision, model: Model, entry: EntryNa
 
 def compared(
     entry: EntryName,
-    tasks: Sequence[Task],
+    tasks: Sequence[TaskName],
     engines: Mapping[str, Engine],
     batch: npt.NDArray[np.uint8],
-    allowed: Mapping[Task, float],
+    allowed: Mapping[TaskName, float],
 ) -> tuple[FormFinding, ...]:
     """How engines of several precisions do on pictures (N, H, W, 3); the first one is the reference."""
     outputs = {precision: engine.infer(batch) for precision, engine in engines.items()}

@@ -16,27 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import EngineError, ModelError
+from engines.tasks import REGISTRY
+from engines.tasks import EntryName as EntryName
 from engines.zoo import model_folder
 
-Task = Literal["objects", "faces", "scene", "identity"]
-EntryName = Literal["frame", "face"]
+TaskName = str  # of a task of engines.tasks
 Activation = Literal["relu", "silu", "hardswish"]
 Backend = str  # its name, as engines/backends/base.py finds it
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
-TASKS: tuple[Task, ...] = get_args(Task)
-ENTRY_OF: dict[Task, EntryName] = {"objects": "frame", "faces": "frame", "scene": "frame", "identity": "face"}
-OUTPUTS_OF: dict[Task, tuple[str, ...]] = {
-    "objects": ("object_boxes", "object_scores", "object_labels"),
-    "faces": ("face_boxes", "face_scores", "face_landmarks"),
-    "scene": ("scene",),
-    "identity": ("embedding", "quality"),
-}
+TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
+USUAL_TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY if not task.optional)
+ENTRY_OF: dict[TaskName, EntryName] = {task.name: task.entry for task in REGISTRY}
+OUTPUTS_OF: dict[TaskName, tuple[str, ...]] = {task.name: task.outputs for task in REGISTRY}
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
-def output_names(entry: EntryName, tasks: Collection[Task] = TASKS) -> tuple[str, ...]:
+def output_names(entry: EntryName, tasks: Collection[TaskName] = USUAL_TASKS) -> tuple[str, ...]:
     """The outputs of an entry of a network with these tasks, in the order in which the entry gives them.
 
     >>> output_names("frame", ["scene", "objects", "identity"])
@@ -49,7 +46,7 @@ def output_names(entry: EntryName, tasks: Collection[Task] = TASKS) -> tuple[str
 class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of the network; everything needed to build it again around its weights."""
 
-    tasks: tuple[Task, ...] = TASKS  # what it has heads for
+    tasks: tuple[TaskName, ...] = USUAL_TASKS  # what it has heads for
     channels: tuple[Positive, Positive, Positive, Positive, Positive] = (16, 32, 48, 96, 128)  # stem, stages 1-4
     depths: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)  # residual blocks of stages 1-4
     neck: Positive = 32  # channels of each pyramid level
@@ -60,7 +57,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     embedding: Positive = 128
 
     def __post_init__(self) -> None:
-        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks must name at least one of {', '.join(TASKS)}, each once, got {list(self.tasks)}")
 
     @property
@@ -123,7 +120,7 @@ class CheckPictures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str  # JPEG: squares of one size below each other
     sha256: str
     count: Positive
-    drift: dict[Task, Share]  # of the int8 file where no sum overflows; see engines.drift
+    drift: dict[TaskName, Share]  # of the int8 file where no sum overflows; see engines.drift
 
 
 class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ SIZE, FRAMES = (64, 48), 16
 
 def section(title: str) -> str:
     """What stands under a heading of the page."""
-    return re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:][["A sink", "A source"].index(title)]
+    return re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:][["A sink", "A source", "A task"].index(title)]
 
 
 def build(title: str, site: Path) -> str:
@@ -104,3 +105,22 @@ def test_a_sink_s_own_keys_are_checked_before_anything_runs(tmp_path: Path) -> N
     sink = build("A sink", site).replace("labels", "label")
     with pytest.raises(AssertionError, match=r"sinks\[0\].label is not a key of a sink 'csv'; the keys here are kind,"):
         run(tmp_path, site, "queue", f'[[streams]]\nname = "door"\nsource = "0"\n{sink}')
+
+
+def test_the_task_of_the_page_is_the_one_that_there_is() -> None:
+    """Its own tests are tests/engines/tasks/test_mask.py; here, that the page shows it as it is."""
+    blocks = re.findall(
+        r"`(engines/tasks/mask/\w+\.py)`.*?\n\n```python\n(.*?)^```", section("A task"), re.MULTILINE | re.DOTALL
+    )
+    assert [file for file, _ in blocks] == [f"engines/tasks/mask/{name}.py" for name in ("__init__", "head", "loss")]
+    for file, text in blocks:
+        assert (ROOT / file).read_text() == text
+    shipped = tomllib.loads((ROOT / "configs/training/s-mask.toml").read_text())
+    (shown,) = (
+        tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```", section("A task"), re.MULTILINE | re.DOTALL)
+    )
+    assert (
+        shown["network"]["tasks"] == shipped["network"]["tasks"]
+        and shown["loss"]["others"] == shipped["loss"]["others"]
+    )
+    assert shown["datasets"][0]["labels"].items() <= {name: ANY for name in shipped["datasets"][-1]["labels"]}.items()

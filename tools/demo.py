@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engines.errors import StageError
-from engines.spec import TASKS, load_model
+from engines.spec import USUAL_TASKS, load_model
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import ModelSettings
 from pipeline.sinks.segments import segments
@@ -61,7 +61,7 @@ def demo(
 
     Example: trunkline demo --source rtsp://camera.local/stream --seconds 60
     """
-    load_model(ModelSettings().path).require(TASKS, "demo")
+    load_model(ModelSettings().path).require(USUAL_TASKS, "demo")
     console = Console(stderr=as_json)
     _clear(out)
     half_time = None

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError
-from engines.spec import TASKS, Precision, Task, load_model
+from engines.spec import TASKS, Precision, load_model
+from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
 from tools.enroll import BackendOption
 from tools.evaluate_tracking import evaluate_tracking
@@ -23,28 +24,10 @@ if TYPE_CHECKING:
     from engines.evaluation.truth import Truth
     from engines.spec import Model
 
-HEADLINES = {  # of each task: the figures of the table, by their names in the JSON report
-    "objects": (
-        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "person_ap50",
-        "pictures", "boxes", "ignored",
-    ),
-    "faces": (
-        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "pictures", "boxes",
-        "nme", "nme_box", "nme_failure_rate", "nme_missed", "nme_pictures",
-    ),
-    "scene": ("top1", "top5", "ece", "pictures"),
-    "identity": (
-        "accuracy", "accuracy_std", "tar_at_far_1e-1", "tar_at_far_1e-2", "tar_at_far_1e-3",
-        "dir_at_far_1e-1", "dir_at_far_1e-2", "accuracy_end_to_end", "accuracy_end_to_end_std",
-    ),
-}  # fmt: skip
+SCORED = (*TASKS, "tracking")
 
 
-Scored = Task | Literal["tracking"]
-SCORED: tuple[Scored, ...] = (*TASKS, "tracking")
-
-
-def _task(name: str) -> Scored:
+def _task(name: str) -> str:
     for task in SCORED:
         if name == task:
             return task
@@ -159,7 +142,7 @@ def _check_ready(out: Path | None, plots: Path | None) -> None:
 
 
 def _opened(
-    model: Path, data: Path, config: Path | None, named: str | None, chosen: tuple[Task, ...], limit: int | None
+    model: Path, data: Path, config: Path | None, named: str | None, chosen: tuple[str, ...], limit: int | None
 ) -> "tuple[Model, Path | Truth]":
     """Return the model, and the data that it is scored on."""
     from engines.evaluation.sets import NAMED_SETS
@@ -190,7 +173,7 @@ def _publish(report: "EvaluationReport", model: "Model", out: Path | None, *, as
         typer.echo(f"identity_similarity {similarity:.3f}: {described(model.spec.identity_calibration)}")
 
 
-def _check_calibrating(asked: list[Scored], *, calibrate: bool, of_it: tuple[object, ...]) -> None:
+def _check_calibrating(asked: list[str], *, calibrate: bool, of_it: tuple[object, ...]) -> None:
     if calibrate and asked != ["identity"]:
         raise ConfigError("--calibrate needs --task identity, and no other task")
     if not calibrate and any(value is not None for value in of_it):
@@ -221,19 +204,19 @@ def _show(report: "EvaluationReport") -> None:
         f"{report.model} {report.fingerprint}, {report.backend} {report.precision} on {report.device}, "
         f"{report.seconds} s" + (f", at most {report.limit} of each set" if report.limit else "")
     )
-    for task in HEADLINES:
-        scores = getattr(report, task)
-        for reason in scores.skipped if scores is not msgspec.UNSET else ():
+    for task in TASKS:
+        scores = report.of(task)
+        for reason in scores.skipped if scores is not None else ():
             console.print(f"skipped ({task}): {reason}", markup=False)
 
 
 def _rows(report: "EvaluationReport") -> Iterator[tuple[str, str, str, str]]:
-    for task, names in HEADLINES.items():
-        scores = getattr(report, task)
-        if scores is not msgspec.UNSET:
+    for task in REGISTRY:
+        scores = report.of(task.name)
+        if scores is not None:
             values = msgspec.to_builtins(scores)
-            for name in names:
-                yield task, name, _text(values[name]), _between(scores.intervals.get(name))
+            for name in task.figures:
+                yield task.name, name, _text(values[name]), _between(scores.intervals.get(name))
 
 
 def _between(interval: "Interval | None") -> str:

@@ -25,7 +25,6 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
         ConfigError: the configuration is wrong, or the folder of the run holds one already.
         DataError: the data cannot be used.
     """
-    from engines.evaluation.scene import score_scene
     from engines.study.classifier import (
         CHECKPOINT,
         SCORES,
@@ -35,6 +34,7 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
         save_classifier,
     )
     from engines.study.classifier_settings import load_classifier_settings
+    from engines.tasks.scene.metrics import score
 
     settings = load_classifier_settings(config)
     folder = out or Path("runs") / settings.name
@@ -53,7 +53,7 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
             log.writerow(getattr(now, name) for name in Epoch.__slots__)
             file.flush()
             bar.update(task, completed=now.number, told=f"loss {now.loss:.3f} validation {now.validation_top1:.3f}")
-    scores = score_scene(trainer.evidence())
+    scores = score(trainer.evidence())
     part = folder / f"{SCORES}.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
     os.replace(part, folder / SCORES)

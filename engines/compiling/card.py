@@ -5,19 +5,15 @@ from pathlib import Path
 
 from engines.compiling.parity import Parity
 from engines.compiling.quantise import Form
+from engines.evaluation.parts import MetricsPart, Scores, metrics_part
 from engines.evaluation.report import EvaluationReport
 from engines.network.cost import cost, share_of_single_tasks
 from engines.pages import render
-from engines.spec import Model, Quantised, Task
+from engines.spec import Model, Quantised
+from engines.tasks import REGISTRY
 from engines.training.checkpoint import Checkpoint
 from engines.training.settings import DatasetSettings
 
-SEEN: dict[Task, str] = {
-    "objects": "objects",
-    "faces": "faces with five landmarks",
-    "scene": "a scene class",
-    "identity": "an identity embedding and a quality",
-}
 # What is known of the sets that the project's own models were trained on, by their folder.
 TERMS = {
     "detection": "Pascal VOC 2007 (20 classes): flickr terms, research; apple, banana, orange: MIT. Object boxes by "
@@ -28,13 +24,6 @@ TERMS = {
     "face_recognition": "LFW, YouTube Faces: research; Bollywood celebrities: no licence stated",
     "classification": "imagenette (ten ImageNet classes), cats and dogs: ImageNet terms, research",
 }
-WEAKNESSES: dict[Task, str] = {
-    "objects": "Small objects and crowded scenes are missed.",
-    "faces": "Faces below about 20 pixels, in profile or upside down are missed.",
-    "scene": "The scene class is always one of those above, whatever the picture shows.",
-    "identity": "People who look alike are taken for each other; the model was not audited for bias, and knows people "
-    "unlike those it learned from less well.",
-}
 HEADINGS: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8 for TensorRT"}
 
 
@@ -43,7 +32,8 @@ def model_card(
 ) -> str:
     """Markdown of ``MODEL_CARD.md``; ``note`` tells what else a reader must know of the training."""
     spec = model.spec
-    tasks = [task for task in SEEN if task in spec.network.tasks]
+    tasks = [each for each in REGISTRY if each.name in spec.network.tasks]
+    scored = [(metrics_part(each), found) for each in tasks if (found := report.of(each.name)) is not None]
     size = (spec.frame.height, spec.frame.width) if spec.frame else None
     shape = spec.network, len(spec.objects), len(spec.scenes), size
     return render(
@@ -51,8 +41,8 @@ def model_card(
         "card.md.j2",
         spec=spec,
         fingerprint=model.fingerprint,
-        tasks=tasks,
-        seen=[SEEN[task] for task in tasks if task != "identity"],
+        tasks=[each.name for each in tasks],
+        seen={entry: [each.gives for each in tasks if each.entry == entry] for entry in ("frame", "face")},
         cost=cost(*shape),
         share=share_of_single_tasks(*shape) if len(tasks) > 1 else None,
         saved=saved,
@@ -60,13 +50,10 @@ def model_card(
         note=note,
         sets=[_set(each) for each in saved.settings.datasets],
         report=report,
-        objects=report.objects,
-        faces=report.faces,
-        scene=report.scene,
-        identity=report.identity,
+        figures=[row for part, scores in scored for row in part.rows(scores)],
         parity=parity,
-        weaknesses=[WEAKNESSES[task] for task in tasks],
-        worst=[(task, names) for task, names in _worst(report) if names],
+        weaknesses=[each.weakness for each in tasks],
+        worst=[(what, names) for part, scores in scored for what, names in _worst(part, scores) if names],
     )
 
 
@@ -76,23 +63,16 @@ def _set(entry: DatasetSettings) -> dict[str, object]:
     folders += [entry.images] if entry.images else []
     return {
         "name": entry.name,
-        "labels": [task for task in SEEN if getattr(entry, task) is not None],
+        "labels": list(entry.labelled),
         "folders": folders,
         "terms": list(dict.fromkeys(TERMS.get(folder.split("/")[0], "terms not known") for folder in folders)),
     }
 
 
-def _worst(report: EvaluationReport) -> Iterator[tuple[str, list[str]]]:
-    """The files of the worst pictures of each task."""
-    if report.objects:
-        yield "objects", [_short(each.picture) for each in report.objects.worst]
-    if report.faces:
-        yield "faces", [_short(each.picture) for each in report.faces.worst]
-        yield "landmarks", [_short(each.picture) for each in report.faces.nme_worst]
-    if report.scene:
-        yield "scene", [_short(each.picture) for each in report.scene.worst]
-    if report.identity:
-        yield "identity", [f"{_short(each.first)} and {_short(each.second)}" for each in report.identity.worst]
+def _worst(part: MetricsPart, scores: Scores) -> Iterator[tuple[str, list[str]]]:
+    """The files of the worst pictures, or pairs of them, of a task."""
+    for what, found in part.worst(scores).items():
+        yield what, [" and ".join(map(_short, pictures)) for pictures in found]
 
 
 def _short(file: str) -> str:

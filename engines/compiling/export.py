@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
 from engines.network.entries import FaceEntry, FrameEntry
-from engines.network.heads import STRIDES
+from engines.network.features import STRIDES
 from engines.network.network import Network, build_network
 from engines.spec import (
     INPUT,
@@ -23,6 +23,7 @@ from engines.spec import (
     sha256_of,
     write_spec,
 )
+from engines.tasks import Task
 from engines.training.checkpoint import Checkpoint
 
 OPSET = 17
@@ -45,9 +46,10 @@ class Trained:
         settings = saved.settings
         return cls(name or settings.name, settings.network, saved.ema, saved.objects, saved.scenes)
 
-    def at_temperature(self, temperature: float) -> "Trained":
-        """The same network with its scene logits divided by ``temperature``, in the weights that make them."""
-        divided = {key: self.weights[key] / temperature for key in ("scene.linear.weight", "scene.linear.bias")}
+    def at_temperature(self, task: Task, temperature: float) -> "Trained":
+        """The same network with a task's logits divided by ``temperature``, in the weights that make them."""
+        layer = f"{task.name}.{task.softmax_layer}"
+        divided = {key: self.weights[key] / temperature for key in (f"{layer}.weight", f"{layer}.bias")}
         return replace(self, weights=self.weights | divided)
 
     def network(self) -> Network:

@@ -38,7 +38,7 @@ from engines.spec import (
     Precision,
     Quantised,
     QuantisedFile,
-    Task,
+    TaskName,
     load_model,
     sha256_of,
     write_spec,
@@ -91,13 +91,13 @@ class QuantisedEntry:
 
     name: EntryName
     file: str  # of the f32 form
-    tasks: list[Task]
+    tasks: list[TaskName]
     quantiser: Quantiser
     calibration: Calibration
     in_float: list[str] = field(default_factory=list)
     errors: dict[str, dict[str, float]] = field(default_factory=dict)  # by layer, then output; measured when needed
 
-    def put_back(self, failed: set[Task]) -> bool:
+    def put_back(self, failed: set[TaskName]) -> bool:
         """Put the layers that cost the ``failed`` tasks most into float; False where that would leave none in int8."""
         if not self.errors:
             sample = np.stack(spread(self.calibration.pictures, COMPARED))
@@ -121,7 +121,7 @@ class QuantisedEntry:
         return msgspec.structs.replace(spec, file=file.name, sha256=sha256_of(file))
 
 
-def shares(errors: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> dict[str, float]:
+def shares(errors: Mapping[str, Mapping[str, float]], tasks: Iterable[TaskName]) -> dict[str, float]:
     """What each layer brings to the error of each of the tasks, as a share of all layers' errors, summed over tasks.
 
     Args:
@@ -224,7 +224,7 @@ class Gate:
 
     def passed(self, work: Path) -> Quantised:
         """Write files that pass into ``work``; EngineError where there are none."""
-        failed: set[Task] = set()
+        failed: set[TaskName] = set()
         stale = set(self._tasks)  # not measured since their entry changed
         while stale:
             due = [task for task in self._tasks if task in (failed or stale)]  # what failed is looked at first, alone
@@ -238,7 +238,7 @@ class Gate:
                         raise EngineError(self._refusal(part))
         return Quantised(files, self._tolerance, tuple(map(self._figure, self._f32)))
 
-    def _failed(self, due: Sequence[Task], int8: Quantised, work: Path) -> set[Task]:
+    def _failed(self, due: Sequence[TaskName], int8: Quantised, work: Path) -> set[TaskName]:
         """Those of the tasks that lose too much."""
         kept = ", ".join(f"{part.name} {len(part.in_float)} of {len(part.quantiser.layers)}" for part in self._parts)
         self._told(f"measuring int8: {', '.join(due)}; layers in float: {kept}")
@@ -252,14 +252,14 @@ class Gate:
             self._told(f"{each.task} {each.figure} loses {each.loss:.1%} in {_where(each)}")
         return {row.headline.task for row in rows if self._figure(row).loss > self._tolerance}
 
-    def _measure(self, model: Model, tasks: Sequence[Task]) -> dict[GateRow, float]:
+    def _measure(self, model: Model, tasks: Sequence[TaskName]) -> dict[GateRow, float]:
         return {
             GateRow(headline, way): value
             for way in self._ways
             for headline, value in headlines(self._evaluate(model, way, tasks)).items()
         }
 
-    def _evaluate(self, model: Model, way: Way, tasks: Sequence[Task]) -> EvaluationReport:
+    def _evaluate(self, model: Model, way: Way, tasks: Sequence[TaskName]) -> EvaluationReport:
         precision: Precision = "int8"
         if way.simulated:
             spec, precision = model.spec, "f32"

@@ -13,9 +13,10 @@ from engines.compiling.export import Trained, export
 from engines.compiling.parity import Parity, check_parity
 from engines.data.reading import spread
 from engines.errors import DataError
-from engines.evaluation.report import EvaluationReport, calibrate, evaluate_model, scene_temperature
+from engines.evaluation.report import EvaluationReport, calibrate, evaluate_model, temperature_of
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
+from engines.tasks import REGISTRY
 from engines.training.checkpoint import load_checkpoint
 
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
@@ -67,10 +68,11 @@ def release(
         part = Path(folder)
         told("exporting")
         spec = export(trained, part, frame_size, Thresholds())
-        if truth.scene is not None and "scene" in trained.settings.tasks:
-            told("calibrating the scene's probabilities")
-            temperature = scene_temperature(load_model(part), truth)
-            spec = export(trained.at_temperature(temperature), part, frame_size, Thresholds())
+        for task in [each for each in REGISTRY if each.softmax_layer and each.name in trained.settings.tasks]:
+            if task.name in truth.tasks:
+                told(f"calibrating the {task.name}'s probabilities")
+                trained = trained.at_temperature(task, temperature_of(load_model(part), task.name, truth))
+                spec = export(trained, part, frame_size, Thresholds())
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
         told("choosing thresholds")

@@ -31,6 +31,7 @@ class CocoBox(msgspec.Struct, frozen=True):
     ignore: int = 0  # 1: neither a miss when not found nor a mistake when found
     iscrowd: int = 0
     keypoints: tuple[float, ...] = ()  # x, y, visibility, five times for a face
+    attr: str | None = None  # what else was said of it
     score: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1.0  # of whoever drew it: below 1 for a machine
 
     @property

@@ -101,3 +101,11 @@ def _impostors(pictures: Mapping[str, Sequence[Path]], count: int, generator: np
         first, second = (pictures[name][int(generator.integers(len(pictures[name])))] for name in (one, other))
         drawn[first, second] = Pair(first, second, False, (one, other))
     return list(drawn.values())
+
+
+def set_of(crop: Path) -> str:
+    """The set that a crop comes from: ``lfw_0001.webp``, ``ytf_07.webp``, ``bolly_NAME/...``; singletons are LFW's."""
+    for name in ("ytf", "bolly"):
+        if crop.name.startswith(f"{name}_") or crop.parent.name.startswith(f"{name}_"):
+            return name
+    return "lfw"

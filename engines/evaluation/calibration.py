@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
@@ -15,17 +14,13 @@ from engines.data.coco import CocoSet
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
-from engines.evaluation.faces import find_faces
-from engines.evaluation.identity import cut_face, read_face
 from engines.evaluation.matching import match
-from engines.evaluation.objects import find_objects
+from engines.evaluation.parts import thresholds_part
 from engines.evaluation.runner import ModelRunner
-from engines.evaluation.tracks import ENROLLED_VIEWS, TRACK_VIEWS, Strangers, strangers_of
-from engines.evaluation.truth import IdentityTruth, Truth
-from engines.spec import ComparedSet, IdentityCalibration, Thresholds
+from engines.evaluation.truth import Truth
+from engines.spec import IdentityCalibration, Thresholds
+from engines.tasks import REGISTRY
 
-FALSE_ACCEPT_RATE = 0.01  # of strangers' tracks ...
-PEOPLE = 10  # ... against a gallery of so many
 TEMPERATURES = 0.2, 5.0  # the least and the largest that are looked at
 BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
@@ -39,103 +34,20 @@ class Calibrated:
 
 
 def calibrate_thresholds(runner: ModelRunner, truth: Truth) -> Calibrated:
-    """Choose the thresholds of a model's tasks on validation data; the NMS overlaps stay as they are.
+    """Choose the thresholds of a model's tasks on validation data, task by task; the NMS overlaps stay as they are.
 
-    A threshold of which the data says nothing stays as it is, too.
-
-    Object and face scores: where F0.5 at IoU 0.5 is best, over all categories together. Identity similarity: as
-    :func:`calibrate_identity` says, with the new face score.
+    A threshold of which the data says nothing stays as it is, too. Each task's ``thresholds.py`` says how its own are
+    chosen, with those of the tasks before it.
 
     Raises:
         DataError: too many pictures cannot be read, or the model finds nothing in them.
     """
-    skipped, tasks, chosen = SkippedRows(), runner.model.spec.network.tasks, runner.model.spec.thresholds
-    if "objects" in tasks and truth.objects is not None:
-        score = best_f_threshold(*matched(*find_objects(runner, truth.objects, runner.curve_thresholds, skipped)), BETA)
-        chosen = msgspec.structs.replace(chosen, object_score=round(score, 3))
-    if "faces" in tasks and truth.faces is not None:
-        score = best_f_threshold(*matched(*find_faces(runner, truth.faces, runner.curve_thresholds, skipped)), BETA)
-        chosen = msgspec.structs.replace(chosen, face_score=round(score, 3))
-    if "identity" not in tasks or truth.identity is None:
-        return Calibrated(chosen, runner.model.spec.identity_calibration)
-    return calibrate_identity(runner, truth.identity, chosen, skipped)
-
-
-def calibrate_identity(
-    runner: ModelRunner,
-    truth: IdentityTruth,
-    thresholds: Thresholds,
-    skipped: SkippedRows,
-    far: float | None = None,
-    people: int = PEOPLE,
-) -> Calibrated:
-    """Choose the cosine from which a track is someone: at most the share ``far`` of strangers' tracks is given a name.
-
-    That is the highest threshold of any set of crops, and of the faces that the network finds and aligns itself in
-    whole pictures, if it can: across sets people are told apart by colours and sizes, which makes strangers look easy.
-    Sets of too few people to show such a rate are left out.
-
-    Args:
-        runner: the open model.
-        truth: faces and who they are.
-        thresholds: the others, which stay.
-        skipped: pictures that cannot be read.
-        far: None for 0.01, or the lowest rate that the data can show.
-        people: enrolled in the gallery that the rate is for; without ``far`` no more than the data can show.
-
-    Raises:
-        DataError: too many pictures cannot be read, there are not two people, or too few for ``far``.
-    """
-    sets = _strangers(runner, truth, thresholds, skipped)
-    most = max(each.people for each in sets.values())
-    if far is None:
-        people = min(people, most - 1)
-    # Of a larger gallery than there are others, nobody knows who else would look like a stranger.
-    large = {name: each for name, each in sets.items() if each.people > people}
-    finest = min((each.finest(people) for each in large.values()), default=1.0)
-    wanted = far if far is not None else max(FALSE_ACCEPT_RATE, math.ceil(finest * 1000) / 1000)
-    if not large or finest > wanted:
-        raise DataError(
-            f"identity threshold: the faces of {most} people are too few to show a false-accept rate of {wanted:g} "
-            f"against {people} people"
-        )
-    compared = tuple(
-        _compared(name, each, wanted, people) for name, each in large.items() if each.finest(people) <= wanted
-    )
-    similarity = max(each.similarity for each in compared)
-    calibration = IdentityCalibration(wanted, people, TRACK_VIEWS, ENROLLED_VIEWS, compared)
-    return Calibrated(msgspec.structs.replace(thresholds, identity_similarity=similarity), calibration)
-
-
-def _compared(name: str, strangers: Strangers, far: float, people: int) -> ComparedSet:
-    # Rounded up, so that no more strangers pass than were asked for.
-    similarity = min(1.0, math.ceil(strangers.threshold(far, people) * 1000) / 1000)
-    found = strangers.similarities
-    return ComparedSet(name, strangers.people, len(found), found.size, similarity)
-
-
-def _strangers(
-    runner: ModelRunner, truth: IdentityTruth, thresholds: Thresholds, skipped: SkippedRows
-) -> dict[str, Strangers]:
-    """By set of crops, and of whole pictures; sets of one person are left out."""
-    paths = sorted(path for crops in truth.crops.values() for path in crops)
-    crops = runner.view_crops("face crops", paths, skipped, lambda path: read_face(path, truth))
-    sets = {name: {path: crops[path] for path in listed if path in crops} for name, listed in truth.crops.items()}
-    if "faces" in runner.model.spec.network.tasks and truth.whole:
-        sets["whole pictures"] = {
-            picture.path: runner.view([face])[0]
-            for picture in runner.see("whole faces", truth.whole, thresholds, skipped)
-            if (face := cut_face(picture)) is not None
-        }
-    found = {}
-    for name, faces in sets.items():
-        names = np.array([truth.who(path) for path in faces])
-        if len(np.unique(names)) > 1:
-            embeddings = np.stack([face.embedding for face in faces.values()])
-            found[name] = strangers_of(embeddings, [face.quality for face in faces.values()], names)
-    if not found:
-        raise DataError("identity threshold: needs faces of at least two people")
-    return found
+    spec, skipped = runner.model.spec, SkippedRows()
+    chosen = Calibrated(spec.thresholds, spec.identity_calibration)
+    for task in REGISTRY:
+        if task.name in spec.network.tasks and task.has("thresholds"):
+            chosen = thresholds_part(task).choose(runner, truth, chosen, skipped)
+    return chosen
 
 
 def best_temperature(probabilities: Float, target: Rows) -> float:

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,15 +16,17 @@ from rich.progress import Progress
 from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import Calibrated, best_temperature, calibrate_identity, calibrate_thresholds
-from engines.evaluation.faces import FaceScores, gather_faces, score_faces
-from engines.evaluation.identity import IdentityScores, gather_identity, score_identity
-from engines.evaluation.objects import ObjectScores, gather_objects, score_objects
-from engines.evaluation.plots import draw_faces, draw_identity, draw_objects, draw_scene
+from engines.evaluation.calibration import Calibrated, best_temperature, calibrate_thresholds
+from engines.evaluation.parts import Evidence, Scores, metrics_part, render_part
 from engines.evaluation.runner import ModelRunner
-from engines.evaluation.scene import SceneScores, gather_scene, score_scene
 from engines.evaluation.truth import Truth, standard_truth
-from engines.spec import Model, Task, Thresholds
+from engines.spec import USUAL_TASKS, Model, TaskName, Thresholds
+from engines.tasks import REGISTRY, task
+from engines.tasks.faces.metrics import FaceScores
+from engines.tasks.identity.metrics import IdentityScores
+from engines.tasks.identity.thresholds import calibrate_identity
+from engines.tasks.objects.metrics import ObjectScores
+from engines.tasks.scene.metrics import SceneScores
 
 
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,18 +45,22 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     faces: FaceScores | UnsetType = UNSET
     scene: SceneScores | UnsetType = UNSET
     identity: IdentityScores | UnsetType = UNSET
+    others: dict[TaskName, Any] | UnsetType = UNSET  # the scores of tasks that have no field of their own
     seconds: float
 
-
-Evidence = TypeVar("Evidence")
-Scores = TypeVar("Scores")
+    def of(self, name: TaskName) -> Scores | None:
+        """The scores of a task; None where it was not scored."""
+        if name in USUAL_TASKS:
+            found = getattr(self, name)
+            return None if found is UNSET else found
+        return None if self.others is UNSET else self.others.get(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
     """A figure that stands for a task: an attribute of the task's scores in a :class:`Report`."""
 
-    task: Task
+    task: TaskName
     figure: str
     lower_is_better: bool = False
 
@@ -69,12 +75,8 @@ class Headline:
         return math.inf if self.lower_is_better else 0.0
 
 
-HEADLINES = (
-    Headline("objects", "ap50"),
-    Headline("faces", "ap50"),
-    Headline("faces", "nme", lower_is_better=True),
-    Headline("scene", "top1"),
-    Headline("identity", "accuracy"),
+HEADLINES = tuple(
+    Headline(each.name, figure.name, figure.lower_is_better) for each in REGISTRY for figure in each.headlines
 )
 
 
@@ -82,8 +84,8 @@ def headlines(report: EvaluationReport) -> dict[Headline, float]:
     """The headline figures that a report has."""
     found = {}
     for each in HEADLINES:
-        scores = getattr(report, each.task)
-        value = None if scores is UNSET else getattr(scores, each.figure)
+        scores = report.of(each.task)
+        value = None if scores is None else getattr(scores, each.figure)
         if value is not None:
             found[each] = float(value)
     return found
@@ -95,7 +97,7 @@ def evaluate_model(
     *,
     backend: Literal["auto"] | Backend = "auto",
     precision: Precision = "f32",
-    tasks: Sequence[Task] | None = None,
+    tasks: Sequence[TaskName] | None = None,
     limit: int | None = None,
     plots: Path | None = None,
 ) -> EvaluationReport:
@@ -126,7 +128,9 @@ def evaluate_model(
     with open_runner(model, backend, precision) as runner:
         engine = runner.frame or runner.face  # both run on the same backend
         assert engine is not None
-        given = runner, truth, plots
+        found = {name: _scored(name, runner, truth, plots) for name in scored}
+        usual = {name: scores for name, scores in found.items() if name in USUAL_TASKS}
+        others = {name: scores for name, scores in found.items() if name not in USUAL_TASKS}
         return EvaluationReport(
             model=model.spec.name,
             fingerprint=model.fingerprint,
@@ -136,27 +140,19 @@ def evaluate_model(
             data=truth.name,
             limit=truth.limit,
             thresholds=model.spec.thresholds,
-            objects=_scored(gather_objects, score_objects, draw_objects, *given) if "objects" in scored else UNSET,
-            faces=_scored(gather_faces, score_faces, draw_faces, *given) if "faces" in scored else UNSET,
-            scene=_scored(gather_scene, score_scene, draw_scene, *given) if "scene" in scored else UNSET,
-            identity=_scored(gather_identity, score_identity, draw_identity, *given) if "identity" in scored else UNSET,
+            **usual,
+            others=others or UNSET,
             seconds=round(time.monotonic() - started, 1),
         )
 
 
-def _scored(
-    gather: Callable[[ModelRunner, Truth], Evidence],
-    score: Callable[[Evidence], Scores],
-    draw: Callable[[Evidence, Scores, Path], None],
-    runner: ModelRunner,
-    truth: Truth,
-    plots: Path | None,
-) -> Scores:
+def _scored(name: TaskName, runner: ModelRunner, truth: Truth, plots: Path | None) -> Scores:
     """The three steps of a task: what the model finds, what that is worth, and pictures of it."""
-    evidence = gather(runner, truth)
-    scores = score(evidence)
+    part = metrics_part(task(name))
+    evidence: Evidence = part.gather(runner, truth)
+    scores = part.score(evidence)
     if plots is not None:
-        draw(evidence, scores, plots)
+        render_part(task(name)).draw(evidence, scores, plots)
     return scores
 
 
@@ -174,17 +170,17 @@ def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Ba
         return calibrate_thresholds(runner, truth)
 
 
-def scene_temperature(model: Model, truth: Truth) -> float:
-    """The temperature of the model's scene logits that fits ``truth`` best, with an f32 engine.
+def temperature_of(model: Model, name: TaskName, truth: Truth) -> float:
+    """The temperature of the logits of a task with probabilities that fits ``truth`` best, with an f32 engine.
 
     See :func:`engines.evaluation.calibration.best_temperature`.
 
     Raises:
-        DataError: too many pictures cannot be read, or one shows a scene that the model does not know.
+        DataError: too many pictures cannot be read, or one shows what the model does not know.
         BackendUnavailable: no f32 engine runs here.
     """
     with open_runner(model, "auto", "f32") as runner:
-        evidence = gather_scene(runner, truth)
+        evidence = metrics_part(task(name)).gather(runner, truth)
     return best_temperature(evidence.probabilities, evidence.target)
 
 

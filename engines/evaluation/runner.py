@@ -14,6 +14,7 @@ from rich.progress import Progress
 from engines.alignment import SIZE
 from engines.arrays import Float, Pixels
 from engines.boxes import letterbox
+from engines.data.crops import LabelledCrop, read_crop
 from engines.data.reading import SkippedRows
 from engines.decode import Detections, decode
 from engines.engine import Engine
@@ -106,10 +107,23 @@ class ModelRunner:
         rows = zip(outputs["embedding"].astype(np.float32), outputs["quality"].tolist(), strict=True)
         return [Face(embedding, quality) for embedding, quality in rows]
 
+    def say_of_faces(
+        self, title: str, crops: Sequence[LabelledCrop], output: str, skipped: SkippedRows
+    ) -> Iterator[tuple[LabelledCrop, Float]]:
+        """One output of the face entry for each face that could be read, cut as training cuts it, in order.
+
+        Raises:
+            DataError: too many pictures cannot be read.
+        """
+        assert self.face is not None
+        for batch in _batches(self._read(title, crops, skipped, read_crop), BATCH):
+            found = self.face.infer(np.stack([pixels for _, pixels in batch]))[output].astype(np.float32)
+            yield from zip((crop for crop, _ in batch), found, strict=True)
+
     def _read(
-        self, title: str, paths: Sequence[Path], skipped: SkippedRows, read: Callable[[Path], Pixels]
-    ) -> Iterator[tuple[Path, Pixels]]:
-        def attempt(path: Path) -> Pixels | DataError:
+        self, title: str, paths: Sequence[Item], skipped: SkippedRows, read: Callable[[Item], Pixels]
+    ) -> Iterator[tuple[Item, Pixels]]:
+        def attempt(path: Item) -> Pixels | DataError:
             try:
                 return read(path)
             except DataError as error:

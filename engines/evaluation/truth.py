@@ -4,17 +4,18 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, cast
 
 import msgspec
 
 from engines.data.coco import CocoBox, CocoSet, read_coco
 from engines.data.folders import NOBODY, SCENE_FOLDERS, pictures_below, read_points, scene_of
-from engines.data.pairs import Pair, draw_pairs, identity_of, read_pairs
+from engines.data.pairs import Pair, draw_pairs, identity_of, read_pairs, set_of
 from engines.data.reading import SkippedRows, spread
 from engines.data.sources import Coco, FaceSource, Folders, labelled_pictures, points_of, read_boxes
 from engines.errors import DataError
-from engines.evaluation.identification import set_of
-from engines.spec import TASKS, Task
+from engines.spec import TASKS, USUAL_TASKS, TaskName
+from engines.tasks import Task, task
 from engines.training.settings import DatasetSettings, TrainingSettings
 
 PEOPLE = "face_recognition"
@@ -44,6 +45,35 @@ class IdentityTruth:
         return self.names.get(picture) or identity_of(picture)
 
 
+class OtherTruth(Protocol):
+    """What is to be found of a task that :class:`Truth` has no field for."""
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The pictures, in order."""
+
+
+class TruthPart(Protocol):
+    """``truth.py`` of such a task."""
+
+    def standard(self, data: Path, skipped: SkippedRows, limit: int | None) -> OtherTruth:
+        """What the standard folders say; DataError where a part is missing."""
+
+    def labelled(
+        self,
+        sets: Sequence[tuple[DatasetSettings, Callable[[Path], bool]]],
+        data: Path,
+        skipped: SkippedRows,
+        limit: int | None,
+    ) -> OtherTruth:
+        """What the task's sets of a configuration say, each of the files that its function takes."""
+
+
+def truth_part(each: Task) -> TruthPart:
+    """Where a task's truth comes from."""
+    return cast("TruthPart", each.part("truth"))
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What is to be found; None where the data says nothing about a task."""
@@ -54,19 +84,20 @@ class Truth:
     landmarks: CocoSet | None = None  # every face with five points counts, and no other
     scene: list[tuple[str, Path]] | None = None
     identity: IdentityTruth | None = None
+    others: Mapping[TaskName, OtherTruth] = field(default_factory=dict)  # of tasks that have no field of their own
     limit: int | None = None  # pictures, or pairs, of each set that were taken; None: all
-    skipped: Mapping[Task, list[str]] = field(default_factory=dict)  # rows that cannot be read
+    skipped: Mapping[TaskName, list[str]] = field(default_factory=dict)  # rows that cannot be read
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[TaskName, ...]:
         """What can be scored."""
-        there: dict[Task, bool] = {
+        there: dict[TaskName, bool] = {
             "objects": self.objects is not None,
             "faces": self.faces is not None or self.landmarks is not None,
             "scene": self.scene is not None,
             "identity": self.identity is not None,
         }
-        return tuple(task for task in TASKS if there[task])
+        return tuple(name for name in TASKS if there.get(name, name in self.others))
 
     @property
     def frames(self) -> list[Path]:
@@ -79,9 +110,11 @@ class Truth:
     @property
     def crops(self) -> list[Path]:
         """Face crops for the face entry, in order."""
-        return sorted(path for paths in self.identity.crops.values() for path in paths) if self.identity else []
+        if self.identity is not None:
+            return sorted(path for paths in self.identity.crops.values() for path in paths)
+        return [path for name, found in self.others.items() if task(name).entry == "face" for path in found.pictures]
 
-    def scored(self, known: Collection[Task], asked: Sequence[Task] | None = None) -> list[Task]:
+    def scored(self, known: Collection[TaskName], asked: Sequence[TaskName] | None = None) -> list[TaskName]:
         """The tasks to score: those that are asked for, else those of the ``known`` ones that there is truth for.
 
         Raises:
@@ -100,7 +133,7 @@ class Truth:
         return ", ".join(self.tasks) or "nothing"
 
 
-def standard_truth(data: Path, tasks: Collection[Task], limit: int | None = None) -> Truth:
+def standard_truth(data: Path, tasks: Collection[TaskName], limit: int | None = None) -> Truth:
     """The validation data of the standard folders (see ``docs/data.md``).
 
     Args:
@@ -112,7 +145,7 @@ def standard_truth(data: Path, tasks: Collection[Task], limit: int | None = None
         DataError: a part of it is missing or too broken.
     """
     _check_folder(data)
-    skipped = {task: SkippedRows() for task in TASKS}
+    skipped = {name: SkippedRows() for name in TASKS}
     objects, faces, landmarks, scene, identity = None, None, None, None, None
     if "objects" in tasks:
         objects = read_coco(data, "detection", "instances_val.json", skipped["objects"], limit)
@@ -127,8 +160,11 @@ def standard_truth(data: Path, tasks: Collection[Task], limit: int | None = None
         scene = [(scene_of(path.parent), path) for path in pictures]
     if "identity" in tasks:
         identity = _standard_identity(data / PEOPLE, skipped["identity"], limit)
-    rows = {task: each.rows for task, each in skipped.items()}
-    return Truth(str(data), objects, faces, landmarks, scene, identity, limit, rows)
+    others = {
+        name: truth_part(task(name)).standard(data, skipped[name], limit) for name in tasks if name not in USUAL_TASKS
+    }
+    rows = {name: each.rows for name, each in skipped.items()}
+    return Truth(str(data), objects, faces, landmarks, scene, identity, others, limit, rows)
 
 
 def _standard_identity(folder: Path, skipped: SkippedRows, limit: int | None) -> IdentityTruth:
@@ -166,15 +202,15 @@ def labelled_truth(
         DataError: a file is missing or of another kind, or too many rows are broken.
     """
     _check_folder(data)
-    skipped = {task: SkippedRows() for task in TASKS}
+    skipped = {name: SkippedRows() for name in TASKS}
 
     def kept(entry: DatasetSettings) -> Callable[[Path], bool]:
         files = None if only is None else set(only[entry.name])
         return lambda path: files is None or path in files
 
-    def boxes(source: FaceSource, entry: DatasetSettings, task: Task) -> CocoSet:
+    def boxes(source: FaceSource, entry: DatasetSettings, name: TaskName) -> CocoSet:
         assert entry.images is not None
-        found, wanted = read_boxes(source, data, entry.images, skipped[task]), kept(entry)
+        found, wanted = read_boxes(source, data, entry.images, skipped[name]), kept(entry)
         return found.of([key for key, path in found.pictures.items() if wanted(path)])
 
     objects, faces, pointed = [], [], []
@@ -197,13 +233,28 @@ def labelled_truth(
         landmarks=_with_points(_merged(pointed), limit),
         scene=spread(scenes, limit) or None,
         identity=_identity(people, sources, data, skipped["identity"], limit) if people else None,
+        others=_others(sets, data, kept, skipped, limit),
         limit=limit,
-        skipped={task: each.rows for task, each in skipped.items()},
+        skipped={name: each.rows for name, each in skipped.items()},
     )
 
 
+def _others(
+    sets: Sequence[DatasetSettings],
+    data: Path,
+    kept: Callable[[DatasetSettings], Callable[[Path], bool]],
+    skipped: Mapping[TaskName, SkippedRows],
+    limit: int | None,
+) -> dict[TaskName, OtherTruth]:
+    found = {}
+    for name in dict.fromkeys(name for entry in sets for name in entry.labels):
+        own = [(entry, kept(entry)) for entry in sets if name in entry.labels]
+        found[name] = truth_part(task(name)).labelled(own, data, skipped[name], limit)
+    return found
+
+
 def configured_truth(
-    settings: TrainingSettings, data: Path, tasks: Collection[Task], limit: int | None = None
+    settings: TrainingSettings, data: Path, tasks: Collection[TaskName], limit: int | None = None
 ) -> Truth:
     """What a configuration is scored on: its validation sets, or the standard folders where it names none.
 

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import msgspec
 import torch
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
 from engines.network.network import Network, build_network
-from engines.spec import EntryName, NetworkSettings, Task
+from engines.spec import EntryName, NetworkSettings
 
-PartName = Literal["trunk", "neck"] | Task
+PartName = str  # trunk, neck or a task
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def count_macs(network: nn.Module, run: Callable[[], object]) -> dict[str, int]:
 
 def _entry_cost(network: Network, entry: EntryName, images: Tensor) -> dict[PartName, PartCost]:
     macs = count_macs(network, lambda: network.frame(images) if entry == "frame" else network.face(images))
-    parts: tuple[PartName, ...] = ("trunk", "neck", "objects", "faces", "scene", "identity")
+    parts: tuple[PartName, ...] = ("trunk", "neck", *network.tasks)
     return {part: PartCost(macs[part], _parameters(network, part, entry)) for part in parts if part in macs}
 
 

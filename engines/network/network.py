@@ -1,72 +1,70 @@
-"""One network, two entries, up to four tasks."""
+"""One network, two entries, a head for each task."""
 
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from engines.alignment import SIZE as FACE_SIZE
-from engines.network.heads import STRIDES, DetectionHead, IdentityHead, SceneHead
+from engines.network.features import Features, Grid
 from engines.network.layers import normalise_pixels
 from engines.network.neck import Neck
 from engines.network.trunk import Trunk
-from engines.spec import NetworkSettings
+from engines.spec import EntryName, NetworkSettings, TaskName
+from engines.tasks import REGISTRY, task
+
+Raw = Any  # what a head gives before decoding: a tensor or a tuple of tensors, as its own loss takes it
 
 
-class FrameLogits(NamedTuple):
-    """Dense outputs of the frame entry, before decoding; None without the task. A = anchor points of all levels."""
+class TaskHead(Protocol):
+    """The layers of one task: ``build(settings, classes)`` of ``head.py`` in its folder makes them."""
 
-    objects: Tensor | None = None  # (N, A, classes + 4)
-    faces: Tensor | None = None  # (N, A, 1 + 4 + 10)
-    scene: Tensor | None = None  # (N, scenes)
+    def __call__(self, features: Features) -> Raw:
+        """Maps of a batch -> what the task's loss takes."""
+
+    def exported(self, raw: Raw, grid: Grid | None) -> tuple[Tensor, ...]:
+        """What a head gave -> the task's outputs, batch first; ``grid`` is that of frames, None for faces."""
 
 
 class Network(nn.Module):
     """Trunk, neck and heads. Parts are passed in; :func:`build_network` makes them from settings.
 
-    A task without its head is one that the network does not know. The neck serves objects and faces alone.
+    A task without its head is one that the network does not know. The neck serves the tasks that read its pyramid.
     """
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        neck: Neck | None = None,
-        objects: DetectionHead | None = None,
-        faces: DetectionHead | None = None,
-        scene: SceneHead | None = None,
-        identity: IdentityHead | None = None,
-    ) -> None:
+    def __init__(self, trunk: Trunk, neck: Neck | None, heads: Mapping[TaskName, nn.Module]) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck
-        self.objects = objects
-        self.faces = faces
-        self.scene = scene
-        self.identity = identity
+        self.tasks = tuple(heads)
+        for name, head in heads.items():
+            self.add_module(name, head)
 
-    def frame(self, images: Tensor) -> FrameLogits:
-        """The frame entry: uint8 RGB (N, H, W, 3), sides multiples of 32, -> dense outputs."""
-        c3, c4, c5 = self.trunk(_pixels(images), "frame")
-        pyramid = None if self.neck is None else self.neck((c3, c4, c5))
-        return FrameLogits(
-            objects=None if self.objects is None else self.objects(pyramid),
-            faces=None if self.faces is None else self.faces(pyramid),
-            scene=None if self.scene is None else self.scene(c4, c5),
-        )
+    def head(self, name: TaskName) -> TaskHead:
+        """The head of one of the network's tasks."""
+        return cast("TaskHead", self.get_submodule(name))
 
-    def scene_only(self, images: Tensor) -> Tensor:
-        """The scene logits (N, scenes) of the frame entry without neck and detection heads, for training."""
-        assert self.scene is not None
-        _, c4, c5 = self.trunk(_pixels(images), "frame")
-        logits: Tensor = self.scene(c4, c5)
-        return logits
+    def frame(self, images: Tensor) -> dict[TaskName, Raw]:
+        """The frame entry: uint8 RGB (N, H, W, 3), sides multiples of 32, -> what each of its heads gives."""
+        return self.run("frame", self._tasks_of("frame"), images)
 
-    def face(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The face entry: uint8 RGB (N, 112, 112, 3) aligned faces -> unit embeddings (N, D), qualities (N,)."""
-        assert self.identity is not None
-        _, _, c5 = self.trunk(_pixels(images), "face")
-        embedding, quality = self.identity(c5)
-        return embedding, quality
+    def face(self, images: Tensor) -> dict[TaskName, Raw]:
+        """The face entry: uint8 RGB (N, 112, 112, 3) aligned faces -> what each of its heads gives."""
+        return self.run("face", self._tasks_of("face"), images)
+
+    def only(self, name: TaskName, images: Tensor) -> dict[TaskName, Raw]:
+        """What one head gives, without the other heads and, if it reads no pyramid, without the neck; for training."""
+        return self.run(task(name).entry, (name,), images)
+
+    def run(self, entry: EntryName, names: Collection[TaskName], images: Tensor) -> dict[TaskName, Raw]:
+        """Pictures of an entry -> what the heads of these tasks give."""
+        c3, c4, c5 = self.trunk(_pixels(images), entry)
+        read = self.neck is not None and any(task(name).pyramid for name in names)
+        features = Features(c4, c5, self.neck((c3, c4, c5)) if self.neck is not None and read else None)
+        return {name: self.head(name)(features) for name in names}
+
+    def _tasks_of(self, entry: EntryName) -> tuple[TaskName, ...]:
+        return tuple(name for name in self.tasks if task(name).entry == entry)
 
 
 def _pixels(images: Tensor) -> Tensor:
@@ -75,23 +73,9 @@ def _pixels(images: Tensor) -> Tensor:
 
 def build_network(settings: NetworkSettings, objects: int, scenes: int) -> Network:
     """A network with fresh weights for the tasks of the settings, so many object classes and so many scenes."""
-    tasks = settings.tasks
-    cells = (-(-FACE_SIZE // STRIDES[-1])) ** 2
-    return Network(
-        trunk=Trunk(settings),
-        neck=Neck(settings) if "objects" in tasks or "faces" in tasks else None,
-        objects=DetectionHead(settings, objects, landmarks=False) if "objects" in tasks else None,
-        faces=DetectionHead(settings, 1, landmarks=True) if "faces" in tasks else None,
-        scene=SceneHead(settings, scenes) if "scene" in tasks else None,
-        identity=IdentityHead(settings, cells) if "identity" in tasks else None,
-    )
-
-
-def anchor_points(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Centres (A, 2) xy in input pixels of every cell, levels in the order of STRIDES, and strides (A,)."""
-    points, strides = [], []
-    for stride in STRIDES:
-        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
-        points.append((torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride)
-        strides.append(torch.full((points[-1].shape[0],), float(stride)))
-    return torch.cat(points), torch.cat(strides)
+    wanted = [each for each in REGISTRY if each.name in settings.tasks]
+    trunk = Trunk(settings)
+    neck = Neck(settings) if any(each.pyramid for each in wanted) else None
+    classes = {"objects": objects, "scene": scenes}  # which differ from model to model
+    heads = {each.name: each.part("head").build(settings, classes.get(each.name, len(each.labels))) for each in wanted}
+    return Network(trunk, neck, heads)

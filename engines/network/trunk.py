@@ -2,8 +2,11 @@
 
 from torch import Tensor, nn
 
+from engines.alignment import SIZE as FACE_SIZE
 from engines.network.layers import ConvNorm, ResidualBlock
 from engines.spec import EntryName, NetworkSettings
+
+FACE_CELLS = (-(-FACE_SIZE // 32)) ** 2  # of an aligned face's last map
 
 
 class Stage(nn.Module):

@@ -16,10 +16,10 @@ from torch import Tensor
 from engines.data.reading import SkippedRows
 from engines.data.sources import Folders, labelled_pictures
 from engines.errors import DataError
-from engines.evaluation.scene import SceneEvidence
 from engines.network.plain import PlainNetwork
 from engines.pictures import read_rgb, resize
 from engines.study.classifier_settings import ClassifierSettings
+from engines.tasks.scene.metrics import SceneEvidence
 from engines.training.augmentation import Augmenter
 from engines.training.checkpoint import DAMAGED
 from engines.training.datasets import PictureSet

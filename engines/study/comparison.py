@@ -25,7 +25,7 @@ from engines.errors import ConfigError, DataError
 from engines.evaluation.report import evaluate_model
 from engines.evaluation.truth import configured_truth
 from engines.network.cost import cost
-from engines.spec import TASKS, EntryName, Model, Task, Thresholds, load_model
+from engines.spec import EntryName, Model, TaskName, Thresholds, load_model
 from engines.study.machine import TrainingMachine
 from engines.study.metrics import Figures, figures_of
 from engines.study.writing import write_bytes
@@ -43,7 +43,7 @@ CURVE_POINTS = 50  # of each curve of a run
 # less sure would be measured on the easier faces.
 THRESHOLDS = Thresholds(face_score=0.1)
 
-Name = Literal["joint"] | Task
+Name = Literal["joint"] | TaskName
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class TrainingRun:
 
     name: Name
     seed: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskName, ...]
     settings: TrainingSettings
 
     @property
@@ -79,7 +79,7 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     name: Name
     seed: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskName, ...]
     steps: int
     sizes: dict[str, int]  # pictures in each set of the data
     seen: dict[str, SetUse]  # by set
@@ -108,12 +108,12 @@ class ComparisonProgress:
     measuring: bool = False  # the training of this one is over
 
 
-def labelled_tasks(entry: DatasetSettings) -> tuple[Task, ...]:
+def labelled_tasks(entry: DatasetSettings) -> tuple[TaskName, ...]:
     """The tasks that a set has labels of."""
-    return tuple(task for task in TASKS if getattr(entry, task) is not None)
+    return entry.labelled
 
 
-def compared_tasks(settings: TrainingSettings) -> tuple[Task, ...]:
+def compared_tasks(settings: TrainingSettings) -> tuple[TaskName, ...]:
     """The tasks of a joint configuration.
 
     Raises:
@@ -148,7 +148,7 @@ def shortened(settings: TrainingSettings, steps: int) -> TrainingSettings:
 def declared_runs(settings: TrainingSettings, seeds: Sequence[int]) -> tuple[TrainingRun, ...]:
     """All runs: seed by seed the joint one, then those of its tasks."""
     tasks = compared_tasks(settings)
-    parts: list[tuple[Name, tuple[Task, ...]]] = [(JOINT, tasks), *((task, (task,)) for task in tasks)]
+    parts: list[tuple[Name, tuple[TaskName, ...]]] = [(JOINT, tasks), *((task, (task,)) for task in tasks)]
     return tuple(TrainingRun(name, seed, own, replace(settings, seed=seed)) for seed in seeds for name, own in parts)
 
 
@@ -156,7 +156,7 @@ def frame_size(settings: TrainingSettings) -> int:
     """Side of the exported frame entry, pixels: that of the validation, else the largest that is trained with."""
     if settings.validation:
         return settings.validation.frame_size
-    return max((entry.size for entry in settings.datasets if entry.kind != "identity"), default=320)
+    return max((entry.size for entry in settings.datasets if entry.entry == "frame"), default=320)
 
 
 def seen_of(run: TrainingRun, sizes: dict[str, int]) -> dict[str, SetUse]:

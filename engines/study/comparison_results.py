@@ -6,7 +6,7 @@ from itertools import chain
 import msgspec
 
 from engines.evaluation.bootstrap import Interval
-from engines.spec import Task
+from engines.spec import TaskName
 from engines.study.comparison import JOINT, Name, RunOutcome
 from engines.study.metrics import DELTA_M, METRICS, WITH_LANDMARKS, Figures, Metric, SeedSpread, delta_m
 from engines.study.pace import Pace
@@ -46,7 +46,7 @@ class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
     config_steps: int  # that the configuration asks for by itself
     hours: float | None  # that the steps were chosen to fit into; None: the steps were asked for
     seeds: tuple[int, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskName, ...]
     rows: tuple[MetricRow, ...]
     delta_m: SeedSpread | None  # over the seeds
     delta_m_landmarks: SeedSpread | None  # with the landmarks' error as a further figure

@@ -64,7 +64,7 @@ def groups_of(loaded: LoadedDatasets) -> Rows:
     hashes = np.concatenate([picture_hashes(each) for each in loaded.sets])
     order = np.argsort(files, kind="stable")
     same = np.stack([order[:-1], order[1:]], axis=1)[files[order[:-1]] == files[order[1:]]]
-    faces = np.concatenate([np.full(len(each), each.kind == "identity") for each in loaded.sets])
+    faces = np.concatenate([np.full(len(each), each.entry == "face") for each in loaded.sets])
     alike = near(hashes)
     return merged(np.concatenate(own), np.concatenate([alike[~faces[alike].all(axis=1)], same]))
 

@@ -7,9 +7,9 @@ import msgspec
 from engines.data.sources import Folders, labelled_pictures
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.report import open_runner
-from engines.evaluation.scene import SceneEvidence, among_labels, score_scene, tell_scenes
 from engines.network.cost import PartCost, cost
 from engines.spec import Model
+from engines.tasks.scene.metrics import SceneEvidence, among_labels, score, tell_scenes
 
 
 class SceneFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ def measure_joint(model: Model, validation: Folders, data: Path) -> JointOutcome
 
 
 def _figure(evidence: SceneEvidence) -> SceneFigure:
-    scores = score_scene(evidence)
+    scores = score(evidence)
     return SceneFigure(
         labels=len(evidence.labels),
         top1=scores.top1,

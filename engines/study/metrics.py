@@ -8,14 +8,14 @@ import msgspec
 
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.report import EvaluationReport
-from engines.spec import TASKS, Task
+from engines.spec import USUAL_TASKS, TaskName
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A figure of a task's scores in a :class:`Report`, by its name there."""
 
-    task: Task
+    task: TaskName
     name: str
     title: str
     lower_is_better: bool = False
@@ -59,7 +59,7 @@ METRICS = (
     # Needs faces, too, so that the joint network alone has it.
     Metric("identity", "accuracy_end_to_end", "verification accuracy, end to end"),
 )
-DELTA_M = tuple(next(metric for metric in METRICS if metric.task == task) for task in TASKS)
+DELTA_M = tuple(next(metric for metric in METRICS if metric.task == task) for task in USUAL_TASKS)
 WITH_LANDMARKS = (*DELTA_M, *(metric for metric in METRICS if metric.name == "nme_box"))
 HEADLINES = tuple(metric for metric in METRICS if metric in WITH_LANDMARKS or metric.name == "person_ap50")
 

@@ -39,7 +39,7 @@ class Checkpoint:
     step: int
     network: dict[str, Tensor]
     ema: dict[str, Tensor]
-    cosface: dict[str, Tensor]
+    criteria: dict[str, Tensor]
     optimiser: dict[str, Any]
     balance: dict[str, Any]
     random: Tensor
@@ -77,6 +77,15 @@ def load_checkpoint(file: Path) -> Checkpoint:
     try:
         fields = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         fields["settings"] = msgspec.json.decode(fields["settings"], type=TrainingSettings)
-        return Checkpoint(**fields)
+        return Checkpoint(**_renamed(fields))
     except DAMAGED as error:
         raise DataError(f"checkpoint {file}: is damaged or no checkpoint of a training run") from error
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same where a run of earlier versions wrote it, which kept the identities' centres alone."""
+    centres = fields.pop("cosface", None)
+    if centres is not None:
+        known = "identity" in fields["settings"].network.tasks
+        fields["criteria"] = {f"identity.cosface.{name}": value for name, value in centres.items() if known}
+    return fields

@@ -19,14 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engines.alignment import SIZE as FACE_SIZE
-from engines.alignment import align
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.folders import NOBODY, read_embeddings
+from engines.data.crops import LabelledCrop, read_crop
+from engines.data.folders import read_embeddings
 from engines.data.reading import SkippedRows, spread
-from engines.data.sources import FaceSource, labelled_pictures, points_of, read_boxes
+from engines.data.sources import FaceSource, labelled_pictures, read_boxes
 from engines.errors import DataError
 from engines.pictures import PADDING_GREY, read_rgb, resize
-from engines.training.settings import DatasetSettings, Kind
+from engines.spec import EntryName
+from engines.tasks import task
+from engines.training.crops import crops_of
+from engines.training.settings import DatasetSettings, Kind, entry_of
 
 SAME_IOU = 0.5  # a detector's box that overlaps a labelled one so much shows the same thing
 READERS = 4  # threads; decoding releases the interpreter lock
@@ -87,6 +90,11 @@ class PictureSet:
     def __len__(self) -> int:
         return self.pictures.shape[0]
 
+    @property
+    def entry(self) -> EntryName:
+        """Which entry sees the pictures."""
+        return entry_of(self.kind)
+
     def to(self, device: torch.device) -> "PictureSet":
         """The same set on a device."""
         return replace(
@@ -115,7 +123,8 @@ class LoadedDatasets:
 
     def labels_of(self, kind: Kind) -> tuple[str, ...]:
         """What the labels of sets of a kind are called."""
-        return {"boxes": self.objects, "scene": self.scenes, "identity": self.identities}[kind]
+        own = {"boxes": self.objects, "scene": self.scenes, "identity": self.identities}
+        return own[kind] if kind in own else task(kind).labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,8 @@ class _Rows:
     objects: CocoSet | None = None
     silver: CocoSet | None = None
     faces: CocoSet | None = None
-    labels: tuple[str, ...] = ()  # of each file, where folders are the labels
+    labels: tuple[str, ...] = ()  # of each file, where one says what it shows
+    crops: tuple[LabelledCrop, ...] = ()  # where the pictures are faces: one for each file
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +199,13 @@ def load_sets(
 
 def _read(entry: DatasetSettings, data: Path, skipped: SkippedRows) -> _Rows:
     """The labels and the files of a set."""
-    folders = entry.scene or entry.identity
-    if folders is not None:
-        without = NOBODY if entry.kind == "identity" else None
-        found = list(labelled_pictures(folders, data, without=without))
+    if entry.entry == "face":
+        crops = tuple(crops_of(entry, data, skipped))
+        rows = _Rows(
+            entry, skipped, [each.file for each in crops], labels=tuple(each.label for each in crops), crops=crops
+        )
+    elif entry.scene is not None:
+        found = list(labelled_pictures(entry.scene, data))
         rows = _Rows(entry, skipped, [file for _, file in found], labels=tuple(label for label, _ in found))
     else:
         sources = (entry.objects, entry.objects_silver, entry.faces)
@@ -207,7 +220,8 @@ def _read(entry: DatasetSettings, data: Path, skipped: SkippedRows) -> _Rows:
 def _limited(rows: _Rows, limit: int | None) -> _Rows:
     chosen = spread(range(len(rows.files)), limit)
     labels = tuple(rows.labels[row] for row in chosen) if rows.labels else ()
-    return replace(rows, files=[rows.files[row] for row in chosen], labels=labels)
+    crops = tuple(rows.crops[row] for row in chosen) if rows.crops else ()
+    return replace(rows, files=[rows.files[row] for row in chosen], labels=labels, crops=crops)
 
 
 def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skipped: SkippedRows) -> CocoSet | None:
@@ -217,7 +231,7 @@ def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skippe
 def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | None) -> PictureSet:
     """Decode the pictures of a set and number its labels by their place in ``names``."""
     entry = rows.entry
-    canvases = _load_faces(rows, data) if entry.kind == "identity" else _load(rows.files, entry, rows.skipped, cache)
+    canvases = _load_faces(rows) if entry.entry == "face" else _load(rows.files, entry, rows.skipped, cache)
     files = [rows.files[row] for row in canvases.kept]
     numbers = {name: number for number, name in enumerate(names)}
     labels = [numbers[rows.labels[row]] for row in canvases.kept] if rows.labels else None
@@ -230,7 +244,7 @@ def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | N
         objects=_object_labels(rows, files, canvases.scales, names),
         faces=_face_labels(rows, files, canvases.scales),
         labels=None if labels is None else torch.tensor(labels),
-        half=None if entry.kind == "identity" else _halved(canvases.pictures, cache),
+        half=None if entry.entry == "face" else _halved(canvases.pictures, cache),
         embeddings=_teacher_embeddings(entry, files, data),
         classes=len(names),
         choices=torch.tensor(own) if own and len(own) < len(names) else None,
@@ -293,23 +307,12 @@ def _load(files: Sequence[Path], entry: DatasetSettings, skipped: SkippedRows, c
     return _Canvases(pictures, extents, scales, kept)
 
 
-def _load_faces(rows: _Rows, data: Path) -> _Canvases:
+def _load_faces(rows: _Rows) -> _Canvases:
     """Face crops, aligned where five points are known, else as they are."""
-    assert rows.entry.identity is not None
-    known = points_of(rows.entry.identity, data)
     pictures = torch.zeros(len(rows.files), FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
 
     def one(row: int) -> None:
-        file = rows.files[row]
-        pixels, points = read_rgb(file), known.get(file)
-        if points is None:
-            face = resize(pixels, (FACE_SIZE, FACE_SIZE))
-        else:
-            try:
-                face = align(pixels, np.array(points, np.float32))
-            except ValueError as error:
-                raise DataError(f"picture {file}: {error}") from error
-        pictures[row] = torch.from_numpy(face)
+        pictures[row] = torch.from_numpy(read_crop(rows.crops[row]))
 
     kept = _decode(one, rows.files, rows.entry.name, rows.skipped)
     if len(kept) < len(rows.files):
@@ -330,7 +333,9 @@ def _groups(entry: DatasetSettings, files: Sequence[Path], labels: list[int] | N
     if entry.kind == "identity" and labels is not None:
         return np.array(labels, np.int64)
     if entry.group is None:
-        return np.arange(len(files))
+        # Several faces may be of one picture.
+        places = {file: number for number, file in enumerate(dict.fromkeys(files))}
+        return np.array([places[file] for file in files], np.int64)
     matches = [re.search(entry.group, file.name) for file in files]
     if not any(matches):
         raise DataError(f"training set {entry.name}: group {entry.group!r} is in no file name, as in {files[0].name}")

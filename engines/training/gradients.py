@@ -6,10 +6,10 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from engines.spec import Task
+from engines.spec import TaskName
 
 
-def trunk_gradients(losses: Mapping[Task, Tensor], shared: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+def trunk_gradients(losses: Mapping[TaskName, Tensor], shared: Sequence[nn.Parameter]) -> dict[str, Tensor]:
     """Gradient (P,) of each loss on all shared parameters; the graph stays for the step's own backward pass."""
     found: dict[str, Tensor] = {}
     for task, loss in losses.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from engines.errors import TrainingError
-from engines.spec import Model, Task, load_model
+from engines.spec import Model, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.processes import Processes
@@ -68,7 +68,7 @@ def train(
     teachers: Sequence[Model] = (),
     processes: Processes | None = None,
     loaded: LoadedDatasets | None = None,
-    tasks: Collection[Task] | None = None,
+    tasks: Collection[TaskName] | None = None,
     validate: Callable[[Checkpoint], Mapping[str, float]] | None = None,
     stop: Callable[[], bool] = lambda: False,
     opened: Callable[[str], None] = lambda _: None,

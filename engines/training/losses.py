@@ -1,18 +1,18 @@
-"""The losses of the four tasks, in fp32."""
+"""What the losses of tasks are made of, in fp32."""
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from engines.network.heads import DetectionHead
+from engines.network.detection_head import DetectionHead
+from engines.network.features import Grid
 from engines.training.assignment import assign
 from engines.training.targets import Targets
 
 FOCUS = 2.0  # beta of the quality focal loss
 BOX_WEIGHT, LANDMARK_WEIGHT = 2.0, 1.0
-QUALITY_WEIGHT = 0.1
 
 
 class Loss(NamedTuple):
@@ -36,14 +36,14 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (union + 1e-7) - (hull - union) / (hull + 1e-7)
 
 
-def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Tensor, targets: Targets) -> Loss:
+def detection_loss(head: DetectionHead, raw: Tensor, grid: Grid, targets: Targets) -> Loss:
     """Class, box and landmark loss of one detection head; normalised by the sum of the positives' quality.
 
     Classes that are not labelled in a picture have no class loss there, but for the boxes of such a class that it
     has. What a machine drew counts by its score, which is also what the network's own should be at the most.
     """
-    logits, boxes, landmarks = head.split(raw.float(), points, strides)
-    given = assign(logits.sigmoid(), boxes, points, targets)
+    logits, boxes, landmarks = head.split(raw.float(), grid)
+    given = assign(logits.sigmoid(), boxes, grid.points, targets)
     row, anchor = given.positive.nonzero(as_tuple=True)
     owner, quality = given.box[row, anchor], given.quality[row, anchor]
     if targets.scores is not None:
@@ -75,60 +75,3 @@ def detection_loss(head: DetectionHead, raw: Tensor, points: Tensor, strides: Te
 def among(labels: Tensor, choices: Tensor) -> Tensor:
     """Labels (N,) as places among the ``choices`` (K,), rising, of which each is one."""
     return torch.searchsorted(choices, labels)
-
-
-def scene_loss(
-    logits: Tensor, labels: Tensor | None, targets: Tensor | None, smoothing: float, distillation: float
-) -> Loss:
-    """Cross-entropy of logits (N, S) with labels (N,), and with a teacher's probabilities (N, S) where there are any.
-
-    The teacher's part counts ``distillation`` and the labels' the rest (Hinton et al. 2015, at temperature 1).
-    """
-    parts, total = {}, logits.new_zeros(())
-    if labels is not None:
-        total = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        parts["top1"] = (logits.argmax(1) == labels).float().mean()
-    if targets is not None:
-        taught = F.cross_entropy(logits, targets)
-        parts["taught"] = taught.detach()
-        total = distillation * taught + (1 - distillation) * total
-    return Loss(total, parts)
-
-
-def drawn_to(found: Loss, embedding: Tensor, teacher: Tensor, scale: float, distillation: float) -> Loss:
-    """An identity loss and the cosine distance of embeddings (N, D) to a teacher's, all of unit length.
-
-    The distance is multiplied by ``scale``, as the cosines of the other loss are.
-    """
-    distance = (1 - (embedding * teacher).sum(1)).mean()
-    total = (1 - distillation) * found.total + distillation * scale * distance
-    return Loss(total, found.parts | {"taught": distance.detach()})
-
-
-class CosFace(nn.Module):
-    """Large-margin cosine loss (Wang et al. 2018) over training identities, and the quality target of CR-FIQA."""
-
-    def __init__(self, embedding: int, identities: int, scale: float, margin: float) -> None:
-        super().__init__()
-        self.centres = nn.Parameter(torch.randn(identities, embedding) * 0.05)
-        self.scale = scale
-        self.margin = margin
-
-    def forward(
-        self, embedding: Tensor, quality: Tensor, labels: Tensor, ramp: float, choices: Tensor | None = None
-    ) -> Loss:
-        """Loss of unit embeddings (N, D), qualities (N,) and labels (N,); ``ramp`` in [0, 1] scales the margin.
-
-        With ``choices`` (K,), rising, only these identities are told apart: somebody of another set may be one of them.
-        """
-        centres = self.centres if choices is None else self.centres[choices]
-        labels = labels if choices is None else among(labels, choices)
-        cosine = embedding @ F.normalize(centres.float(), dim=1).T
-        own = F.one_hot(labels, cosine.shape[1]).to(cosine.dtype)
-        loss = F.cross_entropy(self.scale * (cosine - self.margin * ramp * own), labels)
-        mine = (cosine * own).sum(1).detach()
-        other = (cosine.detach() - 2 * own).amax(1)
-        ratio = (mine / (other + 1 + 1e-6)).clamp(0, 1)
-        gauge = F.smooth_l1_loss(quality, ratio, beta=0.1)
-        correct = (cosine.detach().argmax(1) == labels).float().mean()
-        return Loss(loss + QUALITY_WEIGHT * gauge, {"class": loss.detach(), "quality": gauge.detach(), "top1": correct})

@@ -5,20 +5,21 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from engines.alignment import SIZE as FACE_SIZE
 from engines.data.sources import Coco, FaceSource, Folders, ObjectSource, Voc
 from engines.errors import ConfigError
-from engines.spec import NetworkSettings, Positive, Share
+from engines.spec import TASKS, USUAL_TASKS, EntryName, NetworkSettings, Positive, Share, TaskName
+from engines.tasks import task
 
 FRAME_SIZE = 320  # side of the exported frame entry where nothing else is said, pixels
 COARSEST_STRIDE = 32  # of the pyramid, pixels
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Shape = tuple[int, int]  # width, height in pixels
-Kind = Literal["boxes", "scene", "identity"]  # what a picture's label is
+Kind = str  # what a picture's label is: boxes, or that of a task which labels whole pictures
 BalanceKind = Literal["fixed", "uncertainty", "famo"]
 
 
@@ -56,11 +57,7 @@ class _Defaults(NamedTuple):
     size: int
 
 
-DEFAULTS: dict[Kind, _Defaults] = {
-    "boxes": _Defaults(16, 288),
-    "scene": _Defaults(32, 160),
-    "identity": _Defaults(64, FACE_SIZE),
-}
+BOXES, FRAMES, FACES = _Defaults(16, 288), _Defaults(32, 160), _Defaults(64, FACE_SIZE)
 
 
 class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
@@ -76,6 +73,7 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
     faces: FaceSource | None = None
     scene: Folders | None = None
     identity: Folders | None = None
+    labels: dict[TaskName, dict[str, Any]] = {}  # one task that has no key of its own -> its table
     group: str | None = None  # regular expression; pictures whose names it matches alike show the same thing
     batch: Annotated[int, msgspec.Meta(ge=0)] = 0  # pictures of one micro-batch; 0: what suits the kind
     size: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the square that training sees, pixels; 0: as above
@@ -96,15 +94,31 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, objects=plain(self.objects), faces=plain(self.faces))
 
     @property
+    def labelled(self) -> tuple[TaskName, ...]:
+        """The tasks that the set has labels of."""
+        return tuple(name for name in TASKS if name in self.labels or getattr(self, name, None) is not None)
+
+    @property
     def kind(self) -> Kind:
         """What one picture's label is."""
         if self.identity is not None:
             return "identity"
-        return "boxes" if self.scene is None else "scene"
+        return next(iter(self.labels), "boxes" if self.scene is None else "scene")
+
+    @property
+    def entry(self) -> EntryName:
+        """Which entry sees the pictures."""
+        return entry_of(self.kind)
+
+    @property
+    def source(self) -> Any:
+        """The table under ``labels``, as the task's ``data.py`` describes it."""
+        ((name, table),) = self.labels.items()
+        return msgspec.convert(table, data_source(name))
 
     def __post_init__(self) -> None:
         self._check_sources()
-        suited = DEFAULTS[self.kind]
+        suited = BOXES if self.kind == "boxes" else FACES if self.entry == "face" else FRAMES
         self._fill("batch", self.batch or suited.batch)
         self._fill("size", self.size or suited.size)
         self._fill("canvas", self.canvas or self._suited_canvas())
@@ -120,14 +134,16 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, key, value)
 
     def _suited_canvas(self) -> int:
-        return (
-            FACE_SIZE if self.kind == "identity" else math.ceil(self.size * 4 / 3 / COARSEST_STRIDE) * COARSEST_STRIDE
-        )
+        return FACE_SIZE if self.entry == "face" else math.ceil(self.size * 4 / 3 / COARSEST_STRIDE) * COARSEST_STRIDE
 
     def _check_sources(self) -> None:
         boxes = self.objects is not None or self.faces is not None
-        if boxes + (self.scene is not None) + (self.identity is not None) != 1:
-            raise ValueError(f"dataset {self.name!r} must label objects and faces, or scene, or identity, and just one")
+        if boxes + (self.scene is not None) + (self.identity is not None) + len(self.labels) != 1:
+            raise ValueError(
+                f"dataset {self.name!r} must label objects and faces, or scene, or identity, or one task under "
+                "labels, and just one"
+            )
+        self._check_labels()
         if boxes and self.images is None:
             raise ValueError(f"images must name the folder of the pictures of {self.name!r}")
         if not boxes and self.images is not None:
@@ -145,6 +161,13 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
         if self.scene is not None and self.scene.pairs is not None:
             raise ValueError(f"pairs must be left out of scene, got {self.scene.pairs!r}")
 
+    def _check_labels(self) -> None:
+        own = [name for name in TASKS if name not in USUAL_TASKS]
+        for name in self.labels:
+            if name not in own:
+                raise ValueError(f"labels must be of a task without a key of its own ({', '.join(own)}), got {name!r}")
+            self.source  # noqa: B018  # raises what is wrong with it
+
     def _check_shapes(self) -> None:
         for width, height in self.shapes:
             if self.kind != "boxes" or width % COARSEST_STRIDE or height % COARSEST_STRIDE or not width or not height:
@@ -154,9 +177,9 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
                 )
 
     def _check_sizes(self) -> None:
-        if self.kind == "identity" and (self.size, self.canvas) != (FACE_SIZE, FACE_SIZE):
-            raise ValueError(f"size and canvas must be {FACE_SIZE} for identity, got {self.size} and {self.canvas}")
-        if self.kind != "identity" and self.size % COARSEST_STRIDE:
+        if self.entry == "face" and (self.size, self.canvas) != (FACE_SIZE, FACE_SIZE):
+            raise ValueError(f"size and canvas must be {FACE_SIZE} for {self.kind}, got {self.size} and {self.canvas}")
+        if self.entry != "face" and self.size % COARSEST_STRIDE:
             raise ValueError(f"size must be a multiple of {COARSEST_STRIDE} for {self.kind}, got {self.size}")
         if self.canvas % 2:
             raise ValueError(f"canvas must be even, got {self.canvas}")
@@ -169,6 +192,17 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
             raise ValueError("paste_faces must be 0 without faces, and while faces_from names no set to take them of")
         if vary.paste_objects and self.objects is None:
             raise ValueError("paste_objects must be 0 where there are no objects")
+
+
+def entry_of(kind: Kind) -> EntryName:
+    """Which entry sees the pictures of sets of a kind."""
+    return "frame" if kind == "boxes" else task(kind).entry
+
+
+def data_source(name: TaskName) -> type[Any]:
+    """The type of the table under ``labels`` that describes a set of this task."""
+    source: type[Any] = task(name).part("data").SOURCE
+    return source
 
 
 def check_names(datasets: Sequence[DatasetSettings]) -> None:
@@ -200,6 +234,21 @@ class LossSettings(_TrainingSection, frozen=True, kw_only=True):
     identity_scale: NonNegative = 32.0
     identity_margin: NonNegative = 0.3
     distillation: Share = 0.5  # what a teacher's word counts for, against the label's; without teacher it is not used
+    others: dict[TaskName, NonNegative] = {}  # of tasks that have no key of their own; 1 where none is said
+
+    def weight(self, name: TaskName) -> float:
+        """That of a task's loss."""
+        match name:
+            case "objects":
+                return self.objects
+            case "faces":
+                return self.faces
+            case "scene":
+                return self.scene
+            case "identity":
+                return self.identity
+            case _:
+                return self.others.get(name, 1.0)
 
 
 class PhaseSettings(_TrainingSection, frozen=True, kw_only=True):
@@ -211,7 +260,7 @@ class PhaseSettings(_TrainingSection, frozen=True, kw_only=True):
 
     def shapes(self, entry: DatasetSettings) -> tuple[Shape, ...]:
         """Width and height of a set's pictures in this phase, pixels; one of several. Aligned faces have one only."""
-        if entry.kind == "identity":
+        if entry.entry == "face":
             return ((entry.size, entry.size),)
         whole = entry.shapes or ((entry.size, entry.size),)
         return tuple(dict.fromkeys((self._scaled(width), self._scaled(height)) for width, height in whole))

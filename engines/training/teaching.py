@@ -44,7 +44,7 @@ def teach(
     sets = loaded.sets
     for teacher in teachers:
         _check(teacher, loaded)
-        if any(task != "identity" for task in teacher.spec.network.tasks):
+        if "frame" in teacher.spec.network.entries:
             with open_engine(teacher, "frame", precision="f32") as engine:
                 sets = [_teach_frames(each, teacher, engine, loaded, told) for each in sets]
         if "identity" in teacher.spec.network.tasks:
@@ -66,7 +66,7 @@ def _check(teacher: Model, loaded: LoadedDatasets) -> None:
 def _teach_frames(
     data: PictureSet, teacher: Model, engine: Engine, loaded: LoadedDatasets, told: Callable[[str], None]
 ) -> PictureSet:
-    if data.kind == "identity":
+    if data.entry == "face":
         return data
     tasks = teacher.spec.network.tasks
     wants_objects = data.kind == "boxes" and data.objects is None and "objects" in tasks

@@ -11,23 +11,24 @@ import torch
 from torch import Tensor
 
 from engines.errors import DataError, TrainingError
-from engines.network.network import FrameLogits, anchor_points, build_network
-from engines.spec import TASKS, Model, Task
+from engines.network.features import Grid, anchor_points
+from engines.network.network import Raw, build_network
+from engines.spec import TASKS, USUAL_TASKS, Model, TaskName
 from engines.training.adopting import adopt_classes
 from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import Checkpoint
+from engines.training.criteria import Learning, build_criteria, criterion
 from engines.training.datasets import PictureSet
 from engines.training.ema import Ema
 from engines.training.gradients import cosines, trunk_gradients
-from engines.training.losses import CosFace, Loss, among, detection_loss, drawn_to, scene_loss
+from engines.training.losses import Loss
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
-from engines.training.settings import DatasetSettings, Shape, TrainingSettings
+from engines.training.settings import DatasetSettings, Kind, Shape, TrainingSettings
 
 log = structlog.get_logger()
 
-MARGIN_RAMP_SHARE = 0.2  # the identity margin grows over this first share of the run
 MAX_SKIPPED_IN_A_ROW = 10  # steps whose gradients are not finite; a run that meets more does not recover
 
 
@@ -50,7 +51,7 @@ class MicroBatchResult:
     parts: dict[str, float]  # for the log: TASK.total and TASK.PART
 
     @classmethod
-    def of(cls, losses: Mapping[Task, Loss]) -> "MicroBatchResult":
+    def of(cls, losses: Mapping[TaskName, Loss]) -> "MicroBatchResult":
         """Bring the values of a micro-batch to the CPU, all at once."""
         named = {
             f"{task}.{name}": value.detach()
@@ -62,7 +63,7 @@ class MicroBatchResult:
 
 
 def _with_tasks(
-    settings: TrainingSettings, sets: Sequence[PictureSet], chosen: Collection[Task] | None
+    settings: TrainingSettings, sets: Sequence[PictureSet], chosen: Collection[TaskName] | None
 ) -> TrainingSettings:
     """The settings with only those of their (or the chosen) tasks that the sets label: other heads learn nothing."""
     labelled = {each.name: set(_tasks_of(each)) for each in sets}
@@ -78,13 +79,13 @@ def _with_tasks(
     return msgspec.structs.replace(settings, network=msgspec.structs.replace(settings.network, tasks=tasks))
 
 
-def _tasks_of(data: PictureSet) -> Iterator[Task]:
+def _tasks_of(data: PictureSet) -> Iterator[TaskName]:
     if data.objects is not None:
         yield "objects"
     if data.faces is not None:
         yield "faces"
     if data.labels is not None:
-        yield "identity" if data.kind == "identity" else "scene"
+        yield data.kind
 
 
 class Gradients:
@@ -113,7 +114,7 @@ class Trainer:
         labels: tuple[tuple[str, ...], tuple[str, ...]],
         device: torch.device,
         processes: Processes | None = None,
-        tasks: Collection[Task] | None = None,
+        tasks: Collection[TaskName] | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings = _with_tasks(settings, sets, tasks)
@@ -125,13 +126,11 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
-        identities = max((s.classes for s in sets if s.kind == "identity"), default=1)
-        loss = settings.loss
-        self.cosface = CosFace(settings.network.embedding, identities, loss.identity_scale, loss.identity_margin)
-        self.cosface.to(device)
-        self.balance = build_balance(
-            loss.balance, {"objects": loss.objects, "faces": loss.faces, "scene": loss.scene, "identity": loss.identity}
-        ).to(device)
+        known = settings.network.tasks
+        classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
+        self.criteria = build_criteria(settings, classes).to(device)
+        weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
+        self.balance = build_balance(settings.loss.balance, weights).to(device)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.ema = Ema(self.network, settings.ema_decay)
@@ -147,22 +146,24 @@ class Trainer:
         self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
         sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
-        self.frame, self.scene, self.face = (
-            self._compiled(forward) for forward in (self.network.frame, self.network.scene_only, self.network.face)
-        )
+        self.forwards = {kind: self._compiled(self._forward_of(kind)) for kind in {s.kind for s in sets}}
         self.step = 0
         self.began = 0  # the step at which the learning rate began to rise
         self.skipped = 0  # steps since this process began that changed no weight, since their gradients were not finite
         self.skipped_in_a_row = 0
         self.means: dict[str, float] = {}
 
+    def _forward_of(self, kind: Kind) -> Callable[[Tensor], Any]:
+        """The heads that pictures of a set of this kind go through."""
+        return self.network.frame if kind == "boxes" else lambda pictures: self.network.only(kind, pictures)
+
     def _compiled(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """One of the network's ways, compiled for each size of its input if the settings say so."""
         return torch.compile(forward, dynamic=False) if self.settings.compiled else forward
 
-    def _grid(self, size: Shape) -> tuple[Tensor, Tensor]:
-        points, strides = anchor_points(size[1], size[0])
-        return points.to(self.device), strides.to(self.device)
+    def _grid(self, size: Shape) -> Grid:
+        points, strides, cells = anchor_points(size[1], size[0])
+        return Grid(points.to(self.device), strides.to(self.device), cells)
 
     def _groups(self) -> list[dict[str, object]]:
         """Weight decay for matrices alone; norms, biases, centres and the balance have none."""
@@ -171,7 +172,7 @@ class Trainer:
         return [
             {"params": decayed, "weight_decay": self.settings.weight_decay},
             {"params": plain, "weight_decay": 0.0},
-            {"params": [*self.cosface.parameters(), *self.balance.parameters()], "weight_decay": 0.0},
+            {"params": [*self.criteria.parameters(), *self.balance.parameters()], "weight_decay": 0.0},
         ]
 
     def learning_rate(self) -> float:
@@ -239,7 +240,7 @@ class Trainer:
 
     def finite(self) -> bool:
         """Whether all weights and running statistics, of the network and of its average, are numbers."""
-        parts = (self.network, self.ema.network, self.cosface)
+        parts = (self.network, self.ema.network, self.criteria)
         values = [value for part in parts for value in part.state_dict().values() if value.is_floating_point()]
         return bool(torch.stack([value.isfinite().all() for value in values]).all())
 
@@ -304,45 +305,18 @@ class Trainer:
         rows = draw.rows.to(self.device)
         return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.size, mosaic=draw.mosaic)
 
-    def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[Task, Loss]:
+    def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[TaskName, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            match entry.kind:
-                case "identity":
-                    embedding, quality = self.face(batch.pictures)
-                    return {"identity": self._identity_loss(embedding, quality, batch)}
-                case "scene":
-                    return {"scene": self._scene_loss(self.scene(batch.pictures), batch)}
-                case "boxes":
-                    raw = self.frame(batch.pictures)
-                    return self._frame_losses(raw, batch)
+            raw = self.forwards[entry.kind](batch.pictures)
+            grid = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
+            found = {name: self._loss(name, value, batch, grid) for name, value in raw.items()}
+        return {name: loss for name, loss in found.items() if loss is not None}
 
-    def _frame_losses(self, raw: FrameLogits, batch: MicroBatch) -> dict[Task, Loss]:
-        points, strides = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
-        losses: dict[Task, Loss] = {}
-        if batch.objects is not None and self.network.objects is not None and raw.objects is not None:
-            losses["objects"] = detection_loss(self.network.objects, raw.objects, points, strides, batch.objects)
-        if batch.faces is not None and self.network.faces is not None and raw.faces is not None:
-            losses["faces"] = detection_loss(self.network.faces, raw.faces, points, strides, batch.faces)
-        if batch.scene_targets is not None and raw.scene is not None:
-            losses["scene"] = self._scene_loss(raw.scene, batch)
-        return losses
-
-    def _scene_loss(self, logits: Tensor, batch: MicroBatch) -> Loss:
-        loss, labels = self.settings.loss, batch.labels
-        if labels is not None and batch.choices is not None:
-            logits, labels = logits[:, batch.choices], among(labels, batch.choices)
-        return scene_loss(logits.float(), labels, batch.scene_targets, loss.label_smoothing, loss.distillation)
-
-    def _identity_loss(self, embedding: Tensor, quality: Tensor, batch: MicroBatch) -> Loss:
-        assert batch.labels is not None
-        ramp = min(1.0, self.step / max(1.0, MARGIN_RAMP_SHARE * self.settings.steps))
-        found: Loss = self.cosface(embedding.float(), quality.float(), batch.labels, ramp, batch.choices)
-        if batch.embeddings is None:
-            return found
-        loss = self.settings.loss
-        return drawn_to(found, embedding.float(), batch.embeddings, loss.identity_scale, loss.distillation)
+    def _loss(self, name: TaskName, raw: Raw, batch: MicroBatch, grid: Grid) -> Loss | None:
+        learning = Learning(self.network.head(name), grid, self.step, self.settings.steps)
+        return criterion(self.criteria, name)(raw, batch, learning)
 
     def checkpoint(self, seconds: float = 0.0, best: tuple[float, int] = (-math.inf, 0)) -> Checkpoint:
         """Everything needed to go on, also for whoever keeps the time and the best validation."""
@@ -353,7 +327,7 @@ class Trainer:
             step=self.step,
             network=self.network.state_dict(),
             ema=self.ema.network.state_dict(),
-            cosface=self.cosface.state_dict(),
+            criteria=self.criteria.state_dict(),
             optimiser=self.optimiser.state_dict(),
             balance=self.balance.state(),
             random=self.generator.get_state(),
@@ -382,7 +356,7 @@ class Trainer:
             raise DataError("--resume: the checkpoint was made from other data: its classes, people or pictures differ")
         self.network.load_state_dict(saved.network)
         self.ema.network.load_state_dict(saved.ema)
-        self.cosface.load_state_dict(saved.cosface)
+        self.criteria.load_state_dict(saved.criteria)
         self.optimiser.load_state_dict(saved.optimiser)
         self.balance.restore(saved.balance)
         self.generator.set_state(saved.random)
@@ -401,7 +375,7 @@ class Trainer:
             raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
         self.network.load_state_dict(saved.ema)
         self.ema.network.load_state_dict(saved.ema)
-        self.cosface.load_state_dict(saved.cosface)
+        self.criteria.load_state_dict(saved.criteria)
         self.balance.restore_initial_values(saved.balance)  # the tasks keep their relative weights
 
     def begin_from_model(self, model: Model, at_step: int = 0) -> None:
@@ -427,6 +401,10 @@ class Trainer:
         queues = zip(saved.queues, self.sets, strict=True)
         return (
             (saved.objects, saved.scenes) != self.labels
-            or saved.cosface["centres"].shape != self.cosface.centres.shape
+            or _shapes(saved.criteria) != _shapes(self.criteria.state_dict())
             or any(bool((queue >= len(each)).any()) for queue, each in queues)
         )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}

@@ -1,5 +1,6 @@
 """What began, changed and ended from one frame to the next, and who went into zones and across lines; pure state."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -11,7 +12,7 @@ from pipeline.events.history import FaceViews, TrackHistory, TrackRecord
 from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent
 from pipeline.frames.events import BestFace, Cause, Event, TrackCrop
 from pipeline.frames.rounding import rounded
-from pipeline.frames.types import Counts, Identity, Result
+from pipeline.frames.types import Counts, FaceLabel, Identity, Result
 
 Change = Literal["new", "changed", "ended"]
 
@@ -58,6 +59,7 @@ class StreamEvents:
         self._object_crops, self._face_crops = BestCrops(), BestCrops()
         self._crops = crops
         self._names: dict[int, _ActiveLabel] = {}  # of faces
+        self._face_labels: defaultdict[int, dict[str, FaceLabel]] = defaultdict(dict)  # of faces, by task
         self._shown: tuple[bytes, tuple[Identity | None, ...]] = (b"", ())  # faces and their names in the last frame
         self._scene: _ActiveLabel | None = None
         self._seq, self._now = 0, Timestamp(0, 0.0)
@@ -134,6 +136,8 @@ class StreamEvents:
         if shown != self._shown:  # as with every new view, and never between them
             self._shown = shown
             yield from self._name_events(seen.ids.tolist(), names)
+        for task, labels in result.face_labels.items():
+            yield from self._label_events(task, seen.ids.tolist(), labels)
 
     def _end_objects(self, tracks: list[int], cause: Cause) -> list[Event]:
         known = set(self._objects.ids)
@@ -156,6 +160,7 @@ class StreamEvents:
                 events.append(self._name_event("ended", track, self._names[track], cause=cause))
             events.append(self._face_event("ended", track, cause=cause))
             self._names.pop(track, None)
+            self._face_labels.pop(track, None)
             self._face_crops.forget(track)
         if over:
             self._faces.forget(over)
@@ -176,6 +181,17 @@ class StreamEvents:
             name = self._names[track] = _ActiveLabel(identity.name, self._now, score, score, after_s)
             previous = None if before is None else before.label
             yield self._name_event("new" if before is None else "changed", track, name, previous)
+
+    def _label_events(self, task: str, tracks: list[int], labels: tuple[FaceLabel | None, ...]) -> Iterator[Event]:
+        """Faces that are something else now by a task of faces, or that it says something of for the first time."""
+        for track, label in zip(tracks, labels, strict=True):
+            if label is None:
+                continue
+            before = self._face_labels[track].get(task)
+            self._face_labels[track][task] = replace(label, score=round(label.score, 3))
+            if before is None or before.label != label.label:
+                previous = None if before is None else before.label
+                yield replace(self._face_event("changed", track), label=label.label, previous=previous, name=task)
 
     def _object_event(
         self, event: Change, track: int, previous: str | None = None, cause: Cause | None = None
@@ -216,6 +232,7 @@ class StreamEvents:
             box=(x0, y0, x1, y1),
             landmarks=tuple((x, y) for x, y in rounded(view.landmarks, 1).tolist()),
             identity=None if name is None else Identity(name.label, name.score),
+            labels=dict(self._face_labels.get(track, {})),
         )
 
     def _track_event(

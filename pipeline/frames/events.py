@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pipeline.frames.types import Counts, Identity
+    from collections.abc import Mapping
+
+    from pipeline.frames.types import Counts, FaceLabel, Identity
 
 EventName = Literal["new", "changed", "ended", "enter", "leave", "dwell", "cross"]
 EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
@@ -33,6 +35,7 @@ class BestFace:
     box: Box
     landmarks: tuple[tuple[float, float], ...]
     identity: "Identity | None"
+    labels: "Mapping[str, FaceLabel]"  # by task of faces: what it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Event:
     event: EventName
     kind: EventKind
     track: int | None = None  # None for the scene
-    label: str | None = None  # the smoothed label, the name, or the scene
+    label: str | None = None  # the smoothed label, the name, the scene, or what the face is now
     previous: str | None = None  # for "changed"
     score: float | None = None
     box: Box | None = None
@@ -69,6 +72,6 @@ class Event:
     path: tuple[PathPoint, ...] | None = None  # of objects, faces and identities
     best_crop: TrackCrop | None = None  # of those, where wanted
     cause: Cause | None = None  # for "ended" and "leave"
-    name: str | None = None  # of the zone or line
+    name: str | None = None  # of the zone or line, or of the task by which a face changed
     direction: Direction | None = None  # for "cross"
     counts: "Counts | None" = None  # just after; zones: {"present": by label}, lines: by direction

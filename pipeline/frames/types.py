@@ -200,15 +200,34 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class FaceLooks:
+    """What a task of faces says of those that the face entry was shown in one frame. V rows."""
+
+    rows: npt.NDArray[np.int64]  # (V,) of the face tracks
+    probabilities: npt.NDArray[np.float32]  # (V, C) of the task's labels
+
+
+@dataclass(frozen=True, slots=True)
+class FaceLabel:
+    """What a face is by one task, smoothed over its track, and how sure that is."""
+
+    label: str
+    score: float  # in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Identified(Tracked):
     """One frame with a name, or None, for every face track."""
 
     identities: tuple[Identity | None, ...]  # one per row of faces
+    looks: Mapping[str, FaceLooks] = field(default_factory=dict, kw_only=True)  # by task of faces, if any was shown
 
     @classmethod
-    def with_names(cls, tracked: Tracked, identities: tuple[Identity | None, ...]) -> Self:
-        """What was tracked, with its names."""
-        return cls(**_fields(tracked), identities=identities)
+    def with_names(
+        cls, tracked: Tracked, identities: tuple[Identity | None, ...], looks: Mapping[str, FaceLooks] | None = None
+    ) -> Self:
+        """What was tracked, with its names and what else the face entry says."""
+        return cls(**_fields(tracked), identities=identities, looks=looks or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +239,8 @@ class Result(Identified):
     scene: npt.NDArray[np.float32]  # (C,) smoothed probabilities
     scene_label: int  # the smoothed scene label, -1 while none has enough evidence
     finished_ns: int  # time.monotonic_ns()
+    # By task of faces: one per row of faces, None where it was not shown yet; empty where the model has no such task.
+    face_labels: Mapping[str, tuple[FaceLabel | None, ...]] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def finished(
@@ -230,6 +251,7 @@ class Result(Identified):
         scene: npt.NDArray[np.float32],
         scene_label: int,
         finished_ns: int,
+        face_labels: Mapping[str, tuple[FaceLabel | None, ...]] | None = None,
     ) -> Self:
         """What was identified, with its smoothed labels."""
         return cls(
@@ -239,6 +261,7 @@ class Result(Identified):
             scene=scene,
             scene_label=scene_label,
             finished_ns=finished_ns,
+            face_labels=face_labels or {},
         )
 
 

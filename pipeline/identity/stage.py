@@ -15,8 +15,9 @@ import numpy as np
 from engines.alignment import SIZE, align, region
 from engines.arrays import Crop, Float
 from engines.engine import Engine
+from engines.tasks import REGISTRY
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Identified, Identity, Tracked
+from pipeline.frames.types import FaceLooks, Identified, Identity, Tracked
 from pipeline.gallery.gallery import Gallery
 from pipeline.gallery.live import LiveGallery
 from pipeline.gallery.search import Index
@@ -29,6 +30,7 @@ EARLY_S = 0.1  # between the first views: neighbouring frames show the same; and
 UNKNOWN_S = 0.5  # between the views of a face that has no name
 KNOWN_S = 2.0  # and of one that has: a track may have gone over to another face
 BETTER = 1.25  # a view this many times as good is worth another look
+OF_FACES = tuple(task for task in REGISTRY if task.of_faces)
 MAX_CROPS = 16  # faces embedded in one frame; the others have their turn in the next
 
 
@@ -188,13 +190,12 @@ class Identifier:
         tracks = [known.tracks.get(track) or known.tracks.setdefault(track, FaceTrack()) for track in ids]
         if not tracks:
             return Identified.with_names(tracked, ())
-        if not tracked.skipped:
-            self._look(tracked, tracks)
+        looks = {} if tracked.skipped else self._look(tracked, tracks)
         index, threshold, views = self._live.index, self._threshold, self._settings.min_views
         candidates = [track.candidate(index, threshold, views) for track in tracks]
         for track, identity in zip(tracks, known.assigner.assign(ids, candidates), strict=True):
             track.identity = identity
-        return Identified.with_names(tracked, tuple(track.identity for track in tracks))
+        return Identified.with_names(tracked, tuple(track.identity for track in tracks), looks)
 
     def _views_of(self, stream: str) -> Mapping[int, BestViews] | None:
         """The live tracks of a stream and their best views; None for a stream that is not of this run."""
@@ -206,8 +207,8 @@ class Identifier:
         tracks = [track for faces in self._streams.values() for track in faces.tracks.values()]
         match([track for track in tracks if track.evidence.pool.views], self._live.index)
 
-    def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> None:
-        """Embed the faces of this frame that are worth it, in one run."""
+    def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> dict[str, FaceLooks]:
+        """Embed the faces of this frame that are worth it, in one run; what its other tasks say of them."""
         face_views, crops = [], []
         landmarks = tracked.detections.faces.landmarks[tracked.faces.rows]
         for face_view in self._wanted(tracked, tracks, landmarks):
@@ -217,7 +218,7 @@ class Identifier:
                 face_views.append(face_view)
                 crops.append(crop)
         if not crops:
-            return
+            return {}
         outputs = self._engine.infer(np.stack(crops))
         self.runs += 1
         self.crops += len(crops)
@@ -229,6 +230,9 @@ class Identifier:
             view = View(crop, landmarks[face_view.row], face_view.height, embedding, quality)
             track.best.add(view, face_view.look)
         match([face_view.track for face_view in face_views], self._live.index)
+        rows = np.array([face_view.row for face_view in face_views])
+        told = {task.name: outputs[task.outputs[0]] for task in OF_FACES if task.outputs[0] in outputs}
+        return {name: FaceLooks(rows, said.astype(np.float32, copy=False)) for name, said in told.items()}
 
     def _wanted(self, tracked: Tracked, tracks: Sequence[FaceTrack], landmarks: Float) -> list[FaceView]:
         """The faces worth a run: those with the fewest views first, then the best looking."""

@@ -211,12 +211,15 @@ def _draw_objects(canvas: _Canvas, result: Result, objects: tuple[str, ...]) -> 
 def _draw_faces(canvas: _Canvas, result: Result) -> None:
     tracks = result.faces
     landmarks = result.detections.faces.landmarks[tracks.rows]
-    for box, points, identity in zip(tracks.boxes, landmarks, result.identities, strict=True):
+    for row, (box, points, identity) in enumerate(zip(tracks.boxes, landmarks, result.identities, strict=True)):
         colour = UNKNOWN if identity is None else NAMED
         canvas.box(box, colour, max(1, canvas.line - 1))
         for point in points:
             canvas.dot(point, colour, DOT_SHARE * float((box[2:] - box[:2]).min()))
-        canvas.label_at(box, "unknown" if identity is None else f"{identity.name} {identity.score:.2f}", colour)
+        name = "unknown" if identity is None else f"{identity.name} {identity.score:.2f}"
+        said = [labels[row] for labels in result.face_labels.values()]
+        words = [each.label.replace("_", " ") for each in said if each is not None]
+        canvas.label_at(box, "   ".join([name, *words]), colour)
 
 
 def _luminance(colour: Colour) -> float:

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from engines.arrays import Double, Float, Labels, Rows
-from pipeline.frames.types import Identified, Result
+from engines.tasks import task
+from pipeline.frames.types import FaceLabel, FaceLooks, Identified, Result, Tracks
 from pipeline.settings.schema import SmoothingSettings
 
 NO_TRACK: Final = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row
@@ -167,6 +168,27 @@ class SceneSmoother:
             self._label = -1
 
 
+class FaceLabelSmoother:
+    """What each face of a stream is by one task: as objects' labels, over the frames that the face entry was shown."""
+
+    def __init__(self, settings: SmoothingSettings, labels: tuple[str, ...]) -> None:
+        self._names = labels
+        self._labels = LabelSmoother(settings, len(labels))
+        self._known: dict[int, FaceLabel] = {}
+
+    def update(self, time_s: float, faces: Tracks, looks: FaceLooks | None) -> tuple[FaceLabel | None, ...]:
+        """Take what was said in one frame; the label of each of its faces, None of those that were not shown yet."""
+        self._labels.forget(faces.ended)
+        for track in faces.ended.tolist():
+            self._known.pop(track, None)
+        if looks is not None:
+            ids, best = faces.ids[looks.rows], looks.probabilities.argmax(axis=1).astype(np.int32)
+            labels, scores = self._labels.update(time_s, ids, best, looks.probabilities.max(axis=1))
+            for track, label, score in zip(ids.tolist(), labels.tolist(), scores.tolist(), strict=True):
+                self._known[track] = FaceLabel(self._names[label], score)
+        return tuple(map(self._known.get, faces.ids.tolist()))
+
+
 class StreamSmoother:
     """The smoothed labels and the smoothed scene of one stream."""
 
@@ -174,23 +196,33 @@ class StreamSmoother:
         self._settings, self._scenes = settings, scenes
         self._labels = LabelSmoother(settings, objects)
         self._scene = SceneSmoother(settings, scenes)
+        self._of_faces: dict[str, FaceLabelSmoother] = {}  # by task
         self._last: Result | None = None
 
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
-        time_s, tracks = item.frame.time_s, item.objects
+        time_s, tracks, of_faces = item.frame.time_s, item.objects, self._face_labels(item)
         if item.skipped and self._last is not None and not item.cut:
             last = self._last  # the same detections once more are no further evidence
             if np.array_equal(tracks.ids, last.objects.ids):
                 seen = last.labels, last.label_scores, last.scene, last.scene_label
-                return Result.finished(item, *seen, time.monotonic_ns())
+                return Result.finished(item, *seen, time.monotonic_ns(), of_faces)
         self._labels.forget(tracks.ended)
         if item.cut:
             self._scene = SceneSmoother(self._settings, self._scenes)
         labels, scores = self._labels.update(time_s, tracks.ids, tracks.labels, tracks.scores)
         scene, scene_label = self._scene.update(time_s, item.detections.scene)
-        self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns())
+        self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns(), of_faces)
         return self._last
+
+    def _face_labels(self, item: Identified) -> dict[str, tuple[FaceLabel | None, ...]]:
+        for name in item.looks:
+            if name not in self._of_faces:
+                self._of_faces[name] = FaceLabelSmoother(self._settings, task(name).labels)
+        return {
+            name: smoother.update(item.frame.time_s, item.faces, item.looks.get(name))
+            for name, smoother in self._of_faces.items()
+        }
 
 
 class Smoothers:

@@ -21,7 +21,7 @@ from pipeline.wire.messages import (
     SceneMessage,
     TimingsMessage,
 )
-from pipeline.wire.serialise import face_messages, tuples
+from pipeline.wire.serialise import face_messages, tuples, with_labels
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
@@ -70,7 +70,8 @@ def event_message(event: Event) -> EventMessage:
 
 def _best_face(face: BestFace) -> FaceMessage:
     identity = None if face.identity is None else IdentityMessage(face.identity.name, face.identity.score)
-    return FaceMessage(face.track, face.object, face.score, face.box, face.landmarks, identity)
+    message = FaceMessage(face.track, face.object, face.score, face.box, face.landmarks, identity)
+    return with_labels(message, face.labels)
 
 
 def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> FrameMessage:
@@ -106,7 +107,8 @@ def _faces(result: Result) -> tuple[FaceMessage, ...]:
         return ()
     landmarks = result.detections.faces.landmarks[tracks.rows]
     owners = result.face_objects.tolist()
-    return face_messages(tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities)
+    columns = tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities
+    return face_messages(*columns, result.face_labels)
 
 
 def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:

@@ -33,8 +33,18 @@ class IdentityMessage(msgspec.Struct, frozen=True, gc=False):
     score: float
 
 
+class FaceLabelMessage(msgspec.Struct, frozen=True, gc=False):
+    """What a face is, smoothed over its track, and how sure that is, in [0, 1]."""
+
+    label: str
+    score: float
+
+
 class FaceMessage(msgspec.Struct, frozen=True, gc=False):
-    """A tracked face; ``object`` is the track of the person it belongs to."""
+    """A tracked face; ``object`` is the track of the person it belongs to.
+
+    What a task of faces says is absent where the model has no such task, and until it has looked at the face.
+    """
 
     track: int
     object: int | None
@@ -42,6 +52,7 @@ class FaceMessage(msgspec.Struct, frozen=True, gc=False):
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
     identity: IdentityMessage | None
+    mask: FaceLabelMessage | msgspec.UnsetType = msgspec.UNSET  # how a face mask is worn: mask, no_mask, mask_wrong
 
 
 class SceneMessage(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +107,7 @@ class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", k
     event: EventName
     kind: EventKind
     track: int | None = None  # None for the scene
-    label: str | None = None  # the smoothed label, the name, or the scene
+    label: str | None = None  # the smoothed label, the name, the scene, or what the face is now
     previous: str | None = None  # for "changed"
     score: float | None = None
     box: tuple[float, float, float, float] | None = None
@@ -108,7 +119,7 @@ class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", k
     path: tuple[PathPoint, ...] | None = None  # of objects, faces and identities; at most 32 points
     best_crop: CropMessage | None = None  # of objects, faces and identities, with events.best_crops
     cause: Cause | None = None  # for "ended" and "leave"
-    name: str | None = None  # of the zone or line
+    name: str | None = None  # of the zone or line, or of the task by which a face changed
     direction: Direction | None = None  # for "cross"
     counts: dict[str, dict[str, int]] | None = None  # just after; zones: {"present": by label}, lines: by direction
 

@@ -1,15 +1,16 @@
 """Arrays as messages have them: pixels with 1 decimal, scores with 3."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Float
 from pipeline.frames.rounding import rounded
-from pipeline.frames.types import Identity
-from pipeline.wire.messages import FaceMessage, IdentityMessage
+from pipeline.frames.types import FaceLabel, Identity
+from pipeline.wire.messages import FaceLabelMessage, FaceMessage, IdentityMessage
 
 
 def tuples(table: npt.NDArray[np.float64]) -> Iterator[Any]:
@@ -24,8 +25,12 @@ def face_messages(
     boxes: Float,
     landmarks: Float,
     identities: Iterable[Identity | None],
+    labels: Mapping[str, Sequence[FaceLabel | None]],
 ) -> tuple[FaceMessage, ...]:
-    """Faces (N,) with the persons' tracks, 0 for none, boxes (N, 4) and landmarks (N, 5, 2) in source pixels."""
+    """Faces (N,) with the persons' tracks, 0 for none, boxes (N, 4) and landmarks (N, 5, 2) in source pixels.
+
+    ``labels`` are N by each task of faces.
+    """
     points = tuples(rounded(landmarks, 1).reshape(-1, 2))
     columns = (
         tracks,
@@ -35,7 +40,18 @@ def face_messages(
         zip(*[points] * landmarks.shape[1], strict=True),  # so many at a time
         map(_identity, identities),
     )
-    return tuple(map(FaceMessage, *columns))
+    faces = tuple(map(FaceMessage, *columns))
+    for task, said in labels.items():
+        faces = tuple(
+            with_labels(face, {} if label is None else {task: label}) for face, label in zip(faces, said, strict=True)
+        )
+    return faces
+
+
+def with_labels(face: FaceMessage, labels: Mapping[str, FaceLabel]) -> FaceMessage:
+    """The face with what tasks of faces say of it, each in the field of its name."""
+    said = {task: FaceLabelMessage(label.label, round(label.score, 3)) for task, label in labels.items()}
+    return msgspec.structs.replace(face, **said) if said else face
 
 
 def _identity(identity: Identity | None) -> IdentityMessage | None:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, Task, load_model, sha256_of
+from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, TaskName, load_model, sha256_of
 
 OUTPUTS = {"scene": (3,), "embedding": (3,), "quality": ()}  # of both entries: as many as either needs
-TASKS: tuple[Task, ...] = ("scene", "identity")
+TASKS: tuple[TaskName, ...] = ("scene", "identity")
 
 
 def write_onnx(path: Path, height: int, width: int, *, source: str = "images", kind: int = TensorProto.UINT8) -> None:

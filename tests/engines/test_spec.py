@@ -7,7 +7,7 @@ import pytest
 
 from engines.errors import EngineError, ModelError
 from engines.spec import (
-    TASKS,
+    USUAL_TASKS,
     ComparedSet,
     EntrySpec,
     GateFigure,
@@ -17,7 +17,7 @@ from engines.spec import (
     NetworkSettings,
     Quantised,
     QuantisedFile,
-    Task,
+    TaskName,
     load_model,
     output_names,
     sha256_of,
@@ -154,7 +154,7 @@ def test_a_batch_that_does_not_fit(tmp_path: Path, case: str, batch: np.ndarray,
         write_model(tmp_path).spec.frame.check(batch)
 
 
-def write_tasks(folder: Path, tasks: tuple[Task, ...], **changes: object) -> Path:
+def write_tasks(folder: Path, tasks: tuple[TaskName, ...], **changes: object) -> Path:
     """A model folder whose spec fits its tasks but for the changes; nobody opens its files."""
     entries = {}
     for name in ("frame", "face"):
@@ -168,11 +168,11 @@ def write_tasks(folder: Path, tasks: tuple[Task, ...], **changes: object) -> Pat
 
 
 def test_a_spec_of_an_earlier_time_says_nothing_of_tasks_and_has_all(tmp_path: Path) -> None:
-    write_tasks(tmp_path, TASKS)
+    write_tasks(tmp_path, USUAL_TASKS)
     spec = msgspec.json.decode((tmp_path / "spec.json").read_bytes())
     del spec["network"]["tasks"]
     (tmp_path / "spec.json").write_bytes(msgspec.json.encode(spec))
-    assert load_model(tmp_path).spec.network.tasks == TASKS
+    assert load_model(tmp_path).spec.network.tasks == USUAL_TASKS
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_spec_of_an_earlier_time_says_nothing_of_tasks_and_has_all(tmp_path: P
     [(("objects", "scene"), "frame", "face"), (("identity",), "face", "frame")],
     ids=["without identity", "identity alone"],
 )
-def test_a_model_may_have_one_entry(tmp_path: Path, tasks: tuple[Task, ...], there: str, missing: str) -> None:
+def test_a_model_may_have_one_entry(tmp_path: Path, tasks: tuple[TaskName, ...], there: str, missing: str) -> None:
     model = load_model(write_tasks(tmp_path, tasks))
     assert model.spec.network.entries == (there,)
     assert model.spec.entry(there).file == f"{there}.onnx"  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def test_a_model_may_have_one_entry(tmp_path: Path, tasks: tuple[Task, ...], the
     ],
 )
 def test_tasks_that_are_not_those_of_the_entries(
-    tmp_path: Path, case: str, tasks: tuple[Task, ...], changes: dict[str, object], sentence: str
+    tmp_path: Path, case: str, tasks: tuple[TaskName, ...], changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(ModelError, match=sentence):
         load_model(write_tasks(tmp_path, tasks, **changes))

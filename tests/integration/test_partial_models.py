@@ -11,7 +11,7 @@ from engines.compiling.export import export
 from engines.engine import open_engine
 from engines.errors import ModelError
 from engines.evaluation.report import evaluate_model
-from engines.spec import Backend, Model, NetworkSettings, Task, Thresholds, load_model
+from engines.spec import Backend, Model, NetworkSettings, TaskName, Thresholds, load_model
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import OBJECTS, SCENES
 from tests.engines.made_models import pictures
@@ -25,7 +25,7 @@ LOW = Thresholds(object_score=0.2, face_score=0.2)
 pytestmark = pytest.mark.integration
 
 
-def make_model(folder: Path, *tasks: Task) -> Model:
+def make_model(folder: Path, *tasks: TaskName) -> Model:
     export(trained(msgspec.structs.replace(TINY, tasks=tasks)), folder, (64, 96), LOW)
     return load_model(folder)
 
@@ -90,7 +90,7 @@ def test_a_pipeline_needs_a_frame_entry(tmp_path: Path, clip: Path) -> None:
 
 
 @pytest.mark.parametrize("tasks", [("faces",), ("objects", "identity")], ids=["no identity", "no faces"])
-def test_a_gallery_needs_faces_and_identity(tmp_path: Path, clip: Path, tasks: tuple[Task, ...]) -> None:
+def test_a_gallery_needs_faces_and_identity(tmp_path: Path, clip: Path, tasks: tuple[TaskName, ...]) -> None:
     model, gallery = make_model(tmp_path / "model", *tasks), tmp_path / "people.sqlite"
     run = Run(make_config(model, {"door": clip}, identity={"gallery": str(gallery)}))
     assert refusal(run) == (

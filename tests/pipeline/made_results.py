@@ -1,13 +1,13 @@
 """Finished frames made by hand, for tests of what comes after the network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.decode import Detections, Faces, Objects
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Frame, Identified, Identity, Observed, Result, Timestamps, Tracked, Tracks
+from pipeline.frames.types import FaceLabel, Frame, Identified, Identity, Observed, Result, Timestamps, Tracked, Tracks
 
 OBJECTS = ("person", "cat")
 SCENES = ("street", "cat")
@@ -24,6 +24,7 @@ def make_result(
     seq: int = 0,
     time_s: float = 0.0,
     scene_label: int = -1,
+    face_labels: Mapping[str, tuple[FaceLabel | None, ...]] | None = None,
 ) -> Result:
     """A frame in which every object is a person, tracks are numbered from 1, and faces have five points."""
     height, width = pixels.shape[:2]
@@ -47,6 +48,7 @@ def make_result(
         detections.scene,
         scene_label,
         12_000_000,
+        face_labels,
     )
 
 

@@ -11,18 +11,20 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from engines.comparing import Gap
 from engines.compiling import gate, tensorrt
 from engines.compiling import release as releasing
 from engines.compiling.parity import Parity
 from engines.compiling.release import Released
 from engines.compiling.tensorrt import Compiled
 from engines.evaluation.report import EvaluationReport
-from engines.evaluation.scene import SceneScores
 from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds, load_model
+from engines.tasks.scene.metrics import SceneScores
 from tests.engines.made_models import write_model
 from tools.main import app
 
-PARITY = Parity("onnxruntime", 3, 2, 0.01, 0.02, 1e-5, 1e-6, 1e-6, 0.99999)
+GAPS = {"boxes": Gap(0.01, "pixels"), "scores": Gap(1e-5, "score"), "embeddings": Gap(0.99999, "cosine")}
+PARITY = Parity("onnxruntime", 3, 2, GAPS)
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_json_goes_to_stdout_alone(asked: dict[str, Any]) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["model"] == "zoo/n" and len(found["fingerprint"]) == 16
-    assert found["parity"][0]["cosine"] == PARITY.cosine
+    assert found["parity"][0]["gaps"]["embeddings"] == {"value": 0.99999, "kind": "cosine"}
     assert found["figures"]["scene"]["top1"] == 0.5 and "objects" not in found["figures"]
     assert asked["frame_size"] == (320, 320) and asked["name"] is None
 

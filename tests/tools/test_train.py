@@ -207,7 +207,7 @@ def test_two_processes_train_the_weights_of_one(
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(out / "checkpoint.pt", weights_only=True) for out in (alone, together))
     assert one["step"] == two["step"] == steps
-    for part in ("network", "ema", "cosface"):
+    for part in ("network", "ema", "criteria"):
         for name, wanted in one[part].items():
             torch.testing.assert_close(two[part][name], wanted, rtol=1e-5, atol=close, msg=f"{part}: {name}")
     moved = (one["network"]["trunk.stem.conv.weight"] - begun(data, config)).abs().max()

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from engines.arrays import Float, Rows
 from engines.data.folders import read_points
 from engines.data.reading import SkippedRows
-from engines.evaluation.identity import read_face
 from engines.evaluation.report import open_runner
 from engines.evaluation.truth import PEOPLE, IdentityTruth
 from engines.spec import Model
+from engines.tasks.identity.metrics import read_face
 from pipeline.identity.stage import frontality
 
 Split = Literal["train", "val"]

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Double, Float
-from engines.evaluation.tracks import Strangers
 from engines.spec import Model
 from engines.study.metrics import SeedSpread
+from engines.tasks.identity.strangers import Strangers
 from pipeline.identity.naming import LEAD
 from tools.recognition.crops import Crops
 from tools.recognition.methods import METHODS, OURS, Enrolled, Method

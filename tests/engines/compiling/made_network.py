@@ -26,9 +26,9 @@ def trained(settings: NetworkSettings = TINY, *, seed: int = 0) -> Trained:
                 module.bias.uniform_(-0.2, 0.2)
                 module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-        for head in filter(None, (network.objects, network.faces)):
+        for head in (getattr(network, name) for name in ("objects", "faces") if name in network.tasks):
             for layer in head.predict:
                 layer.bias[: head.classes] = math.log(SCORE / (1 - SCORE))  # type: ignore[index,operator]
-        if network.identity is not None:
+        if "identity" in network.tasks:
             network.identity.quality.weight.normal_(std=0.02)
     return Trained("tiny", settings, network.state_dict(), OBJECTS, SCENES)

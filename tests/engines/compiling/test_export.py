@@ -12,7 +12,7 @@ from engines.compiling.export import OPSET, Trained, export
 from engines.engine import open_engine
 from engines.errors import ModelError
 from engines.network.entries import FaceEntry, FrameEntry
-from engines.spec import EntryName, Model, NetworkSettings, Task, Thresholds, load_model, output_names, write_spec
+from engines.spec import EntryName, Model, NetworkSettings, TaskName, Thresholds, load_model, output_names, write_spec
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tests.engines.evaluation.colours import OBJECTS, SCENES
 from tests.engines.made_models import pictures
@@ -171,7 +171,7 @@ def test_a_spec_can_be_written_again_with_other_thresholds(tmp_path: Path, netwo
     ids=["scene needs no neck", "no objects", "no frame entry"],
 )
 def test_only_the_entries_and_outputs_of_the_tasks_are_written(
-    tmp_path: Path, tasks: tuple[Task, ...], files: set[str], outputs: dict[EntryName, dict[str, tuple[int, ...]]]
+    tmp_path: Path, tasks: tuple[TaskName, ...], files: set[str], outputs: dict[EntryName, dict[str, tuple[int, ...]]]
 ) -> None:
     made = trained(msgspec.structs.replace(TINY, tasks=tasks))
     export(made, tmp_path, (64, 64), Thresholds())

@@ -1,7 +1,7 @@
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import msgspec
@@ -9,18 +9,29 @@ import numpy as np
 import pytest
 import torch
 
+from engines.comparing import BOX_PX, COSINE, SCORE, Gap, row_differences
 from engines.compiling.export import export
-from engines.compiling.parity import BOX_PX, COSINE, SCORE, Parity, _row_differences, check_parity
+from engines.compiling.parity import Parity, check_parity
 from engines.engine import open_engine
 from engines.errors import DataError, EngineError
-from engines.network.entries import MAX_OBJECTS
-from engines.spec import Backend, Model, Task, Thresholds, load_model
+from engines.spec import Backend, Model, TaskName, Thresholds, load_model
+from engines.tasks.objects.decode import MAX_ROWS as MAX_OBJECTS
 from tests.engines.compiling.made_network import trained
 from tests.engines.made_models import pictures
 from tests.engines.training.made_data import TINY
 
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
-PERFECT = Parity("some", 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+KINDS: dict[str, Literal["pixels", "score", "cosine"]] = {
+    "boxes": "pixels", "landmarks": "pixels", "scores": "score", "scene": "score", "quality": "score",
+    "embeddings": "cosine",
+}  # fmt: skip
+LIMITS = {"pixels": BOX_PX, "score": SCORE, "cosine": COSINE}
+
+
+def parity(**values: float) -> Parity:
+    """No difference but for those that are named."""
+    none = {name: 1.0 if kind == "cosine" else 0.0 for name, kind in KINDS.items()}
+    return Parity("some", 1, 1, {name: Gap(value, KINDS[name]) for name, value in (none | values).items()})
 
 
 def write_noise(folder: Path, count: int, height: int, width: int) -> list[Path]:
@@ -53,7 +64,7 @@ def test_a_right_export_holds_on_every_backend(model: Model, frames: list[Path],
     for each in found:
         assert each.holds
         assert (each.pictures, each.faces) == (10, 5)
-        assert each.boxes_px < 0.05 and each.cosine > 0.99999
+        assert each.gaps["boxes"].value < 0.05 and each.gaps["embeddings"].value > 0.99999
 
 
 @pytest.mark.parametrize(
@@ -96,7 +107,7 @@ def test_another_identity_layer_is_refused(model: Model, frames: list[Path], fac
     ids=["objects", "scene", "identity", "faces and identity"],
 )
 def test_only_what_a_model_has_is_compared(
-    frames: list[Path], faces: list[Path], tmp_path: Path, tasks: tuple[Task, ...], compared: set[str]
+    frames: list[Path], faces: list[Path], tmp_path: Path, tasks: tuple[TaskName, ...], compared: set[str]
 ) -> None:
     export(trained(msgspec.structs.replace(TINY, tasks=tasks)), tmp_path, (64, 64), Thresholds())
     needed = frames[:2] if set(tasks) != {"identity"} else [], faces[:3] if "identity" in tasks else []
@@ -118,23 +129,31 @@ def test_a_picture_that_cannot_be_read_is_named(model: Model, faces: list[Path],
 
 
 def test_each_difference_has_its_limit() -> None:
-    assert PERFECT.holds
-    assert Parity("some", 1, 1, BOX_PX, BOX_PX, SCORE, SCORE, SCORE, COSINE).holds, "at the limit is within"
-    beyond = {name: 2 * BOX_PX for name in ("boxes_px", "landmarks_px")}
-    beyond |= {name: 2 * SCORE for name in ("scores", "scene", "quality")} | {"cosine": 0.999}
-    for name, value in beyond.items():
-        assert not replace(PERFECT, **{name: value}).holds, name
+    assert parity().holds
+    assert parity(**{name: LIMITS[kind] for name, kind in KINDS.items()}).holds, "at the limit is within"
+    for name, kind in KINDS.items():
+        beyond = 0.999 if kind == "cosine" else 2 * LIMITS[kind]
+        assert not parity(**{name: beyond}).holds, name
 
 
 def test_what_is_not_there_breaks_nothing_and_is_not_told() -> None:
-    alone = Parity("some", 0, 3, None, None, None, None, 0.0, 1.0)
-    assert alone.holds and not replace(alone, quality=2 * SCORE).holds and not replace(alone, cosine=0.9).holds
+    alone = Parity("some", 0, 3, {"quality": Gap(0.0, "score"), "embeddings": Gap(1.0, "cosine")})
+    assert alone.holds
     assert alone.summary == {"quality": "within 0.0e+00", "embeddings": "cosine at least 1.000000"}
 
 
-@pytest.mark.parametrize("name", ["boxes_px", "landmarks_px", "scores", "scene", "quality", "cosine"])
+@pytest.mark.parametrize("name", list(KINDS))
 def test_what_is_not_a_number_is_within_no_limit(name: str) -> None:
-    assert not replace(PERFECT, **{name: math.nan}).holds
+    assert not parity(**{name: math.nan}).holds
+
+
+@pytest.mark.parametrize(("kind", "worse"), [("pixels", 0.2), ("score", 0.2), ("cosine", 0.1)])
+def test_of_two_tasks_differences_the_worse_one_counts(
+    kind: Literal["pixels", "score", "cosine"], worse: float
+) -> None:
+    one, other, none = Gap(0.1, kind), Gap(0.2, kind), Gap(math.nan, kind)
+    assert one.worse(other) == other.worse(one) == Gap(worse, kind)
+    assert math.isnan(one.worse(none).value) and math.isnan(none.worse(one).value)
 
 
 def outputs(boxes: list[list[float]], scores: list[float], labels: list[int]) -> dict[str, np.ndarray]:
@@ -163,7 +182,7 @@ A, B = [0.0, 0, 10, 10], [50.0, 50, 60, 60]
 def test_rows_are_compared_with_their_counterparts(
     other: dict[str, np.ndarray], box_gap: float, score_gap: float | None
 ) -> None:
-    found = _row_differences(outputs([A, B], [0.5, 0.4], [0, 1]), other, "object")
+    found = row_differences(outputs([A, B], [0.5, 0.4], [0, 1]), other, "object", MAX_OBJECTS)
     assert found[0] == pytest.approx(box_gap)
     if score_gap is not None:
         assert found[1] == pytest.approx(score_gap, nan_ok=True)
@@ -171,9 +190,9 @@ def test_rows_are_compared_with_their_counterparts(
 
 def test_rows_below_the_compared_score_do_not_count_but_those_without_a_score_do() -> None:
     quiet = outputs([A, B], [0.5, 0.04], [0, 1])
-    assert _row_differences(quiet, outputs([A, A], [0.5, 0.01], [0, 0]), "object") == (0.0, 0.0, 0.0)
+    assert row_differences(quiet, outputs([A, A], [0.5, 0.01], [0, 0]), "object", MAX_OBJECTS) == (0.0, 0.0, 0.0)
     silent = outputs([A, B], [math.nan, 0.04], [0, 1])
-    assert math.isnan(_row_differences(silent, quiet, "object")[1])
+    assert math.isnan(row_differences(silent, quiet, "object", MAX_OBJECTS)[1])
 
 
 def test_the_last_of_the_rows_that_were_cut_off_may_be_another_one() -> None:
@@ -181,6 +200,6 @@ def test_the_last_of_the_rows_that_were_cut_off_may_be_another_one() -> None:
     boxes = [[float(k), 0.0, k + 10.0, 10.0] for k in range(MAX_OBJECTS)]
     scores = [0.9 - 0.002 * k for k in range(MAX_OBJECTS)]
     ours, theirs = (outputs([*boxes[:-1], last], scores, [0] * MAX_OBJECTS) for last in (boxes[-1], [900.0] * 4))
-    assert _row_differences(ours, theirs, "object") == (0.0, 0.0, 0.0)
+    assert row_differences(ours, theirs, "object", MAX_OBJECTS) == (0.0, 0.0, 0.0)
     wrong = outputs([[900.0] * 4, *boxes[1:]], scores, [0] * MAX_OBJECTS)
-    assert _row_differences(ours, wrong, "object")[0] > 0.5, "but not the first"
+    assert row_differences(ours, wrong, "object", MAX_OBJECTS)[0] > 0.5, "but not the first"

@@ -10,24 +10,23 @@ from engines.data.coco import CocoBox, CocoSet
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.calibration import (
-    FALSE_ACCEPT_RATE,
     TEMPERATURES,
     best_f_threshold,
     best_temperature,
-    calibrate_identity,
     calibrate_thresholds,
     matched,
 )
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
-from engines.spec import TASKS, Thresholds
+from engines.spec import USUAL_TASKS, Thresholds
+from engines.tasks.identity.thresholds import FALSE_ACCEPT_RATE, calibrate_identity
 
 HERE, THERE = (10, 10, 40, 40), (100, 10, 40, 40)
 
 
 def test_thresholds_of_a_network_that_is_always_right(runner: ModelRunner, data: Path) -> None:
-    found = calibrate_thresholds(runner, standard_truth(data, TASKS))
+    found = calibrate_thresholds(runner, standard_truth(data, USUAL_TASKS))
     chosen, kept = found.thresholds, runner.model.spec.thresholds
     assert 0.0 < chosen.object_score <= 0.8
     assert 0.0 < chosen.face_score <= 0.9

@@ -10,7 +10,7 @@ from engines.data.sources import Coco, Folders, Wider
 from engines.errors import ConfigError, DataError
 from engines.evaluation import report
 from engines.evaluation.truth import configured_truth, labelled_truth, standard_truth
-from engines.spec import TASKS, Model
+from engines.spec import USUAL_TASKS, Model
 from engines.training.settings import DatasetSettings, settings_of
 from tests.engines.evaluation.colours import PEOPLE, open_colours, write_coco
 
@@ -26,7 +26,7 @@ def pictures(found: CocoSet | None) -> list[str]:
 
 
 def test_the_standard_folders_tell_all_tasks_and_what_is_asked_for_alone(data: Path) -> None:
-    assert standard_truth(data, TASKS).tasks == TASKS
+    assert standard_truth(data, USUAL_TASKS).tasks == USUAL_TASKS
     some = standard_truth(data, ["scene"], limit=3)
     assert some.tasks == ("scene",) and some.scene is not None and len(some.scene) == some.limit == 3
 
@@ -179,9 +179,9 @@ SETTINGS = {"name": "x", "steps": 1, "datasets": [msgspec.to_builtins(CATS_AND_P
 
 
 def test_a_configuration_without_validation_sets_means_the_standard_folders(data: Path) -> None:
-    assert configured_truth(settings_of(SETTINGS, "x"), data, TASKS).tasks == TASKS
+    assert configured_truth(settings_of(SETTINGS, "x"), data, USUAL_TASKS).tasks == USUAL_TASKS
     own = settings_of({**SETTINGS, "validation_sets": SETTINGS["datasets"]}, "x")
-    assert configured_truth(own, data, TASKS).tasks == ("objects",)
+    assert configured_truth(own, data, USUAL_TASKS).tasks == ("objects",)
 
 
 @pytest.mark.parametrize(

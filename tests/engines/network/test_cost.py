@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engines.network.cost import PartCost, cost, share_of_single_tasks
 from engines.network.network import build_network
-from engines.spec import TASKS, NetworkSettings, Task
+from engines.spec import USUAL_TASKS, NetworkSettings, TaskName
 
 # No two widths are alike, so that no factor can stand in for another.
 SMALL = NetworkSettings(channels=(2, 3, 4, 5, 6), neck=7, towers=1, embedding=9)
@@ -20,7 +20,7 @@ WIDE = 7 * 7 * 9  # a 3x3 convolution of the neck
 CELLS = 8 * 8 + 4 * 4 + 2 * 2  # of the three levels at 64x64
 
 
-def only(*tasks: Task) -> NetworkSettings:
+def only(*tasks: TaskName) -> NetworkSettings:
     return msgspec.structs.replace(SMALL, tasks=tasks)
 
 
@@ -70,7 +70,7 @@ def test_the_counts_are_those_of_pytorch_itself() -> None:
     ],
     ids=["objects", "scene needs no neck", "identity has no frame entry", "faces and identity"],
 )
-def test_only_what_is_there_is_counted(tasks: tuple[Task, ...], parts: dict[str, set[str]]) -> None:
+def test_only_what_is_there_is_counted(tasks: tuple[TaskName, ...], parts: dict[str, set[str]]) -> None:
     found = cost(only(*tasks), OBJECTS, SCENES, SIZE)
     assert {entry: set(each) for entry, each in found.entries.items()} == parts
     network = build_network(only(*tasks), OBJECTS, SCENES)
@@ -94,7 +94,7 @@ def test_the_shared_trunk_is_what_is_saved() -> None:
     # Apart, objects, faces and scenes each need a trunk, and the first two a neck.
     apart = whole.macs + 2 * trunk + neck
     assert share_of_single_tasks(SMALL, OBJECTS, SCENES, SIZE) == pytest.approx(whole.macs / apart)
-    assert [share_of_single_tasks(only(task), OBJECTS, SCENES, SIZE) for task in TASKS] == [1.0] * 4
+    assert [share_of_single_tasks(only(task), OBJECTS, SCENES, SIZE) for task in USUAL_TASKS] == [1.0] * 4
 
 
 def test_counting_draws_no_random_number() -> None:

@@ -3,9 +3,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from engines.network.entries import MAX_FACES, MAX_OBJECTS, FaceEntry, FrameEntry
-from engines.network.network import Network, anchor_points, build_network
-from engines.spec import NetworkSettings, Task, output_names
+from engines.network.entries import FaceEntry, FrameEntry
+from engines.network.features import anchor_points
+from engines.network.network import Network, build_network
+from engines.spec import NetworkSettings, TaskName, output_names
+from engines.tasks.faces.decode import MAX_ROWS as MAX_FACES
+from engines.tasks.objects.decode import MAX_ROWS as MAX_OBJECTS
 
 OBJECTS, SCENES = 3, 4
 SIZE = (64, 96)  # height, width
@@ -62,9 +65,9 @@ def test_rows_are_sorted_by_score(rows: dict[str, Tensor]) -> None:
 
 
 def test_objects_are_those_of_plain_decoding(network: Network, images: Tensor, rows: dict[str, Tensor]) -> None:
-    points, strides = anchor_points(*SIZE)
+    points, strides, _ = anchor_points(*SIZE)
     with torch.no_grad():
-        raw = network.frame(images).objects
+        raw = network.frame(images)["objects"]
     for picture in range(len(images)):
         rank = sorted(range(ANCHORS), key=lambda a: -float(raw[picture, a, :OBJECTS].max()))
         for row, anchor in enumerate(rank[: rows["object_boxes"].shape[1]]):
@@ -77,9 +80,9 @@ def test_objects_are_those_of_plain_decoding(network: Network, images: Tensor, r
 
 
 def test_faces_keep_their_own_landmarks(network: Network, images: Tensor, rows: dict[str, Tensor]) -> None:
-    points, strides = anchor_points(*SIZE)
+    points, strides, _ = anchor_points(*SIZE)
     with torch.no_grad():
-        raw = network.frame(images).faces
+        raw = network.frame(images)["faces"]
     for picture in range(len(images)):
         rank = raw[picture, :, 0].argsort(descending=True)
         for row, anchor in enumerate(rank[: rows["face_boxes"].shape[1]].tolist()):
@@ -93,7 +96,7 @@ def test_faces_keep_their_own_landmarks(network: Network, images: Tensor, rows: 
 def test_scenes_are_probabilities(rows: dict[str, Tensor], network: Network, images: Tensor) -> None:
     assert_same(rows["scene"].sum(1), torch.ones(2))
     with torch.no_grad():
-        assert torch.equal(rows["scene"].argmax(1), network.scene_only(images).argmax(1))
+        assert torch.equal(rows["scene"].argmax(1), network.only("scene", images)["scene"].argmax(1))
 
 
 @pytest.mark.parametrize(("size", "objects", "faces"), [((32, 32), 21, 21), ((64, 64), 84, 84), ((160, 160), 300, 100)])
@@ -108,7 +111,7 @@ def test_no_more_rows_than_anchor_points(network: Network, size: tuple[int, int]
 def test_the_face_entry_is_the_networks(network: Network) -> None:
     faces = torch.randint(0, 256, (2, 112, 112, 3), dtype=torch.uint8)
     with torch.no_grad():
-        served, plain = FaceEntry(network)(faces), network.face(faces)
+        served, plain = FaceEntry(network)(faces), network.face(faces)["identity"]
     assert len(served) == len(output_names("face"))
     assert all(torch.equal(a, b) for a, b in zip(served, plain, strict=True))
 
@@ -132,7 +135,7 @@ def test_both_entries_hold_the_same_trunk_tensors(network: Network) -> None:
     ids=["objects", "scene and faces", "scene, and identity in the other entry"],
 )
 def test_the_frame_entry_gives_its_tasks_alone(
-    network: Network, images: Tensor, rows: dict[str, Tensor], tasks: tuple[Task, ...], names: list[str]
+    network: Network, images: Tensor, rows: dict[str, Tensor], tasks: tuple[TaskName, ...], names: list[str]
 ) -> None:
     settings = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16)
     part = build_network(msgspec.structs.replace(settings, tasks=tasks), OBJECTS, SCENES).eval()

@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engines.evaluation.bootstrap import Interval
-from engines.spec import TASKS, Task
+from engines.spec import USUAL_TASKS, TaskName
 from engines.study.comparison import JOINT, Name, RunOutcome, SetUse
 from engines.study.machine import TrainingMachine
 from engines.study.metrics import METRICS, Figure
@@ -36,7 +36,7 @@ def two_tasks() -> TrainingSettings:
     )
 
 
-def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS) -> RunOutcome:
+def outcome(name: Name, seed: int, value: float, tasks: tuple[TaskName, ...] = USUAL_TASKS) -> RunOutcome:
     """A run all of whose figures have the same value, in intervals of 0.1 to either side."""
     own = tasks if name == JOINT else (name,)
     figure = Figure(value, Interval(value - 0.1, value + 0.1))
@@ -62,7 +62,7 @@ def outcome(name: Name, seed: int, value: float, tasks: tuple[Task, ...] = TASKS
     )
 
 
-def outcomes(seeds: int, tasks: tuple[Task, ...] = TASKS) -> list[RunOutcome]:
+def outcomes(seeds: int, tasks: tuple[TaskName, ...] = USUAL_TASKS) -> list[RunOutcome]:
     """The joint figures are 0.6 and 0.01 more for each further seed, the single-task ones 0.5."""
     return [
         outcome(name, seed, 0.6 + 0.01 * seed if name == JOINT else 0.5, tasks)

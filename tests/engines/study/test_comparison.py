@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from engines.errors import ConfigError, DataError
-from engines.spec import TASKS
+from engines.spec import USUAL_TASKS
 from engines.study.comparison import (
     OUTCOME,
     Sets,
@@ -76,10 +76,10 @@ def test_a_task_alone_has_its_own_head_and_the_same_first_trunk(data: Path) -> N
     settings = tiny_settings()
     sets = Sets(settings, data)
     joint, *single = (trainer_of(run, sets) for run in declared_runs(settings, [0]))
-    assert joint.settings.network.tasks == TASKS
-    for task, trainer in zip(TASKS, single, strict=True):
+    assert joint.settings.network.tasks == USUAL_TASKS
+    for task, trainer in zip(USUAL_TASKS, single, strict=True):
         assert trainer.settings.network.tasks == (task,)
-        assert [head for head in TASKS if getattr(trainer.network, head) is not None] == [task]
+        assert [head for head in USUAL_TASKS if getattr(trainer.network, head) is not None] == [task]
         theirs = joint.network.trunk.state_dict()  # with the normalisations of both entries
         assert all(torch.equal(mine, theirs[name]) for name, mine in trainer.network.trunk.state_dict().items())
 
@@ -98,7 +98,9 @@ def test_a_step_without_a_micro_batch_of_the_task_leaves_its_network_as_it_is(da
 
 def test_runs_differ_in_task_and_seed_alone() -> None:
     runs = declared_runs(tiny_settings(), [0, 1])
-    assert [(run.seed, run.name) for run in runs] == [(seed, name) for seed in (0, 1) for name in ("joint", *TASKS)]
+    assert [(run.seed, run.name) for run in runs] == [
+        (seed, name) for seed in (0, 1) for name in ("joint", *USUAL_TASKS)
+    ]
     assert all(replace(run.settings, seed=0) == tiny_settings() for run in runs)
     assert len({run.key for run in runs}) == len(runs)
 

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engines.network.network import anchor_points
+from engines.network.features import anchor_points
 from engines.training.assignment import CANDIDATES, NEAR, Assignment, assign, pair_iou
 from engines.training.targets import Targets
 
 SIZE = 64
-POINTS, STRIDES = anchor_points(SIZE, SIZE)
+POINTS, STRIDES, _ = anchor_points(SIZE, SIZE)
 ANCHORS = len(POINTS)
 CLASSES = 2
 

@@ -52,9 +52,9 @@ def gradients(trainer: Trainer, kind: str) -> dict[str, float]:
     trainer.optimiser.zero_grad(set_to_none=True)
     trainer._backward(trainer._draw([entry.name for entry in trainer.settings.datasets].index(kind)))  # type: ignore[arg-type]
     parts = {name: list(part.parameters()) for name, part in trainer.network.named_children()}
-    parts["centres"] = [trainer.cosface.centres]
+    parts["centres"] = list(trainer.criteria.parameters())
     return {
-        name: max(0.0 if p.grad is None else float(p.grad.abs().max()) for p in parameters)
+        name: max((0.0 if p.grad is None else float(p.grad.abs().max()) for p in parameters), default=0.0)
         for name, parameters in parts.items()
     }
 
@@ -128,7 +128,7 @@ def test_a_few_steps_run_and_leave_a_checkpoint(data: Path, tmp_path: Path) -> N
     saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
     assert (saved.step, saved.objects, saved.scenes) == (6, ("cat", "person"), ("cat", "church", "dog"))
     assert saved.settings == tiny_settings(), "which labels all tasks"
-    assert saved.cosface["centres"].shape == (len(IDENTITIES), TINY.embedding)
+    assert saved.criteria["identity.cosface.centres"].shape == (len(IDENTITIES), TINY.embedding)
     assert not list((tmp_path / "run").glob("*.part"))
 
 
@@ -210,7 +210,7 @@ def test_another_seed_is_another_run(data: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         run(tiny_settings(seed=seed), data, tmp_path / str(seed), stop_at=1)
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("0", "1"))
-    assert {"network", "ema", "cosface", "optimiser", "random", "queues", "means"} <= set(differences(one, other))
+    assert {"network", "ema", "criteria", "optimiser", "random", "queues", "means"} <= set(differences(one, other))
 
 
 def test_resuming_without_a_checkpoint_begins(data: Path, tmp_path: Path) -> None:
@@ -407,7 +407,23 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(data: Path
     assert second.step == 1
     name = "trunk.stem.conv.weight"
     assert torch.equal(second.network[name], first.ema[name])
-    assert torch.equal(second.cosface["centres"], first.cosface["centres"])
+    assert torch.equal(second.criteria["identity.cosface.centres"], first.criteria["identity.cosface.centres"])
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(data: Path, tmp_path: Path) -> None:
+    """Those kept the identities' centres alone, as "cosface"."""
+    run(tiny_settings(), data, tmp_path / "run", stop_at=2)
+    file = tmp_path / "run/checkpoint.pt"
+    saved, fields = load_checkpoint(file), torch.load(file, weights_only=True)
+    fields["cosface"] = {
+        name.removeprefix("identity.cosface."): value for name, value in fields.pop("criteria").items()
+    }
+    assert set(fields["cosface"]) == {"centres"}
+    torch.save(fields, file)
+    assert torch.equal(load_checkpoint(file).criteria["identity.cosface.centres"], fields["cosface"]["centres"])
+    assert load_checkpoint(file).criteria.keys() == saved.criteria.keys()
+    (last,) = run(tiny_settings(), data, tmp_path / "run", resume=True, stop_at=3)
+    assert last.step == 3
 
 
 def test_a_second_stage_of_another_network_is_refused(data: Path, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from engines.network.heads import DetectionHead
-from engines.network.network import anchor_points
-from engines.training.losses import CosFace, detection_loss, giou, quality_focal
+from engines.network.detection_head import DetectionHead
+from engines.network.features import anchor_points
+from engines.tasks.identity.loss import CosFace
+from engines.training.losses import detection_loss, giou, quality_focal
 from engines.training.targets import Targets
 from tests.engines.training.made_data import TINY
 
-POINTS, STRIDES = anchor_points(64, 64)
+GRID = POINTS, STRIDES, _ = anchor_points(64, 64)
 ANCHORS = len(POINTS)
 
 
@@ -83,7 +84,7 @@ def targets(*, kind: int = 0, ignore: bool = False, only_near: bool = False, has
 
 def gradient(wanted: Targets) -> Tensor:
     values = raw()
-    detection_loss(head(), values, POINTS, STRIDES, wanted).total.backward()
+    detection_loss(head(), values, GRID, wanted).total.backward()
     assert values.grad is not None
     return values.grad[0]
 
@@ -97,7 +98,7 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     values[0, best, 0] = 20
     values[0, best, 1:5] = (torch.cat([point - box[:2], box[2:] - point]) / 8).log()
     values[0, best, 5:] = ((wanted.landmarks[0, 0] - point) / 8).flatten()
-    loss = detection_loss(head(), values, POINTS, STRIDES, wanted)
+    loss = detection_loss(head(), values, GRID, wanted)
     assert loss.total.item() == pytest.approx(0.0, abs=1e-4)
     assert set(loss.parts) == {"class", "box", "landmarks"}
 
@@ -131,7 +132,7 @@ def of_classes(known: list[bool] | None = None, score: float | None = None) -> T
         known=None if known is None else torch.tensor([known]),
         scores=None if score is None else torch.tensor([[score]]),
     )
-    detection_loss(DetectionHead(TINY, 3, landmarks=False), values, POINTS, STRIDES, wanted).total.backward()
+    detection_loss(DetectionHead(TINY, 3, landmarks=False), values, GRID, wanted).total.backward()
     assert values.grad is not None
     return values.grad[0]
 
@@ -163,7 +164,7 @@ def test_a_box_that_a_machine_is_not_sure_of_counts_by_its_score() -> None:
     for score in (0.3, 0.5, 0.7):
         perfect[0, best, 1] = math.log(score / (1 - score))
         head3 = DetectionHead(TINY, 3, landmarks=False)
-        losses.append(float(detection_loss(head3, perfect, POINTS, STRIDES, wanted).parts["class"]))
+        losses.append(float(detection_loss(head3, perfect, GRID, wanted).parts["class"]))
     assert losses[1] < min(losses[0], losses[2]), "its score is what ours should be"
 
 
@@ -195,7 +196,7 @@ def test_missing_landmarks_teach_nothing() -> None:
 
 
 def test_a_head_without_landmarks_reports_none() -> None:
-    loss = detection_loss(head(landmarks=False), raw(landmarks=False), POINTS, STRIDES, targets())
+    loss = detection_loss(head(landmarks=False), raw(landmarks=False), GRID, targets())
     assert set(loss.parts) == {"class", "box"}
 
 
@@ -240,6 +241,6 @@ def test_a_set_teaches_nothing_about_classes_that_it_does_not_label() -> None:
     both = DetectionHead(TINY, 2, landmarks=False)
     said = (torch.randn(1, ANCHORS, 6) * 0.01).requires_grad_()
     given = Targets(*(getattr(targets(), key) for key in ("boxes", "classes", "ignore")), None, None, False)
-    detection_loss(both, said, POINTS, STRIDES, replace(given, known=torch.tensor([[True, False]]))).total.backward()
+    detection_loss(both, said, GRID, replace(given, known=torch.tensor([[True, False]]))).total.backward()
     assert said.grad is not None
     assert (said.grad[..., 1] == 0).all() and (said.grad[..., 0] != 0).all()

@@ -75,7 +75,7 @@ def test_settings_survive_the_checkpoints_json(tmp_path: Path) -> None:
         ("size = 64", "size = 64\ncanvas = 63", r"canvas must be even, got 63"),
         ("size = 64", "size = 64\naugmentation.paste_faces = 0.5", r"paste_faces must be 0 for scene"),
         (SCENE, 'objects = { format = "coco", file = "c" }', r"images must name the folder of the pictures of 'rooms'"),
-        (SCENE, "", r"'rooms' must label objects and faces, or scene, or identity, and just one"),
+        (SCENE, "", r"'rooms' must label objects and faces, or scene, or identity, or one task under labels"),
         (SCENE, f'{SCENE}\nimages = "c"\nfaces = {{ format = "wider", file = "d" }}', r"and just one"),
         (SCENE, 'images = "c"\nfaces = { format = "voc", annotations = "d" }', r"must say which classes are faces"),
         (

@@ -8,9 +8,9 @@ import pytest
 from engines.data.pairs import Pair
 from engines.decode import Detections, Faces, Objects
 from engines.errors import DataError
-from engines.evaluation.identity import cut_face, gather_identity, main_face, score_identity, score_pairs
 from engines.evaluation.runner import ModelRunner, SeenPicture
 from engines.evaluation.truth import standard_truth
+from engines.tasks.identity.metrics import cut_face, gather, main_face, score, score_pairs
 from tests.engines.evaluation.colours import PEOPLE, paint, write_people
 
 SIZE = (100, 100)
@@ -22,7 +22,7 @@ def faces(boxes: list[tuple[float, float, float, float]], scores: list[float]) -
 
 
 def test_people_of_different_colours_are_all_told_apart(runner: ModelRunner, data: Path) -> None:
-    scores = score_identity(gather_identity(runner, standard_truth(data, ["identity"])))
+    scores = score(gather(runner, standard_truth(data, ["identity"])))
     assert scores.accuracy == scores.accuracy_end_to_end == 1.0
     assert scores.crops.keys() == {"lfw", "ytf", "bolly", "cross", "ytf_aligned"}
     lfw = scores.crops["lfw"]
@@ -43,13 +43,13 @@ def test_a_model_that_finds_no_faces_is_scored_on_crops_alone(runner: ModelRunne
     network = msgspec.structs.replace(runner.model.spec.network, tasks=("identity",))
     spec = msgspec.structs.replace(runner.model.spec, frame=None, network=network)
     alone = replace(runner, model=replace(runner.model, spec=spec), frame=None)
-    scores = score_identity(gather_identity(alone, standard_truth(data, ["identity"])))
+    scores = score(gather(alone, standard_truth(data, ["identity"])))
     assert scores.accuracy == 1.0
     assert scores.end_to_end is scores.accuracy_end_to_end is None
 
 
 def test_few_pairs_leave_people_their_other_pictures(runner: ModelRunner, data: Path) -> None:
-    scores = score_identity(gather_identity(runner, standard_truth(data, ["identity"], limit=40)))
+    scores = score(gather(runner, standard_truth(data, ["identity"], limit=40)))
     assert scores.crops["lfw"].pairs == 40
     assert scores.identification["lfw_1"].mated == 10
 
@@ -57,7 +57,7 @@ def test_few_pairs_leave_people_their_other_pictures(runner: ModelRunner, data: 
 def test_the_most_similar_impostors_come_first_and_then_the_least_similar_genuine_pairs(
     runner: ModelRunner, data: Path
 ) -> None:
-    worst = score_identity(gather_identity(runner, standard_truth(data, ["identity"]))).worst
+    worst = score(gather(runner, standard_truth(data, ["identity"]))).worst
     assert [pair.genuine for pair in worst] == [False] * 5 + [True] * 5
     similar = [pair.similarity for pair in worst]
     assert similar[:5] == sorted(similar[:5], reverse=True) and similar[5:] == sorted(similar[5:])
@@ -70,7 +70,7 @@ def test_every_pair_of_a_picture_without_a_face_is_an_error(runner: ModelRunner,
     lines = (tmp_path / "face_recognition/pairs_lfw_loose_val.txt").read_text().splitlines()
     touching = [line for line in lines if f"{PEOPLE[0]}/1.png" in line]
     assert {line[-1] for line in touching} == {"0", "1"}  # both kinds, or the test would show half
-    scores = score_identity(gather_identity(runner, standard_truth(tmp_path, ["identity"])))
+    scores = score(gather(runner, standard_truth(tmp_path, ["identity"])))
     whole = scores.end_to_end
     assert whole is not None
     assert (whole.missed, whole.scores.missed_pairs) == (1, len(touching))
@@ -84,7 +84,7 @@ def test_where_no_face_is_found_at_all_there_is_no_end_to_end_figure(runner: Mod
     write_people(tmp_path)
     for picture in (tmp_path / "face_recognition/lfw_loose_val").glob("*/*.png"):
         paint(picture, (120, 100), [])  # as a network sees it that has hardly been trained
-    scores = score_identity(gather_identity(runner, standard_truth(tmp_path, ["identity"])))
+    scores = score(gather(runner, standard_truth(tmp_path, ["identity"])))
     assert scores.accuracy == 1.0
     assert scores.end_to_end is scores.accuracy_end_to_end is None
 
@@ -98,7 +98,7 @@ def test_a_crop_that_cannot_be_read_takes_its_pairs_away_and_is_listed(runner: M
     with (folder / "pairs_val_bolly.txt").open("a") as file:
         file.writelines(f"{path.parent.name}/lfw_1.png\t{path.parent.name}/{path.name}\t1\n" for path in many)
     many[0].write_bytes(b"broken")
-    scores = score_identity(gather_identity(runner, standard_truth(tmp_path, ["identity"])))
+    scores = score(gather(runner, standard_truth(tmp_path, ["identity"])))
     assert scores.crops["bolly"].skipped_pairs == 1
     assert scores.crops["bolly"].accuracy == 1.0
     (reason,) = scores.skipped

@@ -5,14 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.data.pairs import identity_of
-from engines.evaluation.identification import (
+from engines.data.pairs import identity_of, set_of
+from engines.tasks.identity.identification import (
     GallerySplit,
     deal_gallery,
     identification_rate,
     score_identification,
     search,
-    set_of,
 )
 
 PEOPLE = [f"p{number:02}" for number in range(20)]

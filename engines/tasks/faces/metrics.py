@@ -8,7 +8,11 @@ from engines.data.coco import CocoSet
 from engines.data.reading import SkippedRows
 from engines.evaluation.coco import BoxDetection, detections_of
 from engines.evaluation.detection import BoxEvidence, BoxScores, score_boxes
-from engines.evaluation.landmarks import (
+from engines.evaluation.parts import CardRow
+from engines.evaluation.runner import ModelRunner
+from engines.evaluation.truth import FACE, Truth
+from engines.spec import Thresholds
+from engines.tasks.faces.landmarks import (
     FAILURE,
     MATCH_IOU,
     LandmarkEvidence,
@@ -17,9 +21,6 @@ from engines.evaluation.landmarks import (
     landmark_intervals,
     worst_landmarks,
 )
-from engines.evaluation.runner import ModelRunner
-from engines.evaluation.truth import FACE, Truth
-from engines.spec import Thresholds
 
 
 class FaceScores(BoxScores, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class FaceEvidence:
     landmarks: LandmarkEvidence
 
 
-def gather_faces(runner: ModelRunner, truth: Truth) -> FaceEvidence:
+def gather(runner: ModelRunner, truth: Truth) -> FaceEvidence:
     """Run the model over the pictures with boxes and those with landmarks.
 
     Raises:
@@ -59,7 +60,7 @@ def gather_faces(runner: ModelRunner, truth: Truth) -> FaceEvidence:
     return FaceEvidence(BoxEvidence.of(found, detections, own.face_score, own.face_iou, rows), landmarks)
 
 
-def score_faces(evidence: FaceEvidence) -> FaceScores:
+def score(evidence: FaceEvidence) -> FaceScores:
     """The figures of the faces and landmarks that were found."""
     boxes, landmarks = score_boxes(evidence.boxes), evidence.landmarks
     intervals = boxes.intervals | landmark_intervals(landmarks)
@@ -91,3 +92,20 @@ def find_faces(
         seen.append(key)
         detections += detections_of(key, faces.boxes, faces.scores, [category] * len(faces.scores))
     return truth.of(seen), detections
+
+
+def rows(scores: FaceScores) -> list[CardRow]:
+    """The figures of the model card."""
+    return [
+        ("faces AP50", scores.ap50, scores.intervals.get("ap50")),
+        ("landmarks NME (of the distance between the eyes)", scores.nme, scores.intervals.get("nme")),
+        ("landmarks NME (of the face box's size)", scores.nme_box, scores.intervals.get("nme_box")),
+    ]
+
+
+def worst(scores: FaceScores) -> dict[str, list[tuple[str, ...]]]:
+    """The pictures with the lowest F1, and those with the largest errors of the landmarks."""
+    return {
+        "faces": [(each.picture,) for each in scores.worst],
+        "landmarks": [(each.picture,) for each in scores.nme_worst],
+    }

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from engines.arrays import Double, Flags, Float, Rows
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
+from engines.evaluation.confusion import confusion_matrix
 from engines.evaluation.detection import WORST
+from engines.evaluation.parts import CardRow
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
 
@@ -71,7 +72,7 @@ class SceneEvidence:
         return np.asarray(self.probabilities.max(axis=1), np.float64)
 
 
-def gather_scene(runner: ModelRunner, truth: Truth) -> SceneEvidence:
+def gather(runner: ModelRunner, truth: Truth) -> SceneEvidence:
     """Run the model over whole, letterboxed pictures. It chooses among the scenes that the pictures show alone.
 
     Raises:
@@ -120,7 +121,7 @@ def among_labels(evidence: SceneEvidence, labels: Sequence[str]) -> SceneEvidenc
     )
 
 
-def score_scene(evidence: SceneEvidence) -> SceneScores:
+def score(evidence: SceneEvidence) -> SceneScores:
     """The figures of the scenes that were told."""
     confusion = confusion_matrix(evidence.target, evidence.predicted, len(evidence.labels))
     among_5 = among_top(evidence.probabilities, evidence.target, 5)
@@ -150,11 +151,6 @@ def _intervals(evidence: SceneEvidence, among_5: Flags) -> dict[str, Interval | 
         "top5": percentile_interval(weighted_mean(among_5, weights)),
         "ece": percentile_interval(calibration_errors(evidence.confidence, evidence.hit, weights)),
     }
-
-
-def confusion_matrix(target: Rows, predicted: Rows, classes: int) -> npt.NDArray[np.int64]:
-    """How many of the N pictures of each true class (row) were taken for each class (column)."""
-    return np.bincount(target * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def among_top(probabilities: Float, target: Rows, k: int) -> Flags:
@@ -200,3 +196,17 @@ def worst_scenes(evidence: SceneEvidence) -> list[WorstScene]:
         )
         for row in wrong[np.argsort(-evidence.confidence[wrong], kind="stable")][:WORST].tolist()
     ]
+
+
+def rows(scores: SceneScores) -> list[CardRow]:
+    """The figures of the model card."""
+    return [
+        ("scene top-1", scores.top1, scores.intervals.get("top1")),
+        ("scene top-5", scores.top5, scores.intervals.get("top5")),
+        ("scene ECE", scores.ece, scores.intervals.get("ece")),
+    ]
+
+
+def worst(scores: SceneScores) -> dict[str, list[tuple[str, ...]]]:
+    """The most confident wrong answers."""
+    return {"scene": [(each.picture,) for each in scores.worst]}

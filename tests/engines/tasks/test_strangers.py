@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import DataError
-from engines.evaluation.tracks import Strangers, strangers_of
+from engines.tasks.identity.strangers import Strangers, strangers_of
 
 
 def made(people: int, pictures: int, noise: float = 0.5) -> tuple[np.ndarray, list[float], np.ndarray]:

@@ -7,7 +7,9 @@ import pytest
 from engines.alignment import TEMPLATE
 from engines.data.reading import SkippedRows
 from engines.decode import Faces
-from engines.evaluation.landmarks import (
+from engines.evaluation.runner import ModelRunner
+from engines.evaluation.truth import standard_truth
+from engines.tasks.faces.landmarks import (
     LandmarkEvidence,
     LandmarkFace,
     gather_landmarks,
@@ -15,8 +17,6 @@ from engines.evaluation.landmarks import (
     landmarks_of,
     worst_landmarks,
 )
-from engines.evaluation.runner import ModelRunner
-from engines.evaluation.truth import standard_truth
 from tests.engines.evaluation.colours import write_faces
 
 BOX = np.array([0, 0, 112, 112], np.float32)

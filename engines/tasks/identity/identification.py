@@ -19,7 +19,7 @@ import numpy.typing as npt
 from engines.arrays import Double, Flags, Float
 from engines.data.pairs import identity_of
 from engines.evaluation.bootstrap import Interval, percentile_interval, resample, weighted_mean
-from engines.evaluation.verification import accept_threshold, accept_thresholds
+from engines.tasks.identity.verification import accept_threshold, accept_thresholds
 
 GALLERIES = 10  # dealt with the seeds 0, 1, ...
 ENROLLED_SHARE = 0.5  # of the people who have two pictures
@@ -50,14 +50,6 @@ class GallerySplit:
     enrolled: list[Path]  # those of a person stand together
     mated: list[Path]  # of enrolled people
     strangers: list[Path]  # of everybody else
-
-
-def set_of(crop: Path) -> str:
-    """The set that a crop comes from: ``lfw_0001.webp``, ``ytf_07.webp``, ``bolly_NAME/...``; singletons are LFW's."""
-    for name in ("ytf", "bolly"):
-        if crop.name.startswith(f"{name}_") or crop.parent.name.startswith(f"{name}_"):
-            return name
-    return "lfw"
 
 
 def deal_gallery(

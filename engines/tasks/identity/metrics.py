@@ -15,12 +15,13 @@ from engines.decode import Faces
 from engines.errors import DataError
 from engines.evaluation.bootstrap import Interval, pair_weights, percentile_interval
 from engines.evaluation.detection import WORST
-from engines.evaluation.identification import IdentificationScores, score_identification
+from engines.evaluation.parts import CardRow
 from engines.evaluation.runner import ModelRunner, SeenPicture, similarity_of
 from engines.evaluation.truth import IdentityTruth, Truth
-from engines.evaluation.verification import FOLDS, accept_rate, fold_accuracy, roc, split_folds
 from engines.pictures import read_rgb
 from engines.spec import Thresholds
+from engines.tasks.identity.identification import IdentificationScores, score_identification
+from engines.tasks.identity.verification import FOLDS, accept_rate, fold_accuracy, roc, split_folds
 
 PICTURES_EACH = (1, 3)  # that are enrolled of a person
 FOLD_RULE = "folds are dealt by identity; a fold's threshold is chosen on pairs that show none of its identities"
@@ -122,7 +123,7 @@ class IdentityEvidence:
     skipped: list[str]
 
 
-def gather_identity(runner: ModelRunner, truth: Truth) -> IdentityEvidence:
+def gather(runner: ModelRunner, truth: Truth) -> IdentityEvidence:
     """Embed crops and, if the model finds faces, whole pictures.
 
     Raises:
@@ -170,7 +171,7 @@ def _gather_whole(runner: ModelRunner, pairs: list[Pair], skipped: SkippedRows) 
     return WholeEvidence(pairs, embed_whole(runner, _pictures(pairs), thresholds, skipped), thresholds.face_score)
 
 
-def score_identity(evidence: IdentityEvidence) -> IdentityScores:
+def score(evidence: IdentityEvidence) -> IdentityScores:
     """The figures of verification and identification.
 
     Raises:
@@ -354,3 +355,20 @@ def score_pairs(
 
 def _pictures(pairs: Sequence[Pair]) -> list[Path]:
     return sorted({path for pair in pairs for path in (pair.first, pair.second)})
+
+
+def rows(scores: IdentityScores) -> list[CardRow]:
+    """The figures of the model card."""
+    end_to_end = "the same end to end: found, aligned and embedded by the model"
+    between = scores.intervals
+    return [
+        (f"verification accuracy on {scores.headline}", scores.accuracy, between.get("accuracy")),
+        (end_to_end, scores.accuracy_end_to_end, between.get("accuracy_end_to_end")),
+        ("true-accept rate at a false-accept rate of 1e-2", scores.tar_at_far_2, between.get("tar_at_far_1e-2")),
+        ("rank-1 identification at a false-alarm rate of 1e-1", scores.dir_at_far_1, between.get("dir_at_far_1e-1")),
+    ]
+
+
+def worst(scores: IdentityScores) -> dict[str, list[tuple[str, ...]]]:
+    """The pairs that are told worst."""
+    return {"identity": [(each.first, each.second) for each in scores.worst]}

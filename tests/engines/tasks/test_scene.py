@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engines.errors import DataError
 from engines.evaluation.runner import ModelRunner
-from engines.evaluation.scene import among_top, calibration_errors, gather_scene, score_scene
 from engines.evaluation.truth import standard_truth
+from engines.tasks.scene.metrics import among_top, calibration_errors, gather, score
 from tests.engines.evaluation.colours import GREY, paint, write_scenes
 
 
@@ -18,7 +18,7 @@ def ece(confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]) -> 
 
 
 def test_the_dog_folder_has_another_name_than_its_label(runner: ModelRunner, data: Path) -> None:
-    scores = score_scene(gather_scene(runner, standard_truth(data, ["scene"])))
+    scores = score(gather(runner, standard_truth(data, ["scene"])))
     assert scores.top1 == scores.top5 == 1.0
     assert scores.top1_by_label == {"cat": 1.0, "church": 1.0, "dog": 1.0}
     assert scores.pictures == 8
@@ -29,7 +29,7 @@ def test_the_dog_folder_has_another_name_than_its_label(runner: ModelRunner, dat
 def test_a_wrong_picture_lowers_its_own_label(runner: ModelRunner, tmp_path: Path) -> None:
     write_scenes(tmp_path)
     paint(tmp_path / "classification/cats_dogs/val/cat/0.png", (32, 32), [], ground=GREY["dog"])
-    scores = score_scene(gather_scene(runner, standard_truth(tmp_path, ["scene"])))
+    scores = score(gather(runner, standard_truth(tmp_path, ["scene"])))
     assert scores.top1 == pytest.approx(7 / 8)
     assert scores.top1_by_label == {"cat": 0.5, "church": 1.0, "dog": 1.0}
     assert (scores.labels, scores.confusion) == (["cat", "church", "dog"], [[1, 0, 1], [0, 2, 0], [0, 0, 4]])
@@ -43,12 +43,12 @@ def test_a_scene_that_the_model_does_not_know_is_named(runner: ModelRunner, tmp_
     write_scenes(tmp_path)
     paint(tmp_path / "classification/imagenette10/val/harbour/0.png", (8, 8), [])
     with pytest.raises(DataError, match="a scene that the model does not know: harbour"):
-        gather_scene(runner, standard_truth(tmp_path, ["scene"]))
+        gather(runner, standard_truth(tmp_path, ["scene"]))
 
 
 def test_a_missing_folder_is_named(runner: ModelRunner, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="imagenette10"):
-        gather_scene(runner, standard_truth(tmp_path, ["scene"]))
+        gather(runner, standard_truth(tmp_path, ["scene"]))
 
 
 def test_perfectly_calibrated_predictions_have_no_error() -> None:

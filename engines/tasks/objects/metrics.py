@@ -8,6 +8,7 @@ from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection, detections_of
 from engines.evaluation.detection import BoxEvidence, BoxScores, score_boxes
+from engines.evaluation.parts import CardRow
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
 from engines.spec import Thresholds
@@ -21,7 +22,7 @@ class ObjectScores(BoxScores, frozen=True, kw_only=True):
     person_ap50: float | None
 
 
-def gather_objects(runner: ModelRunner, truth: Truth) -> BoxEvidence:
+def gather(runner: ModelRunner, truth: Truth) -> BoxEvidence:
     """Run the model over the annotated pictures.
 
     Raises:
@@ -35,7 +36,7 @@ def gather_objects(runner: ModelRunner, truth: Truth) -> BoxEvidence:
     return BoxEvidence.of(found, detections, own.object_score, own.object_iou, rows)
 
 
-def score_objects(evidence: BoxEvidence) -> ObjectScores:
+def score(evidence: BoxEvidence) -> ObjectScores:
     """The figures of the objects that were found."""
     scores = score_boxes(evidence)
     return ObjectScores(**msgspec.structs.asdict(scores), person_ap50=scores.ap50_by_label.get(PERSON))
@@ -69,3 +70,17 @@ def _categories_by_label(truth: CocoSet, labels: tuple[str, ...]) -> dict[int, i
     if missing:
         raise DataError(f"the data has objects that the model does not know: {', '.join(missing)}")
     return {index: ids[label] for index, label in enumerate(known) if label in ids}
+
+
+def rows(scores: ObjectScores) -> list[CardRow]:
+    """The figures of the model card."""
+    return [
+        ("objects AP", scores.ap, scores.intervals.get("ap")),
+        ("objects AP50", scores.ap50, scores.intervals.get("ap50")),
+        ("person AP50", scores.person_ap50, scores.intervals.get("person_ap50")),
+    ]
+
+
+def worst(scores: ObjectScores) -> dict[str, list[tuple[str, ...]]]:
+    """The pictures with the lowest F1."""
+    return {"objects": [(each.picture,) for each in scores.worst]}

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from engines.errors import DataError
-from engines.evaluation.faces import gather_faces, score_faces
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
+from engines.tasks.faces.metrics import gather, score
 from tests.engines.evaluation.colours import write_coco
 
 
 def test_faces_found_where_they_are_and_one_that_is_not_there(runner: ModelRunner, data: Path) -> None:
-    scores = score_faces(gather_faces(runner, standard_truth(data, ["faces"])))
+    scores = score(gather(runner, standard_truth(data, ["faces"])))
     assert scores.ap50 == pytest.approx(1.0)
     assert scores.nme is not None and scores.nme < 0.03
     assert scores.nme_box is not None and scores.nme_box < scores.nme

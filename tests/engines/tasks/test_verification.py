@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engines.data.pairs import Pair
 from engines.errors import DataError
-from engines.evaluation.verification import (
+from engines.tasks.identity.verification import (
     accept_rate,
     accept_threshold,
     accept_thresholds,

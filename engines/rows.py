@@ -1,0 +1,48 @@
+"""Rows of boxes of a batch: which are likely, which may suppress each other, and where they lie in their pictures."""
+
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.arrays import Float, Rows
+from engines.boxes import Letterboxes
+
+TOP: Final = 300  # rows of a picture that are looked at: as many as the frame entry gives
+
+
+def likely(scores: npt.NDArray[np.generic], least: float) -> tuple[Rows, Rows, Float]:
+    """What scores at least so much: (N,) its row in all pictures, one after the other, its picture, and its score."""
+    known = scores.astype(np.float32, copy=False)
+    sure = known >= least
+    if known.shape[1] > TOP:
+        np.put_along_axis(sure, np.argsort(-known, axis=1, kind="stable")[:, TOP:], values=False, axis=1)
+    (rows,) = sure.reshape(-1).nonzero()
+    return rows, rows // known.shape[1], known.reshape(-1)[rows]
+
+
+def apart(
+    pictures: Rows, places: Letterboxes, labels: npt.NDArray[np.int32] | None = None
+) -> npt.NDArray[np.integer] | None:
+    """What keeps boxes from suppressing each other: that they are in different pictures, or of different classes."""
+    if places.count == 1:
+        return labels
+    return pictures if labels is None else labels * places.count + pictures
+
+
+def in_pictures(boxes: Float, kept: Rows, pictures: Rows, places: Letterboxes) -> tuple[Float, Rows, list[slice]]:
+    """Those of the ``kept`` boxes, best first, that have an area inside their picture.
+
+    Returns:
+        The boxes in source pixels, picture by picture; which they are; and which part of them each picture has.
+    """
+    if places.count > 1:
+        kept = kept[np.argsort(pictures[kept], kind="stable")]
+    clipped = places.clip(places.to_source(boxes[kept], pictures[kept]), pictures[kept])
+    seen = (clipped[:, 0] < clipped[:, 2]) & (clipped[:, 1] < clipped[:, 3])
+    clipped, kept = clipped[seen], kept[seen]
+    if places.count == 1:
+        return clipped, kept, [slice(None)]
+    ends = np.searchsorted(pictures[kept], np.arange(places.count + 1)).tolist()
+    return clipped, kept, [slice(start, end) for start, end in pairwise(ends)]

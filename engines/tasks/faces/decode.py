@@ -1,0 +1,45 @@
+"""Outputs of the faces' head -> faces in source pixels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.arrays import Float
+from engines.boxes import Letterboxes
+from engines.nms import nms
+from engines.rows import apart, in_pictures, likely
+from engines.spec import Thresholds
+
+MAX_ROWS: Final = 100  # of a picture that the frame entry gives
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Faces of one frame, best first."""
+
+    boxes: Float  # (M, 4) xyxy, source pixels, inside the picture
+    scores: Float  # (M,) in [0, 1]
+    landmarks: Float  # (M, 5, 2) source pixels: image-left eye, image-right eye, nose, left and right mouth corner
+
+
+NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+
+
+def decode(
+    outputs: Mapping[str, npt.NDArray[np.generic]], places: Letterboxes, thresholds: Thresholds
+) -> Iterable[Faces]:
+    """The faces of each picture; see :func:`engines.decode.decode`."""
+    rows, pictures, scores = likely(outputs["face_scores"], thresholds.face_score)
+    if not len(rows):
+        return repeat(NO_FACES)
+    boxes = outputs["face_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
+    kept = nms(boxes, scores, thresholds.face_iou, apart(pictures, places))
+    mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
+    pictures, scores = pictures[kept], scores[kept]
+    raw = outputs["face_landmarks"].reshape(-1, 5, 2)[rows[kept]].astype(np.float32, copy=False)
+    landmarks = places.to_source(raw, pictures)
+    return (Faces(mapped[part], scores[part], landmarks[part]) for part in parts)

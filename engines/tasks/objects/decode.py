@@ -1,0 +1,63 @@
+"""Outputs of the objects' head -> objects in source pixels."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.arrays import Float, Rows
+from engines.boxes import Letterboxes
+from engines.nms import Suppression, nms, soft_nms
+from engines.rows import TOP, apart, in_pictures, likely
+from engines.spec import Thresholds
+
+MAX_ROWS: Final = TOP  # of a picture that the frame entry gives
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Objects of one frame, best first."""
+
+    boxes: Float  # (N, 4) xyxy, source pixels, inside the picture
+    scores: Float  # (N,) in [0, 1]
+    labels: npt.NDArray[np.int32]  # (N,) index into ModelSpec.objects
+
+
+NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
+def decode(
+    outputs: Mapping[str, npt.NDArray[np.generic]],
+    places: Letterboxes,
+    thresholds: Thresholds,
+    suppression: Suppression,
+) -> Iterable[Objects]:
+    """The objects of each picture; see :func:`engines.decode.decode`."""
+    rows, pictures, scores = likely(outputs["object_scores"], thresholds.object_score)
+    if not len(rows):
+        return repeat(NO_OBJECTS)
+    boxes = outputs["object_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
+    labels = outputs["object_labels"].reshape(-1)[rows].astype(np.int32, copy=False)
+    if suppression == "soft":
+        kept, scores = _faded(boxes, scores, labels, pictures, thresholds.object_score)
+    else:
+        classes = None if suppression == "class-agnostic" else labels
+        kept = nms(boxes, scores, thresholds.object_iou, apart(pictures, places, classes))
+    mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
+    scores, labels = scores[kept], labels[kept]
+    return (Objects(mapped[part], scores[part], labels[part]) for part in parts)
+
+
+def _faded(
+    boxes: Float, scores: Float, labels: npt.NDArray[np.int32], pictures: Rows, least: float
+) -> tuple[Rows, Float]:
+    """Soft suppression within each picture: the rows that are left, and all scores after it."""
+    faded, left = scores.copy(), []
+    for own in np.split(np.arange(len(pictures)), np.flatnonzero(np.diff(pictures)) + 1):
+        kept, remains = soft_nms(boxes[own], scores[own], least, labels[own])
+        left.append(own[kept])
+        faded[left[-1]] = remains
+    return np.concatenate(left), faded
