@@ -1,9 +1,11 @@
 """The repository's shape: where its packages come from and who imports whom."""
 
+import ast
 import importlib
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -63,6 +65,15 @@ def test_imports_follow_the_contracts() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = grimp.build_graph(*PACKAGES)
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
+
+
+def test_no_class_name_stands_twice() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in (each for package in PACKAGES for each in (CHECKOUT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(str(file.relative_to(CHECKOUT)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
 def test_the_installed_backends_are_those_of_this_checkout() -> None:

@@ -21,7 +21,7 @@ from engines.errors import EngineError
 
 log = structlog.get_logger()
 
-Engine = TypeVar("Engine")
+Loaded = TypeVar("Loaded")
 
 FORMAT: Final = 1
 
@@ -56,7 +56,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trunkline" / "engines"
 
 
-def cached(folder: Path, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], Engine | None]) -> Engine:
+def cached(folder: Path, key: EngineKey, build: Callable[[], bytes], load: Callable[[bytes], Loaded | None]) -> Loaded:
     """Return the engine of a key: from its file, else built and written there.
 
     Two processes that need the same one at once build it once: the second waits for the first.

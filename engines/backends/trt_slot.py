@@ -77,9 +77,7 @@ class Slot:
         self._file = file
         self._gpu = gpu
         self._count = 0  # of the batch under way
-        self._held = (
-            ExitStack()
-        )  # closes the last first; after a failure CUDA may refuse, and frees all with the process
+        self._held = ExitStack()  # of resources
         self._sized: dict[int, Sized] = {}
         self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
         try:
@@ -214,7 +212,7 @@ class Slot:
         return resource
 
     def _release(self) -> None:
-        with suppress(CudaError):
+        with suppress(CudaError):  # after a failure CUDA may refuse: it frees everything with the process
             self._held.close()
 
 

@@ -19,7 +19,7 @@ FIRST_RENDER_NODE: Final = 128  # of Linux, where GPU 0 is /dev/dri/renderD128
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class VideoDevice:
     """A video decoder as FFmpeg names it."""
 
     title: str
@@ -27,9 +27,9 @@ class Device:
     path: str  # "{}": index of the GPU
 
 
-DEVICES: Final[dict[HardwareDecode, Device]] = {
-    "nvdec": Device("NVDEC", "cuda", "{}"),
-    "vaapi": Device("VA-API", "vaapi", "/dev/dri/renderD{}"),
+DEVICES: Final[dict[HardwareDecode, VideoDevice]] = {
+    "nvdec": VideoDevice("NVDEC", "cuda", "{}"),
+    "vaapi": VideoDevice("VA-API", "vaapi", "/dev/dri/renderD{}"),
 }
 
 
