@@ -10,7 +10,7 @@ import torch
 from engines.compiling.export import Trained, export
 from engines.errors import DataError
 from engines.network.network import build_network
-from engines.spec import EntryName, EntrySpec, Model, Thresholds, load_model
+from engines.spec import EntryName, EntrySpec, Model, Precision, Thresholds, load_model
 from engines.training import teaching
 from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.settings import LossSettings
@@ -36,7 +36,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Model:
 class Pretended:
     """An engine that always says: a sure person, an unsure cat, noise; one face with points; a church."""
 
-    def __init__(self, model: Model, entry: EntryName) -> None:
+    def __init__(self, model: Model, entry: EntryName, precision: Precision) -> None:
+        assert precision == "f32", "a teacher says what it says in full precision"
         self.spec: EntrySpec = model.spec.entry(entry)
 
     def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
