@@ -298,7 +298,7 @@ class EventLog:
         crops: bool = False,
         patience_s: float = 6.0,
     ) -> None:
-        self._labels, self._places, self._crops, self._patience_s = labels, places or {}, crops, patience_s
+        self._labels, self._places, self._crops, self._patience_s = labels, dict(places or {}), crops, patience_s
         self._streams: dict[str, StreamEvents] = {}
 
     def update(self, message: FrameMessage, result: Result) -> list[EventMessage]:
@@ -319,6 +319,17 @@ class EventLog:
             stream = StreamEvents(message.stream, self._labels, places, self._crops, self._patience_s)
             self._streams[message.stream] = stream
         return stream.update(message, result)
+
+    def begin(self, stream: str, places: ZoneCounter | None) -> None:
+        """A stream is added, with its zones and lines, if any."""
+        self.forget(stream)
+        if places is not None:
+            self._places[stream] = places
+
+    def forget(self, stream: str) -> None:
+        """A stream that has ended was removed."""
+        self._streams.pop(stream, None)
+        self._places.pop(stream, None)
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Every room but frames may import it.
 """
 
+from pipeline.settings.load import load
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import (
     Config,
@@ -18,7 +19,6 @@ from pipeline.settings.schema import (
     TrackingSettings,
     ZmqSettings,
     ZoneSettings,
-    load,
 )
 
 __all__ = [

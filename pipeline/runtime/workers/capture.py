@@ -13,16 +13,14 @@ from pipeline.batching.batcher import backlog
 from pipeline.frames.counters import await_last_frame
 from pipeline.frames.types import Frame, Health, Ticket
 from pipeline.runtime.capturing import Tell, keep_capturing
+from pipeline.runtime.graph import SOURCE, WORKERS, SourceParts, number, reader
 from pipeline.runtime.pulse import Pulse
-from pipeline.runtime.supervision import StageThreads, source_patience_s, until_over
+from pipeline.runtime.supervision import StageThreads, source_patience_s
 from pipeline.runtime.transfer import write_picture
-from pipeline.runtime.workers.spec import FINISH, LOOK_S, PREPARE, Opened, Pipe, WorkerSpec
+from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
 from pipeline.runtime.zmq_link import HealthReport, Sender
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import recorder_room
-from pipeline.sources.capture import capture as captured
-from pipeline.sources.cuts import mark_cuts
-from pipeline.sources.unchanged import mark_unchanged
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
 
@@ -55,9 +53,18 @@ def _capture_stream(worker_spec: WorkerSpec, stream: StreamSettings, stop: threa
     def frames_of(health: Tell) -> Iterator[Frame]:
         seen = worker_spec.context.frames.of(stream.name).captured  # by an earlier capture that crashed
         room = worker_spec.context.frames.layout.slot_bytes
-        frames = captured(stream, stop=stop, health=health, first_seq=seen, room_bytes=room, lost=admission.lost)
-        marked = mark_cuts(mark_unchanged(frames, worker_spec.config.inference))
-        return until_over(marked, lambda: stop.is_set() or admission.ended)
+        parts = SourceParts(
+            settings=stream,
+            inference=worker_spec.config.inference,
+            source=None,
+            stop=stop,
+            health=health,
+            seen=seen,
+            base=0,
+            over=lambda: stop.is_set() or admission.ended,
+            more={"room_bytes": room, "lost": admission.lost},
+        )
+        return SOURCE.make(parts)(iter(()))
 
     try:
         keep_capturing(stream, frames_of, admission.put, admission.dropped, admission.tell, stop, pulse)
@@ -76,8 +83,8 @@ class Admission:
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
         self._most = None if worker_spec.config.record.directory is None else room
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
-        self._frames: Sender[Frame] = Sender(worker_spec.context, PREPARE)
-        self._reports: Sender[Frame] = Sender(worker_spec.context, FINISH)
+        self._frames: Sender[Frame] = Sender(worker_spec.context, reader(SOURCE.writes))
+        self._reports: Sender[Frame] = Sender(worker_spec.context, number(WORKERS[-1]))
         self.ended = False  # the stream said so
 
     def put(self, frame: Frame) -> None:

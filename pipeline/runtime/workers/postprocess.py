@@ -8,9 +8,9 @@ from typing import Any
 
 from engines.spec import load_model
 from pipeline.frames.types import Health, Inferred, Result, Ticket
-from pipeline.gallery.gallery import Gallery
-from pipeline.inference.stage import open_entry
 from pipeline.runtime.event_publisher import settle
+from pipeline.runtime.graph import needs_of, stages_of
+from pipeline.runtime.parts import open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import StageThreads, supervise
@@ -27,24 +27,21 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
     context, config = worker_spec.context, worker_spec.config
     model = load_model(config.model.path)
     with ExitStack() as opened:
-        publisher = opened.enter_context(Publisher(config.publish))
-        face_engine = gallery = recorder = None
-        if config.identity.gallery is not None:
-            gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
-            face_engine = opened.enter_context(open_entry(model, "face", config.model))
-        if config.record.directory is not None:
-            recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
-        postprocessor = Postprocessor(
+        (stage,) = stages_of("finish")
+        parts = open_parts(config, model, needs_of((stage,)), opened)
+        publisher = parts.publisher
+        assert publisher is not None
+        postprocessor = parts.postprocessor = Postprocessor(
             config,
             model,
             publisher,
             context.frames,
-            face_engine,
-            gallery,
+            parts.face_engine,
+            parts.gallery,
             worker_spec.restarts,
             worker_spec.open_events,
         )
-        ending = Ending(worker_spec, publisher, recorder, postprocessor)
+        ending = Ending(worker_spec, publisher, parts.recorder, postprocessor)
         receiver = Receiver[Inferred](context, ending.heard)
         pipe.send(Opened({"address": publisher.address}))
         settle(publisher, worker_spec.open_events, "crash")
@@ -52,10 +49,12 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
             stopped = partial(context.frames.is_shut, context.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
 
-        def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
-            return postprocessor.stage(ending.taken(inferred))
+        step = stage.make(parts)
 
-        supervise("postprocess", stage, receiver.__iter__, ending.finished, partial(drop, context), pulse)
+        def finish(inferred: Iterator[Inferred]) -> Iterator[Result]:
+            return step(ending.taken(inferred))
+
+        supervise(stage.called, finish, receiver.__iter__, ending.finished, partial(drop, context), pulse)
         ending.end()
     identifier = postprocessor.identifier
     pipe.send(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from pipeline.settings.schema import Config, StreamSettings, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Config, StreamSettings
 
 ONE = '[[streams]]\nname = "door"\nsource = "0"\n'
 TWO = ONE + '[[streams]]\nname = "yard"\nsource = "1"\n'

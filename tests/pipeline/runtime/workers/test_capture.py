@@ -14,12 +14,14 @@ from structlog.testing import capture_logs
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame
 from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.supervision import MAX_CRASHES
 from pipeline.runtime.workers import capture as capturing
 from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sources import capture as sources
 from tests.pipeline.made_frames import make_frame
 
 CRASHES = 3 * MAX_CRASHES
@@ -63,12 +65,12 @@ def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
     def crashing(settings: StreamSettings, **more: Any) -> Iterator[Frame]:
         tried.append(settings.name)
         if len(tried) == CRASHES:
-            part.place.frames.shut(part.place.number)
+            part.context.frames.shut(part.context.number)
         raise ZeroDivisionError("made to crash")
 
-    monkeypatch.setattr(capturing, "captured", crashing)
+    monkeypatch.setattr(sources, "capture", crashing)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
-    capturing.capture(part, Told())  # type: ignore[arg-type]
+    capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
     assert len(tried) >= CRASHES
 
 
@@ -77,7 +79,7 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
 ) -> None:
     def given(settings: StreamSettings, *, stop: threading.Event, first_seq: int, **more: Any) -> Iterator[Frame]:
         if first_seq == CRASHES:
-            part.place.frames.shut(part.place.number)
+            part.context.frames.shut(part.context.number)
             assert stop.wait(60.0)
             return
         yield make_frame("door", first_seq, PICTURE)
@@ -85,10 +87,10 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
     def refused(*_: Any) -> Picture:
         raise ValueError("no such plane")
 
-    monkeypatch.setattr(capturing, "captured", given)
+    monkeypatch.setattr(sources, "capture", given)
     monkeypatch.setattr(capturing, "write_picture", refused)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
-    capturing.capture(part, Told())  # type: ignore[arg-type]
-    account = part.place.frames.of("door")
+    capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
+    account = part.context.frames.of("door")
     assert (account.captured, account.dropped) == (CRASHES, {"crash": CRASHES})
-    assert part.place.frames.held_by(part.place.number) == 0
+    assert part.context.frames.held_by(part.context.number) == 0
