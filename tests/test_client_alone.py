@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from pipeline.frames.counters import Account
+from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Health
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.build import health_message
 from tools.start import EXTRA_OF, missing_extra
 
+PACKAGE_OF = {  # where its name is another than the module's
+    "cuda": "cuda-bindings",
+    "cv2": "opencv-python-headless",
+    "markdown_it": "markdown-it-py",
+    "skimage": "scikit-image",
+}
 ROOT = Path(__file__).parents[1]
 
 # Finders are asked for what is not imported yet: whatever is neither ours nor allowed is as if it were not installed.
@@ -49,7 +55,7 @@ print(message.stream, message.state)
 
         def speak() -> None:
             if publisher.await_subscriber(30.0, over.is_set):
-                publisher.send(health_message(Health("door", "up", "opened", 0), Account(0, 0, {})))
+                publisher.send(health_message(Health("door", "up", "opened", 0), FrameCounts(0, 0, {})))
 
         speaking = threading.Thread(target=speak)
         speaking.start()
@@ -91,9 +97,12 @@ def test_every_requirement_of_an_extra_has_its_module() -> None:
     for extra in EXTRA_OF:
         own = {name.partition(">=")[0] for name in extras[extra] if not name.startswith("trunkline[")}
         known = {
-            {"cv2": "opencv-python-headless", "skimage": "scikit-image", "cuda": "cuda-bindings"}.get(
-                module, module.replace("_", "-")
-            )
+            {
+                "cv2": "opencv-python-headless",
+                "skimage": "scikit-image",
+                "cuda": "cuda-bindings",
+                "markdown_it": "markdown-it-py",
+            }.get(module, module.replace("_", "-"))
             for modules in EXTRA_OF.values()
             for module in modules
         }

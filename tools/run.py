@@ -102,6 +102,10 @@ def _table(finished: Summary) -> str:
         lines.append(f"{name}: captured {account.captured}, {done} {account.published}, dropped {drops}")
     for name, count in (finished.left_out or {}).items():
         lines.append(f"{name}: recording left out {count} frame{'' if count == 1 else 's'}")
+    for name, counts in finished.sinks.items():
+        if counts.lost:
+            causes = ", ".join(f"{count} {cause}" for cause, count in counts.lost.items())
+            lines.append(f"sink {name}: sent {counts.sent} messages, lost {causes}")
     if total := finished.stages_ms.get("total"):
         times = f"p50 {total['p50']} ms, p99 {total['p99']} ms"
         lines.append(f"latency: {times}, on {finished.backend} {finished.precision}")

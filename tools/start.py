@@ -7,7 +7,19 @@ EXIT_REFUSED: Final = 2
 
 # What brings a module that is not there. The default install is the client's: msgspec and pyzmq.
 EXTRA_OF: Final = {
-    "run": ("av", "cv2", "numpy", "onnxruntime", "openvino", "rich", "scipy", "structlog", "typer"),
+    "run": (
+        "av",
+        "cv2",
+        "jinja2",
+        "markdown_it",
+        "numpy",
+        "onnxruntime",
+        "openvino",
+        "rich",
+        "scipy",
+        "structlog",
+        "typer",
+    ),
     "demo": ("skimage",),
     "train": ("faster_coco_eval", "matplotlib", "onnx", "torch"),
     "tracking": ("supervision", "trackers", "trackeval"),

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Float
-from pipeline.frames.clock import timestamp
+from pipeline.frames.events import Box, TrackCrop
 from pipeline.frames.picture import Picture
-from pipeline.wire.messages import CropMessage
-from pipeline.wire.serialise import rounded
+from pipeline.frames.rounding import rounded
 
 SIDE: Final = 192  # pixels of a crop's longer side at the most: 4 to 15 KiB
 QUALITY: Final = 80
@@ -20,13 +19,11 @@ ENOUGH: Final = 2.0 * SIDE  # pixels of a view beyond which size adds nothing
 AT_ONCE: Final = 4  # crops of one frame; the others have their turn in the next
 REDUCED: Final = 2.0  # a view is read in steps of pixels that leave so many times those of the crop
 
-Box = tuple[float, float, float, float]
-
 
 @dataclass(frozen=True, slots=True)
 class _BestCrop:
     worth: float
-    crop: CropMessage
+    crop: TrackCrop
 
 
 class BestCrops:
@@ -55,11 +52,9 @@ class BestCrops:
         for row in urgent.tolist():
             x0, y0, x1, y1 = rounded(boxes[row], 1).tolist()
             box = (x0, y0, x1, y1)
-            self._kept[int(ids[row])] = _BestCrop(
-                float(worth[row]), CropMessage(timestamp(at_ns), box, cut_jpeg(picture, box))
-            )
+            self._kept[int(ids[row])] = _BestCrop(float(worth[row]), TrackCrop(at_ns, box, cut_jpeg(picture, box)))
 
-    def of(self, track: int) -> CropMessage | None:
+    def of(self, track: int) -> TrackCrop | None:
         """The best view of a track, if there is one."""
         kept = self._kept.get(track)
         return None if kept is None else kept.crop

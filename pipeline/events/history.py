@@ -12,10 +12,8 @@ import numpy as np
 
 from engines.arrays import Double, Float, Labels, Rows
 from pipeline.events.zones import Timestamp
-from pipeline.wire.messages import PathPoint
-from pipeline.wire.serialise import rounded
-
-Box = tuple[float, float, float, float]
+from pipeline.frames.events import Box, PathPoint
+from pipeline.frames.rounding import rounded
 
 NO_TRACK: Final = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row
 FOLD: Final = 128  # frames

@@ -9,10 +9,9 @@ import numpy as np
 from pipeline.events.crops import BestCrops
 from pipeline.events.history import FaceViews, TrackHistory, TrackRecord
 from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent
-from pipeline.frames.clock import timestamp
+from pipeline.frames.events import BestFace, Cause, Event, TrackCrop
+from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Counts, Identity, Result
-from pipeline.wire.messages import Cause, CropMessage, EventMessage, FaceMessage, FrameMessage
-from pipeline.wire.serialise import face_messages
 
 Change = Literal["new", "changed", "ended"]
 
@@ -38,15 +37,23 @@ class StreamEvents:
     Args:
         stream: its name.
         labels: of objects, in the order of the network's classes.
+        scenes: of scenes, likewise.
         places: its zones and lines, if any.
         crops: whether events carry the best view of a track as a picture.
         patience_s: stream time after which a track that is not seen any more has ended though its end was lost.
     """
 
     def __init__(
-        self, stream: str, labels: tuple[str, ...], places: ZoneCounter | None, crops: bool, patience_s: float
+        self,
+        stream: str,
+        labels: tuple[str, ...],
+        scenes: tuple[str, ...],
+        places: ZoneCounter | None,
+        crops: bool,
+        patience_s: float,
     ) -> None:
-        self._stream, self._labels, self._places, self._patience_s = stream, labels, places, patience_s
+        self._stream, self._labels, self._scenes = stream, labels, scenes
+        self._places, self._patience_s = places, patience_s
         self._objects, self._faces = TrackHistory(foot=True), TrackHistory(foot=False)
         self._object_crops, self._face_crops = BestCrops(), BestCrops()
         self._crops = crops
@@ -56,13 +63,12 @@ class StreamEvents:
         self._seq, self._now = 0, Timestamp(0, 0.0)
         self._frames = 0
 
-    def update(self, message: FrameMessage, result: Result) -> list[EventMessage]:
+    def update(self, result: Result) -> list[Event]:
         """The events of one frame; see :meth:`EventLog.update`."""
-        frame, tracked = result.frame, result.identified.tracked
-        objects, faces = tracked.objects, tracked.faces
+        frame, objects, faces = result.frame, result.objects, result.faces
         self._seq, self._now = frame.seq, Timestamp(frame.captured_ns, frame.time_s)
-        events = self.end("cut") if tracked.cut else []
-        events += self._scene_events(message)
+        events = self.end("cut") if result.cut else []
+        events += self._scene_events(result)
         if len(objects.ended):
             events += self._end_objects(objects.ended.tolist(), "gone")
         if len(faces.ended):
@@ -79,11 +85,12 @@ class StreamEvents:
         events += self._begun_objects(result)
         events += self._begun_faces(result)
         if self._places is not None:
-            moved = self._places.update(self._now, message.size, objects.ids, objects.boxes, result.labels)
+            size = frame.picture.width, frame.picture.height
+            moved = self._places.update(self._now, size, objects.ids, objects.boxes, result.labels)
             events += map(self._movement_event, moved)
         return events
 
-    def end(self, cause: Cause) -> list[EventMessage]:
+    def end(self, cause: Cause) -> list[Event]:
         """Everything is over."""
         events = [*self._end_objects(self._objects.ids, cause), *self._end_faces(self._faces.ids, cause)]
         self._shown = (b"", ())
@@ -92,35 +99,35 @@ class StreamEvents:
             self._scene = None
         return events
 
-    def _scene_events(self, frame: FrameMessage) -> Iterator[EventMessage]:
-        before, first = self._scene, frame.scene[0] if frame.scene else None
-        if first is None:
+    def _scene_events(self, result: Result) -> Iterator[Event]:
+        before, row = self._scene, result.scene_label
+        if row < 0:
             if before is not None:
                 self._scene = None
                 yield self._scene_event("ended", before, cause="withdrawn")
-        elif before is not None and before.label == first.label:
-            before.score, before.best_score = first.score, max(before.best_score, first.score)
+            return
+        label, score = self._scenes[row], round(float(result.scene[row]), 3)
+        if before is not None and before.label == label:
+            before.score, before.best_score = score, max(before.best_score, score)
         else:
-            self._scene = _ActiveLabel(first.label, self._now, first.score, first.score)
+            self._scene = _ActiveLabel(label, self._now, score, score)
             previous = None if before is None else before.label
             yield self._scene_event("new" if before is None else "changed", self._scene, previous)
 
-    def _begun_objects(self, result: Result) -> Iterator[EventMessage]:
+    def _begun_objects(self, result: Result) -> Iterator[Event]:
         """Objects that are new or have another label; the frame is noted."""
-        tracked = result.identified.tracked
-        seen, scores, skipped = tracked.objects, result.label_scores, tracked.observed.skipped
+        seen, scores, skipped = result.objects, result.label_scores, result.skipped
         begun = self._objects.note(self._now, seen.ids, seen.boxes, scores, result.labels, skipped)
         for row in begun.new:
             yield self._object_event("new", int(seen.ids[row]))
         for row, previous in zip(begun.changed, begun.previous, strict=True):
             yield self._object_event("changed", int(seen.ids[row]), self._labels[previous])
 
-    def _begun_faces(self, result: Result) -> Iterator[EventMessage]:
+    def _begun_faces(self, result: Result) -> Iterator[Event]:
         """Faces that are new, and those whose name began, changed or ended; the frame is noted."""
-        tracked, names = result.identified.tracked, result.identified.identities
-        seen, found = tracked.faces, tracked.observed.detections.faces
-        views = FaceViews(found.landmarks, seen.rows, tracked.face_objects)
-        begun = self._faces.note(self._now, seen.ids, seen.boxes, seen.scores, views, tracked.observed.skipped)
+        names, seen, found = result.identities, result.faces, result.detections.faces
+        views = FaceViews(found.landmarks, seen.rows, result.face_objects)
+        begun = self._faces.note(self._now, seen.ids, seen.boxes, seen.scores, views, result.skipped)
         for row in begun.new:
             yield self._face_event("new", int(seen.ids[row]))
         shown = seen.ids.tobytes(), names
@@ -128,7 +135,7 @@ class StreamEvents:
             self._shown = shown
             yield from self._name_events(seen.ids.tolist(), names)
 
-    def _end_objects(self, tracks: list[int], cause: Cause) -> list[EventMessage]:
+    def _end_objects(self, tracks: list[int], cause: Cause) -> list[Event]:
         known = set(self._objects.ids)
         over = [track for track in dict.fromkeys(tracks) if track in known]
         if not over:
@@ -140,7 +147,7 @@ class StreamEvents:
             self._object_crops.forget(track)
         return events
 
-    def _end_faces(self, tracks: list[int], cause: Cause) -> list[EventMessage]:
+    def _end_faces(self, tracks: list[int], cause: Cause) -> list[Event]:
         known = set(self._faces.ids)
         over = [track for track in dict.fromkeys(tracks) if track in known]
         events = []
@@ -154,7 +161,7 @@ class StreamEvents:
             self._faces.forget(over)
         return events
 
-    def _name_events(self, tracks: list[int], identities: tuple[Identity | None, ...]) -> Iterator[EventMessage]:
+    def _name_events(self, tracks: list[int], identities: tuple[Identity | None, ...]) -> Iterator[Event]:
         for track, identity in zip(tracks, identities, strict=True):
             before = self._names.get(track)
             if identity is None:
@@ -172,19 +179,19 @@ class StreamEvents:
 
     def _object_event(
         self, event: Change, track: int, previous: str | None = None, cause: Cause | None = None
-    ) -> EventMessage:
+    ) -> Event:
         known, label = self._objects.of(track), self._labels[self._objects.label(track)]
         crop = self._object_crops.of(track)
         return self._track_event(event, "object", track, known, known.score, label, previous, crop=crop, cause=cause)
 
-    def _face_event(self, event: Change, track: int, cause: Cause | None = None) -> EventMessage:
+    def _face_event(self, event: Change, track: int, cause: Cause | None = None) -> Event:
         known, crop = self._faces.of(track), self._face_crops.of(track)
         best = self._best_face(track, known)
         return self._track_event(event, "face", track, known, best.score, best_face=best, crop=crop, cause=cause)
 
     def _name_event(
         self, event: Change, track: int, name: _ActiveLabel, previous: str | None = None, cause: Cause | None = None
-    ) -> EventMessage:
+    ) -> Event:
         whole, crop = self._faces.of(track, name.after_s), self._face_crops.of(track)
         known = replace(
             whole,
@@ -197,13 +204,19 @@ class StreamEvents:
             event, "identity", track, known, name.score, name.label, previous, best_face=best, crop=crop, cause=cause
         )
 
-    def _best_face(self, track: int, known: TrackRecord) -> FaceMessage:
+    def _best_face(self, track: int, known: TrackRecord) -> BestFace:
         """The best view under the name that the face bears now."""
         view, name = known.best_view, self._names.get(track)
         assert view is not None, "a face that is followed has been seen"
-        identity = None if name is None else Identity(name.label, name.score)
-        scores, landmarks = np.array([view.score], np.float32), view.landmarks[None]
-        return face_messages([track], [view.owner], scores, view.box[None], landmarks, [identity])[0]
+        x0, y0, x1, y1 = rounded(view.box, 1).tolist()
+        return BestFace(
+            track=track,
+            object=view.owner or None,
+            score=float(rounded(view.score, 3)),
+            box=(x0, y0, x1, y1),
+            landmarks=tuple((x, y) for x, y in rounded(view.landmarks, 1).tolist()),
+            identity=None if name is None else Identity(name.label, name.score),
+        )
 
     def _track_event(
         self,
@@ -215,14 +228,14 @@ class StreamEvents:
         label: str | None = None,
         previous: str | None = None,
         *,
-        best_face: FaceMessage | None = None,
-        crop: CropMessage | None,
+        best_face: BestFace | None = None,
+        crop: TrackCrop | None,
         cause: Cause | None,
-    ) -> EventMessage:
-        return EventMessage(
+    ) -> Event:
+        return Event(
             stream=self._stream,
             seq=self._seq,
-            captured_at=timestamp(self._now.at_ns),
+            at_ns=self._now.at_ns,
             event=event,
             kind=kind,
             track=track,
@@ -231,8 +244,8 @@ class StreamEvents:
             score=score,
             box=known.box,
             best_face=best_face,
-            first_seen=timestamp(known.first_ns),
-            last_seen=timestamp(known.last_ns),
+            first_ns=known.first_ns,
+            last_ns=known.last_ns,
             duration_s=round(known.duration_s, 3),
             best_score=known.best_score,
             path=known.path,
@@ -242,37 +255,37 @@ class StreamEvents:
 
     def _scene_event(
         self, event: Change, scene: _ActiveLabel, previous: str | None = None, cause: Cause | None = None
-    ) -> EventMessage:
-        return EventMessage(
+    ) -> Event:
+        return Event(
             stream=self._stream,
             seq=self._seq,
-            captured_at=timestamp(self._now.at_ns),
+            at_ns=self._now.at_ns,
             event=event,
             kind="scene",
             label=scene.label,
             previous=previous,
             score=scene.score,
-            first_seen=timestamp(scene.since.at_ns),
-            last_seen=timestamp(self._now.at_ns),
+            first_ns=scene.since.at_ns,
+            last_ns=self._now.at_ns,
             duration_s=_seconds(scene.since, self._now),
             best_score=scene.best_score,
             cause=cause,
         )
 
-    def _movement_event(self, movement: ZoneEvent) -> EventMessage:
+    def _movement_event(self, movement: ZoneEvent) -> Event:
         box, score = self._objects.last(movement.track)
-        return EventMessage(
+        return Event(
             stream=self._stream,
             seq=self._seq,
-            captured_at=timestamp(self._now.at_ns),
+            at_ns=self._now.at_ns,
             event=movement.event,
             kind=movement.kind,
             track=movement.track,
             label=movement.label,
             score=score,
             box=box,
-            first_seen=timestamp(movement.since.at_ns),
-            last_seen=timestamp(movement.until.at_ns),
+            first_ns=movement.since.at_ns,
+            last_ns=movement.until.at_ns,
             duration_s=_seconds(movement.since, movement.until),
             cause=movement.cause,
             name=movement.name,
@@ -286,6 +299,7 @@ class EventLog:
 
     Args:
         labels: of objects, in the order of the network's classes.
+        scenes: of scenes, likewise.
         places: the zones and lines of the streams that have any.
         crops: whether events carry the best view of a track as a picture.
         patience_s: stream time after which a track that is not seen any more has ended though its end was lost.
@@ -294,31 +308,30 @@ class EventLog:
     def __init__(
         self,
         labels: tuple[str, ...],
+        scenes: tuple[str, ...],
         places: Mapping[str, ZoneCounter] | None = None,
         crops: bool = False,
         patience_s: float = 6.0,
     ) -> None:
-        self._labels, self._places, self._crops, self._patience_s = labels, dict(places or {}), crops, patience_s
+        self._labels, self._scenes, self._places = labels, scenes, dict(places or {})
+        self._crops, self._patience_s = crops, patience_s
         self._streams: dict[str, StreamEvents] = {}
 
-    def update(self, message: FrameMessage, result: Result) -> list[EventMessage]:
+    def update(self, result: Result) -> list[Event]:
         """The events of one frame, ends before beginnings; frames of a stream come in order.
 
         A track is ``new`` with its first frame, ``changed`` when its smoothed label is another one, ``ended`` with
         the last it was known by. An identity begins when a face gets a name and ends when the name is taken back or the
         face ends. Face and identity events carry the best view of the face so far. What an object does in zones and
         on lines comes after its ``new`` and before its ``ended``.
-
-        Args:
-            message: of the frame.
-            result: what it was made from.
         """
-        stream = self._streams.get(message.stream)
+        name = result.frame.stream
+        stream = self._streams.get(name)
         if stream is None:
-            places = self._places.get(message.stream)
-            stream = StreamEvents(message.stream, self._labels, places, self._crops, self._patience_s)
-            self._streams[message.stream] = stream
-        return stream.update(message, result)
+            places = self._places.get(name)
+            stream = StreamEvents(name, self._labels, self._scenes, places, self._crops, self._patience_s)
+            self._streams[name] = stream
+        return stream.update(result)
 
     def begin(self, stream: str, places: ZoneCounter | None) -> None:
         """A stream is added, with its zones and lines, if any."""
@@ -341,7 +354,7 @@ class EventLog:
         places = self._places.get(stream)
         return {} if places is None else places.counts()
 
-    def end(self, stream: str, cause: Cause) -> list[EventMessage]:
+    def end(self, stream: str, cause: Cause) -> list[Event]:
         """The end of everything that a stream has told of, as of its last frame.
 
         The tracks that were followed must be followed no more: a number that comes again would be new again.

@@ -15,13 +15,10 @@ import numpy.typing as npt
 
 from engines.arrays import Double, Float, Labels, Rows
 from engines.errors import ConfigError
+from pipeline.frames.events import Cause, Direction
 from pipeline.frames.polygons import crossed, distance, inside, sides
 from pipeline.frames.types import Counts
 from pipeline.settings.schema import Config, LineSettings, ZoneSettings
-from pipeline.wire.messages import Cause
-
-Direction = Literal["a_to_b", "b_to_a"]
-
 
 COLUMN: Final = {"foot": 1, "centre": 2}  # of y, beside the x that both share
 NO_TRACK: Final = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row

@@ -58,7 +58,7 @@ class StageTimes:
 
     def add(self, result: Result) -> None:
         """Note a finished frame."""
-        began, timestamps = result.frame.clock_ns, result.identified.tracked.observed.timestamps
+        began, timestamps = result.frame.clock_ns, result.timestamps
         marks = (
             began,
             timestamps.taken_ns,
@@ -70,7 +70,7 @@ class StageTimes:
         for name, start, end in zip(self._steps, marks, marks[1:], strict=False):
             self._steps[name].add((end - start) / 1e6)
         self._steps["total"].add((result.finished_ns - began) / 1e6)
-        if result.identified.tracked.observed.skipped:
+        if result.skipped:
             self.skipped += 1
         else:
             self._count(timestamps.infer_started_ns)

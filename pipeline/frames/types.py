@@ -1,12 +1,14 @@
 """What moves between the stages: frozen, slotted, and each with ``frames``, so that every frame can be accounted for.
 
+After the network each step adds fields to those of the step before: a :class:`Result` has them all.
+
 capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferred -> detect -> Observed (or Skipped)
 -> track -> Tracked -> identify -> Identified -> smooth -> Result -> publish
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +137,7 @@ class Observed:
     frame: Frame
     detections: Detections
     timestamps: Timestamps
-    skipped: bool = False  # seen in an earlier frame of the stream: nothing has moved since
+    skipped: bool = field(default=False, kw_only=True)  # seen in an earlier frame of the stream: nothing has moved
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -167,22 +169,26 @@ class Tracks:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(Observed):
     """One frame with its tracks."""
 
-    observed: Observed
     objects: Tracks
     faces: Tracks
     face_objects: npt.NDArray[np.int64]  # (faces,) id of the person each face belongs to, 0 for none
-    cut: bool = False  # it shows another scene than the last one: all that was followed has ended
+    cut: bool = field(default=False, kw_only=True)  # it shows another scene than the last: all that was followed ended
 
-    @property
-    def frame(self) -> Frame:
-        return self.observed.frame
-
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        return (self.frame,)
+    @classmethod
+    def of(
+        cls,
+        observed: Observed,
+        objects: Tracks,
+        faces: Tracks,
+        face_objects: npt.NDArray[np.int64],
+        *,
+        cut: bool = False,
+    ) -> Self:
+        """What was observed, with its tracks."""
+        return cls(**_fields(observed), objects=objects, faces=faces, face_objects=face_objects, cut=cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,39 +200,50 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(Tracked):
     """One frame with a name, or None, for every face track."""
 
-    tracked: Tracked
-    identities: tuple[Identity | None, ...]  # one per row of tracked.faces
+    identities: tuple[Identity | None, ...]  # one per row of faces
 
-    @property
-    def frame(self) -> Frame:
-        return self.tracked.frame
-
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        return (self.frame,)
+    @classmethod
+    def with_names(cls, tracked: Tracked, identities: tuple[Identity | None, ...]) -> Self:
+        """What was tracked, with its names."""
+        return cls(**_fields(tracked), identities=identities)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Identified):
     """One frame, finished: smoothed labels, ready to publish."""
 
-    identified: Identified
     labels: npt.NDArray[np.int32]  # (objects,) smoothed label of each object track
     label_scores: npt.NDArray[np.float32]  # (objects,) smoothed confidence
     scene: npt.NDArray[np.float32]  # (C,) smoothed probabilities
     scene_label: int  # the smoothed scene label, -1 while none has enough evidence
     finished_ns: int  # time.monotonic_ns()
 
-    @property
-    def frame(self) -> Frame:
-        return self.identified.frame
+    @classmethod
+    def finished(
+        cls,
+        identified: Identified,
+        labels: npt.NDArray[np.int32],
+        label_scores: npt.NDArray[np.float32],
+        scene: npt.NDArray[np.float32],
+        scene_label: int,
+        finished_ns: int,
+    ) -> Self:
+        """What was identified, with its smoothed labels."""
+        return cls(
+            **_fields(identified),
+            labels=labels,
+            label_scores=label_scores,
+            scene=scene,
+            scene_label=scene_label,
+            finished_ns=finished_ns,
+        )
 
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        return (self.frame,)
+
+def _fields(item: Observed) -> dict[str, Any]:
+    return {each.name: getattr(item, each.name) for each in fields(item)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,14 +187,14 @@ class Identifier:
         ids = tracked.faces.ids.tolist()
         tracks = [known.tracks.get(track) or known.tracks.setdefault(track, FaceTrack()) for track in ids]
         if not tracks:
-            return Identified(tracked, ())
-        if not tracked.observed.skipped:
+            return Identified.with_names(tracked, ())
+        if not tracked.skipped:
             self._look(tracked, tracks)
         index, threshold, views = self._live.index, self._threshold, self._settings.min_views
         candidates = [track.candidate(index, threshold, views) for track in tracks]
         for track, identity in zip(tracks, known.assigner.assign(ids, candidates), strict=True):
             track.identity = identity
-        return Identified(tracked, tuple(track.identity for track in tracks))
+        return Identified.with_names(tracked, tuple(track.identity for track in tracks))
 
     def forget(self, stream: str) -> None:
         """A stream was removed."""
@@ -213,7 +213,7 @@ class Identifier:
     def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> None:
         """Embed the faces of this frame that are worth it, in one run."""
         face_views, crops = [], []
-        landmarks = tracked.observed.detections.faces.landmarks[tracked.faces.rows]
+        landmarks = tracked.detections.faces.landmarks[tracked.faces.rows]
         for face_view in self._wanted(tracked, tracks, landmarks):
             face_view.track.looked_s = tracked.frame.time_s
             crop = aligned_face(tracked.frame.picture, landmarks[face_view.row])
@@ -236,7 +236,7 @@ class Identifier:
 
     def _wanted(self, tracked: Tracked, tracks: Sequence[FaceTrack], landmarks: Float) -> list[FaceView]:
         """The faces worth a run: those with the fewest views first, then the best looking."""
-        boxes = tracked.observed.detections.faces.boxes[tracked.faces.rows]
+        boxes = tracked.detections.faces.boxes[tracked.faces.rows]
         sizes, frontal = boxes[:, 3] - boxes[:, 1], frontality(landmarks)
         looks, heights = view_scores(sizes, tracked.faces.scores, frontal).tolist(), sizes.tolist()
         time_s, smallest, views = tracked.frame.time_s, self._settings.min_face_px, self._settings.min_views
@@ -283,6 +283,6 @@ def identify(items: Iterable[Tracked], identifier: Identifier | None) -> Iterato
     """Name the faces of each frame; without an identifier everyone stays unknown."""
     for tracked in items:
         if identifier is None:
-            yield Identified(tracked, (None,) * len(tracked.faces.ids))
+            yield Identified.with_names(tracked, (None,) * len(tracked.faces.ids))
         else:
             yield identifier.update(tracked)

@@ -8,14 +8,13 @@ from engines.spec import ModelSpec
 from pipeline.events.log import EventLog
 from pipeline.events.zones import ZoneCounter
 from pipeline.frames.counters import CountsReader, FrameCounts
+from pipeline.frames.events import Cause
 from pipeline.frames.types import Counts, Result
 from pipeline.runtime.open_event_log import OpenEventLog
-from pipeline.sinks.zmq import Publisher
-from pipeline.wire.build import to_message
-from pipeline.wire.messages import (
-    Cause,
-    EventMessage,
-)
+from pipeline.sinks.base import Sink
+from pipeline.sinks.fan_out import Sinks
+from pipeline.wire.build import event_message, to_message
+from pipeline.wire.messages import EventMessage
 
 SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
 
@@ -55,7 +54,7 @@ class EventPublisher:
 
     def __init__(
         self,
-        publisher: Publisher,
+        publisher: Sink,
         counters: CountsReader,
         spec: ModelSpec,
         events: EventLog | None = None,
@@ -63,7 +62,7 @@ class EventPublisher:
     ) -> None:
         self._publisher, self._counters, self._spec = publisher, counters, spec
         self._drops_before = DropsBefore()
-        self._events = EventLog(spec.objects) if events is None else events
+        self._events = EventLog(spec.objects, spec.scenes) if events is None else events
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
         self._lock = threading.Lock()  # frames come from one thread, the ends of streams from others
@@ -75,10 +74,9 @@ class EventPublisher:
         with self._lock:
             # All of them before the first is sent: a crash must not leave a frame that was both told and dropped.
             message = to_message(result, self._spec, dropped)
-            self._unsent += self._events.update(message, result)
+            self._unsent += map(event_message, self._events.update(result))
             if self._open_events is not None:
-                tracked = result.identified.tracked
-                self._open_events.reached(frame, tracked.objects, tracked.faces)
+                self._open_events.reached(frame, result.objects, result.faces)
                 self._open_events.announcing(self._unsent)
             self._publisher.send(message)
             self._send_events()
@@ -101,7 +99,7 @@ class EventPublisher:
     def end(self, stream: str, cause: Cause) -> None:
         """Send the end of everything that was told of a stream, as of its last frame."""
         with self._lock:
-            self._unsent += self._events.end(stream, cause)
+            self._unsent += map(event_message, self._events.end(stream, cause))
             self._send_events()
 
     def end_all(self, cause: Cause) -> None:
@@ -118,7 +116,7 @@ class EventPublisher:
             self._open_events.announced(sent)
 
 
-def settle(publisher: Publisher, open_events: OpenEventLog, cause: Cause) -> None:
+def settle(publisher: Sinks, open_events: OpenEventLog, cause: Cause) -> None:
     """Send the ends that a publisher at the same address owed when it was killed, once its subscribers are back."""
     if owed := open_events.left(cause):
         publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)

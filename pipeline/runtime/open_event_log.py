@@ -20,11 +20,13 @@ import numpy.typing as npt
 from engines.arrays import Float
 from pipeline.events.history import POINTS
 from pipeline.frames.clock import timestamp
+from pipeline.frames.events import Cause, EventKind
+from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Counts, Frame, Tracks
 from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer
 from pipeline.runtime.ring import shared_file
-from pipeline.wire.messages import Cause, EventKind, EventMessage
-from pipeline.wire.serialise import rounded, tuples
+from pipeline.wire.messages import EventMessage
+from pipeline.wire.serialise import tuples
 
 ROOM: Final = 64 * 1024  # bytes for the open things of a stream, some 500; what is beyond is not ended after a crash
 WORDS: Final = (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.planes import PlanesEngine
     from pipeline.gallery.gallery import Gallery
     from pipeline.runtime.postprocess import Postprocessor
+    from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
-    from pipeline.sinks.zmq import Publisher
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Parts:
 
     config: Config
     model: Model
-    publisher: "Publisher | None" = None
+    publisher: "Sinks | None" = None
     frame_engine: "Engine | None" = None
     planes_engine: "PlanesEngine | None" = None
     face_engine: "Engine | None" = None
@@ -70,9 +70,9 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
         return opened.enter_context(stage.open_entry(model, name, config.model))
 
     if "publisher" in needs:
-        from pipeline.sinks.zmq import Publisher
+        from pipeline.sinks.fan_out import Sinks
 
-        parts.publisher = opened.enter_context(Publisher(config.publish))
+        parts.publisher = opened.enter_context(Sinks(config))
     if "frame engine" in needs:
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":

@@ -18,7 +18,7 @@ from pipeline.inference.stage import detect
 from pipeline.runtime.event_publisher import EventPublisher, publish
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.settings.schema import Config, StreamSettings
-from pipeline.sinks.zmq import Publisher
+from pipeline.sinks.fan_out import Sinks
 from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
 from pipeline.tracking.tracker import low_score_threshold
@@ -48,7 +48,7 @@ class Postprocessor:
         self,
         config: Config,
         model: Model,
-        publisher: Publisher,
+        publisher: Sinks,
         counters: CountsReader,
         face_engine: Engine | None,
         gallery: Gallery | None,
@@ -71,6 +71,7 @@ class Postprocessor:
                 counting.count_on(open_events.line_counts(stream))
         events = EventLog(
             spec.objects,
+            spec.scenes,
             places,
             crops=config.events.best_crops,
             patience_s=SILENT_TIMES * config.tracking.max_lost_s,

@@ -35,7 +35,7 @@ from pipeline.runtime.worker_process import Worker
 from pipeline.runtime.workers.spec import FIRST_CAPTURE, Done, Opened, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
-from pipeline.sinks.zmq import Publisher
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 
@@ -255,7 +255,7 @@ class ProcessSupervisor:
         ]
         if not owed and not names:
             return
-        with Publisher(self._bound()) as publisher:
+        with Sinks(structs.replace(self._config, publish=self._bound())) as publisher:
             if owed:
                 settle(publisher, self._open_events, "stopped")
             else:
@@ -278,4 +278,5 @@ class ProcessSupervisor:
             face_runs=reported.get("face_runs", 0),
             face_crops=reported.get("face_crops", 0),
             left_out=reported.get("left_out"),
+            sinks=reported.get("sinks", {}),
         )

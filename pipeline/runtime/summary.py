@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.frames.counters import FrameCounts
+from pipeline.sinks.base import SinkCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Summary:
     face_runs: int = 0  # calls of the face entry
     face_crops: int = 0  # faces it embedded
     left_out: dict[str, int] | None = None  # frames that the recording has not, by stream; None: nothing was recorded
+    sinks: dict[str, SinkCounts] = field(default_factory=dict)  # what became of the messages, of each sink
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -43,4 +45,6 @@ class Summary:
         }
         if self.left_out is not None:
             values["recording"] = {"left_out": self.left_out}
+        if self.sinks:
+            values["sinks"] = {name: {"sent": each.sent, "lost": each.lost} for name, each in self.sinks.items()}
         return values

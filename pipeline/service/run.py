@@ -7,6 +7,7 @@ postprocess. Here it is chosen whether they are threads or processes.
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import structlog
 
@@ -20,8 +21,8 @@ from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
 from pipeline.service.control import Control
 from pipeline.settings.schema import Config
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import Capture, check_source
 
 log = structlog.get_logger()
@@ -67,7 +68,8 @@ def run(
         assert parts.publisher is not None
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
-        return Pipeline(parts, stop, source).run(attached)
+        summary = Pipeline(parts, stop, source).run(attached)
+    return replace(summary, sinks=parts.publisher.counts)
 
 
 def _check_tasks(config: Config, model: Model) -> None:
@@ -78,7 +80,7 @@ def _check_tasks(config: Config, model: Model) -> None:
         model.require(("faces", "identity"), "identity.gallery")  # with any other model nobody would ever be named
 
 
-def _await_subscriber(publisher: Publisher, patience_s: float, stop: threading.Event) -> None:
+def _await_subscriber(publisher: Sinks, patience_s: float, stop: threading.Event) -> None:
     subscribed = publisher.await_subscriber(patience_s, stop.is_set)
     if patience_s and not subscribed and not stop.is_set():
         log.warning("nobody subscribed", waited_s=patience_s)

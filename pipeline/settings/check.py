@@ -6,6 +6,7 @@ import msgspec
 
 from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
+from pipeline.settings import sinks
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import Config, LineSettings, StreamSettings, ZoneSettings
 
@@ -60,8 +61,23 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"streams[{index}].forward is {'missing' if stream.forward is None else 'there'}, but must be as in "
                 "streams[0]: all streams of a configuration are forwarded, or none"
             )
+    _check_sinks(config)
     if config.streams[0].forward is not None and config.links != "queue":
         raise RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
+
+
+def _check_sinks(config: Config) -> None:
+    """Refuse names that two sinks share: what they lose is told under them."""
+    taken = dict.fromkeys(sinks.TAKEN, "a section of its own")
+    for index, sink in enumerate(config.sinks):
+        if sink.shown_name in taken:
+            raise RefusedError(
+                f"sinks[{index}].name is {sink.shown_name!r}, but must differ from the names of other sinks, and "
+                f"{taken[sink.shown_name]} has it already"
+            )
+        taken[sink.shown_name] = f"sinks[{index}]"
+    if config.sinks and config.streams[0].forward is not None:
+        raise RefusedError("sinks is there, but must be left out where streams are forwarded: nothing is seen here")
 
 
 def _check_places(index: int, stream: StreamSettings, written: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from engines.errors import ConfigError
+from pipeline.settings import sinks
 from pipeline.settings.check import RefusedError, check, shown
 from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import Config
@@ -69,24 +70,61 @@ def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
 
 
 def _convert(written: dict[str, Any], filled: dict[str, Any]) -> Config:
+    tables = filled.get("sinks", [])
+    for index, table in enumerate(tables if isinstance(tables, list) else []):
+        if isinstance(table, dict) and "kind" not in table:
+            raise RefusedError(f"sinks[{index}].kind is missing; it must be {sinks.kinds()}")
+    config = _converted(Config, filled | {"sinks": sinks.common_part(tables)}, written, ())
+    with_options = [
+        msgspec.structs.replace(sink, options=_sink_options(index, sink.kind, written["sinks"][index], tables[index]))
+        for index, sink in enumerate(config.sinks)
+    ]
+    return msgspec.structs.replace(config, sinks=tuple(with_options))
+
+
+def _sink_options(index: int, kind: str, written: dict[str, Any], filled: dict[str, Any]) -> msgspec.Struct:
+    """The keys of a sink's table that are its kind's own."""
     try:
-        return msgspec.convert(filled, Config)
+        settings = sinks.settings_of(kind)
+    except ConfigError as error:
+        raise RefusedError(f"sinks[{index}].kind is {shown(written['kind'])}, which cannot be used: {error}") from None
+    if settings is None:
+        raise RefusedError(f"sinks[{index}].kind is {shown(written['kind'])}, but must be {sinks.kinds()}")
+    at, own, known = ("sinks", index), sinks.own_part(filled), settings.__struct_encode_fields__
+    for key in own:  # whether or not the struct refuses others itself
+        if key not in known:
+            names = ", ".join((*sinks.COMMON, *known))
+            raise RefusedError(f"{_text((*at, key))} is not a key of a sink {kind!r}; the keys here are {names}")
+    return _converted(settings, own, sinks.own_part(written), at)
+
+
+Read = TypeVar("Read", bound=msgspec.Struct)
+
+
+def _converted(kind: type[Read], filled: Any, written: Any, at: Key) -> Read:
+    """A struct of what stands in the file at a key."""
+    try:
+        return msgspec.convert(filled, kind)
     except msgspec.ValidationError as error:
         # msgspec says where ("... - at `$.streams[1].pace`"); the value and what is allowed there are added here.
-        _, _, where = str(error).rpartition(" - at `$")
+        why, _, where = str(error).rpartition(" - at `$")
         key = tuple(name or int(index) for name, index in _STEP.findall(where.rstrip("`")))
-        raise RefusedError(_explain(key, written)) from None
+        raise RefusedError(_explain(kind, at, key, written, why or str(error))) from None
 
 
-def _explain(key: Key, written: Any) -> str:
-    """The sentence for the value at ``key``, as it is written in the file: variables stay names."""
-    kind: msgspec.inspect.Type = msgspec.inspect.type_info(Config)
+def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: str) -> str:
+    """The sentence for the value at ``key`` of what is at ``at``, as it is written in the file: variables stay names.
+
+    Where the types are right, and the struct itself refuses the values, ``why`` says so in its words.
+    """
+    kind: msgspec.inspect.Type = msgspec.inspect.type_info(root)
     value = written
     for step in key:
         value = value[step]
         kind = _below(kind, step)
+    key = (*at, *key)
     if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
-        return _explain_keys(key, kind, value)
+        return _explain_keys(key, kind, value, why)
     return f"{_text(key)} is {shown(value)}, but must be {_allowed(kind)}"
 
 
@@ -106,14 +144,16 @@ def _below(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:
             return kind.item_type
 
 
-def _explain_keys(key: Key, kind: msgspec.inspect.StructType, found: dict[str, Any]) -> str:
+def _explain_keys(key: Key, kind: msgspec.inspect.StructType, found: dict[str, Any], why: str) -> str:
     names = [field.encode_name for field in kind.fields]
     for name in found:
         if (now := RENAMED_KEYS.get(name)) in names:
             return f"{_text((*key, name))} has a new name: it is {_text((*key, now))} now, and means the same"
         if name not in names:
             return f"{_text((*key, name))} is not a key of this configuration; the keys here are {', '.join(names)}"
-    missing = next(field for field in kind.fields if field.required and field.encode_name not in found)
+    missing = next((field for field in kind.fields if field.required and field.encode_name not in found), None)
+    if missing is None:
+        return f"{_text(key)} cannot be used: {why}"
     return f"{_text((*key, missing.encode_name))} is missing; it must be {_allowed(missing.type)}"
 
 

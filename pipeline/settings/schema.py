@@ -4,7 +4,7 @@ Relative paths in a configuration (``model.path``, ``identity.gallery``, ``recor
 files) are relative to the current directory, not to the file they stand in.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -166,6 +166,19 @@ class RecordSettings(_Section, frozen=True):
     min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
 
 
+class SinkSettings(_Section, frozen=True):
+    """One more place where messages go: ``[[sinks]]``, docs/extending.md."""
+
+    kind: str  # jsonl, zmq, or what another package brings
+    name: StreamName | None = None  # in logs, health messages and the summary; None: its kind
+    queue: Positive = 1000  # messages that may wait for it; what comes beyond is lost to it alone
+    options: Any = None  # the struct of the kind's own keys, which stand beside these in a file
+
+    @property
+    def shown_name(self) -> str:
+        return self.name or self.kind
+
+
 class ZmqSettings(_Section, frozen=True):
     """Stages as processes: only with links = "zmq"."""
 
@@ -186,5 +199,6 @@ class Config(_Section, frozen=True):
     publish: PublishSettings = PublishSettings()
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
+    sinks: tuple[SinkSettings, ...] = ()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

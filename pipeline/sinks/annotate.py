@@ -201,7 +201,7 @@ def _draw_corners(canvas: _Canvas, result: Result, scenes: tuple[str, ...]) -> N
 
 
 def _draw_objects(canvas: _Canvas, result: Result, objects: tuple[str, ...]) -> None:
-    tracks = result.identified.tracked.objects
+    tracks = result.objects
     for track, box, label, score in zip(tracks.ids, tracks.boxes, result.labels, result.label_scores, strict=True):
         colour = track_colour(int(track))
         canvas.box(box, colour, canvas.line)
@@ -209,9 +209,9 @@ def _draw_objects(canvas: _Canvas, result: Result, objects: tuple[str, ...]) -> 
 
 
 def _draw_faces(canvas: _Canvas, result: Result) -> None:
-    tracks = result.identified.tracked.faces
-    landmarks = result.identified.tracked.observed.detections.faces.landmarks[tracks.rows]
-    for box, points, identity in zip(tracks.boxes, landmarks, result.identified.identities, strict=True):
+    tracks = result.faces
+    landmarks = result.detections.faces.landmarks[tracks.rows]
+    for box, points, identity in zip(tracks.boxes, landmarks, result.identities, strict=True):
         colour = UNKNOWN if identity is None else NAMED
         canvas.box(box, colour, max(1, canvas.line - 1))
         for point in points:

@@ -3,16 +3,15 @@
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-import structlog
 import zmq
 
 from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import PublishSettings
+from pipeline.sinks.base import CLOSE_S, SinkThread
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.messages import Message, encode, topic
 
@@ -25,8 +24,6 @@ MAX_READ = 128  # of all subscribers, between what is sent
 BURST = 100  # messages that come at once may wait here, however few a subscriber may be behind
 LOOK_S = 0.02  # between two looks for what subscribers say, while nothing is sent
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
-
-log = structlog.get_logger()
 
 
 def check_address(settings: PublishSettings) -> None:
@@ -46,26 +43,24 @@ def check_address(settings: PublishSettings) -> None:
         )
 
 
-class Publisher:
-    """A bound publishing socket. Any thread may send.
+class ZmqSink:
+    """A bound publishing socket; made in one thread, and used in another from then on.
 
-    A slow subscriber loses the messages beyond ``high_water_mark``; sending never waits for anyone. The socket is in a
-    thread of its own, behind a bounded queue, since ZeroMQ takes in what subscribers say, and forgets what a
-    large number of subscriptions was, in whichever thread uses the socket, for as long as that takes. What finds the
-    queue full is lost to all, and logged.
+    A slow subscriber loses the messages beyond ``high_water_mark``; sending never waits for anyone. ZeroMQ takes in
+    what subscribers say, and forgets what a large number of subscriptions was, in whichever thread uses the socket,
+    for as long as that takes.
 
     Raises:
         ConfigError: the address is not allowed or taken, or the key file cannot be used.
     """
 
+    Settings = PublishSettings
+    look_s = LOOK_S
+
     def __init__(self, settings: PublishSettings) -> None:
         check_address(settings)
         self._encoding = settings.encoding
-        self._most = settings.high_water_mark + BURST
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
-        self._changed = threading.Condition()  # of all below
-        self._over = False
-        self._lost = 0
+        self._subscribed = threading.Condition()
         self._subscriptions = 0  # so far
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)  # a PUB that can be asked who subscribed
@@ -75,8 +70,6 @@ class Publisher:
             self._socket.close()
             self._context.term()
             raise
-        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
-        self._thread.start()
 
     def _open(self, settings: PublishSettings) -> None:
         self._socket.sndhwm = settings.high_water_mark
@@ -101,31 +94,65 @@ class Publisher:
 
     def send(self, message: Message) -> None:
         """Send to whoever is there now."""
-        item = topic(message), encode(message, self._encoding)
-        with self._changed:
-            if len(self._waiting) < self._most:
-                self._waiting.append(item)
-                self._changed.notify_all()
-                return
-            self._lost += 1
-            first = self._lost == 1
-        if first:
-            log.warning("messages lost: the results socket is held up", waiting=self._most)
+        self._socket.send_multipart((topic(message), encode(message, self._encoding)))
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
         """Wait until somebody has subscribed; False when ``timeout_s`` seconds passed first.
 
         A subscriber asks for one kind of message after the other: the first is waited for, and those that follow it.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._subscriptions > 0, timeout_s):
+        with self._subscribed:
+            if not self._subscribed.wait_for(lambda: self._subscriptions > 0, timeout_s):
                 return False
             settled = time.monotonic() + SUBSCRIPTIONS_S
             before = 0
             while self._subscriptions > before and time.monotonic() < settled:
                 before = self._subscriptions
-                self._changed.wait_for(lambda: self._subscriptions > before, SUBSCRIPTION_S)  # noqa: B023 (called here)
+                self._subscribed.wait_for(lambda: self._subscriptions > before, SUBSCRIPTION_S)  # noqa: B023 (called here)
             return True
+
+    def look(self) -> None:
+        """Read some of what subscribers say; of who says more than that, the rest waits in the network."""
+        new = 0
+        for _ in range(MAX_READ):
+            # Asking like this costs less than a poll.
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                break
+            new += self._socket.recv().startswith(SUBSCRIBES)
+        if new:
+            with self._subscribed:
+                self._subscriptions += new
+                self._subscribed.notify_all()
+
+    def close(self) -> None:
+        """Give what was sent half a second to leave."""
+        self._socket.close()
+        self._context.term()
+
+
+class Publisher:
+    """The results socket of a run, behind its queue and in its thread. Any thread may send.
+
+    Raises:
+        ConfigError: as of :class:`ZmqSink`.
+    """
+
+    def __init__(self, settings: PublishSettings, name: str = "publish") -> None:
+        self._sink = ZmqSink(settings)
+        self.thread = SinkThread(name, self._sink, settings.high_water_mark + BURST)
+
+    @property
+    def address(self) -> str:
+        """Where the socket listens: the real port where the settings say 0 or ``*``."""
+        return self._sink.address
+
+    def send(self, message: Message) -> None:
+        """Send to whoever is there; never waits."""
+        self.thread.send(message)
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool:
+        """See :meth:`ZmqSink.wait_for_subscriber`."""
+        return self._sink.wait_for_subscriber(timeout_s)
 
     def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait as :meth:`wait_for_subscriber` does, and look now and then whether the run was ``stopped`` meanwhile."""
@@ -135,44 +162,10 @@ class Publisher:
                 return True
         return False
 
-    def _run(self) -> None:
-        """Send what waits, and read what subscribers say, until there is nothing more to send."""
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._over, LOOK_S)
-                    items = [self._waiting.popleft() for _ in range(len(self._waiting))]
-                    lost, self._lost = self._lost, 0
-                    if self._over and not items:
-                        return
-                if lost:
-                    log.warning("the results socket is free again", messages_lost=lost)
-                self._read()
-                for item in items:
-                    self._socket.send_multipart(item)
-        finally:
-            self._socket.close()
-
-    def _read(self) -> None:
-        """Read some of what subscribers say; of who says more than that, the rest waits in the network."""
-        new = 0
-        for _ in range(MAX_READ):
-            # Asking like this costs less than a poll.
-            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                break
-            new += self._socket.recv().startswith(SUBSCRIBES)
-        if new:
-            with self._changed:
-                self._subscriptions += new
-                self._changed.notify_all()
-
     def close(self) -> None:
         """Send what waits, and give it half a second to leave; may be called twice."""
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
-        self._thread.join()
-        self._context.term()
+        self.thread.finish()
+        self.thread.join(time.monotonic() + CLOSE_S)
 
     def __enter__(self) -> Self:
         return self

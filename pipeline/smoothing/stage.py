@@ -4,7 +4,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -179,17 +178,18 @@ class StreamSmoother:
 
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
-        time_s, tracks = item.frame.time_s, item.tracked.objects
-        if item.tracked.observed.skipped and self._last is not None and not item.tracked.cut:
+        time_s, tracks = item.frame.time_s, item.objects
+        if item.skipped and self._last is not None and not item.cut:
             last = self._last  # the same detections once more are no further evidence
-            if np.array_equal(tracks.ids, last.identified.tracked.objects.ids):
-                return replace(last, identified=item, finished_ns=time.monotonic_ns())
+            if np.array_equal(tracks.ids, last.objects.ids):
+                seen = last.labels, last.label_scores, last.scene, last.scene_label
+                return Result.finished(item, *seen, time.monotonic_ns())
         self._labels.forget(tracks.ended)
-        if item.tracked.cut:
+        if item.cut:
             self._scene = SceneSmoother(self._settings, self._scenes)
         labels, scores = self._labels.update(time_s, tracks.ids, tracks.labels, tracks.scores)
-        scene, scene_label = self._scene.update(time_s, item.tracked.observed.detections.scene)
-        self._last = Result(item, labels, scores, scene, scene_label, time.monotonic_ns())
+        scene, scene_label = self._scene.update(time_s, item.detections.scene)
+        self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns())
         return self._last
 
 

@@ -57,7 +57,7 @@ class StreamTracker:
             size=(picture.width, picture.height),
             motion=self._camera(picture) if self._steady else None,
         )
-        tracked = Tracked(observed, objects, faces, self._link(objects, faces), self._cut)
+        tracked = Tracked.of(observed, objects, faces, self._link(objects, faces), cut=self._cut)
         self._cut = False
         self._last = _Last(observed.detections, observed.timestamps, objects, faces, tracked.face_objects)
         return tracked
@@ -76,7 +76,9 @@ class StreamTracker:
             return None
         last, none = self._last, np.zeros(0, np.int64)
         return Tracked(
-            Observed(frame, last.detections, last.timestamps),
+            frame,
+            last.detections,
+            last.timestamps,
             replace(last.objects, ended=none),
             replace(last.faces, ended=none),
             last.links,
@@ -195,7 +197,7 @@ def _skipped(item: Skipped, trackers: Trackers) -> Tracked:
     tracked = trackers.carry(item.frame)
     if tracked is None:  # what the network saw of the stream was lost in a crash
         return trackers.update(Observed(item.frame, _nothing(), item.timestamps, skipped=True))
-    return replace(tracked, observed=replace(tracked.observed, timestamps=item.timestamps, skipped=True))
+    return replace(tracked, timestamps=item.timestamps, skipped=True)
 
 
 def _nothing() -> Detections:

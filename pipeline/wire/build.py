@@ -1,4 +1,4 @@
-"""Results and health reports -> messages."""
+"""Results, events and health reports -> messages."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,21 @@ import numpy as np
 from engines.spec import ModelSpec
 from pipeline.frames.clock import timestamp
 from pipeline.frames.counters import FrameCounts
+from pipeline.frames.events import BestFace, Event
+from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Health, Result, Timestamps
-from pipeline.wire.messages import FaceMessage, FrameMessage, HealthMessage, ObjectMessage, SceneMessage, TimingsMessage
-from pipeline.wire.serialise import face_messages, rounded, tuples
+from pipeline.wire.messages import (
+    CropMessage,
+    EventMessage,
+    FaceMessage,
+    FrameMessage,
+    HealthMessage,
+    IdentityMessage,
+    ObjectMessage,
+    SceneMessage,
+    TimingsMessage,
+)
+from pipeline.wire.serialise import face_messages, tuples
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
@@ -26,6 +38,39 @@ def health_message(report: Health, account: FrameCounts) -> HealthMessage:
         published=account.published,
         dropped=account.dropped,
     )
+
+
+def event_message(event: Event) -> EventMessage:
+    """The message of an event: times of day with milliseconds, all else as it is."""
+    face, crop = event.best_face, event.best_crop
+    return EventMessage(
+        stream=event.stream,
+        seq=event.seq,
+        captured_at=timestamp(event.at_ns),
+        event=event.event,
+        kind=event.kind,
+        track=event.track,
+        label=event.label,
+        previous=event.previous,
+        score=event.score,
+        box=event.box,
+        best_face=None if face is None else _best_face(face),
+        first_seen=None if event.first_ns is None else timestamp(event.first_ns),
+        last_seen=None if event.last_ns is None else timestamp(event.last_ns),
+        duration_s=event.duration_s,
+        best_score=event.best_score,
+        path=event.path,
+        best_crop=None if crop is None else CropMessage(timestamp(crop.at_ns), crop.box, crop.jpeg),
+        cause=event.cause,
+        name=event.name,
+        direction=event.direction,
+        counts=event.counts,
+    )
+
+
+def _best_face(face: BestFace) -> FaceMessage:
+    identity = None if face.identity is None else IdentityMessage(face.identity.name, face.identity.score)
+    return FaceMessage(face.track, face.object, face.score, face.box, face.landmarks, identity)
 
 
 def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> FrameMessage:
@@ -45,7 +90,7 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
 
 
 def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ...]:
-    tracks = result.identified.tracked.objects
+    tracks = result.objects
     columns = (
         tracks.ids.tolist(),
         map(labels.__getitem__, result.labels.tolist()),
@@ -56,15 +101,12 @@ def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ..
 
 
 def _faces(result: Result) -> tuple[FaceMessage, ...]:
-    tracked = result.identified.tracked
-    tracks = tracked.faces
+    tracks = result.faces
     if not len(tracks.ids):
         return ()
-    landmarks = tracked.observed.detections.faces.landmarks[tracks.rows]
-    owners = tracked.face_objects.tolist()
-    return face_messages(
-        tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identified.identities
-    )
+    landmarks = result.detections.faces.landmarks[tracks.rows]
+    owners = result.face_objects.tolist()
+    return face_messages(tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities)
 
 
 def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
@@ -79,7 +121,7 @@ def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
 
 def _timings(result: Result) -> TimingsMessage:
     """Queue, infer and post follow each other and add up to the total; queue holds preprocessing."""
-    timestamps: Timestamps = result.identified.tracked.observed.timestamps
+    timestamps: Timestamps = result.timestamps
     began = result.frame.clock_ns
     return TimingsMessage(
         queue=_milliseconds(timestamps.infer_started_ns - began),

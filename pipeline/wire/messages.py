@@ -8,20 +8,10 @@ from typing import Any, Literal
 import msgspec
 
 from engines.errors import MessageError
+from pipeline.frames.events import Cause, Direction, EventKind, EventName, PathPoint
 
 Encoding = Literal["json", "msgpack"]
 MessageType = Literal["frame", "event", "health"]
-
-EventName = Literal["new", "changed", "ended", "enter", "leave", "dwell", "cross"]
-EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
-
-# Seconds since the first point, and x, y in source pixels: the middle of an object's lower edge, or of a face.
-PathPoint = tuple[float, float, float]
-
-# left: it went out of a zone. gone: not seen any more. withdrawn: the name or the scene no longer holds. cut: the
-# picture shows another scene. down: its stream was lost. stopped: its stream or the run ended. crash: what followed it
-# was killed.
-Cause = Literal["left", "gone", "withdrawn", "cut", "down", "stopped", "crash"]
 
 
 # gc=False: these hold no cycles, and a crowded frame makes enough of them to set off the garbage collector each time.
@@ -119,7 +109,7 @@ class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", k
     best_crop: CropMessage | None = None  # of objects, faces and identities, with events.best_crops
     cause: Cause | None = None  # for "ended" and "leave"
     name: str | None = None  # of the zone or line
-    direction: Literal["a_to_b", "b_to_a"] | None = None  # for "cross"
+    direction: Direction | None = None  # for "cross"
     counts: dict[str, dict[str, int]] | None = None  # just after; zones: {"present": by label}, lines: by direction
 
 
@@ -134,6 +124,7 @@ class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health",
     captured: int = 0
     published: int = 0
     dropped: dict[str, int] = {}
+    sinks: dict[str, dict[str, int]] = {}  # messages of all streams that sinks of the run have lost, by cause
 
 
 Message = FrameMessage | EventMessage | HealthMessage

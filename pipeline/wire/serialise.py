@@ -7,15 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Float
+from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Identity
 from pipeline.wire.messages import FaceMessage, IdentityMessage
-
-
-def rounded(array: npt.ArrayLike, decimals: int) -> npt.NDArray[np.float64]:
-    """The nearest numbers with so many decimals."""
-    # In float64, or 0.91 would be sent as 0.9100000262260437; and not np.round, which does the same in twice the time.
-    power = 10.0**decimals
-    return np.asarray(np.rint(np.asarray(array, np.float64) * power) / power)
 
 
 def tuples(table: npt.NDArray[np.float64]) -> Iterator[Any]:

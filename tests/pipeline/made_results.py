@@ -38,10 +38,10 @@ def make_result(
         np.array([0.25, 0.75], dtype=np.float32),
     )
     observed = Observed(frame, detections, Timestamps(0, 0, 0, 0))
-    tracked = Tracked(observed, object_tracks, face_tracks, np.zeros(len(face_boxes), dtype=np.int64))
+    tracked = Tracked.of(observed, object_tracks, face_tracks, np.zeros(len(face_boxes), dtype=np.int64))
     names = tuple(identities) if identities is not None else (None,) * len(face_boxes)
-    return Result(
-        Identified(tracked, names),
+    return Result.finished(
+        Identified.with_names(tracked, names),
         object_tracks.labels,
         object_tracks.scores,
         detections.scene,

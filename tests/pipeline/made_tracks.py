@@ -85,7 +85,7 @@ def make_tracked(
         stream=stream,
         pixels=pixels,
     )
-    return Tracked(
+    return Tracked.of(
         observed,
         make_tracks(list(objects), list(objects.values()), labels, objects_ended),
         make_tracks(list(faces), list(faces.values()), ended=faces_ended),

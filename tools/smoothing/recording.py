@@ -80,7 +80,7 @@ def _record(clip: Path, model: Model) -> RecordedClip:
     for tracked in _tracked(clip, model):
         times.append(tracked.frame.time_s)
         objects.append(tracked.objects)
-        scenes.append(tracked.observed.detections.scene)
+        scenes.append(tracked.detections.scene)
     if not times:
         raise SourceError(f"clip {str(clip)!r} has no picture that can be decoded")
     return RecordedClip(

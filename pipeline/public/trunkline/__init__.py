@@ -10,13 +10,11 @@ Needs msgspec and pyzmq alone, which is what ``pip install trunkline`` brings; w
 """
 
 from engines.errors import ConfigError, MessageError, TrunklineError
+from pipeline.frames.events import Cause, EventKind, EventName
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import (
-    Cause,
     CropMessage,
-    EventKind,
     EventMessage,
-    EventName,
     FaceMessage,
     FrameMessage,
     HealthMessage,

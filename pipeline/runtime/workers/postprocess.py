@@ -16,8 +16,8 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
-from pipeline.sinks.zmq import Publisher
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 
@@ -66,6 +66,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
                 "face_runs": identifier.runs if identifier else 0,
                 "face_crops": identifier.crops if identifier else 0,
                 "left_out": ending.left_out,
+                "sinks": publisher.counts,
             }
         )
     )
@@ -75,7 +76,7 @@ class Ending:
     """The last steps of a frame: its message is out, it may be recorded, and its slots are given back."""
 
     def __init__(
-        self, worker_spec: WorkerSpec, publisher: Publisher, recorder: Recorder | None, postprocessor: Postprocessor
+        self, worker_spec: WorkerSpec, publisher: Sinks, recorder: Recorder | None, postprocessor: Postprocessor
     ) -> None:
         self._postprocessor, self._wakeups = postprocessor, worker_spec.wakeups
         self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher

@@ -5,19 +5,17 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.events.log import EventLog
 from pipeline.events.zones import ZoneCounter
+from pipeline.frames.events import Event
 from pipeline.frames.types import Identified, Identity, Result
 from pipeline.settings.schema import LineSettings, ZoneSettings
-from pipeline.wire.build import to_message
+from pipeline.wire.build import event_message
 from pipeline.wire.messages import EventMessage, FaceMessage, decode, encode
 from tests.pipeline.made_tracks import Box, make_tracked
 
 OBJECTS = ("person", "dog")
 SCENES = ("street", "room")
-ENTRY = EntrySpec("x.onnx", "0", 32, 32, {})
-SPEC = ModelSpec(1, "n", ENTRY, ENTRY, OBJECTS, SCENES, NetworkSettings())
 BOX: Box = (100, 50, 200, 350)
 FACE: Box = (130, 60, 170, 110)
 NEAR: Box = (120, 50, 200, 150)
@@ -39,8 +37,8 @@ def result(
         time_s, objects, faces, objects_ended=objects_ended, faces_ended=faces_ended, stream=stream, scene=(0.8, 0.2)
     )
     count = len(objects or {})
-    return Result(
-        Identified(tracked, tuple(identities or [None] * len(faces or {}))),
+    return Result.finished(
+        Identified.with_names(tracked, tuple(identities or [None] * len(faces or {}))),
         np.array(labels or [0] * count, np.int32),
         np.full(count, 0.75, np.float32),
         np.array([0.8, 0.2], np.float32),
@@ -50,7 +48,7 @@ def result(
 
 
 def update(log: EventLog, item: Result) -> list[EventMessage]:
-    return log.update(to_message(item, SPEC, {}), item)
+    return [event_message(event) for event in log.update(item)]
 
 
 def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, str | None, str | None]]:
@@ -60,7 +58,7 @@ def told(log: EventLog, *results: Result) -> list[tuple[str, str, int | None, st
 
 @pytest.fixture
 def log() -> EventLog:
-    return EventLog(OBJECTS)
+    return EventLog(OBJECTS, SCENES)
 
 
 def test_an_object_begins_changes_and_ends_once_each(log: EventLog) -> None:
@@ -99,6 +97,15 @@ def test_an_object_event_says_where_when_and_how_sure(log: EventLog) -> None:
         best_score=0.75,
         path=((0.0, 150.0, 350.0),),
     )
+
+
+def test_events_are_plain_values_with_times_in_nanoseconds(log: EventLog) -> None:
+    log.update(result(0.0, faces={4: FACE}))
+    (named,) = log.update(result(1.5, faces={4: FACE}, identities=[Identity("Ada", 0.7)]))
+    assert isinstance(named, Event)
+    assert (named.at_ns, named.first_ns, named.last_ns) == (1_500_000_000,) * 3
+    assert named.best_face is not None
+    assert (named.best_face.box, named.best_face.identity) == (FACE, Identity("Ada", 0.7))
 
 
 def test_an_object_ends_where_it_was_last(log: EventLog) -> None:
@@ -241,7 +248,7 @@ def test_who_stands_still_unseen_for_a_while_has_not_ended(log: EventLog) -> Non
 def test_zones_and_lines_stand_between_new_and_ended() -> None:
     whole = ZoneSettings(name="whole", points=((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
     middle = LineSettings(name="middle", points=((0.5, 0.0), (0.5, 1.0)))  # downwards: side a is on the right
-    log = EventLog(OBJECTS, {"door": ZoneCounter([whole], [middle], OBJECTS)})
+    log = EventLog(OBJECTS, SCENES, {"door": ZoneCounter([whole], [middle], OBJECTS)})
     events = update(log, result(0.0, {1: (100, 50, 200, 350)}))
     events += update(log, result(0.1, {1: (500, 50, 600, 350)}))
     events += update(log, result(2.0, objects_ended=[1]))
@@ -261,7 +268,7 @@ def test_zones_and_lines_stand_between_new_and_ended() -> None:
 
 
 def test_crops_come_only_when_asked_for(log: EventLog) -> None:
-    asked = EventLog(OBJECTS, crops=True)
+    asked = EventLog(OBJECTS, SCENES, crops=True)
     (without,), (with_crop,) = (update(each, result(0.0, {1: BOX})) for each in (log, asked))
     assert without.best_crop is None
     assert with_crop.best_crop is not None
@@ -275,8 +282,7 @@ def test_a_cut_ends_everything_before_what_is_seen_then_begins(log: EventLog) ->
     ada = [Identity("Ada", 0.7)]
     told(log, result(0.0, {1: BOX}, {1: FACE}, identities=ada, scene=0))
     after = result(0.1, {2: BOX}, {2: FACE}, scene=0, objects_ended=[1], faces_ended=[1])
-    tracked = replace(after.identified.tracked, cut=True)
-    events = update(log, replace(after, identified=replace(after.identified, tracked=tracked)))
+    events = update(log, replace(after, cut=True))
     assert [(event.event, event.kind, event.track, event.cause) for event in events] == [
         ("ended", "object", 1, "cut"),
         ("ended", "identity", 1, "cut"),

@@ -8,10 +8,10 @@ import pytest
 from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.events.log import EventLog
 from pipeline.events.zones import ZoneCounter
+from pipeline.frames.events import Event
 from pipeline.frames.types import Identified, Identity, Result
 from pipeline.settings.schema import LineSettings, ZoneSettings
 from pipeline.wire.build import to_message
-from pipeline.wire.messages import EventMessage
 from tests.pipeline.made_tracks import SIZE, Box, make_tracked
 
 OBJECTS, SCENES, PEOPLE = ("person", "dog"), ("street", "room"), ("Ada", "Grace", "Zoë")
@@ -68,7 +68,7 @@ class Stream:
         labels = np.array([self._labels[track] for track in objects], np.int32)
         scores = rng.random(len(objects)).astype(np.float32)
         scene = np.array([0.6, 0.4], np.float32)
-        return Result(Identified(tracked, tuple(names)), labels, scores, scene, self._scene, 0)
+        return Result.finished(Identified.with_names(tracked, tuple(names)), labels, scores, scene, self._scene, 0)
 
     def _move(self, kind: int) -> tuple[dict[int, Box], list[int]]:
         rng, places = self._rng, self._places[kind]
@@ -102,7 +102,7 @@ class Ledger:
         self.crossed: defaultdict[tuple[str, str | None, str | None], Counter[str]] = defaultdict(Counter)
         self.ends = 0
 
-    def take(self, event: EventMessage) -> None:
+    def take(self, event: Event) -> None:
         thing = (event.stream, event.kind, event.track)
         if event.kind in ("zone", "line"):
             self._take_movement(event)
@@ -113,8 +113,8 @@ class Ledger:
             self.open.add(thing)
         else:
             assert thing in self.open, f"{event.event} without new"
-            assert event.first_seen is not None and event.last_seen is not None and event.duration_s is not None
-            assert event.first_seen <= event.last_seen and event.duration_s >= 0.0
+            assert event.first_ns is not None and event.last_ns is not None and event.duration_s is not None
+            assert event.first_ns <= event.last_ns and event.duration_s >= 0.0
             if event.kind != "scene":
                 assert event.path and len(event.path) <= 32
                 times = [point[0] for point in event.path]
@@ -125,7 +125,7 @@ class Ledger:
                 self.ends += 1
                 assert not [one for one in self.inside if event.kind == "object" and one[:2] == thing[::2]]
 
-    def _take_movement(self, event: EventMessage) -> None:
+    def _take_movement(self, event: Event) -> None:
         assert (event.stream, "object", event.track) in self.open
         assert event.label is not None
         place = (event.stream, event.track, event.name)
@@ -149,7 +149,7 @@ class Ledger:
 def test_ten_thousand_steps(seed: int) -> None:
     rng = np.random.default_rng(seed)
     streams = [Stream(name, rng) for name in STREAMS]
-    log = EventLog(OBJECTS, {name: ZoneCounter(ZONES, LINES, OBJECTS) for name in STREAMS})
+    log = EventLog(OBJECTS, SCENES, {name: ZoneCounter(ZONES, LINES, OBJECTS) for name in STREAMS})
     ledger = Ledger()
     for _ in range(STEPS):
         stream, events = streams[rng.integers(len(streams))], []
@@ -158,7 +158,7 @@ def test_ten_thousand_steps(seed: int) -> None:
             stream.lose()
         elif (result := stream.result()) is not None:
             message = to_message(result, SPEC, {})
-            events = log.update(message, result)
+            events = log.update(result)
             names = [face.identity.name for face in message.faces if face.identity]
             assert len(names) == len(set(names))
             tracks = [thing.track for thing in message.objects]

@@ -185,7 +185,7 @@ def test_a_face_over_the_edge_of_the_picture_is_embedded(identifier: Identifier)
 
 def test_landmarks_that_fit_no_face_are_passed_over(identifier: Identifier) -> None:
     (item,) = frames(0, 1, t1=(LEFT, RED))
-    item.observed.detections.faces.landmarks[:] = 100.0
+    item.detections.faces.landmarks[:] = 100.0
     assert names([identifier.update(item)]) == [[None]]
     assert identifier.runs == 0
 
@@ -363,7 +363,7 @@ def test_the_frontality_of_eyes_on_one_spot_is_a_number() -> None:
 def test_without_an_identifier_everyone_is_unknown() -> None:
     items = frames(0, 10, t1=(LEFT, RED))
     found = list(identify(items, None))
-    assert [item.tracked for item in found] == items
+    assert [item.frame for item in found] == [item.frame for item in items]
     assert names(found) == [[None]] * 10
 
 
@@ -375,7 +375,7 @@ def test_the_stage_names_faces(identifier: Identifier, gallery: Gallery) -> None
     gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     items = frames(0, 20, t1=(LEFT, RED))
     found = list(identify(iter(items), identifier))
-    assert [item.tracked for item in found] == items
+    assert [item.frame for item in found] == [item.frame for item in items]
     assert names(found)[-1] == ["Ada"]
 
 
@@ -395,5 +395,5 @@ def test_faces_are_cut_from_yuv_pictures_too(
     items = [make_tracked(index / RATE, faces=boxes) for index in range(20)]
     for index, item in enumerate(items):
         frame = dataclasses.replace(item.frame, picture=picture)
-        items[index] = dataclasses.replace(item, observed=dataclasses.replace(item.observed, frame=frame))
+        items[index] = dataclasses.replace(item, frame=frame)
     assert run(identifier, items)[-1] == ["Ada"]

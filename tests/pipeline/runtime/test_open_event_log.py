@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.frames.counters import FrameCounters
+from pipeline.frames.events import EventName
 from pipeline.frames.types import Tracks
 from pipeline.runtime.open_event_log import ROOM, OpenEventLog
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.sinks.zmq import Publisher
-from pipeline.wire.messages import EventMessage, EventName
+from pipeline.wire.messages import EventMessage
 from tests.pipeline.made_frames import make_frame
 from tests.pipeline.made_runs import make_config, write_model
 

@@ -73,10 +73,10 @@ def carried_at(time_s: float) -> Skipped:
 
 def test_tracks_are_shown_again_with_their_scores_and_the_frames_own_stamps() -> None:
     seen, again = tracked([make_observed(0.0, [BOX], [(120.0, 60.0, 150.0, 90.0)]), carried_at(0.04)])
-    assert again.observed.skipped
-    assert not seen.observed.skipped
+    assert again.skipped
+    assert not seen.skipped
     assert again.frame.time_s == 0.04
-    assert again.observed.timestamps == LATER
+    assert again.timestamps == LATER
     for before, now in ((seen.objects, again.objects), (seen.faces, again.faces)):
         assert len(now.ids) == 1
         np.testing.assert_array_equal(now.ids, before.ids)
@@ -86,16 +86,16 @@ def test_tracks_are_shown_again_with_their_scores_and_the_frames_own_stamps() ->
 
 def test_a_frame_to_carry_on_from_nothing_shows_nothing() -> None:
     (shown,) = tracked([carried_at(0.0)])
-    assert shown.observed.skipped
-    assert len(shown.objects.ids) == len(shown.faces.ids) == len(shown.observed.detections.scene) == 0
+    assert shown.skipped
+    assert len(shown.objects.ids) == len(shown.faces.ids) == len(shown.detections.scene) == 0
 
 
 def identified(item: Tracked) -> Identified:
-    return Identified(item, (None,) * len(item.faces.ids))
+    return Identified.with_names(item, (None,) * len(item.faces.ids))
 
 
 def as_carried(item: Tracked) -> Tracked:
-    return replace(item, observed=replace(item.observed, skipped=True, timestamps=LATER))
+    return replace(item, skipped=True, timestamps=LATER)
 
 
 def smoothed(*items: Tracked) -> list[Result]:

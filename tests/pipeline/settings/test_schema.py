@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from engines.errors import ConfigError
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sinks.jsonl import JsonLinesSettings
 
 ONE = '[[streams]]\nname = "door"\nsource = "0"\n'
 TWO = ONE + '[[streams]]\nname = "yard"\nsource = "1"\n'
 ZONE = '[[streams.zones]]\nname = "lawn"\n'
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
+
+
+SINK = ONE + '[[sinks]]\nkind = "jsonl"\npath = "a"\n'
+SINK_KEYS = (
+    "sinks[0].colour is not a key of a sink 'jsonl'; the keys here are kind, name, queue, path, types, max_mb, files"
+)
 
 
 @pytest.fixture
@@ -208,12 +215,46 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             "streams[0].reconnect_min_s is 3, but must be at most reconnect_max_s, which is 2",
             id="backoff upside down",
         ),
+        pytest.param(
+            ONE + '[[sinks]]\npath = "a"\n', "sinks[0].kind is missing; it must be one of 'jsonl', ", id="no kind"
+        ),
+        pytest.param(SINK + "colour = 1\n", SINK_KEYS, id="a key that a kind of sink does not have"),
+        pytest.param(SINK + "max_mb = 0\n", "sinks[0].max_mb is 0, but must be a number above 0", id="a sink's range"),
+        pytest.param(
+            SINK + 'types = ["event", "frames"]\n',
+            "sinks[0].types[1] is 'frames', but must be one of 'event', 'frame', 'health'",
+            id="a value deep in a sink",
+        ),
+        pytest.param(
+            ONE + '[[sinks]]\nkind = "jsonl"\n', "sinks[0].path is missing; it must be text", id="a sink lacks a key"
+        ),
+        pytest.param(
+            ONE + '[[sinks]]\nkind = "csv"\n', "sinks[0].kind is 'csv', but must be one of 'jsonl', ", id="kind"
+        ),
+        pytest.param(SINK + "queue = 0\n", "sinks[0].queue is 0, but must be a whole number", id="a sink's queue"),
+        pytest.param(
+            SINK + SINK.removeprefix(ONE),
+            "sinks[1].name is 'jsonl', but must differ from the names of other sinks, and sinks[0] has it already",
+            id="two sinks of one name",
+        ),
+        pytest.param(
+            SINK + 'name = "publish"\n', "sinks[0].name is 'publish', but must differ from", id="the name of a section"
+        ),
+        pytest.param("sinks = 3\n" + ONE, "sinks is 3, but must be an array of tables", id="sinks that are none"),
+        pytest.param("sinks = [3]\n" + ONE, "sinks[0] is 3, but must be a table", id="a sink that is none"),
         pytest.param("a = ", "is not valid TOML: Invalid value", id="not TOML"),
         pytest.param(b"\xff\xfe", "is not valid TOML: 'utf-8' codec", id="not UTF-8"),
     ],
 )
 def test_what_is_refused(write: Any, text: str | bytes, sentence: str) -> None:
     assert refusal(write(text)).startswith(sentence)
+
+
+def test_a_sink_has_the_settings_of_its_kind(write: Any) -> None:
+    text = SINK.replace('"a"', '"${WHERE}/a.jsonl"') + 'name = "archive"\nqueue = 7\ntypes = ["event"]\n'
+    (sink,) = load(write(text), {"WHERE": "/tmp"}).sinks
+    assert (sink.kind, sink.shown_name, sink.queue) == ("jsonl", "archive", 7)
+    assert sink.options == JsonLinesSettings(path="/tmp/a.jsonl", types=("event",))
 
 
 def test_equal_bounds_are_allowed(write: Any) -> None:

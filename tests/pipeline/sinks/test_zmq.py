@@ -74,15 +74,8 @@ def test_the_smoothed_label_is_sent_and_not_the_detection_s() -> None:
 
 def test_a_face_has_the_landmarks_of_its_detection_and_the_track_of_its_person() -> None:
     result = make_result(GREY, faces=[(0, 0, 10, 10), (20, 20, 30, 30)])
-    tracked = result.identified.tracked
-    swapped = dataclasses.replace(
-        tracked,
-        faces=dataclasses.replace(tracked.faces, rows=np.array([1, 0])),
-        face_objects=np.array([17, 0]),
-    )
-    faces = to_message(
-        dataclasses.replace(result, identified=dataclasses.replace(result.identified, tracked=swapped)), SPEC, {}
-    ).faces
+    rows = dataclasses.replace(result.faces, rows=np.array([1, 0]))
+    faces = to_message(dataclasses.replace(result, faces=rows, face_objects=np.array([17, 0])), SPEC, {}).faces
     assert [face.landmarks[0] for face in faces] == [(23.0, 24.0), (3.0, 4.0)]
     assert [face.object for face in faces] == [17, None]
 
@@ -104,12 +97,8 @@ def test_which_scenes_are_shown(probabilities: list[float], label: int, shown: l
 
 
 def test_timings_follow_the_stamps_and_add_up() -> None:
-    result = make_result(GREY)
-    observed = dataclasses.replace(
-        result.identified.tracked.observed, timestamps=Timestamps(1_000_000, 3_000_000, 5_000_000, 11_000_000)
-    )
-    tracked = dataclasses.replace(result.identified.tracked, observed=observed)
-    result = dataclasses.replace(result, identified=dataclasses.replace(result.identified, tracked=tracked))
+    stamps = Timestamps(1_000_000, 3_000_000, 5_000_000, 11_000_000)
+    result = dataclasses.replace(make_result(GREY), timestamps=stamps)
     timings = to_message(result, SPEC, {}).timings_ms
     assert (timings.queue, timings.infer, timings.post, timings.total) == (5.0, 6.0, 1.0, 12.0)
 

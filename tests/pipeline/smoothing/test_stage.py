@@ -254,9 +254,9 @@ def test_the_stage_smooths_each_stream_by_itself_and_forgets_ended_tracks() -> N
     for index in range(60):
         for stream, label in (("a", 0), ("b", 1)):
             tracked = make_tracked(index / RATE, {1: box}, labels=[label], scene=(0.9, 0.1), stream=stream)
-            items.append(Identified(tracked, ()))
-    items.append(Identified(make_tracked(3.0, objects_ended=[1], stream="a"), ()))
-    items.append(Identified(make_tracked(3.1, {1: box}, labels=[1], stream="a"), ()))
+            items.append(Identified.with_names(tracked, ()))
+    items.append(Identified.with_names(make_tracked(3.0, objects_ended=[1], stream="a"), ()))
+    items.append(Identified.with_names(make_tracked(3.1, {1: box}, labels=[1], stream="a"), ()))
     results = list(smooth(items, Smoothers(SETTINGS, 2, 2)))
     assert [result.labels.tolist() for result in results[-4:]] == [[0], [1], [], [1]]
     assert results[-3].scene_label == 0
@@ -267,8 +267,8 @@ def test_a_stage_that_begins_anew_still_knows_the_labels_and_the_scene() -> None
     smoothers = Smoothers(SETTINGS, 2, 2)
     box = (10, 10, 50, 110)
     steady = [make_tracked(i / RATE, {1: box}, labels=[0], scene=(0.9, 0.1)) for i in range(50)]
-    list(smooth([Identified(tracked, ()) for tracked in steady], smoothers))
-    flash = Identified(make_tracked(2.0, {1: box}, labels=[1], scene=(0.1, 0.9)), ())
+    list(smooth([Identified.with_names(tracked, ()) for tracked in steady], smoothers))
+    flash = Identified.with_names(make_tracked(2.0, {1: box}, labels=[1], scene=(0.1, 0.9)), ())
     (result,) = smooth([flash], smoothers)
     assert (result.labels.tolist(), result.scene_label) == ([0], 0)
 

@@ -182,7 +182,7 @@ class Followed:
         frame = replace(observed.frame, seq=self.seq, cut_seq=cut, doubtful_seq=doubtful)
         self.seq += 1
         tracked = self.tracker.update(replace(observed, frame=frame))
-        self.result = self.smoother.update(Identified(tracked, (None,) * len(tracked.faces.ids)))
+        self.result = self.smoother.update(Identified.with_names(tracked, (None,) * len(tracked.faces.ids)))
         return tracked
 
 

@@ -92,14 +92,14 @@ class Scene:
         found = Detections(
             Objects(objects.boxes, objects.scores, objects.labels), Faces(faces.boxes, faces.scores, landmarks), scene
         )
-        tracked = Tracked(
+        tracked = Tracked.of(
             Observed(frame, found, Timestamps(*marks[:4].tolist())), objects, faces, rng.integers(0, 4, count)
         )
         names = (self._names[track] for track in faces.ids.tolist())
         identities = tuple(name and Identity(name, int(rng.integers(4097)) / 4096) for name in names)
         labels = np.array([self._labels[track] for track in objects.ids.tolist()], np.int32)
         scores = (rng.integers(0, 4097, len(labels)) / 4096).astype(np.float32)
-        return Result(Identified(tracked, identities), labels, scores, scene, label, int(marks[4]))
+        return Result.finished(Identified.with_names(tracked, identities), labels, scores, scene, label, int(marks[4]))
 
 
 def wire(encoding: Literal["json", "msgpack"], objects: int, faces: int, frames: int) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,193 @@
+"""What a sink is, and what each has: a bounded queue and a thread of its own, so that none holds up a frame or another.
+
+A package brings a sink with one class and one line of metadata: docs/extending.md.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, runtime_checkable
+
+import msgspec
+import structlog
+
+from engines.errors import one_line
+from pipeline.wire.messages import Message
+
+GROUP: Final = "trunkline.sinks"  # the entry points
+CLOSE_S: Final = 3.0  # that sinks have to send what waits when a run is over, all of them together
+
+# full: its queue was. failed: it raised. dead: its thread had ended. shutdown: it was not done when the run was over.
+Lost = Literal["full", "failed", "dead", "shutdown"]
+
+log = structlog.get_logger()
+
+
+class Sink(Protocol):
+    """Where messages go; all that it does is done in its own thread, and may take its time or raise."""
+
+    def send(self, message: Message) -> None:
+        """Take one message: a finished frame, an event or what happened to a stream, in the order of the run."""
+        ...
+
+    def close(self) -> None:
+        """No message comes any more."""
+        ...
+
+
+class SinkClass(Protocol):
+    """What an entry point names: a class of sinks, made before anything runs."""
+
+    Settings: type[msgspec.Struct]  # the keys of its ``[[sinks]]`` table
+
+    def __call__(self, settings: Any) -> Sink:
+        """Open a sink; ConfigError where its settings cannot be used."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A sink that has to do something now and then though no message comes."""
+
+    look_s: float  # after so long at the most
+
+    def look(self) -> None:
+        """Do it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinkCounts:
+    """What became of the messages of a run."""
+
+    sent: int
+    lost: dict[str, int]  # by cause, see Lost
+
+
+class SinkThread:
+    """A sink behind its queue, in its thread. Any thread may send, and never waits.
+
+    Args:
+        name: of the sink, in logs, messages and the summary.
+        sink: closed in the thread, once all that waits is sent.
+        room: messages that may wait; what finds no room is lost to this sink alone, and counted.
+    """
+
+    def __init__(self, name: str, sink: Sink, room: int) -> None:
+        self.name, self._sink, self._room = name, sink, room
+        self._waiting: deque[Message] = deque()
+        self._in_hand: deque[Message] = deque()  # taken out by the thread together, and not sent yet
+        self._changed = threading.Condition()  # of all here
+        self._over = self._ended = False
+        self._sent = 0
+        self._lost: Counter[str] = Counter()
+        self._loses = self._fails = False  # whether that was logged, and goes on
+        self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Let a message wait for the sink, or lose it."""
+        with self._changed:
+            if self._ended:
+                self._lost["shutdown" if self._over else "dead"] += 1
+                return
+            waiting, lost = len(self._waiting) + len(self._in_hand), self._lost["full"]
+            taken, before = waiting < self._room, self._loses
+            if taken:
+                self._waiting.append(message)
+                self._changed.notify_all()
+                self._loses = before and 2 * waiting > self._room
+            else:
+                self._lost["full"] += 1
+                self._loses = True
+            changed = self._loses != before
+        if changed and taken:
+            log.info("sink takes messages again", sink=self.name, messages_lost=lost)
+        elif changed:
+            log.warning("sink loses messages", sink=self.name, cause="it is slower than they come", waiting=self._room)
+
+    @property
+    def counts(self) -> SinkCounts:
+        """So far."""
+        with self._changed:
+            return SinkCounts(self._sent, {cause: count for cause, count in self._lost.items() if count})
+
+    def finish(self) -> None:
+        """No message comes any more; those that wait are still sent."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def join(self, until_s: float) -> bool:
+        """Wait until the sink is closed, until ``time.monotonic()`` is ``until_s``; False: it is left behind."""
+        self._thread.join(max(0.0, until_s - time.monotonic()))
+        if not self._thread.is_alive():
+            return True
+        if lost := self._give_up("shutdown"):
+            log.warning("sink is not done and is left behind", sink=self.name, messages_lost=lost)
+        return False
+
+    def _run(self) -> None:
+        look = self._sink if isinstance(self._sink, Looking) else None
+        try:
+            while self._take(None if look is None else look.look_s):
+                if look is not None:
+                    look.look()
+                while self._in_hand and not self._ended:
+                    self._pass_on(self._in_hand[0])
+        except Exception as error:  # looking failed: the sink is of no use any more
+            log.error("sink failed", sink=self.name, cause=_cause(error), exc_info=True)
+        finally:
+            if lost := self._give_up("shutdown" if self._over else "dead"):
+                log.error("sink is dead", sink=self.name, messages_lost=lost)
+            self._close()
+
+    def _take(self, patience_s: float | None) -> bool:
+        """Take all that waits in hand, once there is something; False: nothing more comes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._over or self._ended, patience_s)
+            self._in_hand.extend(self._waiting)
+            self._waiting.clear()
+            return not self._ended and (bool(self._in_hand) or not self._over)
+
+    def _pass_on(self, message: Message) -> None:
+        failure = None
+        try:
+            self._sink.send(message)
+        except Exception as error:  # whatever a sink does, the run and the other sinks go on
+            failure = error
+        with self._changed:
+            if self._ended:
+                return  # it was counted when the thread was left behind
+            self._in_hand.popleft()
+            if failure is None:
+                self._sent += 1
+            else:
+                self._lost["failed"] += 1
+        if failure is not None and not self._fails:
+            log.error("sink failed", sink=self.name, cause=_cause(failure), exc_info=failure)
+        elif failure is None and self._fails:
+            log.info("sink sends again", sink=self.name, messages_lost=self._lost["failed"])
+        self._fails = failure is not None
+
+    def _give_up(self, cause: Lost) -> int:
+        """Take nothing more; how many messages are lost by that."""
+        with self._changed:
+            lost = 0 if self._ended else len(self._waiting) + len(self._in_hand)
+            self._ended = True
+            if lost:
+                self._lost[cause] += lost
+            self._waiting.clear()
+            self._changed.notify_all()
+            return lost
+
+    def _close(self) -> None:
+        try:
+            self._sink.close()
+        except Exception as error:  # its last word is no reason to end the run otherwise
+            log.error("sink cannot be closed", sink=self.name, cause=_cause(error), exc_info=True)
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -1,0 +1,77 @@
+"""The sinks of a run, which each message goes to."""
+
+import time
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+
+from engines.errors import ConfigError
+from pipeline.settings.entry_points import load_from
+from pipeline.settings.schema import Config, SinkSettings
+from pipeline.sinks.base import CLOSE_S, GROUP, SinkClass, SinkCounts, SinkThread
+from pipeline.sinks.zmq import Publisher
+from pipeline.wire.messages import HealthMessage, Message
+
+
+class Sinks:
+    """The results socket and the ``[[sinks]]`` of a run. Any thread may send, and never waits.
+
+    Raises:
+        ConfigError: one of them cannot be opened.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.publisher = Publisher(config.publish)
+        self._threads = [self.publisher.thread]
+        try:
+            for settings in config.sinks:
+                self._threads.append(_opened(settings))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def address(self) -> str:
+        """Where the results socket listens."""
+        return self.publisher.address
+
+    def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
+        """Wait until somebody subscribed; see :meth:`pipeline.sinks.zmq.Publisher.await_subscriber`."""
+        return self.publisher.await_subscriber(patience_s, stopped)
+
+    def send(self, message: Message) -> None:
+        """Let each sink have a message; what happened to a stream goes with what sinks have lost so far."""
+        if isinstance(message, HealthMessage):
+            lost = {name: counts.lost for name, counts in self.counts.items() if counts.lost}
+            message = msgspec.structs.replace(message, sinks=lost)
+        for thread in self._threads:
+            thread.send(message)
+
+    @property
+    def counts(self) -> dict[str, SinkCounts]:
+        """What became of the messages so far, of each sink."""
+        return {thread.name: thread.counts for thread in self._threads}
+
+    def close(self) -> None:
+        """Let sinks send what waits, for CLOSE_S at the most, and close them; may be called twice."""
+        until_s = time.monotonic() + CLOSE_S
+        for thread in self._threads:
+            thread.finish()
+        for thread in self._threads:
+            thread.join(until_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _opened(settings: SinkSettings) -> SinkThread:
+    kind: SinkClass = load_from(GROUP, settings.kind)
+    try:
+        sink = kind(settings.options)
+    except ConfigError as error:
+        raise ConfigError(f"sink {settings.shown_name!r}: {error}") from None
+    return SinkThread(settings.shown_name, sink, settings.queue)
