@@ -9,8 +9,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Final
 
@@ -25,7 +26,8 @@ from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
 from pipeline.runtime.graph import WORKERS, number
 from pipeline.runtime.logs import log_settings
 from pipeline.runtime.open_event_log import OpenEventLog
-from pipeline.runtime.ring import Ring
+from pipeline.runtime.process_streams import ProcessStreams
+from pipeline.runtime.ring import MAX_PROCESSES, Ring
 from pipeline.runtime.sizing import rings, shares
 from pipeline.runtime.streams import Attached
 from pipeline.runtime.summary import Summary
@@ -60,7 +62,7 @@ def run_processes(
         TrunklineError: a process cannot have what it needs; or StageError: one died too often, or cannot be started.
     """
     try:
-        return _run(config, model, stop, wait_for_subscriber_s, started)
+        return _run(config, model, stop, wait_for_subscriber_s, started, attached)
     except OSError as error:
         if error.errno not in SHORTAGES:
             raise
@@ -71,16 +73,23 @@ def run_processes(
 
 
 def _run(
-    config: Config, model: Model, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]
+    config: Config,
+    model: Model,
+    stop: threading.Event,
+    wait_for_subscriber_s: float,
+    started: Callable[[str], None],
+    attached: Attached,
 ) -> Summary:
+    names = tuple(stream.name for stream in config.streams)
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
         rings(config, model) as (frames, inputs),
-        closing(OpenEventLog.create(tuple(stream.name for stream in config.streams))) as open_events,
+        closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
     ):
         supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events)
+        streams = ProcessStreams(supervisor, model, stop)
         try:
-            seconds = supervisor.run(stop, wait_for_subscriber_s, started)
+            seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
         finally:
             supervisor.end()
         return supervisor.summary(seconds)
@@ -90,28 +99,60 @@ class ProcessSupervisor:
     """All processes of a run."""
 
     def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring, open_events: OpenEventLog) -> None:
-        self._config, self._frames, self._inputs, self._open_events = config, frames, inputs, open_events
+        self.config, self.frames, self.open_events = config, frames, open_events
+        self._inputs = inputs
         self._room = Wakeup()
         self._wakeups = {stream.name: Wakeup() for stream in config.streams if not waits_for_nobody(stream)}
         self._reported: dict[str, Any] = {}
         self._folder = folder
         self._given_up = False
+        self.changing = threading.Lock()  # held for moments: while the lists below, or what is over, changes
+        self.held = False  # streams are being added, changed or removed: the run is not over
+        self.over = False  # nothing is captured any more
         self._steps = [self._worker(number(name), name) for name in WORKERS]
         self._finish = self._steps[-1]  # who publishes
-        self._captures = [
+        self.captures = [
             self._worker(FIRST_CAPTURE + index, f"capture {index}", streams)
             for index, streams in enumerate(shares(config.streams, config.zmq.capture_processes))
         ]
-        self._all = [*self._captures, *self._steps]
+
+    @property
+    def _all(self) -> list[Worker]:
+        return [*self.captures, *self._steps]
 
     def _worker(self, place: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Worker:
-        context = WorkerContext(place, self._frames, self._inputs, self._folder)
+        context = WorkerContext(place, self.frames, self._inputs, self._folder)
         worker_spec = WorkerSpec(
-            name, context, self._config, streams, self._wakeups, self._room, log_settings(), 0, self._open_events
+            name, context, self.config, streams, self._wakeups, self._room, log_settings(), 0, self.open_events
         )
         return Worker(worker_spec)
 
-    def run(self, stop: threading.Event, wait_for_subscriber_s: float, started: Callable[[str], None]) -> float:
+    def capture(self, settings: StreamSettings) -> None:
+        """Capture a stream in a process of its own.
+
+        Raises:
+            StageError: no process can be had for it.
+        """
+        taken = {worker.worker_spec.context.number for worker in self.captures if not worker.over}
+        place = next(place for place in range(FIRST_CAPTURE, len(taken) + FIRST_CAPTURE + 1) if place not in taken)
+        if place >= MAX_PROCESSES:
+            raise StageError(f"no process is left to capture it: a run has {MAX_PROCESSES} at most")
+        with self.frames.lock:
+            self.frames.reclaim(place)
+        self.frames.open(place)
+        worker = self._worker(place, f"capture {place - FIRST_CAPTURE}", (settings,))
+        worker.worker_spec = replace(worker.worker_spec, added=True)
+        worker.start()
+        with self.changing:
+            self.captures = [*(each for each in self.captures if not each.over), worker]
+
+    def run(
+        self,
+        stop: threading.Event,
+        wait_for_subscriber_s: float,
+        started: Callable[[str], None],
+        attached: Callable[[], AbstractContextManager[None]],
+    ) -> float:
         """Everything from the first process to the last; returns the seconds that streams were captured for."""
         steps = self._steps[::-1]  # whoever reads is there before whoever writes
         for worker in steps:
@@ -121,9 +162,13 @@ class ProcessSupervisor:
         started(self._reported["address"])
         self._await_subscriber(stop, wait_for_subscriber_s)
         began = time.monotonic()
-        for worker in self._captures:
+        for worker in self.captures:
             worker.start()
-        self._watch(stop)
+        with attached():
+            try:
+                self._watch(stop)
+            finally:
+                self.over = True
         return time.monotonic() - began
 
     def _await(self, worker: Worker, stop: threading.Event) -> bool:
@@ -173,24 +218,31 @@ class ProcessSupervisor:
                     worker.kill_if_stuck(time.monotonic())
                 else:
                     self._ended(worker)
-            self._shut()
+            self._shut(stop.is_set())
             if stop.is_set() and give_up_at is None:
-                give_up_at = time.monotonic() + source_patience_s(self._config.streams) + DRAIN_S
-                for worker in self._captures:
-                    self._frames.shut(worker.worker_spec.context.number)
+                give_up_at = time.monotonic() + source_patience_s(self.config.streams) + DRAIN_S
             if give_up_at is not None and time.monotonic() > give_up_at:
                 log.warning("frames given up", after_s=DRAIN_S)
                 self._given_up = True
                 return
 
-    def _shut(self) -> None:
-        """Tell those behind whom all are done."""
-        before = self._captures
+    def _shut(self, stopped: bool) -> None:
+        """Tell those behind whom all are done; without a stream, others are waited for unless the run was stopped."""
+        with self.changing:
+            if stopped:
+                for worker in self.captures:
+                    self.frames.shut(worker.worker_spec.context.number)
+            self.over = self.over or (
+                all(worker.over for worker in self.captures)
+                and not self.held
+                and (stopped or bool(self.config.streams))
+            )
+        before_is_over = self.over
         for worker in self._steps:
-            if not all(each.over for each in before):
+            if not before_is_over:
                 return
-            self._frames.shut(worker.worker_spec.context.number)
-            before = [worker]
+            self.frames.shut(worker.worker_spec.context.number)
+            before_is_over = worker.over
 
     def _ended(self, worker: Worker) -> None:
         """A process is gone: it was done, or it is started again."""
@@ -200,21 +252,21 @@ class ProcessSupervisor:
         if worker.process.exitcode == 0:
             worker.over = True
             return
-        with self._frames.lock:
-            lost = self._frames.reclaim(mine)
+        with self.frames.lock:
+            lost = self.frames.reclaim(mine)
             self._inputs.reclaim(mine)
         self._room.ring()
         cause = worker.cause_of_end()
         log.error("process died", process=name, cause=cause, frames_lost=sum(lost.values()))
         if not worker.limit.allows(time.monotonic()):
             raise StageError(f"process {name!r} died more than {MAX_CRASHES} times in a minute: {cause}")
-        config = structs.replace(self._config, publish=self._bound())
+        config = structs.replace(self.config, publish=self._bound())
         worker.worker_spec = replace(worker.worker_spec, restarts=worker.worker_spec.restarts + 1, config=config)
         worker.start()
 
     def _bound(self) -> PublishSettings:
         """Where subscribers go on listening: where the first process bound, also if the port was left open."""
-        return structs.replace(self._config.publish, address=self._reported["address"])
+        return structs.replace(self.config.publish, address=self._reported["address"])
 
     def _alive(self, worker: Worker) -> bool:
         return worker.process is not None and worker.process.is_alive()
@@ -226,7 +278,7 @@ class ProcessSupervisor:
     def end(self) -> None:
         """No process is left, whatever happened; what they still held is counted as dropped."""
         self._end_processes()
-        self._frames.reclaim_all("shutdown")
+        self.frames.reclaim_all("shutdown")
         try:
             self._tell_ends()
         except (TrunklineError, zmq.ZMQError, OSError) as error:
@@ -247,29 +299,29 @@ class ProcessSupervisor:
 
     def _tell_ends(self) -> None:
         """Say what nobody else is left to say: what was announced has ended, and so have streams that were given up."""
-        owed = bool(self._open_events.left("stopped"))
+        owed = bool(self.open_events.left("stopped"))
         names = [
             stream.name
-            for stream in self._config.streams
-            if self._given_up and not self._open_events.is_over(stream.name)
+            for stream in self.config.streams
+            if self._given_up and not self.open_events.is_over(stream.name)
         ]
         if not owed and not names:
             return
-        with Sinks(structs.replace(self._config, publish=self._bound())) as publisher:
+        with Sinks(structs.replace(self.config, publish=self._bound())) as publisher:
             if owed:
-                settle(publisher, self._open_events, "stopped")
+                settle(publisher, self.open_events, "stopped")
             else:
                 publisher.await_subscriber(SUBSCRIBERS_BACK_S, lambda: False)
             for name in names:
                 report = Health(name, "ended", "the run was stopped", time.time_ns())
-                publisher.send(health_message(report, self._frames.of(name)))
+                publisher.send(health_message(report, self.frames.of(name)))
 
     def summary(self, seconds: float) -> Summary:
         """What a run of so many seconds tells, once it has ended."""
         reported = self._reported
         return Summary(
             seconds=seconds,
-            streams={stream.name: self._frames.of(stream.name) for stream in self._config.streams},
+            streams={name: self.frames.of(name) for name in self.frames.streams.names},
             stages_ms=reported.get("stages_ms", {}),
             batches=reported.get("batches", {}),
             skipped=reported.get("carried", 0),

@@ -11,7 +11,7 @@ from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.workers.capture import LIVE_WAITING
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.video import recorder_room
-from pipeline.sources.capture import picture_bytes, waits_for_nobody
+from pipeline.sources.capture import mode, picture_bytes, waits_for_nobody
 
 MIN_INPUTS: Final = 5  # batches: one is filled, three are with the engine, one waits behind it
 MAX_INPUTS: Final = 18
@@ -21,16 +21,19 @@ STREAMS_EACH: Final = 8  # that a capture process decodes, unless the configurat
 
 @contextmanager
 def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
-    """The shared memory of a run; ConfigError where there is too little."""
+    """The shared memory of a run, with room for streams that are added; ConfigError where there is too little."""
     entry, batch = model.spec.entry("frame"), config.inference.max_batch
     batches = min(max(MIN_INPUTS, usable_cores() + 2), MAX_INPUTS)  # an engine has one for each core at most
-    live = [waits_for_nobody(stream) for stream in config.streams]
+    spare = config.zmq.spare_streams
+    live = [*(waits_for_nobody(stream) for stream in config.streams), *[True] * spare]
     waiting = sum(1 + (LIVE_WAITING if each else backlog(live.count(False), batch)) for each in live)
     recorded = 0 if config.record.directory is None else recorded_frames(live, batch)
     count = waiting + (batches + MORE_BATCHES) * batch + recorded
     largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
     streams = tuple(stream.name for stream in config.streams)
-    frames = Ring.create(Layout(count, largest, streams), f"{count} frames")
+    frames = Ring.create(Layout(count, largest, streams, spare), f"{count} frames")
+    for stream in config.streams:
+        frames.begin(stream.name, mode(stream))
     try:
         shape = Layout(batches, batch * entry.height * entry.width * 3)
         inputs = Ring.create(shape, f"{batches} batches", frames.lock)

@@ -170,7 +170,7 @@ def until_over(frames: Iterable[Frame], over: Callable[[], bool]) -> Iterator[Fr
 
 def source_patience_s(streams: Iterable[StreamSettings]) -> float:
     """How long a stopped run waits for its sources: a read ends with its timeout, or hangs."""
-    return HURRY_S + max(stream.timeout_s for stream in streams)
+    return HURRY_S + max((stream.timeout_s for stream in streams), default=0.0)
 
 
 class StageThreads:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -49,6 +50,11 @@ class Worker:
                 f"process {self.worker_spec.name!r} cannot be started: {error.strerror or error}"
             ) from error
         self.pipe, self.process = ours, process
+
+    def leave(self, stream: str) -> None:
+        """It captures a stream no longer, nor does one that is started in its place."""
+        left = tuple(each for each in self.worker_spec.streams if each.name != stream)
+        self.worker_spec = replace(self.worker_spec, streams=left)
 
     def kill_if_stuck(self, now_s: float) -> None:
         """End a process that has given no sign of life for STUCK_S."""

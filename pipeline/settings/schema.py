@@ -183,6 +183,8 @@ class ZmqSettings(_Section, frozen=True):
     """Stages as processes: only with links = "zmq"."""
 
     capture_processes: Positive | None = None  # None: one for every eight streams
+    # So many streams of other names may be added while it runs, removed ones included; shared memory is taken for them.
+    spare_streams: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 4
     # Width and height of the largest picture of a live source, which shared memory is taken for; of a file its own is.
     live_picture: tuple[Positive, Positive] = (1920, 1080)
 

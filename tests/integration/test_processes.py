@@ -293,7 +293,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(model: Model, clip: 
 
 
 def test_too_little_shared_memory_is_refused(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.runtime.ring.free_bytes", lambda: 1000)
+    monkeypatch.setattr("pipeline.runtime.shared_file.free_bytes", lambda: 1000)
     with pytest.raises(ConfigError, match=r'links is "zmq", which needs \d+ MiB of shared memory for \d+ frames here'):
         Run(zmq_config(model, {"door": clip})).end()
 

@@ -13,9 +13,11 @@ from pipeline.runtime.graph import needs_of, stages_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
-from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, StreamBegun
+from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
 from pipeline.sources.capture import waits_for_nobody
@@ -80,15 +82,13 @@ class Ending:
     ) -> None:
         self._postprocessor, self._wakeups = postprocessor, worker_spec.wakeups
         self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher
-        self._streams, self._open_events = (
-            [stream.name for stream in worker_spec.config.streams],
-            worker_spec.open_events,
-        )
+        self._open_events = worker_spec.open_events
+        self._known = {stream.name: stream for stream in worker_spec.config.streams}
         self._recording: Recording | None = None
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
-            self._recording = Recording(recorder, self._streams, live, self._give_back)
+            self._recording = Recording(recorder, tuple(self._known), live, self._give_back)
             self._recorder.start("record", self._recording.run)
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
@@ -119,20 +119,39 @@ class Ending:
             self._wakeups[result.frame.stream].ring()  # a file may wait for the slot
 
     def heard(self, message: ControlMessage) -> None:
-        """Publish what happened to a stream."""
-        assert isinstance(message, HealthReport), "nothing else is told to this process"
-        self._postprocessor.reported(message.report)
-        self._publisher.send(health_message(message.report, message.account))
-        if message.report.state == "ended":
-            self._open_events.over(message.report.stream)
-        self._context.frames.tell(message.report.stream)
+        """Publish what happened to a stream, or take note of one."""
+        match message:
+            case StreamBegun(settings):
+                self._begin(settings)
+                self._context.frames.tell(settings.name)
+            case HealthReport(report, account):
+                self._postprocessor.reported(report)
+                self._publisher.send(health_message(report, account))
+                if report.state == "ended":
+                    self._end(report.stream)
+                self._context.frames.tell(report.stream)
+
+    def _begin(self, settings: StreamSettings) -> None:
+        """A stream was added or changed, which this process may know from the configuration if it was started since."""
+        if self._known.get(settings.name) != settings:
+            self._postprocessor.forget(settings.name)
+            self._open_events.forget(settings.name)
+            self._postprocessor.begin(settings)
+            self._known[settings.name] = settings
+
+    def _end(self, stream: str) -> None:
+        self._open_events.over(stream)
+        if self._context.frames.streams.wanted(stream) == REMOVED:
+            self._postprocessor.forget(stream)
+            self._open_events.forget(stream)
+            self._known.pop(stream, None)
 
     def end(self) -> None:
         """The last word on the streams that the run's stop ended."""
         if self._recording is not None:
             self._recording.finish()
             self._recorder.join()
-        for name in self._streams:
+        for name in self._context.frames.streams.names:
             if not self._open_events.is_over(name):
                 report = Health(name, "ended", "the run was stopped", time.time_ns())
                 self.heard(HealthReport(report, self._context.frames.of(name)))

@@ -16,11 +16,11 @@ from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Ring
+from pipeline.runtime.stream_rows import LEFT
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, Receiver, Sender
-from pipeline.sources.capture import mode
 
 
 class Inputs:
@@ -59,7 +59,8 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     context, config = worker_spec.context, worker_spec.config
     me, ring = context.number, context.frames
     (preprocessing,) = stages_of("prepare")
-    modes = {stream.name: mode(stream) for stream in config.streams}
+    streams = ring.streams
+    modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
     batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
     link = FrameLink(batcher, partial(drop, context), tuple(modes))
     slots = Inputs(context.inputs, me, worker_spec.room)
@@ -72,6 +73,11 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
 
     def receive() -> None:
         for frame in Receiver[Frame](context, heard):
+            if modes.get(frame.stream) != (mode := streams.mode(frame.stream)):  # it was added or changed meanwhile
+                for stale in link.remove(frame.stream) if frame.stream in modes else ():
+                    drop(context, stale, "shutdown")
+                link.add(frame.stream, mode)
+                modes[frame.stream] = mode
             link.put(frame)
         for name in modes:
             link.finish(name)

@@ -33,6 +33,7 @@ class WorkerSpec:
     logs: LogSettings | None
     restarts: int  # how many processes before this one played the part
     open_events: OpenEventLog  # of what was announced to subscribers and has not ended
+    added: bool = False  # its streams came while the run went on: who publishes hears of them first
 
 
 @dataclass(frozen=True, slots=True)
