@@ -15,7 +15,8 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, Held
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.capture import Backoff, is_live
+from pipeline.sources.base import is_live
+from pipeline.sources.live import Backoff
 
 log = structlog.get_logger()
 

@@ -73,7 +73,9 @@ class Pipeline:
             return None
         modes = {stream.name: mode(stream) for stream in self.config.streams}
         live = [name for name, each in modes.items() if each == "freshest"]
-        return Recording(self.parts.recorder, tuple(modes), live)
+        recording = Recording(self.parts.recorder, tuple(modes), live)
+        self.publisher.count("record", recording)
+        return recording
 
     def _room(self, stage: Stage) -> int:
         return room_between(self.frame_engine) if stage.writes == "started" else BATCHES_WAITING
@@ -209,6 +211,8 @@ class Pipeline:
         except LinkClosed:
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over") from None
         self.postprocessor.begin(settings)
+        if self.recording is not None:
+            self.recording.begin(settings, mode(settings) == "freshest")
         self._names[settings.name] = None
         self._start(settings)
         self.frames.expect(False)

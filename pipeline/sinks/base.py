@@ -65,6 +65,13 @@ class SinkCounts:
     lost: dict[str, int]  # by cause, see Lost
 
 
+class Counted(Protocol):
+    """What counts what becomes of the things it is given, each of which a :class:`Lost` may befall."""
+
+    @property
+    def counts(self) -> SinkCounts: ...
+
+
 class SinkThread:
     """A sink behind its queue, in its thread. Any thread may send, and never waits.
 

@@ -9,7 +9,7 @@ import msgspec
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from
 from pipeline.settings.schema import Config, SinkSettings
-from pipeline.sinks.base import CLOSE_S, GROUP, SinkClass, SinkCounts, SinkThread
+from pipeline.sinks.base import CLOSE_S, GROUP, Counted, SinkClass, SinkCounts, SinkThread
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.messages import HealthMessage, Message
 
@@ -24,6 +24,7 @@ class Sinks:
     def __init__(self, config: Config) -> None:
         self.publisher = Publisher(config.publish)
         self._threads = [self.publisher.thread]
+        self._others: dict[str, Counted] = {}
         try:
             for settings in config.sinks:
                 self._threads.append(_opened(settings))
@@ -50,8 +51,13 @@ class Sinks:
 
     @property
     def counts(self) -> dict[str, SinkCounts]:
-        """What became of the messages so far, of each sink."""
-        return {thread.name: thread.counts for thread in self._threads}
+        """What became of the messages so far, of each sink; of a recording, its frames."""
+        threads = {thread.name: thread.counts for thread in self._threads}
+        return threads | {name: other.counts for name, other in self._others.items()}
+
+    def count(self, name: str, other: Counted) -> None:
+        """Tell what became of the frames of a sink that takes pictures in place of messages, too."""
+        self._others[name] = other
 
     def close(self) -> None:
         """Let sinks send what waits, for CLOSE_S at the most, and close them; may be called twice."""

@@ -21,6 +21,7 @@ from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings
 from pipeline.sinks.annotate import annotate
+from pipeline.sinks.base import Lost, SinkCounts
 from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
 
 ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
@@ -119,6 +120,10 @@ class Recorder:
         self._stuck = False  # whether there are files that cannot be deleted
         self._retry_at: dict[str, float] = {}
         self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
+
+    def begin(self, settings: StreamSettings) -> None:
+        """A stream is added, or has other zones and lines from here on."""
+        self._settings[settings.name] = settings
 
     def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> bool:
         """Annotate a frame and append it to its stream's video, at its stream time; False: it was left out.
@@ -246,6 +251,8 @@ class Recording:
         self._items: deque[tuple[Result, Mapping[str, Counts]]] = deque()
         self._waiting: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
+        self._recorded = 0
+        self._lost: Counter[Lost] = Counter()  # the same as is left out, by cause
         self._changed = threading.Condition()
         self._finished = self._abandoned = False
 
@@ -265,11 +272,18 @@ class Recording:
                 self._changed.notify_all()
             else:
                 first = not self._abandoned and not self._left_out[stream]
-                self._left_out[stream] += 1
+                self._leave_out(stream, "dead" if self._abandoned else "full")
         if first:
             log.warning("recording leaves frames out", stream=stream, cause="encoding is slower than the stream")
         if not taken:
             self._done(result)
+
+    def begin(self, settings: StreamSettings, live: bool) -> None:
+        """A stream is added or changed; ``live``: whether its frames may be left out."""
+        with self._changed:
+            name = frozenset((settings.name,))
+            self._live = self._live | name if live else self._live - name
+            self._recorder.begin(settings)
 
     def await_room(self, stream: str) -> None:
         """Wait until a file's next frame may be captured; at once for a live stream."""
@@ -282,6 +296,12 @@ class Recording:
         """How many frames are missing in the recording, of each stream that has such."""
         with self._changed:
             return dict(self._left_out)
+
+    @property
+    def counts(self) -> SinkCounts:
+        """What became of the frames so far."""
+        with self._changed:
+            return SinkCounts(self._recorded, {str(cause): count for cause, count in self._lost.items()})
 
     def run(self) -> None:
         """Record until :meth:`finish` or :meth:`abandon`; a failure is logged, and ends the recording alone."""
@@ -296,8 +316,7 @@ class Recording:
                     try:
                         recorded = self._recorder.write(*item)
                     finally:
-                        if not recorded:
-                            self._leave_out(item[0].frame.stream)
+                        self._note(item[0].frame.stream, recorded)
                         self._done(item[0])
         except Exception:  # what cannot be drawn or encoded ends the recording, not the run
             log.exception("recording failed")
@@ -315,16 +334,24 @@ class Recording:
         with self._changed:
             self._abandoned = True
             rest = [result for result, _ in self._items]
-            self._left_out.update(result.frame.stream for result in rest)
+            for result in rest:
+                self._leave_out(result.frame.stream, "shutdown")
             self._items.clear()
             self._waiting.clear()
             self._changed.notify_all()
         for result in rest:
             self._done(result)
 
-    def _leave_out(self, stream: str) -> None:
+    def _note(self, stream: str, recorded: bool) -> None:
         with self._changed:
-            self._left_out[stream] += 1
+            if recorded:
+                self._recorded += 1
+            else:
+                self._leave_out(stream, "failed")
+
+    def _leave_out(self, stream: str, cause: Lost) -> None:
+        self._left_out[stream] += 1
+        self._lost[cause] += 1
 
     def _next(self) -> tuple[Result, Mapping[str, Counts]] | None:
         with self._changed:

@@ -3,9 +3,9 @@
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import structlog
 import zmq
@@ -15,6 +15,7 @@ from pipeline.frames.jpeg import JpegDecoder
 from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
+from pipeline.sources.base import Decoded, Lost, yuv_bytes
 from pipeline.wire.curve import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.remote import MAX_PIXELS, Arrivals, LossHeader, Origin, unpack
 
@@ -37,11 +38,31 @@ class Arrived:
     encoding: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """No pictures come; told again as long as that lasts."""
+class NetworkSource:
+    """Frames that another host sends to a port of this one."""
 
-    cause: str
+    live: ClassVar[bool] = True
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._settings = settings
+
+    def check(self) -> None:
+        """Refuse a port that is none, and one that other hosts can reach without keys; see docs/hosts.md."""
+        check_receiving(self._settings)
+        check_secret(self._settings)
+
+    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+        """Pictures as they arrive."""
+        with closing(receive(self._settings, stop)) as arrivals:
+            for arrived in arrivals:
+                if isinstance(arrived, Lost):
+                    yield arrived
+                else:
+                    yield Decoded(arrived.picture, None, f"{arrived.encoding} from another host", arrived.origin)
+
+    def picture_bytes(self, largest: tuple[int, int]) -> int:
+        """Of the largest."""
+        return yuv_bytes(*largest)
 
 
 def is_remote(source: str) -> bool:

@@ -15,7 +15,8 @@ from engines.arrays import Pixels
 from engines.errors import ConfigError, SourceError
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.capture import check_source, is_live
+from pipeline.sources.base import is_live
+from pipeline.sources.capture import check_source
 
 STREAM: Final = "clip"  # its name in a run
 SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}  # width, height

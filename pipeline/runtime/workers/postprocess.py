@@ -89,6 +89,7 @@ class Ending:
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
             self._recording = Recording(recorder, tuple(self._known), live, self._give_back)
+            publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
@@ -137,6 +138,8 @@ class Ending:
             self._postprocessor.forget(settings.name)
             self._open_events.forget(settings.name)
             self._postprocessor.begin(settings)
+            if self._recording is not None:
+                self._recording.begin(settings, waits_for_nobody(settings))
             self._known[settings.name] = settings
 
     def _end(self, stream: str) -> None:

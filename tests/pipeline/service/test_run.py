@@ -497,6 +497,8 @@ def test_a_slow_recorder_costs_a_live_stream_frames_of_the_recording_alone(
     assert left_out > published / 4
     assert recorded(video_of(tmp_path, "door")) == published - left_out
     assert summary.to_json()["recording"] == {"left_out": {"door": left_out}}
+    assert summary.to_json()["sinks"]["record"] == {"sent": published - left_out, "lost": {"full": left_out}}
+    assert run.health("door")[-1].sinks["record"]["full"] > 0
 
 
 def test_a_slow_recorder_still_has_all_of_a_file_and_a_camera_beside_it_goes_on(

@@ -1,5 +1,6 @@
 """Sinks in whole runs."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -9,9 +10,11 @@ import pytest
 from engines.errors import ConfigError
 from engines.spec import Model
 from pipeline.settings.schema import Config, PublishSettings, SinkSettings, StreamSettings
+from pipeline.sinks import fan_out
+from pipeline.sinks.base import SinkCounts
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.jsonl import JsonLinesSettings
-from pipeline.wire.messages import HealthMessage, decode
+from pipeline.wire.messages import HealthMessage, Message, decode
 from tests.pipeline.made_runs import Run, check_books, dark_then_bright, make_config, write_model
 
 FRAMES = 20
@@ -39,6 +42,38 @@ def test_every_sink_has_every_message_in_the_same_order(
         "publish": {"sent": count, "lost": {}},
         "archive": {"sent": count, "lost": {}},
     }
+
+
+@pytest.mark.integration
+def test_sinks_that_hang_or_fail_cost_a_run_nothing(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    class Hangs:
+        def send(self, message: Message) -> None:
+            gate.wait()
+
+        def close(self) -> None:
+            pass
+
+    class Fails(Hangs):
+        def send(self, message: Message) -> None:
+            raise ConnectionResetError
+
+    kinds = {"hangs": Hangs, "fails": Fails}
+    monkeypatch.setattr(fan_out, "load_from", lambda group, kind: lambda options: kinds[kind]())
+    clip = make_clip(tmp_path / "clip.mp4", frames=FRAMES, size=(64, 48), draw=dark_then_bright(FRAMES, (64, 48)))
+    run = Run(make_config(model, {"door": clip}, sinks=tuple(SinkSettings(kind=kind, queue=2) for kind in kinds)))
+    summary = run.end()
+    gate.set()
+    check_books(run, summary)
+    count = len(run.messages)
+    assert summary.streams["door"].published == FRAMES
+    assert summary.sinks["publish"] == SinkCounts(count, {})
+    assert summary.sinks["hangs"] == SinkCounts(0, {"full": count - 2, "shutdown": 2})
+    assert (summary.sinks["fails"].sent, sum(summary.sinks["fails"].lost.values())) == (0, count)
+    assert run.health("door")[-1].sinks["hangs"]["full"] > 0
 
 
 def test_a_sink_that_cannot_be_opened_is_refused_by_its_name_and_nothing_stays_open(tmp_path: Path) -> None:

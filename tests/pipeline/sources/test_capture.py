@@ -26,16 +26,11 @@ from engines.errors import SourceError
 from pipeline.frames.picture import Matrix
 from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.capture import (
-    OUT_OF_STEP_S,
-    Backoff,
-    Condition,
-    Timeline,
-    capture,
-    check_source,
-    is_live,
-    waits_for_nobody,
-)
+from pipeline.sources.base import is_live
+from pipeline.sources.capture import capture, check_source, waits_for_nobody
+from pipeline.sources.file import OUT_OF_STEP_S
+from pipeline.sources.live import Backoff
+from pipeline.sources.timeline import Condition, Timeline
 
 MakeClip = Callable[..., Path]
 PATIENCE_S = 10.0  # no test waits this long unless it fails
@@ -486,7 +481,7 @@ def test_a_cause_that_quotes_the_address_loses_the_password(monkeypatch: pytest.
     monkeypatch.setattr(av, "open", refuse)
     captured = Captured("rtsp://ada:s3cret@cam/live")
     assert captured.until_reports(1) == []
-    assert captured.health == [("down", "cannot be opened: bad address rtsp://ada@cam/live")]
+    assert captured.health == [("down", "cannot be opened: bad address rtsp://***@cam/live")]
 
 
 def test_stop_interrupts_a_long_backoff() -> None:
