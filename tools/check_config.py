@@ -8,8 +8,8 @@ import typer
 
 from engines.errors import ConfigError
 from pipeline.cluster.forwarding import check_hosts
+from pipeline.settings.load import load
 from pipeline.settings.redact import redact
-from pipeline.settings.schema import load
 from pipeline.sinks.zmq import check_address
 
 

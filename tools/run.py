@@ -10,10 +10,12 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
+from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
-from pipeline.settings.schema import Config, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Config
 
 
 def run(
@@ -52,7 +54,10 @@ def run(
             timer.start()
 
     try:
-        finished = run_pipeline(loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started)
+        if loaded.streams[0].forward is None:
+            finished = run_pipeline(loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started)
+        else:
+            finished = run_forwarding(loaded, stop, started)
     finally:
         timer.cancel()
     text = json.dumps(finished.to_json(), indent=2)

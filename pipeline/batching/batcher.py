@@ -109,12 +109,11 @@ class Batcher(Generic[W]):
         self._max_batch = max_batch
         self._staleness_ns = max_queue_delay_ns
         self._depth = 1  # batches that the engine has under way at once, as far as it has told
-        room = backlog(sum(mode != "freshest" for mode in modes.values()), max_batch)
-        rooms: dict[Mode, int] = {"freshest": UNCHANGED_BACKLOG, "every_frame": room, "bulk": room}
         # In order of their turn: who was served last comes last.
-        self._queues: dict[str, _StreamQueue[W]] = {
-            name: _StreamQueue(mode, rooms[mode]) for name, mode in modes.items()
-        }
+        self._queues: dict[str, _StreamQueue[W]] = {}
+        for name, mode in modes.items():
+            self._queues[name] = _StreamQueue(mode, MIN_BACKLOG)
+        self._share_room()
         self._count = 0
         self._wanted = 0  # of those, to be inferred
         self._joined_ns = 0  # when the last of those came
@@ -124,6 +123,25 @@ class Batcher(Generic[W]):
         self._prepare_ns: deque[float] = deque(maxlen=PREPARED)  # a frame, by batch
         self._under_way: deque[tuple[int, int]] = deque()  # when they were taken, and how many frames to infer
         self._free_ns = -LOAD_GAP_NS  # when the engine ended its last batch
+
+    def add(self, stream: str, mode: Mode) -> None:
+        """One stream more; nothing waits of it yet."""
+        self._queues[stream] = _StreamQueue(mode, MIN_BACKLOG)
+        self._share_room()
+
+    def remove(self, stream: str) -> tuple[W, ...]:
+        """One stream less; returns what still waited of it."""
+        queue = self._queues.pop(stream)
+        self._count -= len(queue.waiting)
+        self._wanted -= queue.wanted
+        self._share_room()
+        return tuple(frame for frame, _ in queue.waiting)
+
+    def _share_room(self) -> None:
+        losing_none = sum(queue.mode != "freshest" for queue in self._queues.values())
+        room = backlog(losing_none, self._max_batch)
+        for queue in self._queues.values():
+            queue.room = UNCHANGED_BACKLOG if queue.mode == "freshest" else room
 
     def has_room(self, stream: str) -> bool:
         """Whether a frame of the stream may be offered now."""

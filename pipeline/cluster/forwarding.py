@@ -20,7 +20,7 @@ from pipeline.runtime.summary import Summary
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, until_over
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import Config, StreamSettings
-from pipeline.sources.capture import capture, waits_for_nobody
+from pipeline.sources.capture import capture, check_source, waits_for_nobody
 from pipeline.sources.network import check_receiving, is_remote
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, connect_with_key, is_loopback, parse_tcp
 from pipeline.wire.remote import pack_loss, pack_picture
@@ -66,13 +66,15 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
     dropped as ``stale``, a file waits.
 
     Args:
-        config: all of its streams say where to ``forward``, and their sources were checked; the rest is not used.
+        config: all of its streams say where to ``forward``; the rest is not used.
         stop: set it to end the run.
         started: called with the addresses once everything is open.
 
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then.
     """
+    for stream in config.streams:
+        check_source(stream)
     counters, began_s = FrameCounters(), time.monotonic()
     with ExitStack() as opened:
         senders = [opened.enter_context(PictureSender(stream, stop)) for stream in config.streams]

@@ -330,7 +330,7 @@ class EventLog:
         crops: bool = False,
         patience_s: float = 6.0,
     ) -> None:
-        self._labels, self._scenes, self._places = labels, scenes, places or {}
+        self._labels, self._scenes, self._places = labels, scenes, dict(places or {})
         self._crops, self._patience_s = crops, patience_s
         self._streams: dict[str, StreamEvents] = {}
 
@@ -349,6 +349,17 @@ class EventLog:
             stream = StreamEvents(name, self._labels, self._scenes, places, self._crops, self._patience_s)
             self._streams[name] = stream
         return stream.update(result)
+
+    def begin(self, stream: str, places: ZoneCounter | None) -> None:
+        """A stream is added, with its zones and lines, if any."""
+        self.forget(stream)
+        if places is not None:
+            self._places[stream] = places
+
+    def forget(self, stream: str) -> None:
+        """A stream that has ended was removed."""
+        self._streams.pop(stream, None)
+        self._places.pop(stream, None)
 
     @property
     def streams(self) -> tuple[str, ...]:

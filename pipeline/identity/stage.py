@@ -197,6 +197,10 @@ class Identifier:
             track.identity = identity
         return Identified.with_names(tracked, tuple(track.identity for track in tracks), looks)
 
+    def forget(self, stream: str) -> None:
+        """A stream was removed."""
+        self._streams.pop(stream, None)
+
     def _views_of(self, stream: str) -> Mapping[int, BestViews] | None:
         """The live tracks of a stream and their best views; None for a stream that is not of this run."""
         if stream not in self._streams:
@@ -204,7 +208,7 @@ class Identifier:
         return {number: track.best for number, track in self._streams[stream].tracks.items()}
 
     def _match_all(self) -> None:
-        tracks = [track for faces in self._streams.values() for track in faces.tracks.values()]
+        tracks = [track for faces in tuple(self._streams.values()) for track in faces.tracks.values()]
         match([track for track in tracks if track.evidence.pool.views], self._live.index)
 
     def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> dict[str, FaceLooks]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from engines.spec import ModelSpec
 from pipeline.events.log import EventLog
+from pipeline.events.zones import ZoneCounter
 from pipeline.frames.counters import CountsReader, FrameCounts
 from pipeline.frames.events import Cause
 from pipeline.frames.types import Counts, Result
@@ -84,6 +85,16 @@ class EventPublisher:
         """Of a stream's zones and lines, as of its last frame."""
         with self._lock:
             return self._events.counts(stream)
+
+    def begin(self, stream: str, places: ZoneCounter | None) -> None:
+        """A stream is added, with its zones and lines, if any."""
+        with self._lock:
+            self._events.begin(stream, places)
+
+    def forget(self, stream: str) -> None:
+        """A stream that has ended was removed."""
+        with self._lock:
+            self._events.forget(stream)
 
     def end(self, stream: str, cause: Cause) -> None:
         """Send the end of everything that was told of a stream, as of its last frame."""

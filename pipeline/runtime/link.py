@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from engines.cpu_load import CpuLoad
 from pipeline.batching.batcher import Batcher
-from pipeline.frames.types import Batch, BatchTiming, Carrier, Frame
+from pipeline.frames.types import Batch, BatchTiming, Carrier, Frame, Mode
 
 T = TypeVar("T", bound=Carrier)
 
@@ -77,23 +77,61 @@ class FrameLink:
         self._batcher = batcher
         self._cpu_load = CpuLoad()
         self._dropped = dropped
-        self._open = set(streams)
+        self._streams = set(streams)
+        self._open = set(streams)  # those of them that give more frames
+        self._more = False  # whether others may come once none is open ...
+        self._closed = False  # ... and none will, whatever that says
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)  # for the sources of files
         self._due = threading.Condition(self._lock)  # for whoever takes batches ...
         self._sleeps_until = -math.inf  # ... ns; as long as nobody does, nobody need be woken
         self._broken = False
+        self._over = False  # there will be no batch any more
 
     def put(self, frame: Frame) -> None:
         """Offer a frame; the source of a file waits for room. LinkClosed when nobody will take it."""
         with self._lock:
-            self._room.wait_for(lambda: self._batcher.has_room(frame.stream) or self._broken)
-            if self._broken:
+            self._room.wait_for(lambda: self._refuses(frame.stream) or self._batcher.has_room(frame.stream))
+            if self._refuses(frame.stream):
                 raise LinkClosed
             stale = self._batcher.offer(frame, time.monotonic_ns())
             self._wake()
         for each in stale:
             self._dropped(each, "stale")
+
+    def _refuses(self, stream: str) -> bool:
+        return self._broken or stream not in self._streams
+
+    def add(self, stream: str, mode: Mode) -> None:
+        """A stream more; LinkClosed when the last batch was taken."""
+        with self._lock:
+            if self._broken or self._over or self._closed:
+                raise LinkClosed
+            self._streams.add(stream)
+            self._open.add(stream)
+            self._batcher.add(stream, mode)
+
+    def remove(self, stream: str) -> tuple[Frame, ...]:
+        """A stream less; returns what waited of it."""
+        with self._lock:
+            self._streams.discard(stream)
+            self._open.discard(stream)
+            waiting = self._batcher.remove(stream)
+            self._room.notify_all()
+            self._due.notify()
+            return waiting
+
+    def expect(self, more: bool) -> None:
+        """Whether streams may still be added though all that there are have finished: then the link stays open."""
+        with self._lock:
+            self._more = more
+            self._due.notify()
+
+    def close(self) -> None:
+        """No stream is added any more: the link is over once those that there are have finished."""
+        with self._lock:
+            self._closed = True
+            self._due.notify()
 
     def finish(self, stream: str) -> None:
         """A stream gives no more frames."""
@@ -111,7 +149,7 @@ class FrameLink:
             self._wake()
 
     def batches(self) -> Iterator[Batch]:
-        """Batches until all streams are finished and nothing waits. For one thread."""
+        """Batches until all streams are finished, nothing waits and no more is expected. For one thread."""
         while True:
             with self._lock:
                 now_ns = self._await_due()
@@ -134,7 +172,8 @@ class FrameLink:
         while not self._broken:
             now_ns = time.monotonic_ns()
             due_ns = self._batcher.due(now_ns)
-            if due_ns is None and not self._open:
+            if due_ns is None and not self._open and (self._closed or not self._more):
+                self._over = True
                 return None
             if due_ns is not None and due_ns <= now_ns:
                 return now_ns

@@ -24,7 +24,8 @@ from pipeline.frames.events import Cause, EventKind
 from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Counts, Frame, Tracks
 from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer
-from pipeline.runtime.ring import shared_file
+from pipeline.runtime.shared_file import shared_file
+from pipeline.runtime.stream_rows import StreamRows
 from pipeline.wire.messages import EventMessage
 from pipeline.wire.serialise import tuples
 
@@ -78,33 +79,57 @@ class OpenEventLog:
     at any moment leaves one that is whole.
     """
 
-    def __init__(self, streams: tuple[str, ...], fd: int) -> None:
-        self._streams, self._fd = streams, fd
-        self._memory = mmap.mmap(fd, _stride() * len(streams))
-        self._words: dict[str, npt.NDArray[np.int64]] = {}
-        self._starts: dict[str, int] = {}
+    def __init__(self, streams: tuple[str, ...], fd: int, spare: int = 0) -> None:
+        self._first, self._spare, self._fd = streams, spare, fd
+        rows = len(streams) + spare
+        self._memory = mmap.mmap(fd, _size(rows))
+        self._rows = StreamRows(np.frombuffer(self._memory, np.int64, StreamRows.words(rows)), streams)
+        self._begin = 8 * StreamRows.words(rows)
         self._path_buffers: dict[str, PathBuffer] = {}
-        for row, name in enumerate(streams):
-            self._words[name] = np.frombuffer(self._memory, np.int64, WORDS, row * _stride())
-            self._starts[name] = row * _stride() + 8 * WORDS
-            path_buffer = np.frombuffer(self._memory, ROW, ROWS, self._starts[name] + 2 * ROOM)
-            self._path_buffers[name] = PathBuffer(self._words[name][TRAIL], path_buffer)
         self._open: defaultdict[str, dict[Key, bytes]] = defaultdict(dict)
-        self._lines = {name: {line.name: _encoder.encode(line) for line in self._read(name).lines} for name in streams}
+        self._lines: dict[str, dict[str, bytes]] = {}
 
     @classmethod
-    def create(cls, streams: tuple[str, ...]) -> Self:
-        """An empty one; ConfigError where there is too little memory."""
-        return cls(streams, shared_file(_stride() * len(streams), "what has been announced"))
+    def create(cls, streams: tuple[str, ...], spare: int = 0) -> Self:
+        """An empty one, with room for ``spare`` streams more; ConfigError where there is too little memory."""
+        return cls(streams, shared_file(_size(len(streams) + spare), "what has been announced"), spare)
 
-    def __reduce__(self) -> tuple[Callable[..., "OpenEventLog"], tuple[tuple[str, ...], object]]:
+    def __reduce__(self) -> tuple[Callable[..., "OpenEventLog"], tuple[tuple[str, ...], int, object]]:
         # Only while a child process is being started: the file goes with it.
-        return _opened, (self._streams, reduction.DupFd(self._fd))
+        return _opened, (self._first, self._spare, reduction.DupFd(self._fd))
+
+    def begin(self, stream: str) -> None:
+        """A stream comes; ConfigError where there is no room for it."""
+        self._rows.room_for(stream)
+        self._words(stream)[OVER] = 0
+
+    def forget(self, stream: str) -> None:
+        """What a stream had open has been told, and its lines count from 0."""
+        self._open[stream].clear()
+        self._lines_of(stream).clear()
+        self._write(stream)
+
+    def _start(self, stream: str) -> int:
+        return self._begin + self._rows.row(stream) * _stride()
+
+    def _words(self, stream: str) -> npt.NDArray[np.int64]:
+        return np.frombuffer(self._memory, np.int64, WORDS, self._start(stream))
+
+    def _path_buffer(self, stream: str) -> PathBuffer:
+        if stream not in self._path_buffers:
+            rows = np.frombuffer(self._memory, ROW, ROWS, self._start(stream) + 8 * WORDS + 2 * ROOM)
+            self._path_buffers[stream] = PathBuffer(self._words(stream)[TRAIL], rows)
+        return self._path_buffers[stream]
+
+    def _lines_of(self, stream: str) -> dict[str, bytes]:
+        if stream not in self._lines:
+            self._lines[stream] = {line.name: _encoder.encode(line) for line in self._read(stream).lines}
+        return self._lines[stream]
 
     def reached(self, frame: Frame, objects: Tracks, faces: Tracks) -> None:
         """The message of a frame is about to be published; who is seen in it."""
-        self._words[frame.stream][LAST] = frame.seq, frame.captured_ns
-        self._path_buffers[frame.stream].note(frame.captured_ns, objects, faces)
+        self._words(frame.stream)[LAST] = frame.seq, frame.captured_ns
+        self._path_buffer(frame.stream).note(frame.captured_ns, objects, faces)
 
     def announcing(self, events: Iterable[EventMessage]) -> None:
         """These are about to be published: what begins with them may have to be ended, and lines have counted."""
@@ -114,7 +139,7 @@ class OpenEventLog:
                 self._open[event.stream][_key(event)] = _encoder.encode(_as_open(event))
                 changed.add(event.stream)
             elif event.event == "cross" and event.name is not None and event.counts is not None:
-                self._lines[event.stream][event.name] = _encoder.encode(_Line(event.name, event.counts))
+                self._lines_of(event.stream)[event.name] = _encoder.encode(_Line(event.name, event.counts))
                 changed.add(event.stream)
         for stream in changed:
             self._write(stream)
@@ -130,7 +155,7 @@ class OpenEventLog:
 
     def left(self, cause: Cause) -> list[EventMessage]:
         """The ends that a dead process owes; what only it knew, such as the best views, is not in them."""
-        return [event for stream in self._streams for event in self._left(stream, cause)]
+        return [event for stream in self._rows.names for event in self._left(stream, cause)]
 
     def line_counts(self, stream: str) -> dict[str, Counts]:
         """How many went across each line of a stream since the run began; those where nobody did are not in it."""
@@ -138,15 +163,15 @@ class OpenEventLog:
 
     def over(self, stream: str) -> None:
         """It was published that a stream has ended."""
-        self._words[stream][OVER] = 1
+        self._words(stream)[OVER] = 1
 
     def is_over(self, stream: str) -> bool:
         """Whether that was."""
-        return bool(self._words[stream][OVER])
+        return bool(self._words(stream)[OVER])
 
     def clear(self) -> None:
         """They have been told."""
-        for stream in self._streams:
+        for stream in self._rows.names:
             self._open[stream].clear()
             self._write(stream)
 
@@ -155,25 +180,25 @@ class OpenEventLog:
         os.close(self._fd)
 
     def _write(self, stream: str) -> None:
-        words, lines, things = self._words[stream], self._lines[stream].values(), self._open[stream].values()
+        words, lines, things = self._words(stream), self._lines_of(stream).values(), self._open[stream].values()
         body = _packed(lines, things)
         if len(body) > ROOM:
             body = _packed(*_fitting(lines, things))
         version = int(words[VERSION]) + 1
-        start = self._starts[stream] + version % 2 * ROOM
+        start = self._start(stream) + 8 * WORDS + version % 2 * ROOM
         self._memory[start : start + len(body)] = body
         words[SIZE][version % 2] = len(body)
         words[VERSION] = version  # last: from here on it counts
 
     def _read(self, stream: str) -> _Snapshot:
-        words = self._words[stream]
+        words = self._words(stream)
         room = int(words[VERSION]) % 2
         size = int(words[SIZE][room])
-        start = self._starts[stream] + room * ROOM
+        start = self._start(stream) + 8 * WORDS + room * ROOM
         return _decoder.decode(self._memory[start : start + size]) if size else _Snapshot()
 
     def _left(self, stream: str, cause: Cause) -> list[EventMessage]:
-        seq, at_ns = self._words[stream][LAST].tolist()
+        seq, at_ns = self._words(stream)[LAST].tolist()
         things = self._read(stream).open
         present = Counter((thing.name, str(thing.label)) for thing in things if thing.kind == "zone")
         ends = []
@@ -185,7 +210,7 @@ class OpenEventLog:
                 inside = {label: count for (zone, label), count in present.items() if zone == thing.name and count}
                 end = msgspec.structs.replace(end, counts={"present": inside})
             elif thing.track is not None and thing.first_seen is not None and thing.box is not None:
-                path_buffer = self._path_buffers[stream].of(thing.track, thing.kind != "object")
+                path_buffer = self._path_buffer(stream).of(thing.track, thing.kind != "object")
                 end = _with_path(end, thing.first_seen, thing.box, *path_buffer)
             ends.append(end)
         return ends
@@ -267,5 +292,9 @@ def _stride() -> int:
     return 8 * WORDS + 2 * ROOM + BYTES
 
 
-def _opened(streams: tuple[str, ...], fd: Any) -> OpenEventLog:
-    return OpenEventLog(streams, fd.detach())
+def _size(rows: int) -> int:
+    return 8 * StreamRows.words(rows) + rows * _stride()
+
+
+def _opened(streams: tuple[str, ...], spare: int, fd: Any) -> OpenEventLog:
+    return OpenEventLog(streams, fd.detach(), spare)

@@ -8,7 +8,7 @@ import numpy as np
 from engines.engine import Engine
 from engines.spec import Model, Thresholds
 from pipeline.events.log import EventLog
-from pipeline.events.zones import zone_counters_of
+from pipeline.events.zones import ZoneCounter, zone_counters_of
 from pipeline.frames.counters import CountsReader
 from pipeline.frames.stage_times import StageTimes
 from pipeline.frames.types import Counts, Health, Inferred, Result
@@ -17,7 +17,7 @@ from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.runtime.event_publisher import EventPublisher, publish
 from pipeline.runtime.open_event_log import OpenEventLog
-from pipeline.settings.schema import Config
+from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.fan_out import Sinks
 from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
@@ -56,6 +56,7 @@ class Postprocessor:
         open_events: OpenEventLog | None = None,
     ) -> None:
         spec, sure = model.spec, effective_thresholds(config, model)
+        self._config, self._labels = config, spec.objects
         person = spec.objects.index("person") if "person" in spec.objects else None
         self._thresholds = low_score_thresholds(sure, config.tracking.low_score_ratio)
         self._suppression = config.inference.nms
@@ -87,6 +88,26 @@ class Postprocessor:
         for result in publish(smoothed, self._event_publisher):
             self.times.add(result)
             yield result
+
+    def check(self, settings: StreamSettings) -> None:
+        """Refuse a stream with a zone or line for a label that the model does not know, with a ConfigError."""
+        self._places_of(settings)
+
+    def begin(self, settings: StreamSettings) -> None:
+        """A stream is added whose frames come from now on."""
+        self._event_publisher.begin(settings.name, self._places_of(settings))
+
+    def _places_of(self, settings: StreamSettings) -> ZoneCounter | None:
+        return zone_counters_of(msgspec.structs.replace(self._config, streams=(settings,)), self._labels).get(
+            settings.name
+        )
+
+    def forget(self, stream: str) -> None:
+        """A stream was removed, after its end was reported; the numbers of its tracks are not given again."""
+        self._smoothers.forget(stream)
+        if self.identifier is not None:
+            self.identifier.forget(stream)
+        self._event_publisher.forget(stream)
 
     def counts(self, stream: str) -> dict[str, Counts]:
         """Of a stream's zones and lines, as of its last frame."""

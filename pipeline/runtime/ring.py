@@ -22,16 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Pixels
-from engines.errors import ConfigError
-from engines.hardware import free_memory_bytes as free_bytes
 from pipeline.frames.counters import FrameCounts
-from pipeline.frames.types import Ticket
-from pipeline.runtime.process_lock import ProcessLock, anonymous_file
+from pipeline.frames.types import Mode, Ticket
+from pipeline.runtime.process_lock import ProcessLock
+from pipeline.runtime.shared_file import shared_file
+from pipeline.runtime.stream_rows import StreamTable
 
 CAUSES: Final = ("stale", "crash", "shutdown", "lost")
 MAX_PROCESSES: Final = 63  # holders are bits of a word
 PAGE: Final = mmap.PAGESIZE
-MIB: Final = 2**20
 _NOBODY: Final = -1
 UNDER_WAY, WAITING, TOLD = 0, 1, 2  # a frame in a batch or behind it, before it is in one, and counted as published
 
@@ -49,10 +48,16 @@ class Layout:
     slots: int
     slot_bytes: int
     streams: tuple[str, ...] = ()  # whose frames have books
+    spare: int = 0  # streams that may be added
+
+    @property
+    def rows(self) -> int:
+        """Of streams."""
+        return len(self.streams) + self.spare
 
     @property
     def header_bytes(self) -> int:
-        words = 2 * MAX_PROCESSES + 6 * self.slots + (3 + len(CAUSES)) * len(self.streams)
+        words = 2 * MAX_PROCESSES + 6 * self.slots + (4 + len(CAUSES)) * self.rows + StreamTable.words(self.rows)
         return _pages(8 * words)
 
     @property
@@ -87,12 +92,13 @@ class Ring:
         self._sender: Words = cut(layout.slots)  # who sent it to those
         self._stream: Words = cut(layout.slots)
         self._progress: Words = cut(layout.slots)  # of its frame: WAITING, UNDER_WAY, TOLD
-        count = len(layout.streams)
+        count = layout.rows
         self._reported: Words = cut(count)
         self._captured: Words = cut(count)
         self._published: Words = cut(count)
         self._dropped: Words = cut(count * len(CAUSES)).reshape(count, len(CAUSES))
-        self._index = {name: row for row, name in enumerate(layout.streams)}
+        self._base: Words = cut(count)  # frames that earlier streams of the name gave
+        self.streams = StreamTable(cut(StreamTable.words(count)), layout.streams)  # all that the run ever had
 
     @classmethod
     def create(cls, layout: Layout, what: str, lock: ProcessLock | None = None) -> Self:
@@ -130,7 +136,7 @@ class Ring:
             most_waiting: how many frames of the stream may wait for a batch; None: any number.
             most: how many slots its frames may have, wherever they are; None: any number.
         """
-        row = _NOBODY if stream is None else self._index[stream]
+        row = _NOBODY if stream is None else self.streams.row(stream)
         with self.lock:
             held = self._holders != 0
             theirs = held & (self._stream == row)
@@ -152,7 +158,7 @@ class Ring:
 
     def miss(self, stream: str, cause: str, count: int = 1) -> None:
         """Frames were captured, and dropped before they had a slot."""
-        row = self._index[stream]
+        row = self.streams.row(stream)
         with self.lock:
             self._captured[row] += count
             self._dropped[row, CAUSES.index(cause)] += count
@@ -211,6 +217,24 @@ class Ring:
         with self.lock:
             return int(((self._holders & 1 << me) != 0).sum())
 
+    # Streams that come and go.
+
+    def begin(self, stream: str, mode: Mode) -> None:
+        """A stream comes, whose frames are counted behind those of earlier ones of its name.
+
+        Raises:
+            ConfigError: there is no room for its books.
+        """
+        with self.lock:
+            row = self.streams.add(stream, mode)
+            self._base[row] = self._captured[row]
+
+    def seen(self, stream: str) -> tuple[int, int]:
+        """How many frames earlier streams of this name gave, and how many this one did."""
+        row = self.streams.row(stream)
+        with self.lock:
+            return int(self._base[row]), int(self._captured[row] - self._base[row])
+
     # Ends and crashes.
 
     def reclaim(self, process: int, cause: str = "crash") -> dict[str, int]:
@@ -248,7 +272,7 @@ class Ring:
     def _settle(self, cause: str) -> dict[str, int]:
         """Count as dropped what was captured and is neither in a slot nor in the books."""
         lost = {}
-        for name, row in self._index.items():
+        for row, name in enumerate(self.streams.names):
             held = ((self._holders != 0) & (self._stream == row) & (self._progress != TOLD)).sum()
             missing = int(self._captured[row] - self._published[row] - self._dropped[row].sum() - held)
             if missing > 0:
@@ -259,6 +283,10 @@ class Ring:
     def shut(self, process: int) -> None:
         """Tell a process that nothing more will be sent to it."""
         self._shut[process] = 1
+
+    def open(self, process: int) -> None:
+        """A process of this number begins anew."""
+        self._shut[process] = 0
 
     def is_shut(self, process: int) -> bool:
         """Whether a process was told so."""
@@ -275,17 +303,17 @@ class Ring:
     def tell(self, stream: str) -> None:
         """What happened to a stream was published."""
         with self.lock:
-            self._reported[self._index[stream]] += 1
+            self._reported[self.streams.row(stream)] += 1
 
     def reported(self, stream: str) -> int:
         """How often something was."""
-        return int(self._reported[self._index[stream]])
+        return int(self._reported[self.streams.row(stream)])
 
     # The books.
 
     def of(self, stream: str) -> FrameCounts:
         """The books of one stream."""
-        row = self._index[stream]
+        row = self.streams.row(stream)
         with self.lock:
             dropped = {cause: int(count) for cause, count in zip(CAUSES, self._dropped[row], strict=True) if count}
             return FrameCounts(int(self._captured[row]), int(self._published[row]), dropped)
@@ -332,32 +360,6 @@ def accept(me: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
     with holds[0][0].lock:
         for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
             ring._untaken[slots] &= ~(1 << me)
-
-
-def shared_file(size: int, what: str) -> int:
-    """A file in memory, without a name, of ``size`` bytes that are taken now.
-
-    Raises:
-        ConfigError: there is not so much memory; it says how much is needed, and that it is for ``what``.
-    """
-    free = free_bytes()
-    if size > free:
-        raise ConfigError(
-            f'links is "zmq", which needs {size / MIB:.0f} MiB of shared memory for {what} here, and '
-            f'{free / MIB:.0f} MiB are free: run fewer streams, a smaller inference.max_batch or links = "queue"'
-        )
-    fd = anonymous_file("trunkline-ring")
-    try:
-        os.ftruncate(fd, size)
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            # Taken now: a page that cannot be had later would kill the process that touches it.
-            os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        os.close(fd)
-        raise ConfigError(
-            f'links is "zmq", which needs {size / MIB:.0f} MiB of shared memory for {what} here: {error.strerror}'
-        ) from error
-    return fd
 
 
 def _opened(layout: Layout, fd: Any, lock: ProcessLock) -> Ring:

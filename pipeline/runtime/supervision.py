@@ -170,7 +170,7 @@ def until_over(frames: Iterable[Frame], over: Callable[[], bool]) -> Iterator[Fr
 
 def source_patience_s(streams: Iterable[StreamSettings]) -> float:
     """How long a stopped run waits for its sources: a read ends with its timeout, or hangs."""
-    return HURRY_S + max(stream.timeout_s for stream in streams)
+    return HURRY_S + max((stream.timeout_s for stream in streams), default=0.0)
 
 
 class StageThreads:
@@ -182,11 +182,13 @@ class StageThreads:
         self._lock = threading.Lock()
         self.failure: BaseException | None = None
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run ``work`` in a thread."""
+    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Run ``work`` in a thread. For one thread at a time."""
         thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-        self._threads.append(thread)
+        self._threads = [each for each in self._threads if each.is_alive()]  # streams come and go while a run lasts
         thread.start()
+        self._threads.append(thread)
+        return thread
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

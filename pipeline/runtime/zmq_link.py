@@ -12,6 +12,7 @@ from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import BatchTiming, Carrier, Health, Ticket
 from pipeline.runtime.ring import Gone, Ring, accept, hand_over, take_back
 from pipeline.runtime.transfer import input_ticket, pack, unpack
+from pipeline.settings.schema import StreamSettings
 
 # Slots bound what is on its way, so this never does; it is there because every queue is bounded.
 HIGH_WATER_MARK = 1000
@@ -29,7 +30,14 @@ class HealthReport:
     account: FrameCounts
 
 
-ControlMessage = HealthReport | BatchTiming
+@dataclass(frozen=True, slots=True)
+class StreamBegun:
+    """A stream was added, or is captured by other settings from here on."""
+
+    settings: StreamSettings
+
+
+ControlMessage = HealthReport | StreamBegun | BatchTiming
 
 
 @dataclass(frozen=True, slots=True)

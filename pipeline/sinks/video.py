@@ -121,6 +121,10 @@ class Recorder:
         self._retry_at: dict[str, float] = {}
         self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
 
+    def begin(self, settings: StreamSettings) -> None:
+        """A stream is added, or has other zones and lines from here on."""
+        self._settings[settings.name] = settings
+
     def write(self, result: Result, counts: Mapping[str, Counts] | None = None) -> bool:
         """Annotate a frame and append it to its stream's video, at its stream time; False: it was left out.
 
@@ -273,6 +277,13 @@ class Recording:
             log.warning("recording leaves frames out", stream=stream, cause="encoding is slower than the stream")
         if not taken:
             self._done(result)
+
+    def begin(self, settings: StreamSettings, live: bool) -> None:
+        """A stream is added or changed; ``live``: whether its frames may be left out."""
+        with self._changed:
+            name = frozenset((settings.name,))
+            self._live = self._live | name if live else self._live - name
+            self._recorder.begin(settings)
 
     def await_room(self, stream: str) -> None:
         """Wait until a file's next frame may be captured; at once for a live stream."""

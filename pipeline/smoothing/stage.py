@@ -235,6 +235,10 @@ class Smoothers:
         """Finish one frame; frames of a stream come in order."""
         return self._streams[item.frame.stream].update(item)
 
+    def forget(self, stream: str) -> None:
+        """A stream was removed: what comes under its name is another."""
+        self._streams.pop(stream, None)
+
 
 def smooth(items: Iterable[Identified], smoothers: Smoothers) -> Iterator[Result]:
     """Smooth labels and scenes over the frames of each stream."""

@@ -21,12 +21,11 @@ import zmq.auth
 
 from engines.errors import ConfigError
 from engines.spec import Model
-from pipeline.cluster.forwarding import PictureSender
+from pipeline.cluster.forwarding import PictureSender, run_forwarding
 from pipeline.frames.jpeg import JpegDecoder, JpegEncoder
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.summary import Summary
-from pipeline.service import run as running
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import capture
 from pipeline.wire.messages import FrameMessage
@@ -81,7 +80,7 @@ class Edge:
         self._thread.start()
 
     def _run(self, config: Config) -> None:
-        self._summary.append(running.run(config, stop=self.stop, started=self._started))
+        self._summary.append(run_forwarding(config, self.stop, self._started))
 
     def _started(self, addresses: str) -> None:
         self.addresses = addresses
@@ -428,4 +427,4 @@ def test_a_secret_that_cannot_be_used_is_refused_before_anything_runs(model: Mod
 def test_a_server_key_that_cannot_be_used_is_refused_before_anything_runs(clip: Path, tmp_path: Path) -> None:
     config = edge_config(clip, 5570, server_key=str(tmp_path / "none.key"))
     with pytest.raises(ConfigError, match=r"stream 'door': forward 'tcp://127.0.0.1:5570', server_key '.*' cannot be"):
-        running.run(config, stop=threading.Event())
+        run_forwarding(config, threading.Event(), lambda addresses: None)

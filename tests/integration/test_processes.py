@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
-from pipeline.runtime import processes
+from pipeline.runtime import processes, sizing, worker_process
 from pipeline.service import run as running
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import picture_bytes
@@ -153,7 +153,7 @@ def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path)
 def test_a_process_that_is_alive_but_stuck_is_told_and_started_again(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "STUCK_S", 5.0)
+    monkeypatch.setattr(worker_process, "STUCK_S", 5.0)
     with capture_logs() as logs:
         run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
         run.wait(lambda run: len(run.frames("door")) > 50)
@@ -294,7 +294,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(model: Model, clip: 
 
 
 def test_too_little_shared_memory_is_refused(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.runtime.ring.free_bytes", lambda: 1000)
+    monkeypatch.setattr("pipeline.runtime.shared_file.free_bytes", lambda: 1000)
     with pytest.raises(ConfigError, match=r'links is "zmq", which needs \d+ MiB of shared memory for \d+ frames here'):
         Run(zmq_config(model, {"door": clip})).end()
 
@@ -305,7 +305,7 @@ def test_too_little_shared_memory_is_refused(model: Model, clip: Path, monkeypat
 )
 def test_streams_are_shared_out_evenly(count: int, processes_: int | None, expected: list[int]) -> None:
     streams = tuple(StreamSettings(name=f"s{index}", source="x.mp4") for index in range(count))
-    dealt = processes.shares(streams, processes_)
+    dealt = sizing.shares(streams, processes_)
     assert [len(share) for share in dealt] == expected
     assert sorted(stream.name for share in dealt for stream in share) == sorted(stream.name for stream in streams)
 

@@ -15,7 +15,8 @@ import numpy as np
 import zmq
 
 from pipeline.frames.clock import timestamp
-from pipeline.settings.schema import RecordSettings, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import RecordSettings
 from pipeline.sinks.video import Recorder
 from pipeline.wire.messages import FaceMessage, FrameMessage, IdentityMessage, TimingsMessage, encode, topic
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from engines.errors import ModelError, StageError
-from pipeline.settings.schema import load
+from pipeline.settings.load import load
 from tests.engines.made_models import write_partial_model
 from tools import demo as verb
 from tools.demo import SOURCE_VARIABLE, demo

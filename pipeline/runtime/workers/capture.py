@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -13,56 +14,124 @@ from pipeline.batching.batcher import backlog
 from pipeline.frames.counters import await_last_frame
 from pipeline.frames.types import Frame, Health, Ticket
 from pipeline.runtime.capturing import Tell, keep_capturing
+from pipeline.runtime.graph import SOURCE, WORKERS, SourceParts, number, reader
+from pipeline.runtime.link import LinkClosed
 from pipeline.runtime.pulse import Pulse
-from pipeline.runtime.supervision import StageThreads, source_patience_s, until_over
+from pipeline.runtime.stream_rows import CHANGED, KEPT, LEFT, REMOVED
+from pipeline.runtime.supervision import StageThreads, source_patience_s
 from pipeline.runtime.transfer import write_picture
-from pipeline.runtime.workers.spec import FINISH, LOOK_S, PREPARE, Opened, Pipe, WorkerSpec
-from pipeline.runtime.zmq_link import HealthReport, Sender
+from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import recorder_room
-from pipeline.sources.capture import capture as captured
-from pipeline.sources.cuts import mark_cuts
-from pipeline.sources.unchanged import mark_unchanged
+from pipeline.sources.capture import waits_for_nobody
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
 
 TOLD_S: Final = 1.0  # that a report has to be published before frames go on without it
 TOLD_LOOK_S: Final = 0.001
+ROOM_LOOK_S: Final = 0.005  # between two looks for room that nobody announces
 
 log = structlog.get_logger()
 
 
 def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
-    """Capture the part's streams until all have ended or the part is told to stop."""
-    context, stop = worker_spec.context, threading.Event()
-    workers = StageThreads(stop.set)
+    """Capture the part's streams until all have ended or were removed, or the part is told to stop."""
+    context = worker_spec.context
+    captures = [StreamCapture(worker_spec, stream, pulse) for stream in worker_spec.streams]
+
+    def stop_all() -> None:
+        for each in captures:
+            each.stop.set()
+
+    workers = StageThreads(stop_all)
     pipe.send(Opened({}))
-    for stream in worker_spec.streams:
-        workers.start(f"capture {stream.name}", partial(_capture_stream, worker_spec, stream, stop, pulse))
-    while not workers.join(LOOK_S):
+    for each in captures:
+        each.thread = workers.start(f"capture {each.name}", each.run)
+    while any(each.busy for each in captures):
+        time.sleep(LOOK_S)
+        for each in captures:
+            each.look()
         if context.frames.is_shut(context.number):
-            stop.set()
-        if stop.is_set() and not workers.join(source_patience_s(worker_spec.streams)):
-            log.warning("sources did not end and are left behind", threads=workers.running())
-            break
+            stop_all()
+            if not workers.join(source_patience_s(worker_spec.streams)):
+                log.warning("sources did not end and are left behind", threads=workers.running())
+                break
     if workers.failure is not None:
         raise workers.failure
 
 
-def _capture_stream(worker_spec: WorkerSpec, stream: StreamSettings, stop: threading.Event, pulse: Pulse) -> None:
-    admission = Admission(worker_spec, stream)
+class StreamCapture:
+    """The capture of one stream, in a thread of its own, which ``look`` ends when the stream is removed or changed."""
 
-    def frames_of(health: Tell) -> Iterator[Frame]:
-        seen = worker_spec.context.frames.of(stream.name).captured  # by an earlier capture that crashed
-        room = worker_spec.context.frames.layout.slot_bytes
-        frames = captured(stream, stop=stop, health=health, first_seq=seen, room_bytes=room, lost=admission.lost)
-        marked = mark_cuts(mark_unchanged(frames, worker_spec.config.inference))
-        return until_over(marked, lambda: stop.is_set() or admission.ended)
+    def __init__(self, worker_spec: WorkerSpec, settings: StreamSettings, pulse: Pulse) -> None:
+        self.name, self.stop = settings.name, threading.Event()
+        self.thread: threading.Thread | None = None
+        self._spec, self._settings, self._pulse = worker_spec, settings, pulse
+        self._streams = worker_spec.context.frames.streams
+        self._admission: Admission | None = None
+        self._asked_s: float | None = None  # time.monotonic() when it was noticed that the stream is to go
+        self._left = False  # behind, since its source hangs
 
-    try:
-        keep_capturing(stream, frames_of, admission.put, admission.dropped, admission.tell, stop, pulse)
-    finally:
-        admission.close()
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to wait for."""
+        return self.thread is not None and self.thread.is_alive() and not self._left
+
+    def look(self) -> None:
+        """See whether the stream is to be captured on."""
+        if not self.busy or self._streams.wanted(self.name) not in (REMOVED, CHANGED):
+            return
+        self.stop.set()
+        now = time.monotonic()
+        self._asked_s = self._asked_s or now
+        if now - self._asked_s > source_patience_s([self._settings]):
+            log.warning("sources did not end and are left behind", threads=[f"capture {self.name}"])
+            self._left = True
+            if self._admission is not None:
+                self._admission.shut = True
+            with closing(Admission(self._spec, self._settings)) as admission:  # sockets are for one thread
+                self._leave(admission)
+
+    def run(self) -> None:
+        """Capture until the stream ends or is stopped."""
+        with closing(Admission(self._spec, self._settings)) as admission:
+            self._admission = admission
+            if self._spec.added:
+                admission.begin()
+            if self._streams.wanted(self.name) == KEPT:
+                frames_of = partial(self._frames_of, admission)
+                dropped, tell = admission.dropped, admission.tell
+                keep_capturing(self._settings, frames_of, admission.put, dropped, tell, self.stop, self._pulse)
+            if not self._left:
+                self._leave(admission)
+
+    def _frames_of(self, admission: "Admission", health: Tell) -> Iterator[Frame]:
+        frames = self._spec.context.frames
+        base, seen = frames.seen(self.name)  # by an earlier capture that crashed
+        parts = SourceParts(
+            settings=self._settings,
+            inference=self._spec.config.inference,
+            source=None,
+            stop=self.stop,
+            health=health,
+            seen=seen,
+            base=base,
+            over=lambda: self.stop.is_set() or admission.ended,
+            more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost},
+        )
+        return SOURCE.make(parts)(iter(()))
+
+    def _leave(self, admission: "Admission") -> None:
+        """Tell that the stream was removed or changed, if it was, and that this was told."""
+        wanted = self._streams.wanted(self.name)
+        if wanted not in (REMOVED, CHANGED):
+            return
+        if not self._spec.open_events.is_over(self.name):
+            state: Literal["ended", "down"] = "ended" if wanted == REMOVED else "down"
+            cause = "removed" if wanted == REMOVED else "changed"
+            admission.tell(Health(self.name, state, cause, time.time_ns()))
+        self._streams.want(self.name, LEFT)
 
 
 class Admission:
@@ -70,19 +139,25 @@ class Admission:
 
     def __init__(self, worker_spec: WorkerSpec, stream: StreamSettings) -> None:
         self._me, self._ring, self._stream = worker_spec.context.number, worker_spec.context.frames, stream.name
-        self._wakeup = worker_spec.wakeups.get(stream.name)
-        self._backlog = backlog(len(worker_spec.wakeups), worker_spec.config.inference.max_batch)
+        self._settings = stream
+        self._waits = not waits_for_nobody(stream)
+        self._wakeup = worker_spec.wakeups.get(stream.name)  # none for what was added: it looks again and again
+        files = sum(not waits_for_nobody(each) for each in worker_spec.config.streams)
+        self._backlog = backlog(files, worker_spec.config.inference.max_batch)
         # A recorder that is slower than a file must not end up with all slots: live streams need some.
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
         self._most = None if worker_spec.config.record.directory is None else room
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
-        self._frames: Sender[Frame] = Sender(worker_spec.context, PREPARE)
-        self._reports: Sender[Frame] = Sender(worker_spec.context, FINISH)
+        self._frames: Sender[Frame] = Sender(worker_spec.context, reader(SOURCE.writes))
+        self._reports: Sender[Frame] = Sender(worker_spec.context, number(WORKERS[-1]))
         self.ended = False  # the stream said so
+        self.shut = False  # nothing is taken any more: the source hung when the stream was removed
 
     def put(self, frame: Frame) -> None:
         """Send a frame on, or drop it."""
-        ticket = self._wait_for_room() if self._wakeup else self._ring.claim(self._me, self._stream, LIVE_WAITING)
+        if self.shut:
+            raise LinkClosed
+        ticket = self._wait_for_room() if self._waits else self._ring.claim(self._me, self._stream, LIVE_WAITING)
         if ticket is None:
             self._ring.miss(self._stream, "stale")
             return
@@ -93,9 +168,11 @@ class Admission:
 
     def _wait_for_room(self) -> Ticket:
         """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
-        assert self._wakeup is not None
         while (ticket := self._ring.claim(self._me, self._stream, self._backlog, self._most)) is None:
-            self._wakeup.wait(LOOK_S)
+            if self._wakeup is None:
+                time.sleep(ROOM_LOOK_S)
+            else:
+                self._wakeup.wait(LOOK_S)
         return ticket
 
     def lost(self, count: int) -> None:
@@ -104,9 +181,9 @@ class Admission:
 
     def dropped(self, frame: Frame, cause: str) -> None:
         """Count a frame that was not sent on, and give its slot back if it had one."""
-        if self._claimed is None:
+        if self._claimed is None and not self.shut:
             self._ring.miss(frame.stream, cause)
-        else:
+        elif self._claimed is not None:
             self._ring.release(self._me, [self._claimed], cause)
             self._claimed = None
 
@@ -114,10 +191,19 @@ class Admission:
         """Send what happened to the stream; that it is lost or over is told after its last frame."""
         if report.state != "up":
             await_last_frame(self._ring, self._stream)
-        self.ended = report.state == "ended"
+        if self.shut:
+            return
+        self.ended = self.ended or report.state == "ended"
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
+        self._say(HealthReport(report, self._ring.of(self._stream)))
+
+    def begin(self) -> None:
+        """Tell who publishes of a stream that it may not know, or not by these settings."""
+        self._say(StreamBegun(self._settings))
+
+    def _say(self, message: ControlMessage) -> None:
         reported = self._ring.reported(self._stream)
-        self._reports.tell(HealthReport(report, self._ring.of(self._stream)))
+        self._reports.tell(message)
         # The frames that follow take another way, and must not be told before it.
         patience = time.monotonic() + TOLD_S
         while self._ring.reported(self._stream) == reported and time.monotonic() < patience:

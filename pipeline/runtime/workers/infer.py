@@ -1,15 +1,18 @@
 """The infer process: the frame entry."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from engines.spec import load_model
 from pipeline.frames.types import Frame, Inferred, Prepared, Ticket
-from pipeline.inference.stage import Started, collect, open_entry, open_planes, room_between, start, start_planes
+from pipeline.inference.stage import Started, room_between
+from pipeline.runtime.graph import needs_of, reader, stages_of
 from pipeline.runtime.link import QueueLink
+from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import StageThreads, supervise
-from pipeline.runtime.workers.spec import FINISH, PREPARE, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import Receiver, Sender
 
 
@@ -30,10 +33,13 @@ def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None
         if batch is not None:
             context.inputs.release(context.number, [batch])  # the first frame of a batch does it for all
 
-    with open_entry(model, "frame", config.model) as engine:
-        planes_engine = open_planes(engine) if config.inference.preprocess == "gpu" else None
-        receiver, sender = Receiver[Prepared](context), Sender[Inferred](context, FINISH)
-        feedback = Sender[Frame](context, PREPARE)
+    starting, collecting = stages_of("infer")
+    with ExitStack() as opened:
+        parts = open_parts(config, model, needs_of((starting, collecting)), opened)
+        engine = parts.frame_engine
+        assert engine is not None and collecting.paces is not None
+        receiver, sender = Receiver[Prepared](context), Sender[Inferred](context, reader(collecting.writes))
+        feedback = Sender[Frame](context, reader(collecting.paces))
 
         def put(item: Inferred) -> None:
             feedback.tell(item.ran(engine.depth))
@@ -43,18 +49,22 @@ def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None
 
         pipe.send(Opened({"backend": engine.backend, "precision": engine.precision}))
         started = QueueLink[Started](room_between(engine))
-
-        def stage(batches: Iterator[Prepared]) -> Iterator[Started]:
-            mine = noted(batches)
-            return start(mine, engine) if planes_engine is None else start_planes(mine, planes_engine)
+        start, collect = starting.make(parts), collecting.make(parts)
 
         def start_all() -> None:
-            supervise("infer", stage, receiver.__iter__, started.put, dropped, pulse)
+            supervise(
+                starting.called,
+                lambda batches: start(noted(batches)),
+                receiver.__iter__,
+                started.put,
+                dropped,
+                pulse,
+            )
             started.finish()
 
         workers = StageThreads(started.finish)
         workers.start("start", start_all)
-        supervise("infer", collect, started.__iter__, put, dropped, pulse)
+        supervise(collecting.called, collect, started.__iter__, put, dropped, pulse)
         workers.join()
         if workers.failure is not None:
             raise workers.failure

@@ -10,9 +10,9 @@ from os import _exit as exit_at_once
 from typing import Any
 
 from engines.errors import TrunklineError
+from pipeline.runtime.graph import SOURCE, WORKERS
 from pipeline.runtime.logs import configure_logging
 from pipeline.runtime.pulse import BEAT_S, Pulse
-from pipeline.runtime.workers import spec as worker_spec
 from pipeline.runtime.workers.spec import Pipe, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 
@@ -34,14 +34,14 @@ def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
 
 def _role(number: int) -> "Callable[[WorkerSpec, Pipe[Any, Any], Pulse], None]":
     # Imported here: a process loads what its own part needs.
-    match number:
-        case worker_spec.PREPARE:
+    match WORKERS[number] if number < len(WORKERS) else SOURCE.worker:
+        case "prepare":
             from pipeline.runtime.workers.prepare import prepare as role
-        case worker_spec.INFER:
+        case "infer":
             from pipeline.runtime.workers.infer import infer as role
-        case worker_spec.FINISH:
+        case "finish":
             from pipeline.runtime.workers.postprocess import postprocess as role
-        case _:
+        case "capture":
             from pipeline.runtime.workers.capture import capture as role
     return role
 

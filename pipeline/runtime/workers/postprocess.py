@@ -8,14 +8,16 @@ from typing import Any
 
 from engines.spec import load_model
 from pipeline.frames.types import Health, Inferred, Result, Ticket
-from pipeline.gallery.gallery import Gallery
-from pipeline.inference.stage import open_entry
 from pipeline.runtime.event_publisher import settle
+from pipeline.runtime.graph import needs_of, stages_of
+from pipeline.runtime.parts import open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
-from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, StreamBegun
+from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
 from pipeline.sources.capture import waits_for_nobody
@@ -27,24 +29,21 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
     context, config = worker_spec.context, worker_spec.config
     model = load_model(config.model.path)
     with ExitStack() as opened:
-        publisher = opened.enter_context(Sinks(config))
-        face_engine = gallery = recorder = None
-        if config.identity.gallery is not None:
-            gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
-            face_engine = opened.enter_context(open_entry(model, "face", config.model))
-        if config.record.directory is not None:
-            recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
-        postprocessor = Postprocessor(
+        (stage,) = stages_of("finish")
+        parts = open_parts(config, model, needs_of((stage,)), opened)
+        publisher = parts.publisher
+        assert publisher is not None
+        postprocessor = parts.postprocessor = Postprocessor(
             config,
             model,
             publisher,
             context.frames,
-            face_engine,
-            gallery,
+            parts.face_engine,
+            parts.gallery,
             worker_spec.restarts,
             worker_spec.open_events,
         )
-        ending = Ending(worker_spec, publisher, recorder, postprocessor)
+        ending = Ending(worker_spec, publisher, parts.recorder, postprocessor)
         receiver = Receiver[Inferred](context, ending.heard)
         pipe.send(Opened({"address": publisher.address}))
         settle(publisher, worker_spec.open_events, "crash")
@@ -52,10 +51,12 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
             stopped = partial(context.frames.is_shut, context.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
 
-        def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
-            return postprocessor.stage(ending.taken(inferred))
+        step = stage.make(parts)
 
-        supervise("postprocess", stage, receiver.__iter__, ending.finished, partial(drop, context), pulse)
+        def finish(inferred: Iterator[Inferred]) -> Iterator[Result]:
+            return step(ending.taken(inferred))
+
+        supervise(stage.called, finish, receiver.__iter__, ending.finished, partial(drop, context), pulse)
         ending.end()
     identifier = postprocessor.identifier
     pipe.send(
@@ -81,15 +82,13 @@ class Ending:
     ) -> None:
         self._postprocessor, self._wakeups = postprocessor, worker_spec.wakeups
         self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher
-        self._streams, self._open_events = (
-            [stream.name for stream in worker_spec.config.streams],
-            worker_spec.open_events,
-        )
+        self._open_events = worker_spec.open_events
+        self._known = {stream.name: stream for stream in worker_spec.config.streams}
         self._recording: Recording | None = None
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
-            self._recording = Recording(recorder, self._streams, live, self._give_back)
+            self._recording = Recording(recorder, tuple(self._known), live, self._give_back)
             publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 
@@ -121,20 +120,41 @@ class Ending:
             self._wakeups[result.frame.stream].ring()  # a file may wait for the slot
 
     def heard(self, message: ControlMessage) -> None:
-        """Publish what happened to a stream."""
-        assert isinstance(message, HealthReport), "nothing else is told to this process"
-        self._postprocessor.reported(message.report)
-        self._publisher.send(health_message(message.report, message.account))
-        if message.report.state == "ended":
-            self._open_events.over(message.report.stream)
-        self._context.frames.tell(message.report.stream)
+        """Publish what happened to a stream, or take note of one."""
+        match message:
+            case StreamBegun(settings):
+                self._begin(settings)
+                self._context.frames.tell(settings.name)
+            case HealthReport(report, account):
+                self._postprocessor.reported(report)
+                self._publisher.send(health_message(report, account))
+                if report.state == "ended":
+                    self._end(report.stream)
+                self._context.frames.tell(report.stream)
+
+    def _begin(self, settings: StreamSettings) -> None:
+        """A stream was added or changed, which this process may know from the configuration if it was started since."""
+        if self._known.get(settings.name) != settings:
+            self._postprocessor.forget(settings.name)
+            self._open_events.forget(settings.name)
+            self._postprocessor.begin(settings)
+            if self._recording is not None:
+                self._recording.begin(settings, waits_for_nobody(settings))
+            self._known[settings.name] = settings
+
+    def _end(self, stream: str) -> None:
+        self._open_events.over(stream)
+        if self._context.frames.streams.wanted(stream) == REMOVED:
+            self._postprocessor.forget(stream)
+            self._open_events.forget(stream)
+            self._known.pop(stream, None)
 
     def end(self) -> None:
         """The last word on the streams that the run's stop ended."""
         if self._recording is not None:
             self._recording.finish()
             self._recorder.join()
-        for name in self._streams:
+        for name in self._context.frames.streams.names:
             if not self._open_events.is_over(name):
                 report = Health(name, "ended", "the run was stopped", time.time_ns())
                 self.heard(HealthReport(report, self._context.frames.of(name)))

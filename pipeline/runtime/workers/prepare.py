@@ -11,15 +11,16 @@ import numpy.typing as npt
 from engines.spec import load_model
 from pipeline.batching.batcher import Batcher
 from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
-from pipeline.inference.preprocess import place_only, preprocess
+from pipeline.runtime.graph import reader, stages_of
 from pipeline.runtime.link import FrameLink
+from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Ring
+from pipeline.runtime.stream_rows import LEFT
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.wakeup import Wakeup
-from pipeline.runtime.workers.spec import INFER, LOOK_S, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, Receiver, Sender
-from pipeline.sources.capture import mode
 
 
 class Inputs:
@@ -57,12 +58,14 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     """Form batches and letterbox them until nothing more comes."""
     context, config = worker_spec.context, worker_spec.config
     me, ring = context.number, context.frames
-    spec = load_model(config.model.path).spec.entry("frame")
-    modes = {stream.name: mode(stream) for stream in config.streams}
+    (preprocessing,) = stages_of("prepare")
+    streams = ring.streams
+    modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
     batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
     link = FrameLink(batcher, partial(drop, context), tuple(modes))
     slots = Inputs(context.inputs, me, worker_spec.room)
-    sender: Sender[Prepared] = Sender(context, INFER)
+    parts = Parts(config, load_model(config.model.path), array=slots.array)
+    sender: Sender[Prepared] = Sender(context, reader(preprocessing.writes))
 
     def heard(message: ControlMessage) -> None:
         if isinstance(message, BatchTiming):
@@ -70,6 +73,11 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
 
     def receive() -> None:
         for frame in Receiver[Frame](context, heard):
+            if modes.get(frame.stream) != (mode := streams.mode(frame.stream)):  # it was added or changed meanwhile
+                for stale in link.remove(frame.stream) if frame.stream in modes else ():
+                    drop(context, stale, "shutdown")
+                link.add(frame.stream, mode)
+                modes[frame.stream] = mode
             link.put(frame)
         for name in modes:
             link.finish(name)
@@ -87,9 +95,10 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
                 worker_spec.wakeups[name].ring()
             yield batch
 
+    step = preprocessing.make(parts)
+
     def stage(items: Iterator[Batch]) -> Iterator[Prepared]:
-        step = place_only if config.inference.preprocess == "gpu" else preprocess
-        return step(gathered(items), (spec.height, spec.width), slots.array)
+        return step(gathered(items))
 
     def give_up() -> None:
         for frame in link.abandon():
@@ -98,7 +107,8 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     workers = StageThreads(give_up)
     workers.start("receive", receive)
     pipe.send(Opened({}))
-    supervise("preprocess", stage, batches, partial(slots.send, sender=sender), partial(drop, context), pulse)
+    send, dropped = partial(slots.send, sender=sender), partial(drop, context)
+    supervise(preprocessing.called, stage, batches, send, dropped, pulse)
     sender.close()
     if workers.failure is not None:
         raise workers.failure

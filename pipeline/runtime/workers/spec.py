@@ -6,16 +6,14 @@ from typing import Any, Final
 
 from engines.errors import TrunklineError
 from pipeline.frames.types import Frame
+from pipeline.runtime.graph import WORKERS
 from pipeline.runtime.logs import LogSettings
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
 
-PREPARE: Final = 0
-INFER: Final = 1
-FINISH: Final = 2
-FIRST_CAPTURE: Final = 3
+FIRST_CAPTURE: Final = len(WORKERS)  # the number of the first process that captures
 
 LOOK_S: Final = 0.05  # between two looks at what no wakeup announces
 
@@ -35,6 +33,7 @@ class WorkerSpec:
     logs: LogSettings | None
     restarts: int  # how many processes before this one played the part
     open_events: OpenEventLog  # of what was announced to subscribers and has not ended
+    added: bool = False  # its streams came while the run went on: who publishes hears of them first
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,9 @@ def test_who_comes_after_reads_it_and_clears_it(open_events: OpenEventLog) -> No
 
 def test_a_write_that_was_cut_off_leaves_the_one_before(open_events: OpenEventLog) -> None:
     tell(open_events, event("new", 1))
-    version = int(open_events._words["door"][0])
+    version = int(open_events._words("door")[0])
     tell(open_events, event("new", 2))
-    open_events._words["door"][0] = version  # killed before the new room counts
+    open_events._words("door")[0] = version  # killed before the new room counts
     assert [one.track for one in open_events.left("crash")] == [1]
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from engines.errors import ConfigError
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Ticket
-from pipeline.runtime import ring as ringing
+from pipeline.runtime import shared_file
 from pipeline.runtime.ring import CAUSES, Gone, Layout, Ring, accept, hand_over, take_back
 from tests.pipeline.made_memory import named_memory
 from tests.pipeline.made_readers import busy_process, reader
@@ -340,7 +340,7 @@ TestLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=N
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ringing, "free_bytes", lambda: 10 * 2**20)
+    monkeypatch.setattr(shared_file, "free_bytes", lambda: 10 * 2**20)
     with pytest.raises(
         ConfigError, match=r"needs 31[0-9] MiB of shared memory for 100 frames here, and 10 MiB are free"
     ):
@@ -348,7 +348,7 @@ def test_too_little_memory_is_refused_with_what_is_needed(monkeypatch: pytest.Mo
 
 
 def test_the_memory_that_is_free_is_read() -> None:
-    assert 2**20 < ringing.free_bytes() < 2**50
+    assert 2**20 < shared_file.free_bytes() < 2**50
 
 
 def test_nothing_of_a_ring_has_a_name(ring: Ring) -> None:

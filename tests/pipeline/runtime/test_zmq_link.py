@@ -13,15 +13,18 @@ import zmq
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Batch, Frame, Prepared, Ticket
 from pipeline.runtime import zmq_link
+from pipeline.runtime.graph import SOURCE, reader
 from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.supervision import supervise
 from pipeline.runtime.transfer import write_picture
 from pipeline.runtime.workers import capture as capturing
 from pipeline.runtime.workers.capture import Admission
-from pipeline.runtime.workers.spec import FIRST_CAPTURE, PREPARE, WorkerSpec
+from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
 from pipeline.runtime.zmq_link import Receiver, Sender, WorkerContext
 from pipeline.settings.schema import Config
 from tests.pipeline.made_frames import make_frame, names
+
+PREPARE = reader(SOURCE.writes)
 
 PATIENCE_S = 30.0  # no test waits this long unless it fails
 
@@ -59,7 +62,7 @@ def admission(part: WorkerSpec) -> Iterator[Admission]:
 
 @pytest.fixture
 def inlet(part: WorkerSpec) -> Iterator[Receiver[Frame]]:
-    made = Receiver[Frame](replace(part.place, number=PREPARE))
+    made = Receiver[Frame](replace(part.context, number=PREPARE))
     yield made
     made.close()
 
@@ -127,7 +130,7 @@ def test_what_cannot_be_read_is_counted_and_what_comes_after_it_is_not_lost(
     part: WorkerSpec, rings: tuple[Ring, Ring], inlet: Receiver[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames, _ = rings
-    outlet: Sender[Frame] = Sender(part.place, PREPARE)
+    outlet: Sender[Frame] = Sender(part.context, PREPARE)
 
     def send(seq: int) -> None:
         ticket = claimed(frames, "door")
@@ -149,7 +152,7 @@ def test_an_item_of_which_a_part_was_given_up_is_not_waited_for(
     part: WorkerSpec, rings: tuple[Ring, Ring], inlet: Receiver[Frame]
 ) -> None:
     frames, inputs = rings
-    outlet: Sender[Prepared] = Sender(part.place, PREPARE)
+    outlet: Sender[Prepared] = Sender(part.context, PREPARE)
     tickets = [claimed(frames, "door"), claimed(frames, "door")]
     pixels = claimed(inputs)
     batch = Batch(tuple(replace(make_frame("door", seq), ticket=ticket) for seq, ticket in enumerate(tickets)), 0)

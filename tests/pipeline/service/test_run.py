@@ -20,6 +20,8 @@ from engines.spec import EntryName, Model, Thresholds
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Carrier, Counts, Frame, Health, Result
 from pipeline.gallery.gallery import Gallery
+from pipeline.inference import preprocess as preprocessing
+from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
 from pipeline.runtime import link as links
 from pipeline.runtime import postprocess as finish
@@ -30,6 +32,7 @@ from pipeline.service import run as running
 from pipeline.settings.schema import Config, InferenceSettings, ModelSettings, PublishSettings, StreamSettings
 from pipeline.sinks.video import Recorder
 from pipeline.sinks.zmq import Publisher
+from pipeline.sources import capture as sources
 from pipeline.wire.messages import EventMessage, HealthMessage
 from tests.pipeline.made_cuts import cut_clip, known, nothing_survives
 from tests.pipeline.made_runs import (
@@ -91,12 +94,12 @@ def slowed(
         engine = open_entry(model, entry, settings)
         return SlowEngine(engine, seconds, before) if entry == "frame" else engine
 
-    monkeypatch.setattr(running, "open_entry", opened)
+    monkeypatch.setattr(inference, "open_entry", opened)
 
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
     """Let a stage crash over those of its items, numbered from 0 over all its lives, that ``crashes`` says."""
-    module = threads if hasattr(threads, stage) else finish
+    module = next(module for module in (finish, preprocessing, inference) if hasattr(module, stage))
     real, numbers = getattr(module, stage), itertools.count()
 
     def watched(items: Iterable[Carrier]) -> Iterator[Carrier]:
@@ -321,7 +324,7 @@ def test_a_link_that_fails_is_read_again(
 def test_a_source_that_crashes_goes_on_with_the_frame_after(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
-    real = threads.capture
+    real = sources.capture
 
     def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
         for frame in real(*arguments, **more):
@@ -329,7 +332,7 @@ def test_a_source_that_crashes_goes_on_with_the_frame_after(
             if frame.seq == 7:
                 raise ZeroDivisionError("made to crash")
 
-    monkeypatch.setattr(threads, "capture", capture)
+    monkeypatch.setattr(sources, "capture", capture)
     run = Run(make_config(model, {"door": clip}))
     summary = run.end()
     check_books(run, summary)
@@ -359,7 +362,7 @@ def test_tracks_live_on_after_a_crash_and_their_ids_are_not_given_to_others(
 def test_what_is_seen_ends_with_the_connection_and_is_new_when_it_is_back(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = threads.capture
+    real = sources.capture
 
     def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
         for frame in real(*arguments, **more):
@@ -368,7 +371,7 @@ def test_what_is_seen_ends_with_the_connection_and_is_new_when_it_is_back(
                 more["health"](Health("door", "up", "opened again", frame.captured_ns))
             yield frame
 
-    monkeypatch.setattr(threads, "capture", capture)
+    monkeypatch.setattr(sources, "capture", capture)
     run = Run(make_config(model, {"door": clip}))
     check_books(run, run.end())
     assert check_ends(run, "down", "gone", "withdrawn", "stopped")["object", "down"] == 1
@@ -403,13 +406,13 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
 def test_a_source_that_ends_without_a_word_is_opened_again(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
-    real, restarts = threads.capture, itertools.count()
+    real, restarts = sources.capture, itertools.count()
 
     def capture(*arguments: Any, **more: Any) -> Iterator[Frame]:
         frames = real(*arguments, **more)
         return itertools.islice(frames, 7) if next(restarts) == 0 else frames
 
-    monkeypatch.setattr(threads, "capture", capture)
+    monkeypatch.setattr(sources, "capture", capture)
     run = Run(make_config(model, {"door": clip}))
     summary = run.end()
     check_books(run, summary)
@@ -420,14 +423,14 @@ def test_a_source_that_ends_without_a_word_is_opened_again(
 def test_a_source_that_keeps_crashing_is_down_alone(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
-    real = threads.capture
+    real = sources.capture
 
     def capture(settings: StreamSettings, **more: Any) -> Iterator[Frame]:
         if settings.name == "door":
             raise ZeroDivisionError("made to crash")
         return real(settings, **more)
 
-    monkeypatch.setattr(threads, "capture", capture)
+    monkeypatch.setattr(sources, "capture", capture)
     streams = {
         "door": {"source": "rtsp://ada:s3cret@cam/live", "reconnect_min_s": 0.01, "reconnect_max_s": 0.02},
         "yard": {"source": clip, "pace": "realtime"},

@@ -14,8 +14,8 @@ from engines.engine import Engine, Running
 from engines.errors import BackendUnavailable
 from engines.planes import Planes
 from engines.spec import EntryName, Model
+from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
-from pipeline.service import run as running
 from pipeline.settings.schema import ModelSettings
 from tests.pipeline.made_runs import Run, SlowEngine, check_books, dark_then_bright, make_config, write_model
 
@@ -72,7 +72,7 @@ def test_an_engine_that_letterboxes_itself_sees_the_same(
         engines.append(LetterboxingEngine(open_entry(model, entry, settings)))
         return engines[-1]
 
-    monkeypatch.setattr(running, "open_entry", opened)
+    monkeypatch.setattr(inference, "open_entry", opened)
     run = Run(make_config(model, streams, inference={"preprocess": "gpu"}))
     summary = run.end()
     check_books(run, summary)

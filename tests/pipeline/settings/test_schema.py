@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from pipeline.settings.schema import Config, StreamSettings, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.jsonl import JsonLinesSettings
 
 ONE = '[[streams]]\nname = "door"\nsource = "0"\n'

@@ -18,7 +18,8 @@ from pipeline.cluster.forwarding import check_hosts
 from pipeline.frames.jpeg import JpegDecoder, JpegEncoder
 from pipeline.frames.picture import Matrix, Picture
 from pipeline.frames.types import Frame
-from pipeline.settings.schema import StreamSettings, load
+from pipeline.settings.load import load
+from pipeline.settings.schema import StreamSettings
 from pipeline.wire.remote import (
     MAX_MISSING,
     Arrivals,

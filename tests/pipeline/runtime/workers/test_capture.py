@@ -21,6 +21,7 @@ from pipeline.runtime.workers import capture as capturing
 from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sources import capture as sources
 from tests.pipeline.made_frames import make_frame
 
 CRASHES = 3 * MAX_CRASHES
@@ -67,7 +68,7 @@ def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
             part.context.frames.shut(part.context.number)
         raise ZeroDivisionError("made to crash")
 
-    monkeypatch.setattr(capturing, "captured", crashing)
+    monkeypatch.setattr(sources, "capture", crashing)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
     capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
     assert len(tried) >= CRASHES
@@ -86,7 +87,7 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
     def refused(*_: Any) -> Picture:
         raise ValueError("no such plane")
 
-    monkeypatch.setattr(capturing, "captured", given)
+    monkeypatch.setattr(sources, "capture", given)
     monkeypatch.setattr(capturing, "write_picture", refused)
     monkeypatch.setattr(capturing, "TOLD_S", 0.0)
     capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]

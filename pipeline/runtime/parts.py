@@ -1,0 +1,92 @@
+"""What stages are made of, opened by whoever runs them and nowhere else."""
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.spec import EntryName, Model
+from pipeline.runtime.graph import Need
+from pipeline.settings.schema import Config
+
+if TYPE_CHECKING:  # a process loads only what its own stages need
+    from engines.engine import Engine
+    from engines.planes import PlanesEngine
+    from pipeline.gallery.gallery import Gallery
+    from pipeline.runtime.postprocess import Postprocessor
+    from pipeline.sinks.fan_out import Sinks
+    from pipeline.sinks.video import Recorder
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the stages of a thread or process are made of; None: no stage of it needs that, or the run has none.
+
+    Attributes:
+        planes_engine: the frame engine, where it letterboxes pictures itself.
+        recorder: closed by the thread that it runs in.
+        postprocessor: what turns outputs into results, once it is made.
+        array: memory for the network's input, of a shape; None: each batch has its own.
+    """
+
+    config: Config
+    model: Model
+    publisher: "Sinks | None" = None
+    frame_engine: "Engine | None" = None
+    planes_engine: "PlanesEngine | None" = None
+    face_engine: "Engine | None" = None
+    gallery: "Gallery | None" = None
+    recorder: "Recorder | None" = None
+    postprocessor: "Postprocessor | None" = None
+    array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame entry."""
+        entry = self.model.spec.entry("frame")
+        return entry.height, entry.width
+
+
+def open_parts(config: Config, model: Model, needs: Collection[Need], opened: ExitStack) -> Parts:
+    """Open what some stages need, as far as the run has it.
+
+    Args:
+        config: of the run.
+        model: that it names.
+        needs: of the stages, see :func:`pipeline.runtime.graph.needs_of`.
+        opened: closes it.
+
+    Raises:
+        TrunklineError: something cannot be had.
+    """
+    parts = Parts(config, model)
+
+    def entry(name: EntryName) -> "Engine":
+        from pipeline.inference import stage
+
+        return opened.enter_context(stage.open_entry(model, name, config.model))
+
+    if "publisher" in needs:
+        from pipeline.sinks.fan_out import Sinks
+
+        parts.publisher = opened.enter_context(Sinks(config))
+    if "frame engine" in needs:
+        parts.frame_engine = entry("frame")
+        if config.inference.preprocess == "gpu":
+            from pipeline.inference.stage import open_planes
+
+            parts.planes_engine = open_planes(parts.frame_engine)
+    if "gallery" in needs and config.identity.gallery is not None:
+        from pipeline.gallery.gallery import Gallery
+
+        parts.gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
+    if "face engine" in needs and config.identity.gallery is not None:
+        parts.face_engine = entry("face")
+    if "recorder" in needs and config.record.directory is not None:
+        from pipeline.sinks.video import Recorder
+
+        parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
+    return parts

@@ -1,0 +1,106 @@
+"""Streams that are added to a run of processes, changed and removed."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from msgspec import structs
+
+from engines.errors import ConfigError, StageError
+from engines.spec import Model
+from pipeline.events.zones import zone_counters_of
+from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import mode, picture_bytes
+
+if TYPE_CHECKING:
+    from pipeline.runtime.processes import ProcessSupervisor
+
+LOOK_S: Final = 0.02  # between two looks whether a stream was given up
+
+
+class ProcessStreams:
+    """The streams of a run of processes; what is added is captured in a process of its own.
+
+    The supervisor's configuration always names those that there are, for processes that are started again.
+    """
+
+    def __init__(self, supervisor: "ProcessSupervisor", model: Model, stop: threading.Event) -> None:
+        self._run, self._model, self._stop = supervisor, model, stop
+
+    def streams(self) -> tuple[StreamSettings, ...]:
+        """Those that were not removed."""
+        return self._run.config.streams
+
+    def add(self, settings: StreamSettings) -> None:
+        """Capture one stream more."""
+        with self._holding("added", settings.name):
+            self._check(settings)
+            self._begin(settings)
+
+    def change(self, settings: StreamSettings) -> None:
+        """Capture a stream by other settings."""
+        with self._holding("changed", settings.name):
+            self._check(settings)
+            self._leave(settings.name, CHANGED)
+            self._begin(settings)
+
+    def remove(self, name: str) -> None:
+        """Capture a stream no longer; returns when its last frame and its end were told."""
+        with self._holding("removed", name):
+            self._leave(name, REMOVED)
+
+    @contextmanager
+    def _holding(self, done: str, name: str) -> Iterator[None]:
+        run = self._run
+        with run.changing:
+            if run.over or self._stop.is_set():
+                raise ConfigError(f"stream {name!r} cannot be {done}: the run is over")
+            run.held = True
+        try:
+            yield
+        finally:
+            run.held = False
+
+    def _check(self, settings: StreamSettings) -> None:
+        """Refuse what this run has no room for, or its model no labels; a ConfigError."""
+        config = structs.replace(self._run.config, streams=(settings,))
+        zone_counters_of(config, self._model.spec.objects)
+        room, largest = self._run.frames.layout.slot_bytes, picture_bytes(settings, config.zmq.live_picture)
+        if largest > room:
+            raise ConfigError(
+                f"stream {settings.name!r}: its pictures take {largest} bytes, more than the {room} that the run has "
+                "shared memory for, as its configuration says: run it anew with this stream"
+            )
+
+    def _begin(self, settings: StreamSettings) -> None:
+        run, name = self._run, settings.name
+        run.frames.begin(name, mode(settings))
+        run.open_events.begin(name)
+        run.config = structs.replace(run.config, streams=(*run.config.streams, settings))
+        try:
+            run.capture(settings)
+        except StageError as error:
+            self._forget(name)
+            run.open_events.over(name)
+            raise ConfigError(f"stream {name!r} cannot be added: {error}") from error
+
+    def _leave(self, name: str, wanted: int) -> None:
+        """Let the process that captures a stream end that, and tell of it."""
+        run = self._run
+        streams = run.frames.streams
+        streams.want(name, wanted)
+        # A file that has ended by itself has nobody who could.
+        while streams.wanted(name) != LEFT and not run.open_events.is_over(name) and not run.over:
+            time.sleep(LOOK_S)
+        streams.want(name, LEFT)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        run = self._run
+        left = tuple(stream for stream in run.config.streams if stream.name != name)
+        run.config = structs.replace(run.config, streams=left)
+        for worker in run.captures:
+            worker.leave(name)

@@ -1,0 +1,99 @@
+"""One stream of a run of threads, from when it is added until it ends, is removed or the run is over."""
+
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from pipeline.frames.counters import FrameCounters
+from pipeline.frames.types import Frame, Health
+from pipeline.runtime.capturing import Tell, keep_capturing
+from pipeline.runtime.graph import SOURCE, SourceParts
+from pipeline.runtime.link import LinkClosed
+from pipeline.settings.schema import InferenceSettings, StreamSettings
+from pipeline.sources.capture import Capture
+
+
+class Taker(Protocol):
+    """Where captured frames go, and what becomes of their stream is told."""
+
+    def admit(self, frame: Frame) -> None:
+        """Take a frame that was counted; waits for room. LinkClosed when it is not taken."""
+        ...
+
+    def tell(self, capture: "StreamCapture", report: Health) -> None:
+        """What happened to the stream."""
+        ...
+
+
+class StreamCapture:
+    """Captures one stream and counts its frames. ``run`` is for a thread of its own, the rest for any.
+
+    Args:
+        settings: of the stream.
+        inference: of the run.
+        source: what gives the frames; None: what the settings name.
+        counters: where they are counted, behind those of earlier streams of the same name.
+        taker: gets them.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        inference: InferenceSettings,
+        source: Capture | None,
+        counters: FrameCounters,
+        taker: Taker,
+    ) -> None:
+        self.settings = settings
+        self.stop = threading.Event()
+        self.ended = False  # the stream said so itself
+        self.thread: threading.Thread | None = None
+        self._inference, self._source, self._counters, self._taker = inference, source, counters, taker
+        self._base = counters.of(settings.name).captured
+        self._closed = False
+        self._counted: Frame | None = None  # that was not taken yet
+
+    def run(self) -> None:
+        """Capture until the stream ends or is stopped."""
+        keep_capturing(self.settings, self._frames_of, self._admit, self._dropped, self._tell, self.stop)
+
+    def close(self) -> None:
+        """Nothing that comes from here on counts: the thread may hang in a read."""
+        self._closed = True
+
+    def _frames_of(self, health: Tell) -> Iterator[Frame]:
+        seen = self._counters.of(self.settings.name).captured - self._base  # by an earlier capture that crashed
+        parts = SourceParts(
+            settings=self.settings,
+            inference=self._inference,
+            source=self._source,
+            stop=self.stop,
+            health=health,
+            seen=seen,
+            base=self._base,
+            over=lambda: self.stop.is_set() or self.ended,
+            more={"lost": self._lost},
+        )
+        return SOURCE.make(parts)(iter(()))
+
+    def _lost(self, count: int) -> None:
+        if not self._closed:
+            self._counters.captured(self.settings.name, count)
+            self._counters.dropped(self.settings.name, "lost", count)
+
+    def _admit(self, frame: Frame) -> None:
+        if self._closed:
+            raise LinkClosed
+        self._counters.captured(frame.stream)
+        self._counted = frame
+        self._taker.admit(frame)
+        self._counted = None
+
+    def _dropped(self, frame: Frame, cause: str) -> None:
+        if self._counted is frame:
+            self._counters.dropped(frame.stream, cause)
+        self._counted = None
+
+    def _tell(self, report: Health) -> None:
+        if not self._closed:
+            self._taker.tell(self, report)

@@ -1,0 +1,112 @@
+"""Which stream has which row of what the processes of a run share."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.errors import ConfigError
+from pipeline.frames.types import Mode
+
+MODES: Final[tuple[Mode, ...]] = ("freshest", "every_frame", "bulk")
+# What is to become of a stream: it is captured on, removed or changed; or its capture has ended for that.
+KEPT, REMOVED, CHANGED, LEFT = 0, 1, 2, 3
+NAME_WORDS: Final = 8  # of 8 bytes: a stream's name has 64 characters at most
+
+Words = npt.NDArray[np.int64]
+
+
+class StreamRows:
+    """The names of streams by row, in shared memory. A row is given once: what it counts outlives its stream.
+
+    One process adds names, others find them; what is added after a process began is found when it is asked for.
+
+    Args:
+        words: (:meth:`words`,) of the shared memory.
+        names: of the first rows.
+    """
+
+    def __init__(self, words: Words, names: Iterable[str]) -> None:
+        self._count = words[:1]
+        self._names: npt.NDArray[np.bytes_] = words[1:].view(f"S{8 * NAME_WORDS}")
+        self._rows: dict[str, int] = {}
+        for row, name in enumerate(names):  # the same in every process
+            self._names[row] = name.encode()
+            self._rows[name] = row
+        self._count[0] = max(int(self._count[0]), len(self._rows))
+
+    @staticmethod
+    def words(rows: int) -> int:
+        """How many words it takes for so many streams."""
+        return 1 + NAME_WORDS * rows
+
+    def room_for(self, name: str) -> int:
+        """The row of a stream, which is given now unless it has one; ConfigError where none is left."""
+        if name not in self.names:
+            count = int(self._count[0])
+            if count == len(self._names):
+                raise ConfigError(
+                    f"stream {name!r} cannot be added: there is shared memory for {count} streams, those that were "
+                    "removed included: zmq.spare_streams says for how many more than the configuration has"
+                )
+            self._names[count] = name.encode()
+            self._count[0] = count + 1  # last: from here on it counts
+        return self.row(name)
+
+    def row(self, name: str) -> int:
+        """The row of a stream; KeyError where it has none."""
+        if name not in self._rows:
+            self._rows = {known: row for row, known in enumerate(self.names)}
+        return self._rows[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that have a row, in order."""
+        return tuple(name.decode() for name in self._names[: int(self._count[0])].tolist())
+
+
+class StreamTable:
+    """The streams that a run ever had, by row, and what is to become of each; for any process.
+
+    Args:
+        words: (:meth:`words`,) of the shared memory.
+        names: of the first rows.
+    """
+
+    def __init__(self, words: Words, names: Iterable[str]) -> None:
+        rows = (len(words) - 1) // (NAME_WORDS + 2)
+        self._rows = StreamRows(words[2 * rows :], names)
+        self._mode, self._wanted = words[:rows], words[rows : 2 * rows]
+
+    @staticmethod
+    def words(rows: int) -> int:
+        """How many words it takes for so many streams."""
+        return StreamRows.words(rows) + 2 * rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all, in the order in which they came."""
+        return self._rows.names
+
+    def row(self, name: str) -> int:
+        """The row of a stream; KeyError where it has none."""
+        return self._rows.row(name)
+
+    def add(self, name: str, mode: Mode) -> int:
+        """A stream comes, or comes again; returns its row. ConfigError where none is left."""
+        row = self._rows.room_for(name)
+        self._mode[row], self._wanted[row] = MODES.index(mode), KEPT
+        return row
+
+    def mode(self, name: str) -> Mode:
+        """What becomes of its frames when they come faster than they go."""
+        return MODES[int(self._mode[self.row(name)])]
+
+    def want(self, name: str, wanted: int) -> None:
+        """Say what is to become of a stream, or that it has."""
+        self._wanted[self.row(name)] = wanted
+
+    def wanted(self, name: str) -> int:
+        """What was said last: KEPT, REMOVED, CHANGED or LEFT."""
+        return int(self._wanted[self.row(name)])

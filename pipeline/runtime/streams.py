@@ -1,0 +1,30 @@
+"""What a run lets others do with its streams while it goes on."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from pipeline.settings.schema import StreamSettings
+
+
+class Streams(Protocol):
+    """The streams of a run. Settings were checked, and one call is carried out after the other."""
+
+    def streams(self) -> tuple[StreamSettings, ...]:
+        """Those that were not removed."""
+        ...
+
+    def add(self, settings: StreamSettings) -> None:
+        """Capture one stream more, of a name that no other has; ConfigError where there is no room for it."""
+        ...
+
+    def change(self, settings: StreamSettings) -> None:
+        """Capture the stream of this name by other settings; its frames on their way are published before."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Capture a stream no longer; returns when its last frame and its end were told."""
+        ...
+
+
+Attached = Callable[[Streams], AbstractContextManager[None]]  # the streams may be used meanwhile

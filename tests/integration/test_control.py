@@ -1,0 +1,151 @@
+"""Streams that are added, changed and removed while a run of processes goes on."""
+
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.errors import ConfigError
+from engines.spec import Model
+from pipeline.service.control import Control
+from pipeline.service.run import run as run_pipeline
+from pipeline.settings.schema import StreamSettings
+from tests.pipeline.made_runs import (
+    PATIENCE_S,
+    Run,
+    check_books,
+    check_ends,
+    dark_then_bright,
+    make_config,
+    write_model,
+)
+
+FRAMES, SIZE, RATE = 60, (160, 120), 25
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright(FRAMES, SIZE))
+
+
+class Controlled(Run):
+    """A run of processes and its control."""
+
+    def __init__(self, model: Model, streams: dict[str, Any], **sections: object) -> None:
+        self.control = Control()
+        super().__init__(make_config(model, streams, links="zmq", **sections))
+        self.wait(lambda run: bool(self.control.streams()))
+
+    def _run(self) -> None:
+        try:
+            self.summary = run_pipeline(
+                self._config,
+                stop=self.stop,
+                wait_for_subscriber_s=PATIENCE_S,
+                started=self._subscribe,
+                control=self.control,
+            )
+        except BaseException as error:
+            self.raised = error
+
+    def flows(self, name: str, count: int = 5) -> None:
+        seen = len(self.frames(name))
+        self.wait(lambda run: len(run.frames(name)) >= seen + count)
+
+
+def paced(clip: Path, name: str, **values: Any) -> StreamSettings:
+    return StreamSettings(name=name, source=str(clip), pace="realtime", loop=True, timeout_s=0.5, **values)
+
+
+def looped(clip: Path) -> dict[str, object]:
+    return {"source": clip, "pace": "realtime", "loop": True, "timeout_s": 0.5}
+
+
+def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path) -> None:
+    run = Controlled(model, {"door": looped(clip)}, zmq={"spare_streams": 1})
+    run.flows("door")
+    run.control.add(paced(clip, "yard"))
+    run.flows("yard")
+    run.control.change(StreamSettings(name="yard", source=str(clip), pace="camera", loop=True))
+    run.flows("yard")
+    with pytest.raises(ConfigError, match="stream 'gate' cannot be added: there is shared memory for 2 streams"):
+        run.control.add(paced(clip, "gate"))
+    run.control.remove("door")  # of the first capture process, which has nothing more to do
+    run.flows("yard")
+    assert [stream.name for stream in run.control.streams()] == ["yard"]
+    run.control.add(paced(clip, "door"))
+    run.flows("door")
+    run.control.remove("yard")
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    check_ends(run, "gone", "withdrawn", "stopped", "down")
+    told = [(report.state, report.cause) for report in run.health("yard")]
+    assert told == [("up", "160x120 h264"), ("down", "changed"), ("up", "160x120 h264"), ("ended", "removed")]
+    assert [report.cause for report in run.health("door") if report.state == "ended"] == [
+        "removed",
+        "the run was stopped",
+    ]
+    assert not [child for child in multiprocessing.active_children() if child.name.startswith("capture")]
+
+
+def test_a_stream_larger_than_the_shared_memory_is_refused(model: Model, clip: Path) -> None:
+    run = Controlled(model, {"door": looped(clip)})
+    with pytest.raises(ConfigError, match="stream 'yard': its pictures take 3110400 bytes, more than the 28800"):
+        run.control.add(StreamSettings(name="yard", source="rtsp://cam/1"))
+    run.flows("door")
+    run.stop.set()
+    check_books(run, run.end())
+
+
+def test_who_is_started_again_knows_the_streams_that_there_are(model: Model, clip: Path) -> None:
+    run = Controlled(model, {"door": looped(clip)})
+    everywhere = {"name": "everywhere", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+    zoned = make_config(model, {"yard": looped(clip) | {"zones": [everywhere]}}).streams[0]
+    run.control.add(zoned)
+    run.flows("yard", 20)
+    for name in ("prepare", "finish", "capture 1"):
+        (pid,) = {child.pid for child in multiprocessing.active_children() if child.name == name}
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        run.flows("yard", 20)
+    run.control.remove("yard")
+    run.stop.set()
+    summary = run.end()
+    for account in summary.streams.values():
+        assert account.captured == account.published + sum(account.dropped.values())
+    assert {event.name for event in run.events("yard") if event.kind == "zone"} == {"everywhere"}
+    assert (run.health("yard")[-1].state, run.health("yard")[-1].cause) == ("ended", "removed")
+
+
+def test_random_calls_keep_the_books(model: Model, clip: Path) -> None:
+    made, there = random.Random(SEED), {"a"}
+    run = Controlled(model, {"a": looped(clip)}, zmq={"spare_streams": 2})
+    for _ in range(12):
+        verb, name = made.choice(["add", "change", "remove"]), made.choice("abc")
+        value: Any = name if verb == "remove" else paced(clip, name, reconnect_max_s=made.choice([3.0, 4.0]))
+        possible = (name not in there) if verb == "add" else name in there
+        if possible:
+            getattr(run.control, verb)(value)
+            there = there - {name} if verb == "remove" else there | {name}
+        else:
+            with pytest.raises(ConfigError):
+                getattr(run.control, verb)(value)
+        assert {stream.name for stream in run.control.streams()} == there
+    for name in there:
+        run.flows(name)
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    check_ends(run, "gone", "withdrawn", "stopped", "down")

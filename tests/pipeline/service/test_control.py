@@ -1,0 +1,272 @@
+"""Streams that are added, changed and removed while a run goes on."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from engines.errors import ConfigError, TrunklineError
+from engines.spec import Model
+from pipeline.frames.counters import FrameCounts
+from pipeline.frames.picture import Picture
+from pipeline.frames.types import Frame, Health
+from pipeline.runtime.summary import Summary
+from pipeline.service.control import Control
+from pipeline.service.run import run as run_pipeline
+from pipeline.settings.schema import StreamSettings
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, check_ends, make_config, write_model
+
+DARK = Picture.from_rgb(np.full((30, 40, 3), 40, np.uint8))
+ADDRESS = "rtsp://cam/{}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with capture_logs():
+        yield
+
+
+def made_source(
+    settings: StreamSettings,
+    *,
+    stop: threading.Event,
+    health: Callable[[Health], None],
+    first_seq: int = 0,
+    **_: Any,
+) -> Iterator[Frame]:
+    """A camera of some 200 frames/s that lasts until it is stopped."""
+    health(Health(settings.name, "up", "40x30 made", time.time_ns()))
+    seq = first_seq
+    while not stop.wait(0.005):
+        yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), seq / 200, DARK)
+        seq += 1
+
+
+def camera(name: str, **values: Any) -> StreamSettings:
+    return msgspec.convert({"name": name, "source": ADDRESS.format(name), "timeout_s": 0.5, **values}, StreamSettings)
+
+
+class Controlled(Run):
+    """A run of made cameras and its control."""
+
+    def __init__(self, model: Model, *names: str, **sections: object) -> None:
+        self.control = Control()
+        streams: dict[str, Any] = {name: {"source": ADDRESS.format(name), "timeout_s": 0.5} for name in names}
+        super().__init__(make_config(model, streams, **sections))
+        self.wait(lambda run: len(self.control.streams()) == len(names))
+
+    def _run(self) -> None:
+        try:
+            self.summary = run_pipeline(
+                self._config,
+                stop=self.stop,
+                wait_for_subscriber_s=PATIENCE_S,
+                started=self._subscribe,
+                source=made_source,
+                control=self.control,
+            )
+        except BaseException as error:
+            self.raised = error
+
+    def flows(self, name: str, count: int = 5) -> None:
+        """Wait for more frames of a stream."""
+        seen = len(self.frames(name))
+        self.wait(lambda run: len(run.frames(name)) >= seen + count)
+
+    def end_now(self) -> Summary:
+        self.stop.set()
+        return self.end()
+
+
+def test_a_stream_is_added_and_removed_and_its_books_stay(model: Model) -> None:
+    run = Controlled(model, "door")
+    run.flows("door")
+    run.control.add(camera("yard"))
+    assert [stream.name for stream in run.control.streams()] == ["door", "yard"]
+    run.flows("yard")
+    run.control.remove("yard")
+    assert [stream.name for stream in run.control.streams()] == ["door"]
+    told = len(run.frames("yard"))
+    run.flows("door")
+    summary = run.end_now()
+    check_books(run, summary)
+    check_ends(run, "gone", "withdrawn", "stopped")
+    assert told <= summary.streams["yard"].published == len(run.frames("yard"))
+    assert summary.streams["yard"].dropped.keys() <= {"stale"}
+    assert [(report.state, report.cause) for report in run.health("yard")] == [
+        ("up", "40x30 made"),
+        ("ended", "removed"),
+    ]
+    assert [report.state for report in run.health("door")] == ["up", "ended"], "another stream noticed"
+
+
+def test_a_stream_of_a_name_that_was_removed_counts_on_and_gives_tracks_new_numbers(model: Model) -> None:
+    run = Controlled(model, "door", "yard")
+    run.flows("yard")
+    run.control.remove("yard")
+    run.control.add(camera("yard"))
+    run.flows("yard")
+    check_books(run, run.end_now())
+    ends = check_ends(run, "gone", "withdrawn", "stopped")  # no number began twice
+    assert ends["object", "stopped"] == 3
+    seqs = [frame.seq for frame in run.frames("yard")]
+    assert seqs == sorted(set(seqs))
+
+
+def test_a_changed_stream_goes_down_and_comes_back_by_its_new_settings(model: Model) -> None:
+    run = Controlled(model, "door", "yard")
+    run.flows("yard")
+    everywhere = [{"name": "everywhere", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}]
+    run.control.change(camera("yard", zones=everywhere))
+    run.flows("yard", 10)
+    check_books(run, run.end_now())
+    assert [(report.state, report.cause) for report in run.health("yard")][:3] == [
+        ("up", "40x30 made"),
+        ("down", "changed"),
+        ("up", "40x30 made"),
+    ]
+    assert {event.name for event in run.events("yard") if event.kind == "zone"} == {"everywhere"}
+    assert not [event for event in run.events("door") if event.kind == "zone"]
+
+
+def test_the_same_settings_change_nothing(model: Model) -> None:
+    run = Controlled(model, "door")
+    run.flows("door")
+    (before,) = run.control.streams()
+    run.control.change(before)
+    run.flows("door")
+    run.end_now()
+    assert [report.state for report in run.health("door")] == ["up", "ended"]
+
+
+def test_a_run_whose_last_stream_was_removed_waits_for_others(model: Model) -> None:
+    run = Controlled(model, "door")
+    run.flows("door")
+    run.control.remove("door")
+    time.sleep(0.5)  # longer than it takes to notice that nothing more comes
+    run.control.add(camera("yard"))
+    run.flows("yard")
+    run.control.remove("yard")
+    summary = run.end_now()
+    check_books(run, summary)
+    assert list(summary.streams) == ["door", "yard"]
+
+
+REFUSED = {
+    "a name that exists": ("add", camera("door"), "stream 'door' cannot be added: there is one of this name already"),
+    "a change of none": ("change", camera("yard"), "stream 'yard' cannot be changed: there is none of this name, but"),
+    "a removal of none": ("remove", "yard", "stream 'yard' cannot be removed: there is none of this name, but door"),
+    "no such file": ("add", StreamSettings(name="yard", source="none.mp4"), "source 'none.mp4' does not exist"),
+    "a label of no model": (
+        "add",
+        camera("yard", lines=[{"name": "kerb", "points": [[0, 0], [1, 1]], "labels": ["tram"]}]),
+        "labels.0. is 'tram', but must be one of the model's labels: person, dog",
+    ),
+    "backoff upside down": (
+        "change",
+        camera("door", reconnect_min_s=3.0, reconnect_max_s=2.0),
+        "stream 'door': reconnect_min_s is 3, but must be at most reconnect_max_s",
+    ),
+    "a type": ("add", StreamSettings(name="yard", source="x", timeout_s=-1.0), "stream 'yard': Expected `float` > 0"),
+    "forwarded": ("add", camera("yard", forward="tcp://h:1"), "forward is there, but must be left out"),
+}
+
+
+@pytest.mark.parametrize(("verb", "value", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_refused_and_changes_nothing(model: Model, verb: str, value: Any, sentence: str) -> None:
+    run = Controlled(model, "door")
+    before = run.control.streams()
+    with pytest.raises(TrunklineError, match=sentence):
+        getattr(run.control, verb)(value)
+    assert run.control.streams() == before
+    run.flows("door")
+    check_books(run, run.end_now())
+    assert [report.state for report in run.health("door")] == ["up", "ended"]
+
+
+def test_nothing_is_added_before_a_run_and_after_it(model: Model) -> None:
+    with pytest.raises(ConfigError, match="only while a run goes on"):
+        Control().add(camera("door"))
+    run = Controlled(model, "door")
+    run.end_now()
+    with pytest.raises(ConfigError, match="only while a run goes on"):
+        run.control.remove("door")
+    assert run.control.streams() == ()
+
+
+CALLS = st.lists(
+    st.tuples(st.sampled_from(["add", "change", "remove", "look"]), st.sampled_from(["a", "b", "c"]), st.booleans()),
+    min_size=1,
+    max_size=8,
+)
+
+
+def expected(verb: str, name: str, there: set[str]) -> bool:
+    """Whether a call on the streams that are there is carried out."""
+    return (name not in there) if verb == "add" else name in there
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=CALLS)
+def test_the_books_are_true_whatever_is_added_changed_and_removed(
+    model: Model, calls: list[tuple[str, str, bool]]
+) -> None:
+    threads = set(threading.enumerate())
+    run, there, ever = Controlled(model, "a"), {"a"}, {"a"}
+    for verb, name, wait in calls:
+        if verb == "look" or wait:
+            time.sleep(0.03)
+        if verb == "look":
+            continue
+        limit = 1.0 if wait else 2.0  # so that a change is one, often
+        value = name if verb == "remove" else camera(name, reconnect_max_s=limit + 3.0)
+        try:
+            getattr(run.control, verb)(value)
+        except ConfigError:
+            assert not expected(verb, name, there)
+        else:
+            assert expected(verb, name, there)
+            ever.add(name)
+            there = there - {name} if verb == "remove" else there | {name}
+        assert {stream.name for stream in run.control.streams()} == there
+    summary = run.end_now()
+    assert summary.streams.keys() == ever
+    check_books(run, summary)
+    check_ends(run, "gone", "withdrawn", "stopped", "down")
+    end = time.monotonic() + PATIENCE_S
+    while left := set(threading.enumerate()) - threads:
+        assert time.monotonic() < end, left
+        time.sleep(0.01)
+
+
+def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:
+    run = Controlled(model, "door")
+    names = [f"cam{number}" for number in range(4)]
+
+    def come_and_go(name: str) -> None:
+        run.control.add(camera(name))
+        run.control.change(camera(name, reconnect_max_s=4.0))
+        run.control.remove(name)
+
+    callers = [threading.Thread(target=come_and_go, args=(name,)) for name in names]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE_S)
+    assert [stream.name for stream in run.control.streams()] == ["door"]
+    summary = run.end_now()
+    check_books(run, summary)
+    assert set(summary.streams) == {"door", *names}
+    assert all(isinstance(account, FrameCounts) and not account.in_flight for account in summary.streams.values())
