@@ -12,6 +12,8 @@ import typer
 from engines.errors import ConfigError
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
+from pipeline.service.control import Control
+from pipeline.service.reloading import reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -39,13 +41,16 @@ def run(
     Example: trunkline run rtsp://camera.local/stream clip.mp4 0
 
     Example: trunkline run configs/camera.toml
+
+    SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
-    loaded = _config(what)
-    if insecure:
-        loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    loaded = _wanted(what, insecure)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
+    control = Control()
+    if hasattr(signal, "SIGHUP") and Path(what[0]).suffix.lower() == ".toml":
+        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, loaded, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def started(address: str) -> None:
@@ -55,7 +60,9 @@ def run(
 
     try:
         if loaded.streams[0].forward is None:
-            finished = run_pipeline(loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started)
+            finished = run_pipeline(
+                loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started, control=control
+            )
         else:
             finished = run_forwarding(loaded, stop, started)
     finally:
@@ -64,6 +71,18 @@ def run(
     typer.echo(text if as_json else _table(finished))
     if summary:
         _write(summary, text)
+
+
+def _wanted(what: list[str], insecure: bool) -> Config:
+    loaded = _config(what)
+    if insecure:
+        loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    return loaded
+
+
+def _reload(what: list[str], insecure: bool, running: Config, control: Control) -> None:
+    """Read the configuration again, in a thread: what is removed may take a while."""
+    threading.Thread(target=reload, args=(lambda: _wanted(what, insecure), running, control), daemon=True).start()
 
 
 def _config(what: list[str]) -> Config:

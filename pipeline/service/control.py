@@ -56,7 +56,7 @@ class Control:
         with self._running() as run:
             if settings.name in _names(run):
                 raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
-            _check(settings)
+            check_settings(settings)
             run.add(settings)
 
     def change(self, settings: StreamSettings) -> None:
@@ -70,7 +70,7 @@ class Control:
             if settings.name not in known:
                 raise ConfigError(f"stream {settings.name!r} cannot be changed: {_there_are(known)}")
             if known[settings.name] != settings:
-                _check(settings)
+                check_settings(settings)
                 run.change(settings)
 
     def remove(self, name: str) -> None:
@@ -100,6 +100,7 @@ def _there_are(names: Collection[str]) -> str:
     return f"there is none of this name, but {', '.join(sorted(names)) or 'none'}"
 
 
-def _check(settings: StreamSettings) -> None:
+def check_settings(settings: StreamSettings) -> None:
+    """Refuse a stream that could not be captured, with a TrunklineError."""
     check_stream(settings)
     check_source(settings)

@@ -1,0 +1,95 @@
+"""A configuration that is read again while its run goes on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from engines.errors import ConfigError
+from pipeline.service.control import Control
+from pipeline.service.reloading import reload
+from pipeline.settings.schema import Config, InferenceSettings, StreamSettings
+
+
+class MadeRun:
+    """The streams of a run that captures nothing."""
+
+    def __init__(self, *streams: StreamSettings) -> None:
+        self.there = {stream.name: stream for stream in streams}
+        self.calls: list[tuple[str, str]] = []
+
+    def streams(self) -> tuple[StreamSettings, ...]:
+        return tuple(self.there.values())
+
+    def add(self, settings: StreamSettings) -> None:
+        self._put("add", settings)
+
+    def change(self, settings: StreamSettings) -> None:
+        self._put("change", settings)
+
+    def _put(self, call: str, settings: StreamSettings) -> None:
+        self.calls.append((call, settings.name))
+        self.there[settings.name] = settings
+
+    def remove(self, name: str) -> None:
+        self.calls.append(("remove", name))
+        del self.there[name]
+
+
+def camera(name: str, **values: Any) -> StreamSettings:
+    return StreamSettings(name=name, source=f"rtsp://cam/{name}", **values)
+
+
+RUNNING = Config(streams=(camera("door"), camera("yard")))
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventDict]]:
+    with capture_logs() as lines:
+        yield lines
+
+
+def reloaded(config: Config | ConfigError) -> MadeRun:
+    run, control = MadeRun(*RUNNING.streams), Control()
+
+    def read() -> Config:
+        if isinstance(config, ConfigError):
+            raise config
+        return config
+
+    with control.of(run):
+        reload(read, RUNNING, control)
+    return run
+
+
+def test_streams_are_taken_over_and_removed_last(logs: list[EventDict]) -> None:
+    run = reloaded(Config(streams=(camera("yard", timeout_s=1.0), camera("gate"))))
+    assert run.calls == [("change", "yard"), ("add", "gate"), ("remove", "door")]
+    assert [line["event"] for line in logs] == ["stream changed", "stream added", "stream removed"]
+
+
+def test_what_is_the_same_changes_nothing(logs: list[EventDict]) -> None:
+    assert not reloaded(RUNNING).calls and not logs
+
+
+def test_what_needs_a_restart_is_said_and_the_streams_are_taken_over(logs: list[EventDict]) -> None:
+    config = msgspec.structs.replace(RUNNING, streams=(camera("door"),), inference=InferenceSettings(max_batch=3))
+    assert reloaded(config).calls == [("remove", "yard")]
+    assert logs[0]["error"] == "inference is different, which needs a restart"
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (ConfigError("site.toml: is not valid TOML"), "is not valid TOML"),
+        (Config(streams=(camera("gate"), StreamSettings(name="tape", source="none.mp4"))), "does not exist"),
+    ],
+    ids=["cannot be read", "a source that cannot be used"],
+)
+def test_a_wrong_file_changes_nothing(logs: list[EventDict], config: Config | ConfigError, sentence: str) -> None:
+    assert not reloaded(config).calls
+    (line,) = logs
+    assert line["event"] == "configuration not taken over" and sentence in line["error"]
