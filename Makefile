@@ -52,10 +52,12 @@ $(VENV)/.created:
 
 # Two stamps for one environment: the demo stays small and never waits for torch.
 $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
+	@rm -rf *.egg-info  # of an older layout would hide the entry points of this one
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	@rm -rf *.egg-info
 	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)'
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
