@@ -381,14 +381,15 @@ class Trainer:
     def begin_from_model(self, model: Model, at_step: int = 0) -> None:
         """Start a new run from the weights of a released model; what identities look like is learnt anew.
 
-        Classes that the model does not know begin with fresh weights. ``at_step`` is where in the schedule the run
-        goes on, for one whose optimiser's state is lost; the learning rate rises anew from there.
+        Tasks and classes that the model does not know begin with fresh weights. ``at_step`` is where in the schedule
+        the run goes on, for one whose optimiser's state is lost; the learning rate rises anew from there.
 
         Raises:
-            DataError: the model is of another network.
+            DataError: the model is of another network, or has tasks that this one has not.
         """
-        spec = model.spec
-        if spec.network != self.settings.network:
+        spec, own = model.spec, self.settings.network
+        with_own_tasks = msgspec.structs.replace(spec.network, tasks=own.tasks)
+        if with_own_tasks != own or not set(spec.network.tasks) <= set(own.tasks):
             raise DataError(f"--init {model.path}: the model's network is not the configuration's")
         weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
         weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}

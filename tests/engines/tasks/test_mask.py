@@ -10,13 +10,14 @@ import torch
 from numpy.testing import assert_allclose
 
 from engines.alignment import TEMPLATE
+from engines.compiling.export import Trained, export
 from engines.compiling.validation import evaluate_checkpoint, validation_scores
 from engines.data.reading import SkippedRows
 from engines.errors import ConfigError, DataError
 from engines.evaluation.report import EvaluationReport
 from engines.evaluation.truth import configured_truth, standard_truth
 from engines.network.network import build_network
-from engines.spec import USUAL_TASKS, NetworkSettings, output_names
+from engines.spec import USUAL_TASKS, NetworkSettings, Thresholds, load_model, output_names
 from engines.tasks.mask import TASK, data, metrics
 from engines.training.datasets import load_sets
 from engines.training.settings import (
@@ -28,9 +29,10 @@ from engines.training.settings import (
 )
 from engines.training.trainer import Trainer
 from tests.engines.evaluation.colours import Box, paint
-from tests.engines.training.made_data import TINY
+from tests.engines.training.made_data import TINY, dataset, write_people
 
 STEPS = 50
+CPU = torch.device("cpu")
 FACES: tuple[Box, ...] = ((4, 4, 24, 24), (34, 6, 26, 26), (66, 8, 22, 22))  # of every picture, xywh
 COLOURS = {"mask": (40, 90, 220), "no_mask": (220, 160, 120), "mask_wrong": (60, 200, 60)}
 STILL = AugmentationSettings(scale=(1.0, 1.0), shift=0.0, rotate_deg=0.0, noise=0.0, saturation=0.0, grey=0.0)
@@ -91,7 +93,7 @@ def settings(**changes: object) -> TrainingSettings:
 @pytest.fixture(scope="module")
 def trainer(folder: Path) -> Trainer:
     loaded = load_sets(settings().datasets, folder)
-    trained = Trainer(settings(), loaded.sets, (loaded.objects, loaded.scenes), torch.device("cpu"))
+    trained = Trainer(settings(), loaded.sets, (loaded.objects, loaded.scenes), CPU)
     for _ in range(STEPS):
         trained.train_step()
     return trained
@@ -176,3 +178,24 @@ def test_the_other_tasks_are_what_they_were_beside_it() -> None:
     assert set(more) - set(usual) == {"mask.linear.weight", "mask.linear.bias"}
     assert all(torch.equal(more[name], value) for name, value in usual.items())
     assert output_names("face", (*USUAL_TASKS, "mask")) == ("embedding", "quality", "mask")
+
+
+def test_a_model_without_the_task_is_a_beginning_and_one_with_more_is_not(folder: Path, tmp_path: Path) -> None:
+    write_people(folder)
+    made = settings(datasets=(dataset("identities"), *settings().datasets))
+    before, both = (
+        msgspec.structs.replace(made, network=msgspec.structs.replace(made.network, tasks=tasks))
+        for tasks in (("identity",), ("identity", "mask"))
+    )
+    loaded = load_sets(made.datasets, folder)
+    old = Trainer(msgspec.structs.replace(before, datasets=before.datasets[:1]), loaded.sets[:1], ((), ()), CPU)
+    new = Trainer(both, loaded.sets, ((), ()), CPU)
+    fresh = new.network.state_dict()["mask.linear.weight"].clone()
+    for name, trainer in (("old", old), ("new", new)):
+        export(Trained.of(trainer.checkpoint()), tmp_path / name, (64, 64), Thresholds())
+    new.begin_from_model(load_model(tmp_path / "old"))
+    begun, known = new.network.state_dict(), old.ema.network.state_dict()
+    assert all(torch.equal(begun[name], value) for name, value in known.items())
+    assert torch.equal(begun["mask.linear.weight"], fresh)
+    with pytest.raises(DataError, match="the model's network is not the configuration's"):
+        old.begin_from_model(load_model(tmp_path / "new"))
