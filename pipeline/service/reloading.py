@@ -47,4 +47,5 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
             control.remove(name)
             log.info("stream removed", stream=name)
     except TrunklineError as error:
-        log.error("configuration taken over in part", error=str(error))
+        untouched = {stream.name: stream for stream in control.streams()} == before
+        log.error(f"configuration {'not taken over' if untouched else 'taken over in part'}", error=str(error))

@@ -93,3 +93,10 @@ def test_a_wrong_file_changes_nothing(logs: list[EventDict], config: Config | Co
     assert not reloaded(config).calls
     (line,) = logs
     assert line["event"] == "configuration not taken over" and sentence in line["error"]
+
+
+def test_a_run_that_has_not_begun_says_so(logs: list[EventDict]) -> None:
+    reload(lambda: RUNNING, RUNNING, Control())
+    assert [(line["event"], line["error"]) for line in logs] == [
+        ("configuration not taken over", "streams can be added, changed and removed only while a run goes on")
+    ]
