@@ -111,7 +111,7 @@ class PinnedMemory(_Owned):
         super().close()
 
 
-class Event(_Owned):
+class CudaEvent(_Owned):
     """A moment in a stream that a thread can sleep until."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Stream(_Owned):
         """Run a captured graph, in the stream's turn."""
         _call(runtime.cudaGraphLaunch, graph.handle, self.handle)
 
-    def record(self, event: Event) -> None:
+    def record(self, event: CudaEvent) -> None:
         """Signal the event when all that is in the stream so far is done."""
         _call(runtime.cudaEventRecord, event.handle, self.handle)
 

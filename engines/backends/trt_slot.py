@@ -10,7 +10,7 @@ import numpy.typing as npt
 import structlog
 import tensorrt as trt
 
-from engines.backends.cuda import CudaError, DeviceMemory, Event, Graph, PinnedMemory, Stream
+from engines.backends.cuda import CudaError, CudaEvent, DeviceMemory, Graph, PinnedMemory, Stream
 from engines.backends.trt_log import Log
 from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.planes import Planes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # PyTorch, which a machine that serves does without
 
 log = structlog.get_logger()
 
-Resource = TypeVar("Resource", Stream, Event, Graph, PinnedMemory, DeviceMemory)
+Resource = TypeVar("Resource", Stream, CudaEvent, Graph, PinnedMemory, DeviceMemory)
 
 GRAPHS: Final = 8  # batch sizes that get one: each holds an execution context
 
@@ -82,7 +82,7 @@ class Slot:
         self._letterbox: BorrowedLetterbox | None = None  # until decoded planes come
         try:
             self._stream = self._hold(Stream())
-            self._done = self._hold(Event())
+            self._done = self._hold(CudaEvent())
             self._between = self._device(loaded.engine.device_memory_size_v2, "activations")
             self._buffers = {each.name: self._buffer(each) for each in (*loaded.inputs, *loaded.outputs)}
             self._unsized: trt.IExecutionContext | None = self._new_context()

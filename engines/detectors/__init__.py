@@ -5,6 +5,6 @@ Tools may import it. It needs no torch.
 
 from engines.detectors.detector import Found, ObjectDetector, open_detector
 from engines.detectors.labelling import label_folder
-from engines.detectors.layout import Layout, LayoutName
+from engines.detectors.layout import DetectorLayout, LayoutName
 
-__all__ = ["Found", "Layout", "LayoutName", "ObjectDetector", "label_folder", "open_detector"]
+__all__ = ["DetectorLayout", "Found", "LayoutName", "ObjectDetector", "label_folder", "open_detector"]

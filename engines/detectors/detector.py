@@ -11,7 +11,7 @@ import numpy as np
 from engines.arrays import Float, Pixels, Rows
 from engines.data.names import COCO_NAMES
 from engines.detectors.decoding import Candidates, decode_outputs
-from engines.detectors.layout import OF_NAME, Layout, LayoutName, find_layout, names_in
+from engines.detectors.layout import OF_NAME, DetectorLayout, LayoutName, find_layout, names_in
 from engines.errors import ModelError, one_line
 from engines.nms import nms
 from engines.pictures import PADDING_GREY
@@ -48,7 +48,7 @@ class ObjectDetector:
         names: of the classes.
     """
 
-    def __init__(self, session: Any, layout: Layout, size: tuple[int, int], names: Sequence[str]) -> None:
+    def __init__(self, session: Any, layout: DetectorLayout, size: tuple[int, int], names: Sequence[str]) -> None:
         self.layout, self.size, self.names = layout, size, tuple(names)
         self._session = session
         self._inputs = [each.name for each in session.get_inputs()]

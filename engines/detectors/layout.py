@@ -37,7 +37,7 @@ Shape = tuple[int | None, ...]  # None: dynamic
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class DetectorLayout:
     """How pictures go in and boxes come out.
 
     Args:
@@ -55,14 +55,16 @@ class Layout:
     scale: tuple[float, float, float] = (255.0, 255.0, 255.0)
 
 
-OF_NAME: Final[Mapping[LayoutName, Layout]] = {
-    "yolox": Layout("yolox", "corner", bgr=True, scale=(1.0, 1.0, 1.0)),
-    "yolov5": Layout("yolov5", "centre"),
-    "yolov8": Layout("yolov8", "centre"),
-    "end2end": Layout("end2end", "centre"),
-    "detr": Layout("detr", "stretch"),
-    "rtdetr": Layout("rtdetr", "stretch"),
-    "nanodet": Layout("nanodet", "stretch", bgr=True, mean=(103.53, 116.28, 123.675), scale=(57.375, 57.12, 58.395)),
+OF_NAME: Final[Mapping[LayoutName, DetectorLayout]] = {
+    "yolox": DetectorLayout("yolox", "corner", bgr=True, scale=(1.0, 1.0, 1.0)),
+    "yolov5": DetectorLayout("yolov5", "centre"),
+    "yolov8": DetectorLayout("yolov8", "centre"),
+    "end2end": DetectorLayout("end2end", "centre"),
+    "detr": DetectorLayout("detr", "stretch"),
+    "rtdetr": DetectorLayout("rtdetr", "stretch"),
+    "nanodet": DetectorLayout(
+        "nanodet", "stretch", bgr=True, mean=(103.53, 116.28, 123.675), scale=(57.375, 57.12, 58.395)
+    ),
 }  # as the projects' own demos prepare pictures
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +14,13 @@ from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.coco import BoxDetection
 from engines.evaluation.matching import match
-from engines.evaluation.parts import thresholds_part
+from engines.evaluation.parts import Calibrated, thresholds_part
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
-from engines.spec import IdentityCalibration, Thresholds
 from engines.tasks import REGISTRY
 
 TEMPERATURES = 0.2, 5.0  # the least and the largest that are looked at
 BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """Thresholds, and what that of identities stands for; None where the data says nothing of it."""
-
-    thresholds: Thresholds
-    identity: IdentityCalibration | None
 
 
 def calibrate_thresholds(runner: ModelRunner, truth: Truth) -> Calibrated:

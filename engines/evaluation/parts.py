@@ -1,21 +1,30 @@
 """What evaluation asks of a task's folder."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from engines.data.reading import SkippedRows
 from engines.evaluation.bootstrap import Interval
 from engines.evaluation.runner import ModelRunner
+from engines.spec import IdentityCalibration, Thresholds
 from engines.tasks import Task
 
 if TYPE_CHECKING:
-    from engines.evaluation.calibration import Calibrated
     from engines.evaluation.truth import Truth
 
 Evidence = Any  # what a model found, in the task's own terms
 Scores = Any  # a msgspec struct of the figures, with ``intervals`` by figure and ``skipped`` rows
 CardRow = tuple[str, float | None, Interval | None]  # what a figure is called, its value, and its interval
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Thresholds, and what that of identities stands for; None where the data says nothing of it."""
+
+    thresholds: Thresholds
+    identity: IdentityCalibration | None
 
 
 class MetricsPart(Protocol):
@@ -44,7 +53,7 @@ class RenderPart(Protocol):
 class ThresholdsPart(Protocol):
     """``thresholds.py``."""
 
-    def choose(self, runner: ModelRunner, truth: "Truth", chosen: "Calibrated", skipped: SkippedRows) -> "Calibrated":
+    def choose(self, runner: ModelRunner, truth: "Truth", chosen: Calibrated, skipped: SkippedRows) -> Calibrated:
         """What was chosen for the tasks before, with this task's own thresholds."""
 
 

@@ -16,8 +16,8 @@ from rich.progress import Progress
 from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import Calibrated, best_temperature, calibrate_thresholds
-from engines.evaluation.parts import Evidence, Scores, metrics_part, render_part
+from engines.evaluation.calibration import best_temperature, calibrate_thresholds
+from engines.evaluation.parts import Calibrated, Evidence, Scores, metrics_part, render_part
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth, standard_truth
 from engines.spec import USUAL_TASKS, Model, TaskName, Thresholds

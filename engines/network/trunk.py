@@ -9,7 +9,7 @@ from engines.spec import EntryName, NetworkSettings
 FACE_CELLS = (-(-FACE_SIZE // 32)) ** 2  # of an aligned face's last map
 
 
-class Stage(nn.Module):
+class TrunkStage(nn.Module):
     """Halve the resolution, then residual blocks."""
 
     def __init__(self, settings: NetworkSettings, inputs: int, outputs: int, depth: int) -> None:
@@ -32,7 +32,7 @@ class Trunk(nn.Module):
         super().__init__()
         c = settings.channels
         self.stem = ConvNorm(settings, 3, c[0], stride=2, entries=settings.entries)
-        self.stages = nn.ModuleList(Stage(settings, c[i], c[i + 1], settings.depths[i]) for i in range(4))
+        self.stages = nn.ModuleList(TrunkStage(settings, c[i], c[i + 1], settings.depths[i]) for i in range(4))
 
     def forward(self, pixels: Tensor, entry: EntryName) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised pixels (N, 3, H, W) -> features at strides 8, 16 and 32."""

@@ -64,14 +64,14 @@ WITH_LANDMARKS = (*DELTA_M, *(metric for metric in METRICS if metric.name == "nm
 HEADLINES = tuple(metric for metric in METRICS if metric in WITH_LANDMARKS or metric.name == "person_ap50")
 
 
-class Figure(msgspec.Struct, frozen=True):
+class ScoredFigure(msgspec.Struct, frozen=True):
     """A metric's value in one run; both None where the data, or the run, has none."""
 
     value: float | None
     interval: Interval | None
 
 
-Figures = dict[str, Figure]  # by the metric's key
+Figures = dict[str, ScoredFigure]  # by the metric's key
 
 
 class SeedSpread(msgspec.Struct, frozen=True):
@@ -101,11 +101,13 @@ def figures_of(report: EvaluationReport) -> Figures:
         scores = getattr(report, metric.task)
         if scores is not msgspec.UNSET:
             value = msgspec.to_builtins(scores)[metric.name]
-            found[metric.key] = Figure(None if value is None else float(value), scores.intervals.get(metric.name))
+            found[metric.key] = ScoredFigure(None if value is None else float(value), scores.intervals.get(metric.name))
     return found
 
 
-def delta_m(joint: Mapping[str, Figure], single: Mapping[str, Figure], metrics: Sequence[Metric]) -> float | None:
+def delta_m(
+    joint: Mapping[str, ScoredFigure], single: Mapping[str, ScoredFigure], metrics: Sequence[Metric]
+) -> float | None:
     """Mean over the metrics of what the joint network is better by than the task's own, as a share of that.
 
     Maninis et al., "Attentive Single-Tasking of Multiple Tasks", CVPR 2019: (1/T) Σ (-1)^l (M_joint - M_single) /

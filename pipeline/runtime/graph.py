@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
     from pipeline.inference.stage import Started
     from pipeline.runtime.capturing import Tell
-    from pipeline.runtime.parts import Parts
+    from pipeline.runtime.parts import Need, Parts
     from pipeline.settings.schema import InferenceSettings, StreamSettings
     from pipeline.sources.capture import Capture
 
 # frames: batched across the streams (FrameLink). results: what the run publishes. The others: bounded, in order.
 Link = Literal["frames", "prepared", "started", "inferred", "results"]
 Worker = Literal["capture", "prepare", "infer", "finish"]  # the processes, with links = "zmq"
-Need = Literal["source", "frame engine", "face engine", "gallery", "publisher", "recorder"]
 StageFunction = Callable[[Iterator[Any]], Iterator[Any]]
 
 
@@ -51,7 +50,7 @@ class Stage:
     writes: Link
     worker: Worker
     each: Literal["stream", "run"] = "run"
-    needs: tuple[Need, ...] = ()
+    needs: "tuple[Need, ...]" = ()
     paces: Link | None = None
 
 
@@ -163,7 +162,7 @@ def stages_of(worker: Worker) -> tuple[Stage, ...]:
     return tuple(stage for stage in STAGES if stage.worker == worker)
 
 
-def needs_of(stages: Iterable[Stage]) -> frozenset[Need]:
+def needs_of(stages: Iterable[Stage]) -> "frozenset[Need]":
     """All that has to be opened for some stages."""
     return frozenset(need for stage in stages for need in stage.needs)
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.spec import EntryName, Model
-from pipeline.runtime.graph import Need
 from pipeline.settings.schema import Config
 
 if TYPE_CHECKING:  # a process loads only what its own stages need
@@ -19,6 +18,10 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
+
+Need = Literal[
+    "source", "frame engine", "face engine", "gallery", "publisher", "recorder"
+]  # what may have to be opened
 
 
 @dataclass(slots=True)

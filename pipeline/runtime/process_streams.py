@@ -4,21 +4,36 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from msgspec import structs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
 from pipeline.events.zones import zone_counters_of
+from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.ring import Ring
 from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
-from pipeline.settings.schema import StreamSettings
+from pipeline.runtime.worker_process import Worker
+from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import mode, picture_bytes
 
-if TYPE_CHECKING:
-    from pipeline.runtime.processes import ProcessSupervisor
-
 LOOK_S: Final = 0.02  # between two looks whether a stream was given up
+
+
+class ProcessRun(Protocol):
+    """What changing its streams needs of a run of processes."""
+
+    config: Config
+    frames: Ring
+    open_events: OpenEventLog
+    changing: threading.Lock
+    held: bool  # while streams are changed
+    over: bool
+    captures: list[Worker]
+
+    def capture(self, settings: StreamSettings) -> None:
+        """Start a capture process for one stream; raise StageError where it cannot be started."""
 
 
 class ProcessStreams:
@@ -27,7 +42,7 @@ class ProcessStreams:
     The supervisor's configuration always names those that there are, for processes that are started again.
     """
 
-    def __init__(self, supervisor: "ProcessSupervisor", model: Model, stop: threading.Event) -> None:
+    def __init__(self, supervisor: ProcessRun, model: Model, stop: threading.Event) -> None:
         self._run, self._model, self._stop = supervisor, model, stop
 
     def streams(self) -> tuple[StreamSettings, ...]:

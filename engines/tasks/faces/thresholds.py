@@ -5,7 +5,8 @@ from dataclasses import replace
 import msgspec
 
 from engines.data.reading import SkippedRows
-from engines.evaluation.calibration import BETA, Calibrated, best_f_threshold, matched
+from engines.evaluation.calibration import BETA, best_f_threshold, matched
+from engines.evaluation.parts import Calibrated
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
 from engines.tasks.faces.metrics import find_faces

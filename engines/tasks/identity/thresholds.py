@@ -7,7 +7,7 @@ import numpy as np
 
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
-from engines.evaluation.calibration import Calibrated
+from engines.evaluation.parts import Calibrated
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import IdentityTruth, Truth
 from engines.spec import ComparedSet, IdentityCalibration, Thresholds

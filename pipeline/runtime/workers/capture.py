@@ -38,7 +38,7 @@ log = structlog.get_logger()
 def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Capture the part's streams until all have ended or were removed, or the part is told to stop."""
     context = worker_spec.context
-    captures = [StreamCapture(worker_spec, stream, pulse) for stream in worker_spec.streams]
+    captures = [CaptureThread(worker_spec, stream, pulse) for stream in worker_spec.streams]
 
     def stop_all() -> None:
         for each in captures:
@@ -61,7 +61,7 @@ def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
         raise workers.failure
 
 
-class StreamCapture:
+class CaptureThread:
     """The capture of one stream, in a thread of its own, which ``look`` ends when the stream is removed or changed."""
 
     def __init__(self, worker_spec: WorkerSpec, settings: StreamSettings, pulse: Pulse) -> None:

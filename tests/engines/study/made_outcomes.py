@@ -8,7 +8,7 @@ from engines.evaluation.bootstrap import Interval
 from engines.spec import USUAL_TASKS, TaskName
 from engines.study.comparison import JOINT, Name, RunOutcome, SetUse
 from engines.study.machine import TrainingMachine
-from engines.study.metrics import METRICS, Figure
+from engines.study.metrics import METRICS, ScoredFigure
 from engines.study.pace import Pace
 from engines.study.speed import EntrySpeed, EntrySpeeds
 from engines.training.settings import TrainingSettings, ValidationSettings
@@ -39,7 +39,7 @@ def two_tasks() -> TrainingSettings:
 def outcome(name: Name, seed: int, value: float, tasks: tuple[TaskName, ...] = USUAL_TASKS) -> RunOutcome:
     """A run all of whose figures have the same value, in intervals of 0.1 to either side."""
     own = tasks if name == JOINT else (name,)
-    figure = Figure(value, Interval(value - 0.1, value + 0.1))
+    figure = ScoredFigure(value, Interval(value - 0.1, value + 0.1))
     seen = {"crops": SetUse(micro_batches=10, pictures=640)} if "identity" in own else {}
     if own != ("identity",):
         seen["pictures"] = SetUse(micro_batches=20, pictures=320)

@@ -2,13 +2,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.study.metrics import DELTA_M, HEADLINES, METRICS, WITH_LANDMARKS, Figure, Figures, SeedSpread, delta_m
+from engines.study.metrics import (
+    DELTA_M,
+    HEADLINES,
+    METRICS,
+    WITH_LANDMARKS,
+    Figures,
+    ScoredFigure,
+    SeedSpread,
+    delta_m,
+)
 
 shares = st.floats(0.01, 1.0)
 
 
 def figures(**values: float | None) -> Figures:
-    return {name.replace("__", "."): Figure(value, None) for name, value in values.items()}
+    return {name.replace("__", "."): ScoredFigure(value, None) for name, value in values.items()}
 
 
 SINGLE = figures(objects__ap50=0.4, faces__ap50=0.8, scene__top1=0.5, identity__accuracy=0.8, faces__nme_box=0.1)
@@ -37,8 +46,8 @@ def test_there_is_no_delta_m_over_a_single_task_figure_of(nothing: float | None)
 
 @given(st.lists(shares, min_size=4, max_size=4), st.floats(0.5, 2.0))
 def test_delta_m_of_figures_that_all_change_alike_is_that_change(values: list[float], factor: float) -> None:
-    single = {metric.key: Figure(value, None) for metric, value in zip(DELTA_M, values, strict=True)}
-    joint = {key: Figure(factor * (figure.value or 0.0), None) for key, figure in single.items()}
+    single = {metric.key: ScoredFigure(value, None) for metric, value in zip(DELTA_M, values, strict=True)}
+    joint = {key: ScoredFigure(factor * (figure.value or 0.0), None) for key, figure in single.items()}
     assert delta_m(joint, single, DELTA_M) == pytest.approx(factor - 1)
 
 

@@ -17,7 +17,7 @@ from engines.study.crossval import FoldOutcome
 from engines.study.crossval_page import CrossValidated
 from engines.study.improvement import StepOutcome, declared_steps
 from engines.study.improvement_page import Improvement
-from engines.study.metrics import Figure
+from engines.study.metrics import ScoredFigure
 from tests.engines.study.made_classes import colours
 from tests.engines.study.made_outcomes import PACE, SPEED, outcomes
 from tests.engines.training.made_data import tiny_settings
@@ -108,7 +108,7 @@ def test_a_cross_validation_is_a_page() -> None:
 
 def compared(seeds: int = 3, steps: int = 10, **low: float) -> MultiTask:
     """A comparison; ``low`` are figures of the single-task networks that are other than the rest."""
-    other = {key.replace("_", "."): Figure(value, None) for key, value in low.items()}
+    other = {key.replace("_", "."): ScoredFigure(value, None) for key, value in low.items()}
     runs = [
         replace(each, figures=each.figures | {key: it for key, it in other.items() if key.startswith(f"{each.name}.")})
         for each in outcomes(seeds)
