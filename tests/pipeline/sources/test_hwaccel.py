@@ -229,12 +229,9 @@ def test_a_stream_that_cannot_be_decoded_ends_with_its_cause(
     assert re.fullmatch(cause, told[-1][1]), told
 
 
-def test_a_live_stream_goes_down_and_is_opened_again(
-    make_clip: MakeClip, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_live_stream_goes_down_and_is_opened_again(make_clip: MakeClip, tmp_path: Path, machine: Machine) -> None:
     machine.fails_at = 3
     clip = make_clip(tmp_path / "clip.mp4", frames=12)
-    monkeypatch.setattr("pipeline.sources.capture.is_live", lambda source: True)
     stop, told = threading.Event(), list[Health]()
 
     def hear(report: Health) -> None:
@@ -242,7 +239,7 @@ def test_a_live_stream_goes_down_and_is_opened_again(
         if len(told) == 3:
             stop.set()
 
-    live = settings(f"file:{clip}", reconnect_min_s=0.01, reconnect_max_s=0.02)
+    live = settings(f"file://{clip}", reconnect_min_s=0.01, reconnect_max_s=0.02)
     frames = list(capture(live, stop=stop, health=hear))
     assert len(frames) >= 3
     assert [report.state for report in told] == ["up", "down", "up"]
