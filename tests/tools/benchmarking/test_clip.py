@@ -47,7 +47,7 @@ def test_everything_in_it_moves() -> None:
 
 
 def test_a_live_source_is_refused_without_its_password() -> None:
-    with pytest.raises(ConfigError, match=r"--source is 'rtsp://ada@door/1', but must be a file"):
+    with pytest.raises(ConfigError, match=r"--source is 'rtsp://\*\*\*@door/1', but must be a file"):
         check_file("rtsp://ada:hunter2@door/1")
 
 
