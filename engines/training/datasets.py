@@ -6,12 +6,11 @@ holds it. A set says which tasks it labels; whatever it does not label is absent
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,11 +28,10 @@ from engines.pictures import PADDING_GREY, read_rgb, resize
 from engines.spec import EntryName
 from engines.tasks import task
 from engines.training.crops import crops_of
+from engines.training.partial_labels import boxes_by_file, merged
 from engines.training.settings import DatasetSettings, Kind, entry_of
 
-SAME_IOU = 0.5  # a detector's box that overlaps a labelled one so much shows the same thing
 READERS = 4  # threads; decoding releases the interpreter lock
-UNKNOWN: tuple[float, float, float, float] = (0.0, 0.0, 1e6, 1e6)  # x, y, width, height of more than any picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,64 +366,8 @@ def _face_labels(rows: _Rows, files: Sequence[Path], scales: npt.NDArray[np.floa
     source, coco = rows.entry.faces, rows.faces
     if source is None or coco is None:
         return None
-    boxes, classes, ignore, landmarks, present, _ = _padded(_by_file(coco, files), scales, 0)
+    boxes, classes, ignore, landmarks, present, _ = _padded(boxes_by_file(coco, files), scales, 0)
     return BoxLabels(boxes, classes, ignore, landmarks, present, source.only_near)
-
-
-def merged(
-    human: CocoSet, silver: CocoSet | None, files: Sequence[Path], names: tuple[str, ...]
-) -> tuple[list[list[CocoBox]], Tensor]:
-    """Join labels with a detector's boxes, picture by picture and class by class.
-
-    The labels' boxes all count. For classes that they do not cover in a picture, the detector's boxes come along, but
-    for those that lie on a labelled box of any class.
-
-    Args:
-        human: the labels.
-        silver: the detector's boxes of the same pictures, by file; None: there are none.
-        files: N pictures.
-        names: C classes; boxes of others are left out.
-
-    Returns:
-        The boxes of each picture with their ``category_id`` as place in ``names``, and (N, C) bool: the classes that
-        are labelled in it, by either. One that neither lists has an ignored box over it all.
-    """
-    numbers = {name: number for number, name in enumerate(names)}
-    own, more = _named(human, numbers), {} if silver is None else _named(silver, numbers)
-    said = {human.pictures[key]: covered for key, covered in human.labelled.items()}
-    everything = frozenset(human.categories.values())
-    machine = [] if silver is None else [numbers[name] for name in silver.categories.values() if name in numbers]
-    rows, known = [], torch.zeros(len(files), len(names), dtype=torch.bool)
-    for row, file in enumerate(files):
-        if file not in own:
-            rows.append([CocoBox(id=-1, image_id=-1, category_id=0, bbox=UNKNOWN, ignore=1)])
-            continue
-        covered = {numbers[name] for name in said.get(file, everything) if name in numbers}
-        added = [box for box in more.get(file, ()) if box.category_id not in covered and not _on_any(box, own[file])]
-        rows.append(own[file] + added)
-        known[row, list(covered) + (machine if file in more else [])] = True
-    return rows, known
-
-
-def _named(coco: CocoSet, numbers: Mapping[str, int]) -> dict[Path, list[CocoBox]]:
-    """The boxes of each file, numbered as ``numbers`` says; those of other classes are left out."""
-    found: dict[Path, list[CocoBox]] = {path: [] for path in coco.pictures.values()}
-    for box in coco.boxes:
-        number = numbers.get(coco.categories[box.category_id])
-        if number is not None:
-            found[coco.pictures[box.image_id]].append(msgspec.structs.replace(box, category_id=number))
-    return found
-
-
-def _on_any(box: CocoBox, others: Sequence[CocoBox]) -> bool:
-    """Whether a box overlaps one of the others by :data:`SAME_IOU` or more."""
-    x0, y0, x1, y1 = box.xyxy
-    for other in others:
-        a0, b0, a1, b1 = other.xyxy
-        shared = max(0.0, min(x1, a1) - max(x0, a0)) * max(0.0, min(y1, b1) - max(y0, b0))
-        if shared >= SAME_IOU * ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared):
-            return True
-    return False
 
 
 def _teacher_embeddings(entry: DatasetSettings, files: Sequence[Path], data: Path) -> Tensor | None:
@@ -442,16 +384,6 @@ def _teacher_embeddings(entry: DatasetSettings, files: Sequence[Path], data: Pat
         raise DataError(f"{data / source.embeddings}: has no embedding of {missing}")
     found = torch.from_numpy(np.stack([known[file] for file in files]))
     return F.normalize(found - found.mean(0), dim=1)
-
-
-def _by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
-    """The boxes of each file. One that the source does not list is unlabelled there: an ignored box covers it all."""
-    found: dict[Path, list[CocoBox]] = {path: [] for path in coco.pictures.values()}
-    for box in coco.boxes:
-        found[coco.pictures[box.image_id]].append(box)
-    some = next(iter(coco.categories), 0)
-    unlabelled = [CocoBox(id=-1, image_id=-1, category_id=some, bbox=UNKNOWN, ignore=1)]
-    return [found.get(file, unlabelled) for file in files]
 
 
 def _padded(
