@@ -186,6 +186,7 @@ def test_ctrl_c_ends_a_waiting_verb_cleanly() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a build in the background ignores it
     )
     end = time.monotonic() + 10
     # ZeroMQ's own threads appear once the socket is there; before that Python may still be starting.

@@ -10,7 +10,7 @@ import pytest
 from engines.backends.base import backend_names, find_backend
 from engines.engine import available, choose_backend, open_engine
 from engines.errors import BackendUnavailable, ConfigError
-from pipeline.settings.schema import load
+from pipeline.settings.load import load
 from tests.engines.made_models import pictures, write_model
 
 PAGE = Path(__file__).parents[3] / "docs" / "backends.md"
