@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from engines.data.names import COCO_NAMES
 from engines.errors import ModelError
 
 LayoutName = Literal["yolox", "yolov5", "yolov8", "end2end", "detr", "rtdetr", "nanodet"]
@@ -30,7 +31,6 @@ STRIDES: Final = (8, 16, 32, 64)  # of the cells; most have the first three
 ANCHORS: Final = 3  # boxes of a cell in yolov5
 BINS: Final = 8  # of each distance's distribution in nanodet
 END2END_COLUMNS: Final = 6  # box, score, class
-COCO_CLASSES: Final = 80  # that most files without names tell apart
 MANY_QUERIES: Final = 1000  # a transformer has fewer boxes than this, whatever its input
 
 Shape = tuple[int | None, ...]  # None: dynamic
@@ -103,7 +103,7 @@ def find_layout(
     if columns == END2END_COLUMNS and (rows or 0) < cells(size):
         return "detr" if "RTDETR" in head else "end2end"
     found: list[LayoutName] = []
-    for count in (classes,) if classes is not None else (COCO_CLASSES, None):
+    for count in (classes,) if classes is not None else (len(COCO_NAMES), None):
         found = found or [name for name in LAYOUTS if _fits(name, rows, columns, size, count)]
     return _only(found, outputs)
 

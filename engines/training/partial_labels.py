@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
+from engines.boxes import iou_matrix
 from engines.data.coco import CocoBox, CocoSet
 
 SAME_IOU = 0.5  # a detector's box that overlaps a labelled one so much shows the same thing
@@ -60,13 +62,8 @@ def _named(coco: CocoSet, numbers: Mapping[str, int]) -> dict[Path, list[CocoBox
 
 def _on_any(box: CocoBox, others: Sequence[CocoBox]) -> bool:
     """Whether a box overlaps one of the others by :data:`SAME_IOU` or more."""
-    x0, y0, x1, y1 = box.xyxy
-    for other in others:
-        a0, b0, a1, b1 = other.xyxy
-        shared = max(0.0, min(x1, a1) - max(x0, a0)) * max(0.0, min(y1, b1) - max(y0, b0))
-        if shared >= SAME_IOU * ((x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared):
-            return True
-    return False
+    corners = np.array([box.xyxy, *(other.xyxy for other in others)], np.float32)
+    return bool((iou_matrix(corners[:1], corners[1:]) >= SAME_IOU).any())
 
 
 def boxes_by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
