@@ -163,7 +163,7 @@ def _refuse_given(options: Mapping[str, object], what: str) -> None:
 
 
 def _f32(checkpoint: Path, data: Path, out: Path, frame_size: str, name: str | None, note: str) -> "Released":
-    width, height = _size(frame_size)
+    width, height = size_of(frame_size, "--frame-size")
     try:
         from engines.compiling.release import release
     except ModuleNotFoundError as error:
@@ -282,8 +282,9 @@ def _print_json(content: object) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str, option: str) -> tuple[int, int]:
+    """Return width and height that an option says as WIDTHxHEIGHT; ConfigError unless both are multiples of 32."""
     sides = text.split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 and int(side) % 32 == 0 for side in sides):
-        raise ConfigError(f"--frame-size is {text!r}, but must be WIDTHxHEIGHT in multiples of 32, such as 320x320")
+        raise ConfigError(f"{option} is {text!r}, but must be WIDTHxHEIGHT in multiples of 32, such as 320x320")
     return int(sides[0]), int(sides[1])

@@ -106,6 +106,12 @@ def _compile() -> Callable[..., None]:
     return compile_model
 
 
+def _import() -> Callable[..., None]:
+    from tools.import_detector import import_model
+
+    return import_model
+
+
 def _report() -> typer.Typer:
     from tools.report import app
 
@@ -128,6 +134,7 @@ VERBS = {
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
     "report": Verb("Do a study, and write its pages.", _report),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),
+    "import": Verb("Make a model folder from a detector's ONNX file.", _import),
 }
 
 

@@ -21,7 +21,8 @@ EXTRA_OF: Final = {
         "typer",
     ),
     "demo": ("skimage",),
-    "train": ("faster_coco_eval", "matplotlib", "onnx", "torch"),
+    "train": ("faster_coco_eval", "matplotlib", "torch"),
+    "import": ("onnx",),
     "tracking": ("supervision", "trackers", "trackeval"),
     "tensorrt": ("cuda", "tensorrt"),
 }
