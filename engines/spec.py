@@ -161,7 +161,7 @@ class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {str(each.instructions): "simulated" if each.simulated else "measured" for each in noted}
 
 
-class Imported(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ImportedDetector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The detector of another project that finds a model's objects."""
 
     file: str
@@ -186,7 +186,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity_calibration: IdentityCalibration | None = None  # None: nobody knows what the similarity stands for
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
-    imported: Imported | None = None  # None: all of it is a network of ours
+    imported: ImportedDetector | None = None  # None: all of it is a network of ours
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.

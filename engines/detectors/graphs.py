@@ -87,7 +87,7 @@ class ScoredRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class DetectorGraph:
     """What a detector's graph is.
 
     Attributes:
@@ -143,7 +143,7 @@ def free_batch(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto
     return made if version >= OPSET else _converted(made, OPSET)
 
 
-def frame_entry(detector: Detector) -> onnx.ModelProto:
+def frame_entry(detector: DetectorGraph) -> onnx.ModelProto:
     """Return a frame entry that finds objects: takes pictures as our entries do, gives boxes as they do."""
     model = compose.add_prefix(detector.model, DETECTOR)
     before, behind = Part("before/"), Part("behind/")
@@ -223,7 +223,7 @@ def _shrunk(part: Part, scaled: tuple[int, int], pad: tuple[int, int], size: tup
     return part.one("Cast", part.one("Transpose", part.one("Round", small), perm=[0, 2, 3, 1]), to=TensorProto.UINT8)
 
 
-def _rows(part: Part, outputs: Shapes, detector: Detector) -> ScoredRows:
+def _rows(part: Part, outputs: Shapes, detector: DetectorGraph) -> ScoredRows:
     """Boxes, best scores and classes of all rows of the detector's outputs; :func:`decode_outputs` in ONNX."""
     layout, classes, names = detector.layout.name, detector.classes, list(outputs)
     if layout == "rtdetr":
@@ -249,7 +249,7 @@ def _rows(part: Part, outputs: Shapes, detector: Detector) -> ScoredRows:
     return _best(part, part.corners(centre, size), part.one("Mul", scores, certain))
 
 
-def _detr(part: Part, outputs: Shapes, detector: Detector) -> ScoredRows:
+def _detr(part: Part, outputs: Shapes, detector: DetectorGraph) -> ScoredRows:
     """Boxes as shares of the input: beside logits, or in front of scores, or of a score and a class."""
     sides = part.constant(np.asarray(detector.size, np.float32))
 
@@ -272,7 +272,7 @@ def _detr(part: Part, outputs: Shapes, detector: Detector) -> ScoredRows:
     return _best(part, pixels(boxes), scores)
 
 
-def _from_distributions(part: Part, distances: str, detector: Detector) -> str:
+def _from_distributions(part: Part, distances: str, detector: DetectorGraph) -> str:
     """Boxes from distributions over the distance to each side (generalised focal loss, Li et al. 2020)."""
     count = _count(detector)
     levels = 4 if count == cells(detector.size, 4) else 3
@@ -309,17 +309,17 @@ def _choose(part: Part, rows: ScoredRows, count: int) -> None:
     part.give("object_labels", part.one("Cast", labels, to=TensorProto.INT32))
 
 
-def object_shapes(detector: Detector) -> dict[str, tuple[int, ...]]:
+def object_shapes(detector: DetectorGraph) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the made graph's outputs, without the batch."""
     count = _rows_given(detector)
     return dict(zip(OBJECTS, ((count, 4), (count,), (count,)), strict=True))
 
 
-def _rows_given(detector: Detector) -> int:
+def _rows_given(detector: DetectorGraph) -> int:
     return min(MAX_ROWS, _count(detector))
 
 
-def _count(detector: Detector) -> int:
+def _count(detector: DetectorGraph) -> int:
     """ScoredRows that the detector gives of a picture."""
     name = detector.layout.name
     shape = next(shape for shape in detector.shapes.values() if len(shape) > (1 if name == "rtdetr" else 2))

@@ -19,7 +19,7 @@ from engines.pages import render
 from engines.spec import (
     INPUT,
     EntrySpec,
-    Imported,
+    ImportedDetector,
     Model,
     ModelSpec,
     NetworkSettings,
@@ -70,7 +70,7 @@ def import_detector(
         raise ModelError(f"detector {file}: two of its classes have one name; say what they are called with --names")
     made, shapes = _made(detector, file, beside)
     _compare(made, detector, file)
-    imported = Imported(
+    imported = ImportedDetector(
         file=file.name,
         sha256=sha256_of(file),
         layout=detector.layout.name,
@@ -124,7 +124,7 @@ def _made(
 ) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]]]:
     """The frame entry, and its outputs' shapes."""
     given = output_shapes(detector.session, detector.size, file)
-    graph = graphs.Detector(
+    graph = graphs.DetectorGraph(
         graphs.free_batch(onnx.load(file), detector.size),
         detector.layout,
         detector.size,
