@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from engines.errors import GalleryError
+from engines.errors import DamagedGallery, GalleryError
 
 APPLICATION_ID: Final = 0x54524B4C  # "TRKL" in the file's header says whose file this is
 FORMAT: Final = 2
@@ -191,8 +191,7 @@ class GalleryFile:
             try:
                 yield
             except sqlite3.DatabaseError as error:
-                reason = "is not a gallery" if _foreign(error) else f"cannot be used: {error}"
-                raise GalleryError(f"gallery {self.path}: {reason}") from error
+                raise _explained(self.path, error) from error
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:
@@ -200,5 +199,13 @@ def _run(db: sqlite3.Connection, script: str) -> None:
         db.execute(statement)
 
 
-def _foreign(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+def _explained(path: Path, error: sqlite3.DatabaseError) -> GalleryError:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT:  # the low byte; the rest says where
+        return DamagedGallery(
+            f"gallery {path}: is damaged: put a copy of it in its place, or save what can be read with "
+            f"`trunkline gallery export --gallery {path} --out people.json`, and import that into a new one"
+        )
+    return GalleryError(
+        f"gallery {path}: {'is not a gallery' if code == sqlite3.SQLITE_NOTADB else f'cannot be used: {error}'}"
+    )
