@@ -12,9 +12,9 @@ from rich.table import Table
 from engines.engine import open_engine
 from engines.errors import DamagedGallery, GalleryError
 from engines.spec import load_model
+from pipeline.database import PRIVATE
 from pipeline.gallery.enrolling import reenroll as enroll_again
 from pipeline.gallery.export import Export, export_gallery, import_people, read_export, salvage
-from pipeline.gallery.file import PRIVATE
 from pipeline.gallery.gallery import Gallery, Person, agreed
 from pipeline.settings.schema import GALLERY, ModelSettings
 from tools.enroll import BackendOption
