@@ -11,6 +11,7 @@ TrunklineError                 base: one plain sentence, safe to show to a perso
 ├── GalleryError               the gallery file, or a person in it
 │   ├── DamagedGallery         pages of the file cannot be read
 │   └── EnrollError            a photo that cannot be enrolled
+├── StoreError                 the event store
 ├── MessageError               a message that does not follow the schema
 └── StageError                 a stage that crashed too often; the run ends
 
@@ -61,6 +62,10 @@ class DamagedGallery(GalleryError):
 
 class EnrollError(GalleryError):
     """A photo cannot be enrolled."""
+
+
+class StoreError(TrunklineError):
+    """The event store cannot be used, or has no such event."""
 
 
 class MessageError(TrunklineError):

@@ -40,6 +40,12 @@ def _demo() -> Callable[..., None]:
     return demo
 
 
+def _events() -> typer.Typer:
+    from tools.events import app
+
+    return app
+
+
 def _enroll() -> Callable[..., None]:
     from tools.enroll import enroll
 
@@ -122,6 +128,7 @@ VERBS = {
     "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
+    "events": Verb("List, show, export and delete the events that a run keeps.", _events),
     "enroll": Verb("Add a person to the gallery.", _enroll),
     "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),

@@ -16,7 +16,7 @@ PRIVATE: Final = 0o600  # what people look like and where they went is personal 
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """What a file is.
 
     Attributes:
@@ -51,7 +51,7 @@ class SqliteFile:
         TrunklineError: of the kind; the file is missing, is another kind's, is of a later format, or cannot be used.
     """
 
-    def __init__(self, path: Path, kind: Kind, create: bool) -> None:
+    def __init__(self, path: Path, kind: FileKind, create: bool) -> None:
         self.path, self._kind = path, kind
         self._lock = threading.RLock()
         if not create and not path.is_file():
@@ -99,6 +99,11 @@ class SqliteFile:
         ((busy, _, _),) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
 
+    def give_back(self) -> None:
+        """Give the pages of what was deleted back to the file system, of a file with ``auto_vacuum = INCREMENTAL``."""
+        with self._errors():
+            self._db.executescript("PRAGMA incremental_vacuum")  # execute would free one page
+
     def close(self) -> None:
         """Close the file; may be called twice."""
         with self._lock:
@@ -132,7 +137,7 @@ class SqliteFile:
                 raise self._kind.error(f"{self._kind.word} {self.path}: is not {_a(self._kind.word)} but an empty file")
             # Asking for write-ahead logging changes a file: not before it is known to be ours.
             self._check_format()
-            for pragma in ("journal_mode = WAL", *self._kind.pragmas):
+            for pragma in (*self._kind.pragmas, "journal_mode = WAL"):
                 self._db.execute(f"PRAGMA {pragma}").fetchone()
             done = self.is_current()
         if not done:  # readers do not wait for writers

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from engines.errors import DamagedGallery, GalleryError
-from pipeline.database import Kind, SqliteFile
+from pipeline.database import FileKind, SqliteFile
 
 FORMAT_1: Final = """
 CREATE TABLE model (fingerprint TEXT NOT NULL);
@@ -38,7 +38,7 @@ CREATE TABLE requests (
 );
 """
 
-GALLERY: Final = Kind(
+GALLERY: Final = FileKind(
     word="gallery",
     application_id=0x54524B4C,  # "TRKL"
     formats=(FORMAT_1, FORMAT_2),
@@ -90,7 +90,8 @@ class GalleryFile(SqliteFile):
             if db.execute("SELECT EXISTS (SELECT 1 FROM embeddings)").fetchone()[0]:
                 raise GalleryError(
                     f"gallery {self.path}: was made with model {made_by}, not with {self._fingerprint}: take that "
-                    f"model, or enrol everyone again with `trunkline gallery reenroll --gallery {self.path} --model DIR`"
+                    "model, or enrol everyone again with "
+                    f"`trunkline gallery reenroll --gallery {self.path} --model DIR`"
                 )
             db.execute("UPDATE model SET fingerprint = ?", (self._fingerprint,))
 
