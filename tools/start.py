@@ -22,7 +22,7 @@ EXTRA_OF: Final = {
     ),
     "demo": ("skimage",),
     "train": ("faster_coco_eval", "matplotlib", "onnx", "torch"),
-    "tracking": ("supervision", "trackers", "trackeval"),
+    "tracking": ("trackeval",),
     "tensorrt": ("cuda", "tensorrt"),
 }
 
