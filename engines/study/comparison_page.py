@@ -12,7 +12,7 @@ from engines.pages import render
 from engines.spec import TaskName
 from engines.study.comparison import JOINT, NetworkOutcome
 from engines.study.metrics import DELTA_M, LOWER_IS_BETTER, WITH_LANDMARKS, Figures, delta_m, gain
-from engines.study.results import Spread, bars, write_results
+from engines.study.results import RunSpread, bars, write_results
 from engines.training.settings import TrainingSettings
 
 LOW: Final = 0.05  # a figure that is nearly none
@@ -23,9 +23,9 @@ class FigureRow(msgspec.Struct, frozen=True, kw_only=True):
 
     figure: str
     lower_is_better: bool
-    joint: Spread | None
-    single: Spread | None  # None, too, where it takes more than one task
-    gain: Spread | None  # a share of the single-task figure, seed by seed; above 0 the joint network is better
+    joint: RunSpread | None
+    single: RunSpread | None  # None, too, where it takes more than one task
+    gain: RunSpread | None  # a share of the single-task figure, seed by seed; above 0 the joint network is better
     joint_interval: Interval | None  # bootstrap, of the first seed
     single_interval: Interval | None
 
@@ -39,8 +39,8 @@ class MultiTask(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     tasks: tuple[TaskName, ...]
     rows: tuple[FigureRow, ...]
-    delta_m: Spread | None  # over the seeds
-    delta_m_landmarks: Spread | None  # with the landmarks' error as a further figure
+    delta_m: RunSpread | None  # over the seeds
+    delta_m_landmarks: RunSpread | None  # with the landmarks' error as a further figure
     runs: tuple[NetworkOutcome, ...]
 
 
@@ -66,8 +66,8 @@ def summarise(command: str, settings: TrainingSettings, outcomes: Sequence[Netwo
         seeds=seeds,
         tasks=joint[0].tasks,
         rows=tuple(_row(figure, pairs) for figure in joint[0].figures),
-        delta_m=Spread.of(delta_m(*pair, DELTA_M) for pair in pairs),
-        delta_m_landmarks=Spread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
+        delta_m=RunSpread.of(delta_m(*pair, DELTA_M) for pair in pairs),
+        delta_m_landmarks=RunSpread.of(delta_m(*pair, WITH_LANDMARKS) for pair in pairs),
         runs=tuple(outcomes),
     )
 
@@ -80,9 +80,9 @@ def _row(figure: str, pairs: Sequence[tuple[Figures, Figures]]) -> FigureRow:
     return FigureRow(
         figure=figure,
         lower_is_better=figure in LOWER_IS_BETTER,
-        joint=Spread.of(each.value for each in joint),
-        single=Spread.of(each.value for each in single),
-        gain=Spread.of(gains),
+        joint=RunSpread.of(each.value for each in joint),
+        single=RunSpread.of(each.value for each in single),
+        gain=RunSpread.of(gains),
         joint_interval=joint[0].interval,
         single_interval=single[0].interval if single else None,
     )

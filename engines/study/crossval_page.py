@@ -12,7 +12,7 @@ from engines.evaluation.report import HEADLINES
 from engines.pages import render
 from engines.study.crossval import FoldOutcome
 from engines.study.metrics import LOWER_IS_BETTER
-from engines.study.results import Spread, bars, write_results
+from engines.study.results import RunSpread, bars, write_results
 
 
 class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     figure: str
-    spread: Spread
+    spread: RunSpread
     by_fold: dict[int, float]  # folds that have the figure
 
 
@@ -29,7 +29,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     figure: str
-    spread: Spread  # of the differences
+    spread: RunSpread  # of the differences
     half_width: float | None  # of the confidence interval of their mean
     exceeds: bool  # whether the interval leaves 0 out
     better: bool  # whether the mean is on the good side
@@ -56,7 +56,7 @@ def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[FigureSummary, ...]:
         own = [outcome for outcome in outcomes if outcome.name == variant]
         for figure in (f"{line.task}.{line.figure}" for line in HEADLINES):
             values = {outcome.number: outcome.figures[figure] for outcome in own if figure in outcome.figures}
-            if spread := Spread.of(values.values()):
+            if spread := RunSpread.of(values.values()):
                 found.append(FigureSummary(variant=variant, figure=figure, spread=spread, by_fold=values))
     return tuple(found)
 
@@ -73,12 +73,12 @@ def differences(summaries: Sequence[FigureSummary], folds: int) -> tuple[Differe
     for each in summaries:
         base = first.get(each.figure, {}) if each.variant != summaries[0].variant else {}
         gaps = [value - base[fold] for fold, value in each.by_fold.items() if fold in base]
-        if spread := Spread.of(gaps):
+        if spread := RunSpread.of(gaps):
             found.append(_difference(each, spread, len(gaps), folds))
     return tuple(found)
 
 
-def _difference(summary: FigureSummary, gaps: Spread, count: int, folds: int) -> Difference:
+def _difference(summary: FigureSummary, gaps: RunSpread, count: int, folds: int) -> Difference:
     half = None
     if gaps.std is not None:
         quantile = float(student.ppf((1 + CONFIDENCE) / 2, count - 1))

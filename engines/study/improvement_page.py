@@ -8,7 +8,7 @@ from engines.evaluation.bootstrap import CONFIDENCE
 from engines.pages import render
 from engines.study.improvement import StepOutcome
 from engines.study.joint import JointOutcome
-from engines.study.results import Spread, bars, write_results
+from engines.study.results import RunSpread, bars, write_results
 
 
 class Improvement(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +23,9 @@ class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     joint: JointOutcome
     runs: tuple[StepOutcome, ...]  # at least one of each step
 
-    def of(self, step: str, figure: str) -> Spread:
+    def of(self, step: str, figure: str) -> RunSpread:
         """A figure of a step over its seeds."""
-        spread = Spread.of(getattr(run, figure) for run in self.runs if run.name == step)
+        spread = RunSpread.of(getattr(run, figure) for run in self.runs if run.name == step)
         assert spread is not None
         return spread
 
@@ -37,7 +37,7 @@ def write_page(found: Improvement, out: Path) -> Path:
         The Markdown page.
     """
     bar = {step: found.of(step, "top1") for step in found.steps}
-    bar |= {f"{found.joint.model}, {it.labels} scenes": Spread(it.top1, None) for it in found.joint.figures}
+    bar |= {f"{found.joint.model}, {it.labels} scenes": RunSpread(it.top1, None) for it in found.joint.figures}
     picture = bars(list(bar), {"": list(bar.values())}, "accuracy, mean and deviation")
     return write_results(out, "improvement", found, page_of(found), picture)
 

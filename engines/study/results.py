@@ -13,18 +13,18 @@ from engines.study.writing import write_text
 COLOURS = ("#1f3d63", "#e1812c", "#6aa5c9", "#b8b8b8")  # of the series of bars, in turn
 
 
-class Spread(msgspec.Struct, frozen=True):
+class RunSpread(msgspec.Struct, frozen=True):
     """A figure over seeds or folds."""
 
     mean: float
     std: float | None  # sample standard deviation; None of a single value
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Spread | None":
+    def of(cls, values: Iterable[float | None]) -> "RunSpread | None":
         """The spread of the values; None if one of them is missing.
 
-        >>> Spread.of([1.0, 3.0]), Spread.of([1.0, None])
-        (Spread(mean=2.0, std=1.4142135623730951), None)
+        >>> RunSpread.of([1.0, 3.0]), RunSpread.of([1.0, None])
+        (RunSpread(mean=2.0, std=1.4142135623730951), None)
         """
         every = list(values)
         known = [value for value in every if value is not None]
@@ -33,7 +33,7 @@ class Spread(msgspec.Struct, frozen=True):
         return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
-def bars(groups: Sequence[str], series: Mapping[str, Sequence[Spread | None]], what: str) -> Figure:
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[RunSpread | None]], what: str) -> Figure:
     """Draw a bar and its deviation for each group of each series; what is missing has none.
 
     Args:

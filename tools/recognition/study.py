@@ -8,7 +8,7 @@ import numpy as np
 
 from engines.arrays import Double, Float, Rows
 from engines.spec import Model
-from engines.study.results import Spread
+from engines.study.results import RunSpread
 from engines.tasks.identity.strangers import Strangers
 from pipeline.identity.naming import LEAD
 from pipeline.identity.stage import FaceTrack, match
@@ -31,10 +31,10 @@ class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
     setting: Setting
     views: int
     method: str
-    rank1_error: Spread  # tracks of enrolled people whose most similar person is another, at any similarity
-    missed: Spread  # of them that are not given their name, at the threshold
-    false_accepts: Spread  # strangers' tracks that are given a name
-    threshold: Spread
+    rank1_error: RunSpread  # tracks of enrolled people whose most similar person is another, at any similarity
+    missed: RunSpread  # of them that are not given their name, at the threshold
+    false_accepts: RunSpread  # strangers' tracks that are given a name
+    threshold: RunSpread
 
 
 class RecognitionStudy(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,5 +148,5 @@ def _told(
     return float(np.mean(wrong)), float(np.mean(missed)), float(np.mean(accepted))
 
 
-def _spread(values: Double) -> Spread:
-    return Spread(round(float(values.mean()), 4), round(float(values.std()), 4))
+def _spread(values: Double) -> RunSpread:
+    return RunSpread(round(float(values.mean()), 4), round(float(values.std()), 4))

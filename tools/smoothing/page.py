@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from engines.pages import render
-from engines.study.results import Spread, bars, write_results
+from engines.study.results import RunSpread, bars, write_results
 from tools.smoothing.comparison import NO_SMOOTHING, OURS, PLAIN, SCENE_RIGHT, SCENE_WRONG, SmoothingStudy
 from tools.smoothing.scoring import Figures
 
@@ -21,7 +21,7 @@ def write_page(found: SmoothingStudy, command: str, out: Path) -> Path:
         The Markdown page.
     """
     figures = _figures(found)
-    wrong = {name: [Spread(100 * each[name].wrong, None) for each in figures.values()] for name in (OURS, *PLAIN)}
+    wrong = {name: [RunSpread(100 * each[name].wrong, None) for each in figures.values()] for name in (OURS, *PLAIN)}
     picture = bars([f"{kind}, {noise}" for kind, noise in figures], wrong, "wrong label, % of the time")
     return write_results(out, "smoothing", found, page_of(found, command), picture)
 

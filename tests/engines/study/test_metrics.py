@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.study.metrics import DELTA_M, LOWER_IS_BETTER, SHOWN, WITH_LANDMARKS, Figures, ScoredFigure, delta_m
-from engines.study.results import Spread
+from engines.study.results import RunSpread
 from engines.tasks import REGISTRY
 
 shares = st.floats(0.01, 1.0)
@@ -52,7 +52,7 @@ def test_delta_m_has_one_figure_of_each_task() -> None:
 
 
 def test_a_spread_needs_a_figure_of_every_seed() -> None:
-    assert Spread.of([1.0, 2.0, 3.0]) == Spread(2.0, 1.0)
-    assert Spread.of([1.0]) == Spread(1.0, None)
-    assert Spread.of([1.0, None]) is None
-    assert Spread.of([]) is None
+    assert RunSpread.of([1.0, 2.0, 3.0]) == RunSpread(2.0, 1.0)
+    assert RunSpread.of([1.0]) == RunSpread(1.0, None)
+    assert RunSpread.of([1.0, None]) is None
+    assert RunSpread.of([]) is None
