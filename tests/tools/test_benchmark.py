@@ -15,7 +15,7 @@ from tests.tools.made_network import write_constant_model
 from tools import benchmark
 from tools.benchmarking.clip import RATE, render
 from tools.benchmarking.engine import BATCHES
-from tools.benchmarking.figures import RunSpread
+from tools.benchmarking.figures import Spread
 from tools.benchmarking.report import BenchmarkReport
 from tools.main import app
 
@@ -290,7 +290,7 @@ class TestCompare:
     def files(self, tmp_path: Path) -> tuple[str, str]:
         before = make_report()
         assert not isinstance(before.decode, msgspec.UnsetType)
-        slow = msgspec.structs.replace(before.decode, cpu_ms_per_frame=RunSpread.of([90.0, 100.0, 110.0]))
+        slow = msgspec.structs.replace(before.decode, cpu_ms_per_frame=Spread.of([90.0, 100.0, 110.0]))
         after = msgspec.structs.replace(before, decode=slow)
         for name, report in (("before", before), ("after", after)):
             (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(report))
