@@ -81,13 +81,15 @@ class ImprovementStudy(Study[ClassifierSettings, StepOutcome]):
 
     def _do(self, run: StudyRun[ClassifierSettings], stop: Stop) -> Generator[int, None, StepOutcome | None]:
         settings = run.settings
+        if stop():
+            return None
         sizes = (settings.canvas, settings.network.size)
         if sizes not in self._loaded:
             self._loaded[sizes] = load_classifier_data(settings, self._data)
         trainer = ClassifierTrainer(settings, self._loaded[sizes], self._device)
         for now in trainer.run():
             yield now.number
-            if stop():
+            if stop() and now.number < settings.epochs:
                 return None
         evidence = trainer.evidence()
         macs, parameters = plain_cost(settings.network, len(evidence.labels))

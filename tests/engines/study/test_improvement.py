@@ -80,6 +80,16 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
     assert list(study(data).run()) == []
 
 
+def test_a_run_that_is_stopped_after_its_last_epoch_is_finished_and_an_earlier_one_is_not(data: Path) -> None:
+    short, long, seen = study(data), study(data, base=colours(2)), list[str]()
+    for whole in (short, long):
+        seen.clear()
+        for now in whole.run(lambda: bool(seen)):
+            seen.append(now.name)
+        assert seen == ["baseline"] and not whole.over
+    assert [outcome.name for outcome in short.outcomes] == ["baseline"] and long.outcomes == []
+
+
 def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
     runs = study(data).run()
     next(runs), next(runs)
