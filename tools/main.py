@@ -124,7 +124,7 @@ VERBS = {
 }
 
 
-RENAMED = {"report": "evaluate"}
+RENAMED = {"report": "evaluate, whose --help names the studies"}
 
 
 class Verbs(TyperGroup):
@@ -137,7 +137,7 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The real verb in place of its line in the help."""
         if args and args[0] in RENAMED:
-            raise ConfigError(f"trunkline {args[0]} is now trunkline {RENAMED[args[0]]}, with the same words after it")
+            raise ConfigError(f"trunkline {args[0]} is now trunkline {RENAMED[args[0]]}")
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else _command(name), rest
 

@@ -74,7 +74,7 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], shown: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["report", "smoothing"], "trunkline report is now trunkline evaluate, with the same words after it"),
+        (["report", "smoothing"], "trunkline report is now trunkline evaluate, whose --help names the studies"),
         (["evaluate", "--task", "tracking"], "--task tracking is now: trunkline evaluate tracking --data DIR"),
         (["evaluate", "--limit", "3", "smoothing"], "--limit has no meaning before smoothing"),
     ],
