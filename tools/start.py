@@ -25,7 +25,7 @@ EXTRA_OF: Final = {
     "train": ("faster_coco_eval", "matplotlib", "torch"),
     "heif": ("pillow_heif",),
     "import": ("onnx",),
-    "tracking": ("supervision", "trackers", "trackeval"),
+    "tracking": ("trackeval",),
     "tensorrt": ("cuda", "tensorrt"),
 }
 

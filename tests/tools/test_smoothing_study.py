@@ -1,26 +1,20 @@
 import json
 from pathlib import Path
 
-import av
 import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from engines.errors import SourceError
-from tests.pipeline.made_runs import dark_then_bright, write_model
-from tools.report import app
+from tools.main import app
 from tools.smoothing import comparison
-from tools.smoothing.comparison import SmoothingStudy, one_hot
-from tools.smoothing.filters import OURS, PLAIN, MajorityVote, Unsmoothed, WindowMean, shown
+from tools.smoothing.comparison import NO_SMOOTHING, OURS, PLAIN, SmoothingStudy, shown_by_all
 from tools.smoothing.page import missed_floors, page_of
-from tools.smoothing.recording import clips, recorded
-from tools.smoothing.scoring import Figures, agreement, count_changes, score
+from tools.smoothing.scoring import Figures, count_changes, score
 from tools.smoothing.simulated import NOISES, Noise, Simulated, probabilities, simulate
 
 CLEAN = Noise(name="clean", errors=0.0)
 BAD = Noise(name="bad", errors=0.2, bursts_per_min=20.0, rates=(25.0, 5.0), dropped=0.2)
-SIZE = (64, 48)
 
 
 def made(truth: list[int], changes: list[tuple[float, int]]) -> Simulated:
@@ -59,11 +53,6 @@ def test_a_first_label_is_no_change_and_one_that_is_taken_back_is() -> None:
     assert count_changes(np.array([-1, -1, 3, 3, -1, 3])[:, None]) == 2
 
 
-def test_frames_without_a_label_agree_with_nothing_and_disagree_with_nothing() -> None:
-    assert agreement(np.array([-1, 2, 2, 1]), 2) == pytest.approx(2 / 3)
-    assert agreement(np.array([-1, -1]), 2) == 1.0
-
-
 def test_a_simulation_follows_from_its_seed() -> None:
     first, again, other = (simulate(BAD, seed, 3, 20.0) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.labels, again.labels)
@@ -96,25 +85,25 @@ def test_probabilities_add_up_to_1_and_mostly_favour_what_is_seen() -> None:
     assert np.mean(found.argmax(axis=-1) == truth.labels) > 0.9
 
 
-def frames(*labels: int, score: float = 0.5) -> np.ndarray:
-    return one_hot(np.array(labels)[:, None], np.full((len(labels), 1), score), 3)
+def scores(*labels: int, score: float = 0.5) -> np.ndarray:
+    """Of one thing with three labels, of which each frame has one."""
+    return (np.eye(3)[list(labels)] * score)[:, None]
 
 
 def test_a_vote_and_an_average_see_their_window_and_no_more() -> None:
-    times = np.arange(6) / 10
-    for filtering in (MajorityVote(0.25), WindowMean(0.25)):
-        labels = shown(filtering, times, frames(0, 0, 0, 1, 1, 1))[:, 0].tolist()
-        assert labels == [0, 0, 0, 0, 1, 1]
+    # The window is 0.577 s: at 4 frames a second it has three of them.
+    found = shown_by_all("labels", np.arange(8) / 4, scores(0, 0, 0, 0, 1, 1, 1, 1))
+    for name in PLAIN[1:]:
+        assert found[name][:, 0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
 
 
 def test_an_average_heeds_scores_and_a_vote_does_not() -> None:
-    scores = np.concatenate([frames(0, 0, score=0.2), frames(1, score=0.9)])
-    assert shown(WindowMean(1.0), np.arange(3) / 10, scores)[-1, 0] == 1
-    assert shown(MajorityVote(1.0), np.arange(3) / 10, scores)[-1, 0] == 0
+    found = shown_by_all("labels", np.arange(3) / 10, np.concatenate([scores(0, 0, score=0.2), scores(1, score=0.9)]))
+    assert (found["plain average"][-1, 0], found["majority vote"][-1, 0]) == (1, 0)
 
 
 def test_no_smoothing_shows_every_frame() -> None:
-    assert shown(Unsmoothed(), np.arange(3) / 10, frames(0, 2, 1))[:, 0].tolist() == [0, 2, 1]
+    assert shown_by_all("labels", np.arange(3) / 10, scores(0, 2, 1))[NO_SMOOTHING][:, 0].tolist() == [0, 2, 1]
 
 
 def test_floors_that_are_missed_are_named() -> None:
@@ -134,60 +123,24 @@ def test_floors_that_are_missed_are_named() -> None:
     ]
 
 
-def write_clip(path: Path) -> None:
-    draw = dark_then_bright(12, SIZE)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height = SIZE
-        stream.pix_fmt = "yuv420p"
-        for number in range(24):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw(number), format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def test_what_a_model_saw_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_clip(tmp_path / "video" / "one.mp4")
-    model = write_model(tmp_path / "model")
-    (clip,) = clips(tmp_path)
-    first = recorded(clip, model, tmp_path / "kept")
-    assert (len(first.times_s), first.scenes.shape) == (24, (24, 2))
-    assert set(first.labels.tolist()) == {0}
-    assert len(first.ids) == len(first.frames) == len(first.scores) > 20
-    monkeypatch.setattr("tools.smoothing.recording.open_engine", None)  # nothing is run again
-    np.testing.assert_array_equal(recorded(clip, model, tmp_path / "kept").scenes, first.scenes)
-
-
-def test_data_without_videos_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="its folder video has no"):
-        clips(tmp_path)
-
-
-def test_the_pages_hold_every_filter_noise_and_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_clip(tmp_path / "video" / "one.mp4")
-    write_model(tmp_path / "model")
+def test_the_page_holds_every_filter_and_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "NOISES", (BAD,))
     monkeypatch.setattr(comparison, "HARD", (CLEAN,))
     monkeypatch.setattr(comparison, "THINGS", 2)
     monkeypatch.setattr(comparison, "SECONDS", 8.0)
-    options = {"data": tmp_path, "model": tmp_path / "model", "out": tmp_path / "out", "work": tmp_path / "work"}
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    result = CliRunner().invoke(app, ["smoothing", *arguments])
+    result = CliRunner().invoke(app, ["evaluate", "smoothing", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "out" / "smoothing.json").read_text())
-    filters = {*PLAIN, OURS}
-    assert {row["filter"] for row in found["measured"]} == {row["filter"] for row in found["clips"]} == filters
+    found = json.loads((tmp_path / "smoothing.json").read_text())
+    assert {row["filter"] for row in found["measured"]} == {*PLAIN, OURS}
     assert {(row["noise"], row["hard"]) for row in found["measured"]} == {("bad", False), ("clean", True)}
-    assert (tmp_path / "out" / "smoothing.png").stat().st_size > 1000
-    page = (tmp_path / "out" / "smoothing.md").read_text()
+    assert (tmp_path / "smoothing.png").stat().st_size > 1000
+    page = (tmp_path / "smoothing.md").read_text()
     assert all(f"| {name} | " in page for name in ("bad", "clean"))
-    assert all(f"| {name} |" in page for name in (*filters, "one"))
+    assert all(f" {name} |" in page for name in PLAIN)
 
 
-def test_the_tables_of_the_committed_page_are_what_its_results_give() -> None:
+def test_the_committed_page_is_what_its_results_give() -> None:
     results = Path(__file__).parents[2] / "docs/results"
     found = msgspec.json.decode((results / "smoothing.json").read_bytes(), type=SmoothingStudy)
-    page = page_of(found, "trunkline report smoothing --data DATA --model engines/zoo/n --out docs/results")
-    committed = (results / "smoothing.md").read_text()
-    tables, clips = committed[committed.index("* Floors") : committed.index("## Which")], committed.index("## Clips")
-    assert page.endswith(f"{tables}{committed[clips:]}")
+    page = page_of(found, "trunkline evaluate smoothing --out docs/results")
+    assert page == (results / "smoothing.md").read_text()

@@ -1,11 +1,14 @@
 """Who is enrolled with which views, and which frames are a track; seeded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
-from engines.arrays import Rows
+from engines.arrays import Float, Rows
+from pipeline.gallery.gallery import Snapshot
+from pipeline.gallery.search import Index
 from tools.recognition.crops import Crops
 
 Setting = Literal["any frames", "other videos", "one video"]
@@ -32,6 +35,23 @@ class Deal:
     calibrating: list[PersonFrames]  # whom thresholds are chosen on
     known: list[PersonFrames]  # who are enrolled
     strangers: list[PersonFrames]
+
+
+class Enrolled:
+    """P people with a few views each.
+
+    Attributes:
+        index: as the pipeline searches it.
+    """
+
+    def __init__(self, crops: Crops, people: Sequence[PersonFrames]) -> None:
+        self._views = [crops.embeddings[person.enrolled] for person in people]
+        names = tuple(person.name for person in people for _ in person.enrolled)
+        self.index = Index(Snapshot(names, np.concatenate(self._views)))
+
+    def similarities(self, embeddings: Float) -> Float:
+        """Cosines (F, P) of unit embeddings (F, D) to the most similar view of each person."""
+        return np.stack([(embeddings @ views.T).max(axis=1) for views in self._views], axis=1)
 
 
 def deal(crops: Crops, setting: Setting, views: int, seed: int) -> Deal:

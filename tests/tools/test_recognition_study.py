@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 from engines.evaluation import report
 from engines.spec import Model
 from tests.engines.evaluation.colours import open_colours, write_model
+from tools.main import app
 from tools.recognition.crops import Crops, read_crops
-from tools.recognition.methods import METHODS, OURS, SINGLE, Enrolled, followed
+from tools.recognition.deals import SETTINGS, Enrolled, Setting, deal
 from tools.recognition.page import page_of
-from tools.recognition.splits import SETTINGS, Setting, deal
-from tools.recognition.study import RecognitionStudy
+from tools.recognition.study import METHODS, SINGLE, RecognitionStudy
 from tools.recognition.swaps import measure_swaps
-from tools.report import app
 
 
 def made(people: int = 24, videos: int = 3, frames: int = 4, noise: float = 0.25) -> Crops:
@@ -67,17 +66,9 @@ def test_every_way_finds_people_who_are_easily_told(method: str) -> None:
     dealt = deal(crops, "any frames", 2, seed=0)
     enrolled = Enrolled(crops, dealt.known)
     for number, person in enumerate(dealt.known):
-        found = METHODS[method](crops, person.tracks[0], enrolled)
+        found = enrolled.similarities(METHODS[method](crops, person.tracks[0], enrolled))
         assert found.shape == (len(person.tracks[0]) if method == SINGLE else 1, len(dealt.known))
         assert (found.argmax(axis=1) == number).all()
-
-
-def test_ours_is_the_track_of_the_pipeline() -> None:
-    crops = made()
-    dealt = deal(crops, "any frames", 1, seed=0)
-    enrolled, rows = Enrolled(crops, dealt.known), dealt.known[0].tracks[0]
-    pooled = followed(crops, rows, enrolled).embedding
-    assert METHODS[OURS](crops, rows, enrolled) == pytest.approx(enrolled.similarities(pooled[None]))
 
 
 def test_names_go_with_their_people_and_stay_with_them() -> None:
@@ -101,9 +92,9 @@ def test_the_pages_hold_every_way_and_setting(tmp_path: Path, model: Model, monk
     monkeypatch.setattr(study, "SEEDS", 1)
     monkeypatch.setattr(study, "FAR", 0.5)
     write_people(tmp_path / "face_recognition")
-    folders = {"--data": tmp_path, "--model": model.path, "--out": tmp_path, "--work": tmp_path / "work"}
+    folders = {"--data": tmp_path, "--model": model.path, "--out": tmp_path}
     arguments = [str(each) for pair in folders.items() for each in pair]
-    result = CliRunner().invoke(app, ["recognition", *arguments])
+    result = CliRunner().invoke(app, ["evaluate", "recognition", *arguments])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "recognition.json").read_text())
     assert {row["method"] for row in found["rows"]} == set(METHODS)
@@ -113,16 +104,11 @@ def test_the_pages_hold_every_way_and_setting(tmp_path: Path, model: Model, monk
     assert all(f"| {method} |" in page for method in METHODS)
 
 
-def test_embeddings_are_made_once_and_are_private(tmp_path: Path, model: Model) -> None:
+def test_frames_come_person_by_person_and_video_by_video(tmp_path: Path, model: Model) -> None:
     write_people(tmp_path / "face_recognition")
-    first = read_crops(model, tmp_path, "val", tmp_path / "work")
-    (kept,) = (tmp_path / "work").iterdir()
-    assert kept.stat().st_mode & 0o077 == 0
-    made_at = kept.stat().st_mtime_ns
-    again = read_crops(model, tmp_path, "val", tmp_path / "work")
-    assert kept.stat().st_mtime_ns == made_at
-    assert again.embeddings.tolist() == first.embeddings.tolist()
-    assert first.videos[:3].tolist() == ["0", "0", "1"]
+    found = read_crops(model, tmp_path, "val")
+    assert found.videos[:5].tolist() == ["0", "0", "1", "1", "0"] and found.people[:5].tolist() == ["p00"] * 4 + ["p01"]
+    assert len(found.embeddings) == 64 and {path.name for path in tmp_path.iterdir()} == {"face_recognition", "model"}
 
 
 def write_people(folder: Path) -> None:
@@ -139,12 +125,8 @@ def write_people(folder: Path) -> None:
     (folder / "ytf_landmarks5_val.json").write_text(json.dumps(points))
 
 
-def test_the_tables_of_the_committed_page_are_what_its_results_give() -> None:
+def test_the_committed_page_is_what_its_results_give() -> None:
     results = Path(__file__).parents[2] / "docs/results"
     found = msgspec.json.decode((results / "recognition.json").read_bytes(), type=RecognitionStudy)
-    page = page_of(
-        found, "trunkline report recognition --data DATA --model engines/zoo/n --split val --out docs/results"
-    )
-    committed = (results / "recognition.md").read_text()
-    for beginning, end in (("Trunkline's errors", "* Where the track"), ("## Every setting", None)):
-        assert committed[committed.index(beginning) : end and committed.index(end)] in page
+    command = "trunkline evaluate recognition --data DATA --model engines/zoo/n --split val --out docs/results"
+    assert page_of(found, command) == (results / "recognition.md").read_text()
