@@ -16,10 +16,8 @@ from engines.errors import BackendUnavailable
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
-from tools.benchmarking.pages import changes_of, page_of, show, to_html
-from tools.benchmarking.parts import BenchmarkPart, Wish, measure_parts
-from tools.benchmarking.report import BenchmarkReport, load
-from tools.benchmarking.writing import write
+from tools.benchmarking.pages import changes_of, page_of, show, to_html, write
+from tools.benchmarking.report import BenchmarkPart, BenchmarkReport, Wish, load, measure_parts
 
 EXIT_WORSE = 1
 MILLISECONDS = {"ms": 1.0, "s": 1e3, "": 1.0}  # in a unit; without one they are meant

@@ -10,8 +10,8 @@ from engines.errors import ConfigError
 from tools.benchmarking.compare import MIN_CHANGE, compare, holm, judge, welch
 from tools.benchmarking.figures import Spread
 from tools.benchmarking.report import BenchmarkReport, begin, load
+from tools.benchmarking.stages import DecodeFigures
 from tools.benchmarking.streams import StreamsReport
-from tools.benchmarking.video import DecodeFigures
 
 EMPTY = begin(None, 1.0, 3)
 
