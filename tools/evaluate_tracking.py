@@ -1,19 +1,18 @@
 """``trunkline evaluate --task tracking``: score the tracker on sequences of detections."""
 
 import statistics
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 from rich.console import Console
 from rich.progress import track as progress
 from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.study.writing import write_text
+from tools.output import make_folder, print_json
 
 if TYPE_CHECKING:
     from tools.tracking.evaluation import ClassScores
@@ -51,10 +50,7 @@ def evaluate_tracking(data: Path | None, *, simulated: bool, as_json: bool, out:
 
     sequences = gather(data, simulated=simulated)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
+        make_folder(out, "--out")
     console = Console(stderr=True)
     outcomes: list[ClassScores] = []
     for sequence in progress(sequences, "tracking, sequences", console=console, transient=True):
@@ -66,7 +62,7 @@ def evaluate_tracking(data: Path | None, *, simulated: bool, as_json: bool, out:
         report = TrackingReport(
             sequences=tuple(outcomes), mean_hota=statistics.fmean(each.scores.hota for each in outcomes)
         )
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        print_json(report)
     else:
         _show(outcomes)
 

@@ -18,6 +18,7 @@ from pipeline.gallery.file import PRIVATE
 from pipeline.gallery.gallery import Gallery, Person, agreed
 from pipeline.settings.schema import GALLERY, ModelSettings
 from tools.enroll import BackendOption
+from tools.output import json_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -155,13 +156,13 @@ def export(
     """
     with Gallery(gallery) as opened:
         exported = export_gallery(opened)
-    text = msgspec.json.format(msgspec.json.encode(exported))
+    text = json_of(exported)
     if out is None:
         typer.echo(text)
         return
     try:
         out.touch(PRIVATE)
-        out.write_bytes(text)
+        out.write_text(text)
     except OSError as error:
         raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
     count = len(exported.people)

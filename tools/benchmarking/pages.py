@@ -4,7 +4,6 @@ import base64
 import re
 from collections.abc import Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import Final
 
 from markdown_it import MarkdownIt
@@ -12,9 +11,7 @@ from msgspec import UNSET, structs
 from rich.console import Console
 from rich.markdown import Markdown
 
-from engines.errors import ConfigError
 from engines.pages import Filter, render
-from engines.study.writing import write_bytes
 from tools.benchmarking.compare import ReportComparison
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.report import BenchmarkReport
@@ -56,19 +53,6 @@ def to_html(report: BenchmarkReport, picture: bytes) -> str:
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(page_of(report))
     data = base64.b64encode(picture).decode()
     return render("tools.benchmarking", "report.html.j2", body=body, picture=data)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, and the folders above it; one that is there is replaced when the new one is whole.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _latencies(report: BenchmarkReport) -> dict[str, Mapping[str, float]]:

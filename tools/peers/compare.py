@@ -28,8 +28,8 @@ from engines.spec import load_model
 from engines.zoo import model_folder
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.clip import BenchmarkClip, check_file, describe, lengthen
-from tools.benchmarking.pages import write
 from tools.benchmarking.report import BenchmarkMachine, ModelIdentity, begin
+from tools.output import json_of, write_file
 from tools.peers.harness import (
     Contestant,
     Failed,
@@ -105,8 +105,8 @@ def compare(
     try:
         comparison = _compare(source, model_folder(model).resolve(), precision, seconds, rounds, chosen(only))
         page = to_markdown(comparison)
-        write(json_file, msgspec.json.format(msgspec.json.encode(comparison)) + b"\n")
-        write(json_file.with_suffix(".md"), page.encode())
+        write_file(json_file, f"{json_of(comparison)}\n".encode())
+        write_file(json_file.with_suffix(".md"), page.encode())
     except TrunklineError as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         raise typer.Exit(EXIT_REFUSED) from None
