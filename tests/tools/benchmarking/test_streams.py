@@ -47,6 +47,27 @@ def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkey
     assert {config.inference.max_queue_delay_ms for config in configs} == {report.max_queue_delay_ms} == {140.0}
 
 
+def test_a_number_has_failed_when_it_failed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = iter([make_watched([], cut_short=True), make_watched([make_heard()] * 300), *[make_watched([])] * 2])
+    monkeypatch.setattr(module, "watch", lambda *_: next(runs))
+    setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path)
+    told: list[str] = []
+    report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2, tell=told.append)
+    assert report.most == 1
+    assert [(trial.streams, trial.failure is None) for trial in report.trials] == [
+        (1, False),
+        (1, True),
+        (2, False),
+        (2, False),
+    ]
+    assert told == [
+        "1 streams at once",
+        "1 streams at once, again",
+        "2 streams at once",
+        "2 streams at once, again",
+    ]
+
+
 class TestHopeless:
     def test_a_slow_frame_in_a_hundred_is_no_failure_and_two_are(self) -> None:
         failed = hopeless(100.0, planned_frames=100)
