@@ -81,12 +81,6 @@ def test_a_meter_counts_nothing_after_its_end() -> None:
     meter = Meter(1.0, clock_s=Clock(0.0, 0.6, 1.7, 1.8, 99.0))
     assert [meter.count() for _ in range(5)] == [True, True, False, False, False]
     assert meter.measured(looks=False)["frames"] == 1
-
-
-def test_who_looks_for_nothing_has_no_number_of_boxes() -> None:
-    meter = Meter(1.0, clock_s=Clock(0.0, 0.6, 1.7))
-    while meter.count():
-        pass
     assert meter.measured(looks=False)["boxes_per_frame"] is None
 
 
