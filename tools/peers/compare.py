@@ -6,7 +6,7 @@ Run from the checkout, in Trunkline's own environment: ``python tools/peers/comp
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,26 +145,20 @@ def contestants(peers: Sequence[Peer], settings: Settings) -> list[Contestant]:
     for group in Group:
         within = [peer for peer in peers if peer.group is group]
         if within:
-            measure: Measure = partial(_measure_trunkline, group, settings)
-            found.append(
-                Contestant(f"trunkline-{group}", "Trunkline", group, TRUNKLINE[group], partial(_same, measure))
-            )
+            prepare: Callable[[], Measure] = partial(_ready_trunkline, group, settings)
+            found.append(Contestant(f"trunkline-{group}", "Trunkline", group, TRUNKLINE[group], prepare))
         for peer in within:
             prepare = partial(ready.get(peer, _ready), peer, settings)
             found.append(Contestant(peer.name, peer.title, peer.group, peer.remark, prepare))
     return found
 
 
-def _same(measure: Measure) -> Measure:
-    return measure
-
-
-def _measure_trunkline(group: Group, settings: Settings) -> PeerResult:
+def _ready_trunkline(group: Group, settings: Settings) -> Measure:
     command = [sys.executable, "-m", "tools.main", "benchmark", group, "--json", "--repeats", "1"]
     command += ["--seconds", str(settings.seconds)]
     if group is not Group.transport:  # which moves frames of its own
         command += ["--source", str(settings.source), "--model", str(settings.model), "--precision", settings.precision]
-    return of_trunkline(group, json.loads(said(command, settings.limit_s)))
+    return lambda: of_trunkline(group, json.loads(said(command, settings.limit_s)))
 
 
 def of_trunkline(group: Group, report: Mapping[str, Any]) -> PeerResult:

@@ -103,11 +103,18 @@ def play(
                 results[one.name].clear()
     groups: dict[Group, tuple[PeerRow, ...]] = {}
     for one in contestants:
-        runs = tuple(result.run for result in results[one.name])
-        before = groups.get(one.group, ())
-        beside = ratios(before[0].runs, runs) if before else None
-        last = [(result.versions, result.facts) for result in results[one.name][-1:]] or [({}, {})]
-        row = PeerRow(one.name, one.title, one.remark, runs, beside, *last[0], failed.get(one.name))
+        done, before = results[one.name], groups.get(one.group, ())
+        runs = tuple(result.run for result in done)
+        row = PeerRow(
+            one.name,
+            one.title,
+            one.remark,
+            runs,
+            ratios(before[0].runs, runs) if before else None,
+            done[-1].versions if done else {},
+            done[-1].facts if done else {},
+            failed.get(one.name),
+        )
         groups[one.group] = (*before, row)
     return groups
 
