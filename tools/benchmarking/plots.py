@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from msgspec import UnsetType, structs
 
-from tools.benchmarking.engine import BATCHES, EngineReport
+from tools.benchmarking.engine import EngineReport
 from tools.benchmarking.figures import Spread
 from tools.benchmarking.pipeline import PipelineReport
 from tools.benchmarking.report import BenchmarkReport
@@ -86,19 +86,22 @@ def _streams(report: StreamsReport, axes: Axes) -> None:
 
 
 def _scaling(report: ScalingReport, axes: Axes) -> None:
-    counts = [row.streams for row in report.rows]
-    _doubling(axes, counts, [row.cpu_ms_per_frame for row in report.rows], "CPU ms of a frame")
-    _doubling(axes, counts, [row.latency_p99_ms for row in report.rows], "p99 ms")
+    rows = report.rows
+    lines = [
+        ("CPU ms of a frame", [row.cpu_ms_per_frame for row in rows]),
+        ("p99 ms", [row.latency_p99_ms for row in rows]),
+    ]
+    _doubling(axes, [row.streams for row in rows], lines)
     axes.set_ylim(bottom=0)
     axes.set(xlabel="streams", title=f"Scaling, {report.fps:g} frames/s a stream")
 
 
 def _engine(report: EngineReport, axes: Axes) -> None:
-    for entry in report.entries:
-        sizes = [figures.batch for figures in entry.batches]
-        name = f"{entry.entry}, {entry.backend} {entry.precision}"
-        _doubling(axes, sizes, [figures.images_per_s for figures in entry.batches], name)
-    axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    lines = [
+        (f"{entry.entry}, {entry.backend} {entry.precision}", [figures.images_per_s for figures in entry.batches])
+        for entry in report.entries
+    ]
+    _doubling(axes, [figures.batch for figures in report.entries[0].batches], lines)
     axes.set(yscale="log", xlabel="batch", ylabel="images/s", title="Engine")
 
 
@@ -119,10 +122,11 @@ def _stages(alone: dict[str, Spread], axes: Axes) -> None:
     axes.set(xlabel="CPU ms of a frame", title="Stages alone")
 
 
-def _doubling(axes: Axes, xs: list[int], spreads: list[Spread], label: str) -> None:
-    """Draw a line over numbers that double."""
-    middles, errors = _errors(spreads)
-    axes.errorbar(xs, middles, yerr=errors, marker="o", capsize=3, label=label)
+def _doubling(axes: Axes, xs: list[int], lines: list[tuple[str, list[Spread]]]) -> None:
+    """Draw lines over numbers that double."""
+    for label, spreads in lines:
+        middles, errors = _errors(spreads)
+        axes.errorbar(xs, middles, yerr=errors, marker="o", capsize=3, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(xs, [str(x) for x in xs])
     axes.legend()
