@@ -132,11 +132,19 @@ class TestParts:
         assert 0 < report.preprocess.ms_per_frame.median < 100
         assert len(report.preprocess.cpu_ms_per_frame.values) == report.repeats == 2
 
-    @pytest.mark.integration
-    def test_frames_between_processes_are_of_the_sources_size(self, clip: Path, tmp_path: Path) -> None:
-        report = reported("transport", "--source", str(clip), *SHORT)
-        assert not isinstance(report.transport, msgspec.UnsetType)
-        assert (report.transport.width, report.transport.height) == SIZE
+    def test_frames_between_processes_are_of_the_sources_size(
+        self, clip: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def measured(*how: object) -> object:
+            asked.append(how)
+            return make_report().transport
+
+        monkeypatch.setattr("tools.benchmarking.report.measure_transport", measured)
+        reported("transport", "--source", str(clip), *SHORT)
+        reported("transport", "--repeats", "2", *SHORT)
+        assert asked == [(SIZE, 0.5, 3), ((1920, 1080), 0.5, 2)]
 
 
 @pytest.mark.integration
@@ -183,7 +191,10 @@ class TestRuns:
         ratio = found.throughput.frames_per_s.median / found.engine_per_s.median
         assert found.ratio_to_engine == pytest.approx(ratio, rel=1e-2)
 
-    def test_a_pipeline_that_names_nobody_is_measured_too(self, clip: Path, tmp_path: Path) -> None:
+    def test_a_pipeline_that_names_nobody_is_measured_too(
+        self, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "CHANCES", 1)
         write_partial_model(tmp_path, "scene")
         arguments = ("--source", str(clip), "--model", str(tmp_path), "--max-streams", "1", "--repeats", "1")
         rates = ("--p99", "20s", "--fps", "150", "--scaling-fps", "50")
@@ -273,6 +284,7 @@ class TestFiles:
     @pytest.fixture(autouse=True)
     def _made_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(benchmark, "measure_parts", lambda wish, tell: make_report())
+        monkeypatch.setattr("tools.benchmarking.plots.draw", lambda report: b"\x89PNG, made")
 
     def test_a_set_of_files_and_a_page_and_a_picture(self, tmp_path: Path) -> None:
         stem = tmp_path / "made" / "1.5x"  # a point in the name is not the suffix's
@@ -286,8 +298,7 @@ class TestFiles:
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
         assert "Machine" in result.stdout
 
-    def test_a_place_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tools.benchmarking.plots.draw", lambda report: b"a picture")
+    def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         assert "cannot be written" in refused("--plot", str(tmp_path / "file" / "plot.png"))
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import zmq
 
 from engines.arrays import Double, Float, Pictures, Rows
 from engines.backends.base import Running, StartedEngine
@@ -33,6 +32,7 @@ from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
 from tools.benchmarking.clip import RATE, STREAM
 from tools.benchmarking.figures import Spread, Window, measure
+from tools.benchmarking.listener import listen
 from tools.benchmarking.processes import child
 
 CASES: Final = ((50, 10, False), (50, 10, True), (5, 1, False))  # objects, faces, whether they are named
@@ -91,7 +91,7 @@ def measure_post(seconds: float) -> PostFigures:
     """
     with ExitStack() as opened:
         publisher = opened.enter_context(Publisher(PublishSettings(address="tcp://127.0.0.1:0")))
-        opened.enter_context(child(_listen, publisher.address))
+        opened.enter_context(child(listen, publisher.address))
         if not publisher.wait_for_subscriber(SUBSCRIBER_S):
             raise StageError(f"the benchmark's subscriber did not subscribe within {SUBSCRIBER_S:g} s")
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
@@ -174,15 +174,6 @@ def _gallery(file: Path) -> Iterator[Gallery]:
         for band, embedding in enumerate(embeddings()):
             gallery.enroll(f"person {band}", embedding[None], ["made"])
         yield gallery
-
-
-def _listen(address: str) -> None:
-    """Subscribe to everything and keep nothing."""
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.subscribe(b"")
-        socket.connect(address)
-        while True:
-            socket.recv_multipart(copy=False)
 
 
 @dataclass(frozen=True, slots=True)
