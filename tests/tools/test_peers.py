@@ -110,10 +110,10 @@ def test_the_result_is_on_the_last_line() -> None:
     assert last_json('Loading {"a": 1}\n{"frames_per_s": 2.0}\n') == {"frames_per_s": 2.0}
 
 
-@pytest.mark.parametrize("text", ["", "nothing but words", "[1]\n", '{"half": '])
-def test_a_program_without_a_result_has_failed(text: str) -> None:
-    with pytest.raises(Failed, match="no result"):
-        last_json(text)
+def test_a_program_without_a_result_has_failed() -> None:
+    for text in ("", "nothing but words", "[1]\n", '{"half": '):
+        with pytest.raises(Failed, match="no result"):
+            last_json(text)
 
 
 def test_an_error_is_its_last_line_without_the_frame_around_it() -> None:
