@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +12,7 @@ from rich.table import Table
 from engines.errors import BackendUnavailable, ConfigError
 from engines.spec import load_model
 from engines.zoo import model_folder
+from tools.output import print_json
 
 if TYPE_CHECKING:
     from engines.compiling.quantise import Form
@@ -232,7 +232,7 @@ def _tell(text: str) -> None:
 
 def _show_f32(done: "Released", out: Path, *, as_json: bool) -> None:
     if as_json:
-        _print_json(
+        print_json(
             {
                 "model": str(out),
                 "fingerprint": done.model.fingerprint,
@@ -250,7 +250,7 @@ def _show_int8(model: "Model", field: Literal["int8", "int8_tensorrt"], *, as_js
     int8 = model.spec.int8 if field == "int8" else model.spec.int8_tensorrt
     assert int8 is not None  # it was just made
     if as_json:
-        _print_json({"model": str(model.path), "fingerprint": model.fingerprint, field: int8})
+        print_json({"model": str(model.path), "fingerprint": model.fingerprint, field: int8})
         return
     _show_figures(int8.figures, "int8")
     for file in int8.files.values():
@@ -262,7 +262,7 @@ def _show_tensorrt(done: "Compiled", *, as_json: bool) -> None:
     if as_json:
         told = {"model": str(done.model.path), "fingerprint": done.model.fingerprint, "device": done.device}
         checked = {"parity": [dataclasses.asdict(each) for each in done.parity], "figures": done.figures}
-        _print_json({**told, "precision": done.precision, "cache": str(done.cache), **checked})
+        print_json({**told, "precision": done.precision, "cache": str(done.cache), **checked})
         return
     for each in done.parity:
         typer.echo(f"{each.backend}: {', '.join(f'{name} {gap}' for name, gap in each.summary.items())}")
@@ -276,10 +276,6 @@ def _show_figures(figures: Sequence["GateFigure"], precision: str) -> None:
     for each in figures:
         table.add_row(each.task, each.figure, each.backend, f"{each.f32:.4f}", f"{each.int8:.4f}", f"{each.loss:+.2%}")
     Console().print(table)
-
-
-def _print_json(content: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
 
 
 def size_of(text: str, option: str) -> tuple[int, int]:

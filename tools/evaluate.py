@@ -1,6 +1,5 @@
 """``trunkline evaluate``: score an exported model."""
 
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from tools.calibrate_identity import calibrate_identity, described
 from tools.enroll import BackendOption
 from tools.evaluate_studies import improvement, multi_task, recognition, smoothing
 from tools.evaluate_tracking import tracking
+from tools.output import json_of, make_folder, print_json, write_file
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
@@ -146,7 +146,7 @@ def _check_ready(out: Path | None, plots: Path | None) -> None:
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: the folder {out.parent} does not exist")
     if plots is not None:
-        _make(plots)
+        make_folder(plots, "--plots")
 
 
 def _opened(
@@ -169,11 +169,10 @@ def _opened(
 
 def _publish(report: "EvaluationReport", model: "Model", out: Path | None, *, as_json: bool) -> None:
     """Write the report where that is asked for, and print it."""
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
     if out is not None:
-        _write(out, text)
+        write_file(out, f"{json_of(report)}\n".encode(), "--out")
     if as_json:
-        sys.stdout.write(text.decode() + "\n")
+        print_json(report)
         return
     _show(report)
     if report.identity is not msgspec.UNSET:
@@ -186,20 +185,6 @@ def _check_calibrating(asked: list[str], *, calibrate: bool, of_it: tuple[object
         raise ConfigError("--calibrate needs --task identity, and no other task")
     if not calibrate and any(value is not None for value in of_it):
         raise ConfigError("--false-accept-rate, --people and --replace have no meaning without --calibrate")
-
-
-def _write(out: Path, text: bytes) -> None:
-    try:
-        out.write_bytes(text + b"\n")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
-
-
-def _make(plots: Path) -> None:
-    try:
-        plots.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--plots {plots}: cannot be made a folder: {error.strerror}") from error
 
 
 def _show(report: "EvaluationReport") -> None:

@@ -1,13 +1,11 @@
 """``trunkline evaluate tracking``: score the tracker on sequences of detections."""
 
 import statistics
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import track as progress
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.study.writing import write_text
+from tools.output import make_folder, print_json
 
 if TYPE_CHECKING:
     from tools.tracking.evaluation import ClassScores
@@ -43,10 +42,7 @@ def tracking(
 
     sequences = read_sequences(data / "tracking")
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
+        make_folder(out, "--out")
     outcomes: list[ClassScores] = []
     for sequence in progress(sequences, "tracking, sequences", console=Console(stderr=True), transient=True):
         found, rows = evaluate_sequence(sequence)
@@ -55,8 +51,7 @@ def tracking(
             write_text(out / f"{sequence.name}.txt", text_of(rows))
     mean = statistics.fmean(each.scores.hota for each in outcomes)
     if as_json:
-        report = TrackingReport(sequences=tuple(outcomes), mean_hota=mean)
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        print_json(TrackingReport(sequences=tuple(outcomes), mean_hota=mean))
     else:
         _show(outcomes, mean)
 

@@ -18,6 +18,7 @@ from pipeline.gallery.export import Export, export_gallery, import_people, read_
 from pipeline.gallery.gallery import Gallery, Person, agreed
 from pipeline.settings.schema import GALLERY, ModelSettings
 from tools.enroll import BackendOption
+from tools.output import json_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -155,13 +156,13 @@ def export(
     Example: trunkline gallery export --gallery people.sqlite --out people.json
     """
     exported, lost = _exported(gallery)
-    text = msgspec.json.format(msgspec.json.encode(exported))
+    text = json_of(exported)
     if out is None:
         typer.echo(text)
     else:
         try:
             out.touch(PRIVATE)
-            out.write_bytes(text)
+            out.write_text(text)
         except OSError as error:
             raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
         said = {"file": str(out), "people": len(exported.people)}

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import cycle, islice
 from typing import Final
@@ -16,7 +16,7 @@ from pipeline.inference.preprocess import preprocess
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
 from tools.benchmarking.clip import STREAM
-from tools.benchmarking.figures import REPEATS, Spread, Window, measure
+from tools.benchmarking.figures import REPEATS, Spread, measure
 
 PICTURES: Final = 32  # to scale in turn: more than fits in a cache, as when each comes fresh from the decoder
 
@@ -47,13 +47,13 @@ def measure_decode(sources: Sequence[str], seconds: float, repeats: int = REPEAT
     Raises:
         SourceError: no picture can be decoded from one of them.
     """
-    with closing(_in_turn(sources)) as frames:
+    with _in_turn(sources) as frames:
         windows = measure(partial(next, frames), seconds, repeats)
     return DecodeFigures(
-        frames=_count(windows),
-        frames_per_s=Spread.of([len(window.laps_ms) / window.seconds for window in windows]),
-        cpu_ms_per_frame=_cpu_ms_per_frame(windows),
-        frames_per_s_per_core=_per_core(windows),
+        frames=sum(window.frames for window in windows),
+        frames_per_s=Spread.of(window.per_s for window in windows),
+        cpu_ms_per_frame=Spread.of(window.cpu_ms for window in windows),
+        frames_per_s_per_core=Spread.of(window.per_core for window in windows),
     )
 
 
@@ -65,45 +65,28 @@ def measure_preprocess(
     Raises:
         SourceError: no picture can be decoded from one of them.
     """
-    with closing(_in_turn(sources)) as frames:
+    with _in_turn(sources) as frames:
         batches = [Batch((frame,), time.monotonic_ns()) for frame in islice(frames, PICTURES)]
     windows = measure(partial(next, preprocess(cycle(batches), size)), seconds, repeats)
     return PreprocessFigures(
-        frames=_count(windows),
+        frames=sum(window.frames for window in windows),
         width=size[1],
         height=size[0],
-        ms_per_frame=Spread.of([1e3 * window.seconds / len(window.laps_ms) for window in windows]),
-        cpu_ms_per_frame=_cpu_ms_per_frame(windows),
-        frames_per_s_per_core=_per_core(windows),
+        ms_per_frame=Spread.of(1e3 / window.per_s for window in windows),
+        cpu_ms_per_frame=Spread.of(window.cpu_ms for window in windows),
+        frames_per_s_per_core=Spread.of(window.per_core for window in windows),
     )
 
 
-def _in_turn(sources: Sequence[str]) -> Generator[Frame, None, None]:
+@contextmanager
+def _in_turn(sources: Sequence[str]) -> Generator[Generator[Frame, None, None], None, None]:
     """A frame of each file after the other, for ever."""
-    opened = [_frames(source) for source in sources]
-    try:
-        for frames in cycle(opened):
-            yield next(frames)
-    finally:
-        for frames in opened:
-            frames.close()
+    with ExitStack() as opened:
+        files = [opened.enter_context(closing(_frames(source))) for source in sources]
+        yield (next(frames) for frames in cycle(files))
 
 
 def _frames(source: str) -> Generator[Frame, None, None]:
-    """Frames of a file, for ever."""
     settings = StreamSettings(name=STREAM, source=source, loop=True)
     yield from capture(settings, stop=threading.Event(), health=lambda report: None)
     raise SourceError(f"--source is {source!r}, which ended: no picture can be decoded from it")
-
-
-def _count(windows: Sequence[Window]) -> int:
-    return sum(len(window.laps_ms) for window in windows)
-
-
-def _cpu_ms_per_frame(windows: Sequence[Window]) -> Spread:
-    return Spread.of([1e3 * window.cpu_seconds / len(window.laps_ms) for window in windows])
-
-
-def _per_core(windows: Sequence[Window]) -> Spread:
-    # The clock of CPU time is coarse on some systems: a window of one quick lap may read 0.
-    return Spread.of([len(window.laps_ms) / max(window.cpu_seconds, 1e-9) for window in windows])
