@@ -186,7 +186,7 @@ class Run:
 
     def _read(self, address: str) -> None:
         with Subscriber(address) as subscriber:
-            while not self._told_all():
+            while not self.told_all():
                 over = not self._thread.is_alive()
                 message = subscriber.receive(LAST_MESSAGES_S if over else 0.02)
                 if message is not None:
@@ -195,11 +195,14 @@ class Run:
                 elif over:
                     return
 
-    def _told_all(self) -> bool:
+    def told_all(self) -> bool:
         """Whether the run is over and the last word on every stream was heard."""
         if self._thread.is_alive():
             return False
-        reports = [self.health(stream.name) for stream in self._config.streams]
+        names = [stream.name for stream in self._config.streams]
+        if self.summary is not None:
+            names = list(self.summary.streams)  # those that were added, too: their last words come after these
+        reports = [self.health(name) for name in names]
         return all(health and health[-1].state == "ended" for health in reports)
 
     def wait(self, what: Callable[["Run"], bool]) -> None:
