@@ -9,7 +9,7 @@ import structlog
 
 from engines.errors import ConfigError, StageError
 from pipeline.batching.batcher import Batcher
-from pipeline.frames.counters import FrameCounters, await_last_frame
+from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Frame, Health, Inferred, Result
 from pipeline.inference.stage import room_between
 from pipeline.runtime.graph import STEPS, Stage
@@ -135,7 +135,8 @@ class Pipeline:
             self.sources.join(HURRY_S)
             self.postprocessor.end()
             raise
-        self._say_stopped()
+        for capture in tuple(self._streams.values()):
+            capture.end("ended", "the run was stopped")
         return self._summary(time.monotonic() - began)
 
     def _drain(self) -> None:
@@ -218,7 +219,9 @@ class Pipeline:
         self.frames.expect(False)
 
     def _start(self, settings: StreamSettings) -> None:
-        capture = StreamCapture(settings, self.config.inference, self.source, self.counters, self)
+        capture = StreamCapture(
+            settings, self.config.inference, self.source, self.counters, self.admit, self._send_health
+        )
         self._streams[settings.name] = capture
         capture.thread = self.sources.start(f"capture {settings.name}", partial(self._capture, capture))
 
@@ -241,27 +244,11 @@ class Pipeline:
         capture.thread.join(source_patience_s([capture.settings]))
         if capture.thread.is_alive():
             log.warning("sources did not end and are left behind", threads=[capture.thread.name])
-        capture.close()
         self.frames.finish(name)
-        if not capture.ended:
-            self.tell(capture, Health(name, state, cause, time.time_ns()))
+        capture.end(state, cause)
         del self._streams[name]
         self._drop(self.frames.remove(name))
         self.postprocessor.forget(name)
-
-    def tell(self, capture: StreamCapture, report: Health) -> None:
-        """Log and publish what happened to a stream; that it is lost or over is told after its last frame."""
-        if report.state != "up":
-            await_last_frame(self.counters, report.stream)
-        capture.ended = capture.ended or report.state == "ended"
-        log.info("stream " + report.state, stream=report.stream, cause=report.cause)
-        self._send_health(report)
-
-    def _say_stopped(self) -> None:
-        """The last word on the streams that the run's stop ended."""
-        for capture in tuple(self._streams.values()):
-            if not capture.ended:
-                self._send_health(Health(capture.settings.name, "ended", "the run was stopped", time.time_ns()))
 
     def _send_health(self, report: Health) -> None:
         self.postprocessor.reported(report)
