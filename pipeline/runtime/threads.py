@@ -202,6 +202,8 @@ class Pipeline:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._changing:
             self._end(self._streams[name], "ended", "removed")
+            if self.recording is not None:
+                self.recording.forget(name)
 
     def _begin(self, settings: StreamSettings) -> None:
         self.postprocessor.check(settings)

@@ -21,7 +21,10 @@ from tests.pipeline.made_runs import (
     check_books,
     check_ends,
     dark_then_bright,
+    frames_in,
+    is_finished,
     make_config,
+    video_of,
     write_model,
 )
 
@@ -98,6 +101,22 @@ def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path) ->
         "the run was stopped",
     ]
     assert not [child for child in multiprocessing.active_children() if child.name.startswith("capture")]
+
+
+def test_an_added_stream_is_recorded_and_its_video_finished_when_it_is_removed(
+    model: Model, clip: Path, tmp_path: Path
+) -> None:
+    run = Controlled(model, {"door": looped(clip)}, record={"directory": str(tmp_path), "min_free_gb": 0.0})
+    run.control.add(paced(clip, "yard"))
+    run.flows("yard", 20)
+    run.control.remove("yard")
+    run.wait(lambda run: is_finished(video_of(tmp_path, "yard")))
+    run.flows("door")
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    assert frames_in(video_of(tmp_path, "yard")) == summary.streams["yard"].published
+    assert frames_in(video_of(tmp_path, "door")) == summary.streams["door"].published
 
 
 def test_a_stream_larger_than_the_shared_memory_is_refused(model: Model, clip: Path) -> None:

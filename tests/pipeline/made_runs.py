@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import av
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -279,3 +280,19 @@ def video_of(folder: Path, stream: str) -> Path:
     """The one file of a stream's recording."""
     (video,) = videos_of(folder, stream)
     return video
+
+
+def is_finished(video: Path) -> bool:
+    """Whether an MP4 file was closed: until then it is in fragments, boxes of their own (ISO/IEC 14496-12)."""
+    data, boxes, start = video.read_bytes(), [], 0
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start : start + 4])
+        boxes.append(data[start + 4 : start + 8])
+        start += int.from_bytes(data[start + 8 : start + 16]) if size == 1 else max(size, 8)
+    return b"moov" in boxes and b"moof" not in boxes
+
+
+def frames_in(video: Path) -> int:
+    """How many pictures a file has."""
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))

@@ -148,6 +148,8 @@ class Ending:
             self._postprocessor.forget(stream)
             self._open_events.forget(stream)
             self._known.pop(stream, None)
+            if self._recording is not None:
+                self._recording.forget(stream)
 
     def end(self) -> None:
         """The last word on the streams that the run's stop ended."""

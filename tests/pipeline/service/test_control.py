@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +22,17 @@ from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.schema import StreamSettings
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, check_ends, make_config, write_model
+from tests.pipeline.made_runs import (
+    PATIENCE_S,
+    Run,
+    check_books,
+    check_ends,
+    frames_in,
+    is_finished,
+    make_config,
+    video_of,
+    write_model,
+)
 
 DARK = Picture.from_rgb(np.full((30, 40, 3), 40, np.uint8))
 ADDRESS = "rtsp://cam/{}"
@@ -174,6 +185,22 @@ def test_a_run_whose_last_stream_was_removed_waits_for_others(model: Model) -> N
     summary = run.end_now()
     check_books(run, summary)
     assert list(summary.streams) == ["door", "yard"]
+
+
+def test_an_added_stream_is_recorded_and_its_video_finished_when_it_is_removed(model: Model, tmp_path: Path) -> None:
+    run = Controlled(model, "door", record={"directory": str(tmp_path), "min_free_gb": 0.0})
+    run.control.add(camera("yard"))
+    run.flows("yard", 20)
+    assert not is_finished(video_of(tmp_path, "yard"))
+    run.control.remove("yard")
+    run.wait(lambda run: is_finished(video_of(tmp_path, "yard")))
+    run.flows("door")
+    assert not is_finished(video_of(tmp_path, "door")), "another stream noticed"
+    summary = run.end_now()
+    check_books(run, summary)
+    assert summary.left_out is not None
+    for name, account in summary.streams.items():
+        assert frames_in(video_of(tmp_path, name)) == account.published - summary.left_out.get(name, 0)
 
 
 REFUSED = {
