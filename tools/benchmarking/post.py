@@ -19,6 +19,7 @@ from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.stage_times import StageTimes
 from pipeline.gallery.gallery import Gallery
+from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.runtime.event_publisher import EventPublisher, publish
@@ -95,7 +96,7 @@ class Steps:
         self.identifier = None
         if gallery is not None:
             engine = crowd.BandEngine()
-            self.identifier = Identifier(engine, gallery, IdentitySettings(), sure.identity_similarity)
+            self.identifier = Identifier(DirectFaces(engine), gallery, IdentitySettings(), sure.identity_similarity)
         self._thresholds = low_score_thresholds(sure, TrackingSettings().low_score_ratio)
         self._batches = people.batches(STREAM)
         self._trackers = Trackers(TrackingSettings(), sure, crowd.PERSON)
