@@ -3,13 +3,14 @@
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import zmq
 
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import BatchTiming, Carrier, Health, Ticket
+from pipeline.runtime.graph import ProcessPlan
 from pipeline.runtime.ring import Gone, Ring, accept, hand_over, take_back
 from pipeline.runtime.transfer import input_ticket, pack, unpack
 from pipeline.settings.schema import StreamSettings
@@ -48,6 +49,7 @@ class WorkerContext:
     frames: Ring  # decoded pictures
     inputs: Ring  # batches of pixels for the network
     folder: str  # of the sockets; nobody else may enter it
+    plan: ProcessPlan = field(default_factory=ProcessPlan)
 
     def address(self, number: int) -> str:
         """Where process ``number`` listens."""
@@ -64,11 +66,16 @@ class Sender(Generic[T]):
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)  # the other end may be started again
         self._socket.connect(context.address(to))
 
-    def put(self, item: T) -> None:
-        """Hand an item over; the caller holds its pixels no longer, unless this raises."""
+    def put(self, item: T, *, more: bool = False) -> None:
+        """Hand an item over; the caller holds its pixels no longer, unless this raises.
+
+        Args:
+            item: what is sent.
+            more: whether other parts of its batch come after it: the caller goes on holding the network's input.
+        """
         context, holds = self._context, _holds(self._context, item)
         parts = pack(item)
-        hand_over(context.number, self._to, holds)
+        hand_over(context.number, self._to, holds, kept=context.inputs if more else None)
         try:
             self._socket.send_multipart(parts)
         except BaseException:

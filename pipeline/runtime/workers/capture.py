@@ -13,7 +13,7 @@ import structlog
 from pipeline.batching.batcher import backlog
 from pipeline.frames.types import Frame, Health, Ticket
 from pipeline.runtime.capturing import HealthReporter, Tell, keep_capturing
-from pipeline.runtime.graph import SOURCE, WORKERS, SourceParts, number, reader
+from pipeline.runtime.graph import SOURCE, SourceParts
 from pipeline.runtime.link import LinkClosed
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import CHANGED, KEPT, LEFT, REMOVED
@@ -144,8 +144,10 @@ class Admission:
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
         self._most = None if worker_spec.config.record.directory is None else room
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
-        self._frames: Sender[Frame] = Sender(worker_spec.context, reader(SOURCE.writes))
-        self._reports: Sender[Frame] = Sender(worker_spec.context, number(WORKERS[-1]))
+        context, plan = worker_spec.context, worker_spec.context.plan
+        self._frames: Sender[Frame] = Sender(context, plan.reader(SOURCE.writes))
+        # Its shard hears of it before who publishes does.
+        self._reports: Sender[Frame] = Sender(context, plan.readers("inferred")[self._ring.streams.shard(stream.name)])
         self.reporter = HealthReporter(stream.name, self._ring, self._publish)
         self._shut = False
         self._lock = threading.Lock()  # held while a frame is counted, so that none is once it is shut

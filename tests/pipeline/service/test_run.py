@@ -23,9 +23,8 @@ from pipeline.gallery.gallery import Gallery
 from pipeline.inference import preprocess as preprocessing
 from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
+from pipeline.runtime import event_publisher, postprocess, supervision, threads
 from pipeline.runtime import link as links
-from pipeline.runtime import postprocess as finish
-from pipeline.runtime import supervision, threads
 from pipeline.runtime.postprocess import effective_thresholds, low_score_thresholds
 from pipeline.runtime.supervision import MAX_CRASHES
 from pipeline.service import run as running
@@ -99,7 +98,7 @@ def slowed(
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
     """Let a stage crash over those of its items, numbered from 0 over all its lives, that ``crashes`` says."""
-    module = next(module for module in (finish, preprocessing, inference) if hasattr(module, stage))
+    module = next(module for module in (postprocess, event_publisher, preprocessing, inference) if hasattr(module, stage))
     real, numbers = getattr(module, stage), itertools.count()
 
     def watched(items: Iterable[Carrier]) -> Iterator[Carrier]:

@@ -18,12 +18,13 @@ from structlog.testing import capture_logs
 
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
+from pipeline.runtime.graph import ProcessPlan
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.supervision import MAX_CRASHES
 from pipeline.runtime.workers import capture as capturing
-from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
+from pipeline.runtime.workers.spec import WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources import capture as sources
@@ -58,7 +59,7 @@ def part(tmp_path: Path) -> Iterator[WorkerSpec]:
         opened.callback(inputs.close)
         open_events = OpenEventLog.create(names)
         opened.callback(open_events.close)
-        place = WorkerContext(FIRST_CAPTURE, frames, inputs, str(tmp_path))
+        place = WorkerContext(ProcessPlan().first_capture, frames, inputs, str(tmp_path))
         yield WorkerSpec("capture 0", place, config, config.streams, {}, None, None, 0, open_events)  # type: ignore[arg-type]
 
 
