@@ -75,8 +75,10 @@ def looped(clip: Path) -> dict[str, object]:
     return {"source": clip, "pace": "realtime", "loop": True, "timeout_s": 0.5}
 
 
-def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path) -> None:
-    run = Controlled(model, {"door": looped(clip)}, zmq={"spare_streams": 1})
+@pytest.mark.parametrize("shards", [1, 2])
+def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path, shards: int) -> None:
+    sections = {"zmq": {"spare_streams": 1}, "postprocess": {"shards": shards}}
+    run = Controlled(model, {"door": looped(clip)}, **sections)
     run.flows("door")
     run.control.add(paced(clip, "yard"))
     run.flows("yard")

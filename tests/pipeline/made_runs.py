@@ -271,6 +271,17 @@ def check_books(run: Run, summary: Summary) -> None:
         assert own[-1] is last
 
 
+def content(run: Run) -> list[bytes]:
+    """Every message but for times and addresses, stream by stream."""
+    kept = []
+    for message in sorted(run.messages, key=lambda message: message.stream):
+        fields = msgspec.to_builtins(message)
+        for clock in ("captured_at", "timings_ms", "at", "first_seen", "last_seen"):
+            fields.pop(clock, None)
+        kept.append(msgspec.json.encode(fields))
+    return kept
+
+
 def videos_of(folder: Path, stream: str) -> list[Path]:
     """The files of a stream's recording, the oldest first."""
     return sorted(folder.glob(f"*Z_{stream}.mp4"))

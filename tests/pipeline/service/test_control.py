@@ -258,12 +258,12 @@ def expected(verb: str, name: str, there: set[str]) -> bool:
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(calls=CALLS)
+@given(calls=CALLS, shards=st.integers(1, 3))
 def test_the_books_are_true_whatever_is_added_changed_and_removed(
-    model: Model, calls: list[tuple[str, str, bool]]
+    model: Model, calls: list[tuple[str, str, bool]], shards: int
 ) -> None:
     threads = set(threading.enumerate())
-    run, there, ever = Controlled(model, "a"), {"a"}, {"a"}
+    run, there, ever = Controlled(model, "a", postprocess={"shards": shards}), {"a"}, {"a"}
     for verb, name, wait in calls:
         if verb == "look" or wait:
             time.sleep(0.03)
