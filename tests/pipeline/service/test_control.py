@@ -31,6 +31,7 @@ from tests.pipeline.made_runs import (
     is_finished,
     make_config,
     video_of,
+    videos_of,
     write_model,
 )
 
@@ -191,6 +192,7 @@ def test_an_added_stream_is_recorded_and_its_video_finished_when_it_is_removed(m
     run = Controlled(model, "door", record={"directory": str(tmp_path), "min_free_gb": 0.0})
     run.control.add(camera("yard"))
     run.flows("yard", 20)
+    run.wait(lambda run: all(videos_of(tmp_path, name) for name in ("door", "yard")))
     assert not is_finished(video_of(tmp_path, "yard"))
     run.control.remove("yard")
     run.wait(lambda run: is_finished(video_of(tmp_path, "yard")))

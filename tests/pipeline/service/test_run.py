@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -353,6 +354,30 @@ def test_a_shard_that_crashes_costs_its_own_streams_alone(
     assert summary.streams["door"].dropped == {}, "another shard noticed"
     assert summary.streams["yard"].dropped.keys() == {"crash"}
     assert summary.streams["yard"].published > 0
+
+
+def test_a_slow_face_entry_holds_up_no_live_stream_and_its_answers_come_later(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+        engine = open_entry(model, entry, settings)
+        return SlowEngine(engine, 1.0) if entry == "face" else engine
+
+    monkeypatch.setattr(inference, "open_entry", opened)
+    clip = make_clip(tmp_path / "dark.mp4", FRAMES, SIZE, RATE, lambda index: np.full((*SIZE[::-1], 3), 40, np.uint8))
+    file = tmp_path / "people.sqlite"
+    with Gallery(file, model.fingerprint) as gallery:
+        gallery.enroll("Ada", EMBEDDING, ["made"])
+    camera = {"source": clip, "pace": "camera", "loop": True}
+    gallery_settings = {"gallery": str(file), "min_face_px": 4, "min_views": 1}
+    run = Run(make_config(model, {"door": camera}, identity=gallery_settings))
+    run.wait(lambda run: any(face.identity for frame in run.frames("door") for face in frame.faces))
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    first = next(frame.seq for frame in run.frames("door") if frame.faces and frame.faces[0].identity)
+    assert first >= RATE / 2, "the answer was there before it could be"
+    assert summary.stages_ms["post"]["p90"] < 500.0
 
 
 def test_a_face_entry_that_crashes_costs_no_frame(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
