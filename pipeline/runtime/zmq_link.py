@@ -38,7 +38,14 @@ class StreamBegun:
     settings: StreamSettings
 
 
-ControlMessage = HealthReport | StreamBegun | BatchTiming
+@dataclass(frozen=True, slots=True)
+class ShardRestarted:
+    """The process of a shard was started again: the tracks of its streams are lost."""
+
+    shard: int
+
+
+ControlMessage = HealthReport | StreamBegun | ShardRestarted | BatchTiming
 
 
 @dataclass(frozen=True, slots=True)

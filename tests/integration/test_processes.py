@@ -124,7 +124,9 @@ def test_a_shard_that_is_killed_costs_its_own_streams_alone(model: Model, clip: 
     for name, account in summary.streams.items():
         assert account.captured == account.published + sum(account.dropped.values()), (name, account)
         assert len(run.frames(name)) == account.published
-    check_ends(run, "gone", "withdrawn", "stopped")
+    check_ends(run, "gone", "withdrawn", "stopped", "crash")
+    ended = {name: {event.cause for event in run.events(name) if event.event == "ended"} for name in summary.streams}
+    assert "crash" in ended["yard"] and "crash" not in ended["door"]
     assert any(thing.track > 1_000_000 for frame in run.frames("yard") for thing in frame.objects)
     assert all(thing.track < 1_000_000 for frame in run.frames("door") for thing in frame.objects)
 

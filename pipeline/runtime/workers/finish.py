@@ -15,7 +15,7 @@ from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.postprocess import Shard
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
-from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, StreamBegun
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, ShardRestarted, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
@@ -99,7 +99,7 @@ class Ending:
             self._wakeups[result.frame.stream].ring()  # a file may wait for the slot
 
     def heard(self, message: ControlMessage) -> None:
-        """Publish what happened to a stream, or take note of one."""
+        """Publish what happened to a stream, or note that one was added or has lost its tracks."""
         match message:
             case StreamBegun(settings):
                 self._begin(settings)
@@ -110,6 +110,10 @@ class Ending:
                 if report.state == "ended":
                     self._end(report.stream)
                 self._context.frames.tell(report.stream)
+            case ShardRestarted(shard):
+                for stream in self._known:
+                    if self._context.frames.streams.shard(stream) == shard:
+                        self._events.end(stream, "crash")
 
     def _begin(self, settings: StreamSettings) -> None:
         """A stream was added or changed, which this process may know from the configuration if it was started since."""

@@ -14,7 +14,7 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
-from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, Sender, StreamBegun
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, Sender, ShardRestarted, StreamBegun
 
 
 def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
@@ -27,6 +27,8 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
         sender: Sender[Result] = Sender(context, context.plan.finish)
         shard = Shard(worker_spec, model, parts, sender.tell, pulse)
         receiver = Receiver[Inferred](context, shard.heard)
+        if worker_spec.restarts:
+            sender.tell(ShardRestarted(context.number - context.plan.readers("inferred")[0]))
         pipe.send(Opened({}))
         step = chained(stages, parts)
         supervise(
