@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.engine import Engine
     from engines.planes import PlanesEngine
     from pipeline.gallery.gallery import Gallery
+    from pipeline.identity.face_entry import FaceEntry
+    from pipeline.runtime.event_publisher import EventPublisher
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
@@ -31,7 +33,10 @@ class Parts:
     Attributes:
         planes_engine: the frame engine, where it letterboxes pictures itself.
         recorder: closed by the thread that it runs in.
-        postprocessor: what turns outputs into results, once it is made.
+        galleries: one for each shard; none where the run has no gallery.
+        faces: the face entry, for a thread of its own.
+        postprocessor: what turns outputs into results, once it is made; of one shard.
+        event_publisher: what turns results into messages, once it is made.
         array: memory for the network's input, of a shape; None: each batch has its own.
     """
 
@@ -40,10 +45,11 @@ class Parts:
     publisher: "Sinks | None" = None
     frame_engine: "Engine | None" = None
     planes_engine: "PlanesEngine | None" = None
-    face_engine: "Engine | None" = None
-    gallery: "Gallery | None" = None
+    galleries: "tuple[Gallery, ...]" = ()
+    faces: "FaceEntry | None" = None
     recorder: "Recorder | None" = None
     postprocessor: "Postprocessor | None" = None
+    event_publisher: "EventPublisher | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
     @property
@@ -53,7 +59,7 @@ class Parts:
         return entry.height, entry.width
 
 
-def open_parts(config: Config, model: Model, needs: Collection[Need], opened: ExitStack) -> Parts:
+def open_parts(config: Config, model: Model, needs: Collection[Need], opened: ExitStack, shards: int = 1) -> Parts:
     """Open what some stages need, as far as the run has it.
 
     Args:
@@ -61,6 +67,7 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
         model: that it names.
         needs: of the stages, see :func:`pipeline.runtime.graph.needs_of`.
         opened: closes it.
+        shards: that share these parts.
 
     Raises:
         TrunklineError: something cannot be had.
@@ -85,9 +92,12 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
     if "gallery" in needs and config.identity.gallery is not None:
         from pipeline.gallery.gallery import Gallery
 
-        parts.gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
+        path, fingerprint = config.identity.gallery, model.fingerprint
+        parts.galleries = tuple(opened.enter_context(Gallery(path, fingerprint)) for _ in range(shards))
     if "face engine" in needs and config.identity.gallery is not None:
-        parts.face_engine = entry("face")
+        from pipeline.identity.face_entry import FaceEntry
+
+        parts.faces = FaceEntry(entry("face"))
     if "recorder" in needs and config.record.directory is not None:
         from pipeline.sinks.video import Recorder
 

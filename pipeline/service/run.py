@@ -14,9 +14,10 @@ import structlog
 from engines.errors import ConfigError
 from engines.spec import Model, load_model
 from pipeline.events.zones import zone_counters_of
-from pipeline.runtime.graph import STEPS, needs_of
+from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
+from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
 from pipeline.service.control import Control
@@ -64,7 +65,7 @@ def run(
     if config.links == "zmq":
         return run_processes(config, model, stop, wait_for_subscriber_s, started, attached)
     with ExitStack() as opened:
-        parts = open_parts(config, model, needs_of(STEPS), opened)
+        parts = open_parts(config, model, needs_of((*STEPS, FACES)), opened, shard_count(config))
         assert parts.publisher is not None
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)

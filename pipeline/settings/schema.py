@@ -140,6 +140,13 @@ class IdentitySettings(_Section, frozen=True):
     reload_s: Seconds = 0.25  # how often the gallery is looked at for changes
 
 
+class PostprocessSettings(_Section, frozen=True):
+    """All after the network: detections, tracks, names and smoothed labels."""
+
+    # Of the streams, each with a thread of its own or, with links = "zmq", a process; "auto": by streams and cores.
+    shards: Annotated[int, msgspec.Meta(ge=1, le=16)] | Literal["auto"] = "auto"
+
+
 class PublishSettings(_Section, frozen=True):
     """The results socket."""
 
@@ -198,6 +205,7 @@ class Config(_Section, frozen=True):
     tracking: TrackingSettings = TrackingSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
     identity: IdentitySettings = IdentitySettings()
+    postprocess: PostprocessSettings = PostprocessSettings()
     publish: PublishSettings = PublishSettings()
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()

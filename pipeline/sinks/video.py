@@ -214,6 +214,12 @@ class Recorder:
             with suppress(OSError, av.FFmpegError):
                 self._close(stream)
 
+    def forget(self, stream: str) -> None:
+        """Finish the video of a stream that was removed."""
+        self._settings.pop(stream, None)
+        self._retry_at.pop(stream, None)
+        self._give_up(stream)
+
     def close(self) -> None:
         """Finish all videos; may be called twice."""
         while self._videos:
@@ -224,6 +230,9 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+Item = tuple[Result, Mapping[str, Counts]] | str  # a frame; or the name of a stream that was removed before
 
 
 class Recording:
@@ -248,7 +257,7 @@ class Recording:
     ) -> None:
         self._recorder, self._live, self._done = recorder, frozenset(live), done
         self._room = recorder_room(len(streams))
-        self._items: deque[tuple[Result, Mapping[str, Counts]]] = deque()
+        self._items: deque[Item] = deque()
         self._waiting: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._recorded = 0
@@ -285,6 +294,13 @@ class Recording:
             self._live = self._live | name if live else self._live - name
             self._recorder.begin(settings)
 
+    def forget(self, stream: str) -> None:
+        """A stream was removed: its video is finished once its frames are in it."""
+        with self._changed:
+            if not self._abandoned:
+                self._items.append(stream)
+                self._changed.notify_all()
+
     def await_room(self, stream: str) -> None:
         """Wait until a file's next frame may be captured; at once for a live stream."""
         if stream not in self._live:
@@ -312,6 +328,9 @@ class Recording:
         try:
             with self._recorder:
                 while (item := self._next()) is not None:
+                    if isinstance(item, str):
+                        self._recorder.forget(item)
+                        continue
                     recorded = False
                     try:
                         recorded = self._recorder.write(*item)
@@ -333,7 +352,7 @@ class Recording:
         """Take nothing more, and give up what waits."""
         with self._changed:
             self._abandoned = True
-            rest = [result for result, _ in self._items]
+            rest = [item[0] for item in self._items if not isinstance(item, str)]
             for result in rest:
                 self._leave_out(result.frame.stream, "shutdown")
             self._items.clear()
@@ -353,14 +372,15 @@ class Recording:
         self._left_out[stream] += 1
         self._lost[cause] += 1
 
-    def _next(self) -> tuple[Result, Mapping[str, Counts]] | None:
+    def _next(self) -> Item | None:
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._finished or self._abandoned)
             if not self._items:
                 return None
             item = self._items.popleft()
-            self._waiting[item[0].frame.stream] -= 1
-            self._changed.notify_all()
+            if not isinstance(item, str):
+                self._waiting[item[0].frame.stream] -= 1
+                self._changed.notify_all()
             return item
 
 

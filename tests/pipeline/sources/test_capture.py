@@ -544,6 +544,68 @@ def test_camera_gives_rgb_pictures_is_released_and_opened_again_when_it_fails() 
     assert FakeCamera.released == 2
 
 
+class HangingCamera(FakeCamera):
+    """Its second read hangs until it is let go; those that are opened after it give pictures for ever."""
+
+    opened, reading = 0, 0  # reading: how many reads are under way
+    go_on = threading.Event()
+
+    def __init__(self, device: int | str) -> None:
+        super().__init__(device)
+        HangingCamera.opened += 1
+        self._hangs = HangingCamera.opened == 1
+        self._left = 1_000_000
+
+    def read(self) -> tuple[bool, Pixels | None]:
+        if self._hangs and self._left < 1_000_000:
+            HangingCamera.reading += 1
+            assert HangingCamera.go_on.wait(PATIENCE_S)
+            HangingCamera.reading -= 1
+        return super().read()
+
+
+HUNG = ("down", "the camera has given no picture for 0.2 s: a read of it hangs")
+
+
+@pytest.fixture
+def hanging_camera(cameras: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(cv2, "VideoCapture", HangingCamera)
+    HangingCamera.opened = HangingCamera.reading = 0
+    HangingCamera.go_on.clear()
+    yield
+    HangingCamera.go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("camera "):
+            thread.join(PATIENCE_S)
+
+
+@pytest.mark.usefixtures("hanging_camera")
+def test_a_camera_whose_read_hangs_is_down_within_its_timeout_and_comes_back_with_the_read() -> None:
+    captured = Captured("0", timeout_s=0.2)
+    next(captured.frames)
+    began_s = time.monotonic()
+    threading.Timer(1.0, HangingCamera.go_on.set).start()
+    frame = next(captured.frames)
+    assert captured.health == [("up", "6x4 camera"), HUNG, ("up", "6x4 camera")]
+    told_s = (captured.reports[1].at_ns - captured.reports[0].at_ns) / 1e9
+    assert 0.2 <= told_s < 1.0 < time.monotonic() - began_s
+    assert frame.seq == 1
+    assert (HangingCamera.opened, HangingCamera.released) == (2, 1)
+    captured.stop.set()
+    list(captured.frames)
+    assert HangingCamera.released == 2
+
+
+@pytest.mark.usefixtures("hanging_camera")
+def test_a_camera_whose_read_hangs_for_ever_holds_one_thread_and_does_not_hold_up_a_stop() -> None:
+    captured = Captured("0", timeout_s=0.2)
+    next(captured.frames)
+    threading.Timer(1.0, captured.stop.set).start()  # after several attempts
+    assert list(captured.frames) == []
+    assert captured.health == [("up", "6x4 camera"), HUNG]
+    assert (HangingCamera.opened, HangingCamera.reading) == (1, 1)
+
+
 @pytest.mark.usefixtures("cameras")
 def test_camera_in_use_is_a_cause_and_is_released() -> None:
     captured = Captured("1")
