@@ -72,7 +72,7 @@ class FaceBatch:
                 request.answer(None)
 
 
-class Faces(Protocol):
+class FaceAnswers(Protocol):
     """Whom faces can be shown to."""
 
     def ask(self, crops: Crops, wait: bool) -> FaceRequest | None:
@@ -85,7 +85,7 @@ class Faces(Protocol):
         ...
 
 
-class FaceEntry:
+class FaceQueue:
     """The face entry behind a bounded queue, for a thread of its own: :meth:`embed` the :meth:`batches`.
 
     Attributes:
@@ -101,7 +101,7 @@ class FaceEntry:
         self._over = False
 
     def ask(self, crops: Crops, wait: bool) -> FaceRequest | None:
-        """Let some faces wait for the engine; see :meth:`Faces.ask`. Once it is closed there is no answer, at once."""
+        """Let some faces wait for the engine; see :meth:`FaceAnswers.ask`. Once it is closed there is no answer, at once."""
         request = FaceRequest(crops)
         with self._changed:
             if wait:
@@ -157,7 +157,7 @@ class DirectFaces:
     """The face entry in the thread of whoever asks."""
 
     def __init__(self, engine: Engine) -> None:
-        self._entry = FaceEntry(engine)
+        self._entry = FaceQueue(engine)
 
     @property
     def crops(self) -> int:

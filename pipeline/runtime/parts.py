@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.engine import Engine
     from engines.planes import PlanesEngine
     from pipeline.gallery.gallery import Gallery
-    from pipeline.identity.face_entry import FaceEntry
+    from pipeline.identity.face_entry import FaceQueue
     from pipeline.runtime.event_publisher import EventPublisher
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.sinks.fan_out import Sinks
@@ -46,7 +46,7 @@ class Parts:
     frame_engine: "Engine | None" = None
     planes_engine: "PlanesEngine | None" = None
     galleries: "tuple[Gallery, ...]" = ()
-    faces: "FaceEntry | None" = None
+    faces: "FaceQueue | None" = None
     recorder: "Recorder | None" = None
     postprocessor: "Postprocessor | None" = None
     event_publisher: "EventPublisher | None" = None
@@ -95,9 +95,9 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
         path, fingerprint = config.identity.gallery, model.fingerprint
         parts.galleries = tuple(opened.enter_context(Gallery(path, fingerprint)) for _ in range(shards))
     if "face engine" in needs and config.identity.gallery is not None:
-        from pipeline.identity.face_entry import FaceEntry
+        from pipeline.identity.face_entry import FaceQueue
 
-        parts.faces = FaceEntry(entry("face"))
+        parts.faces = FaceQueue(entry("face"))
     if "recorder" in needs and config.record.directory is not None:
         from pipeline.sinks.video import Recorder
 

@@ -14,7 +14,7 @@ from engines.errors import ConfigError, StageError
 from pipeline.batching.batcher import Batcher
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Frame, Health, Inferred, Result
-from pipeline.identity.face_entry import FaceEntry
+from pipeline.identity.face_entry import FaceQueue
 from pipeline.inference.stage import room_between
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.graph import FACES, STEPS, Stage, chained
@@ -133,7 +133,7 @@ class Pipeline:
         if self.parts.faces is not None:
             self.parts.faces.close()
 
-    def _run_faces(self, faces: FaceEntry) -> None:
+    def _run_faces(self, faces: FaceQueue) -> None:
         supervise(FACES.called, FACES.make(self.parts), faces.batches, lambda batch: None, self._dropped)
 
     def _finished(self, result: Result) -> None:

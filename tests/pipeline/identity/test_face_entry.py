@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.frames.types import Identified, Tracked
 from pipeline.gallery.gallery import Gallery
-from pipeline.identity.face_entry import MAX_CROPS, ROOM, Crops, FaceEntry, FaceRequest
+from pipeline.identity.face_entry import MAX_CROPS, ROOM, Crops, FaceQueue, FaceRequest
 from pipeline.identity.stage import Identifier
 from tests.pipeline.identity.test_stage import LEFT, MODEL, RED, SETTINGS, THRESHOLD, ColourEngine, colour, frames
 from tests.pipeline.made_runs import PATIENCE_S
@@ -39,7 +39,7 @@ def crops(*values: int) -> Crops:
     return np.stack([np.full((SIZE, SIZE, 3), (value, 250 - value, 0), np.uint8) for value in values])
 
 
-def ask(entry: FaceEntry, *values: int) -> FaceRequest:
+def ask(entry: FaceQueue, *values: int) -> FaceRequest:
     request = entry.ask(crops(*values), wait=False)
     assert request is not None
     return request
@@ -51,16 +51,16 @@ def engine() -> Counting:
 
 
 @pytest.fixture
-def entry(engine: Counting) -> FaceEntry:
-    return FaceEntry(engine)  # type: ignore[arg-type]
+def entry(engine: Counting) -> FaceQueue:
+    return FaceQueue(engine)  # type: ignore[arg-type]
 
 
-def run_once(entry: FaceEntry) -> None:
+def run_once(entry: FaceQueue) -> None:
     """Embed what waits."""
     next(entry.embed(entry.batches()))
 
 
-def test_what_waits_goes_through_together_and_each_gets_its_own(entry: FaceEntry, engine: Counting) -> None:
+def test_what_waits_goes_through_together_and_each_gets_its_own(entry: FaceQueue, engine: Counting) -> None:
     requests = [ask(entry, 250), ask(entry, 0, 250), ask(entry, 0)]
     run_once(entry)
     assert engine.sizes == [4]
@@ -73,7 +73,7 @@ def test_what_waits_goes_through_together_and_each_gets_its_own(entry: FaceEntry
     assert (entry.runs, entry.crops) == (1, 4)
 
 
-def test_no_run_has_more_than_so_many_faces(entry: FaceEntry, engine: Counting) -> None:
+def test_no_run_has_more_than_so_many_faces(entry: FaceQueue, engine: Counting) -> None:
     for _ in range(3):
         ask(entry, *[0] * (MAX_CROPS - 4))
     ask(entry, 0, 0)
@@ -82,7 +82,7 @@ def test_no_run_has_more_than_so_many_faces(entry: FaceEntry, engine: Counting) 
     assert engine.sizes == [MAX_CROPS - 4, MAX_CROPS - 4, MAX_CROPS - 2]
 
 
-def test_what_may_wait_is_bounded_and_a_live_stream_does_not_wait_for_room(entry: FaceEntry) -> None:
+def test_what_may_wait_is_bounded_and_a_live_stream_does_not_wait_for_room(entry: FaceQueue) -> None:
     for _ in range(ROOM // MAX_CROPS):
         ask(entry, *[0] * MAX_CROPS)
     assert entry.ask(crops(0), wait=False) is None
@@ -95,7 +95,7 @@ def test_what_may_wait_is_bounded_and_a_live_stream_does_not_wait_for_room(entry
     assert not asking.is_alive()
 
 
-def test_a_run_that_fails_leaves_nobody_waiting(entry: FaceEntry, engine: Counting) -> None:
+def test_a_run_that_fails_leaves_nobody_waiting(entry: FaceQueue, engine: Counting) -> None:
     engine.fails = True
     requests = [ask(entry, 0), ask(entry, 250)]
     with pytest.raises(ZeroDivisionError):
@@ -103,7 +103,7 @@ def test_a_run_that_fails_leaves_nobody_waiting(entry: FaceEntry, engine: Counti
     assert [request.outputs() for request in requests] == [None, None]
 
 
-def test_when_it_is_closed_nobody_waits(entry: FaceEntry) -> None:
+def test_when_it_is_closed_nobody_waits(entry: FaceQueue) -> None:
     waits = ask(entry, 0)
     entry.close()
     assert waits.outputs() is None
@@ -129,7 +129,7 @@ def red(count: int) -> list[Tracked]:
     return frames(0, count, t1=(LEFT, RED))
 
 
-def test_a_live_frame_does_not_wait_and_a_later_one_has_the_answer(entry: FaceEntry, gallery: Gallery) -> None:
+def test_a_live_frame_does_not_wait_and_a_later_one_has_the_answer(entry: FaceQueue, gallery: Gallery) -> None:
     identifier = Identifier(entry, gallery, SETTINGS, THRESHOLD, live=lambda stream: True)
     items = red(60)
     assert [name(identifier.update(item)) for item in items[:20]] == [None] * 20  # would wait for ever if it waited
@@ -145,7 +145,7 @@ def test_a_live_frame_does_not_wait_and_a_later_one_has_the_answer(entry: FaceEn
 def test_a_file_waits_so_that_each_pass_gives_the_same(engine: Counting, gallery: Gallery) -> None:
     passes = []
     for _ in range(3):
-        entry = FaceEntry(engine)  # type: ignore[arg-type]
+        entry = FaceQueue(engine)  # type: ignore[arg-type]
         thread = threading.Thread(target=lambda entry=entry: list(entry.embed(entry.batches())))
         thread.start()
         identifier = Identifier(entry, gallery, SETTINGS, THRESHOLD)
@@ -156,7 +156,7 @@ def test_a_file_waits_so_that_each_pass_gives_the_same(engine: Counting, gallery
     assert passes[0][-1][0] is not None and passes[0][-1][0].name == "Ada"
 
 
-def test_a_face_whose_answer_is_lost_is_asked_for_again(entry: FaceEntry, engine: Counting, gallery: Gallery) -> None:
+def test_a_face_whose_answer_is_lost_is_asked_for_again(entry: FaceQueue, engine: Counting, gallery: Gallery) -> None:
     identifier = Identifier(entry, gallery, SETTINGS, THRESHOLD, live=lambda stream: True)
     items = red(60)
     identifier.update(items[0])
@@ -171,7 +171,7 @@ def test_a_face_whose_answer_is_lost_is_asked_for_again(entry: FaceEntry, engine
     assert name(last) == "Ada"
 
 
-def test_an_answer_for_a_track_that_has_ended_is_nobodys(entry: FaceEntry, gallery: Gallery) -> None:
+def test_an_answer_for_a_track_that_has_ended_is_nobodys(entry: FaceQueue, gallery: Gallery) -> None:
     identifier = Identifier(entry, gallery, SETTINGS, THRESHOLD, live=lambda stream: True)
     identifier.update(red(1)[0])
     run_once(entry)
