@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import pytest
@@ -321,14 +322,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
     checkpoint = trainer_on(data, tiny_settings("scenes")).checkpoint()
     save_checkpoint(checkpoint, file)
 
-    def full(fields: object, part: Path) -> None:
-        part.write_bytes(b"half of it")
+    def full(fields: object, part: BinaryIO) -> None:
+        part.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(checkpoint, file)
     assert load_checkpoint(file).step == 0
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
 
 
 def rates(data: Path, settings: TrainingSettings) -> list[float]:
