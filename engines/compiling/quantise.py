@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnxruntime.quantization import (
@@ -28,7 +27,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from engines.arrays import Pictures
+from engines.arrays import Double, Pictures
 from engines.errors import ModelError, one_line
 from engines.hardware import usable_cores
 from engines.spec import INPUT
@@ -48,7 +47,7 @@ OPTIONS: Final[dict[Form, dict[str, object]]] = {
     "tensorrt": {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False},
 }
 
-Signals = dict[str, npt.NDArray[np.float64]]
+Signals = dict[str, Double]
 
 
 class Quantiser:
