@@ -10,7 +10,7 @@ from engines.compiling import release as releasing
 from engines.compiling.export import Trained
 from engines.compiling.release import release
 from engines.errors import DataError, EngineError
-from engines.spec import USUAL_TASKS, TaskName, load_model
+from engines.spec import USUAL_TASKS, NetworkSettings, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, save_checkpoint
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import write_data
@@ -107,10 +107,7 @@ def test_a_model_of_some_tasks_needs_their_data_alone(
     said: list[str],
     unsaid: list[str],
 ) -> None:
-    settings = msgspec.structs.replace(checkpoint.settings.network, tasks=tasks)
-    whole = msgspec.structs.replace(checkpoint.settings, network=settings)
-    weights = {name: checkpoint.ema[name] for name in trained(settings).weights}
-    save_checkpoint(replace(checkpoint, settings=whole, ema=weights), tmp_path / "checkpoint.pt")
+    settings = save_some(checkpoint, tasks, tmp_path / "checkpoint.pt")
     for folder in needed:
         shutil.copytree(data / folder, tmp_path / "data" / folder)
     done = release(tmp_path / "checkpoint.pt", tmp_path / "data", released, frame_size=(64, 96))
@@ -127,25 +124,35 @@ def test_a_model_of_some_tasks_needs_their_data_alone(
     assert data_table
 
 
+def save_some(checkpoint: Checkpoint, tasks: tuple[TaskName, ...], file: Path) -> NetworkSettings:
+    """Write the checkpoint of a network that has some of the tasks alone; what that network is."""
+    settings = msgspec.structs.replace(checkpoint.settings.network, tasks=tasks)
+    whole = msgspec.structs.replace(checkpoint.settings, network=settings)
+    weights = {name: checkpoint.ema[name] for name in trained(settings).weights}
+    save_checkpoint(replace(checkpoint, settings=whole, ema=weights), file)
+    return settings
+
+
 def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the exporter had made something else of the network."""
     exported = releasing.export
 
     def wrong(made: Trained, out: Path, *rest: object) -> object:
         spec = exported(made, out, *rest)  # type: ignore[arg-type]
-        torch.save({"model": trained(seed=1).weights}, out / "weights.pt")
+        torch.save({"model": trained(made.settings, seed=1).weights}, out / "weights.pt")
         return spec
 
     monkeypatch.setattr(releasing, "export", wrong)
 
 
 def test_a_model_that_differs_from_pytorch_is_not_released(
-    file: Path, data: Path, released: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, data: Path, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_some(checkpoint, ("identity",), tmp_path / "checkpoint.pt")
     before = content(released.parent)
     other_weights(monkeypatch)
     with pytest.raises(EngineError, match="parity with PyTorch is broken"):
-        release(file, data, released, frame_size=(64, 64))
+        release(tmp_path / "checkpoint.pt", data, released, frame_size=(64, 64))
     assert content(released.parent) == before
 
 
