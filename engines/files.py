@@ -9,18 +9,15 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` at the end; after an exception ``path`` is what it was.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path``, in a folder that is there, at the end.
 
-    Readers see the old content or the new one. Of several writers at once the last one's content stays.
-
-    Args:
-        path: in a folder that is there.
-        mode: permissions of the new file, less those that the process' umask takes away.
+    After an exception ``path`` is what it was. Readers see the old content or the new one; of several writers at once
+    the last one's content stays.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with part.open("wb") as file:
             yield file
         os.replace(part, path)
     finally:

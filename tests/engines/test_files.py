@@ -48,15 +48,6 @@ def test_two_writers_at_once_do_not_mix(tmp_path: Path) -> None:
     assert path.read_bytes() == b"first"
 
 
-def test_a_private_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
-    path = tmp_path / "embeddings.npz"
-    with replacing(path, 0o600) as file:
-        file.write(b"of people")
-        (part,) = tmp_path.iterdir()
-        assert stat.S_IMODE(part.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
 def test_a_file_is_for_all_whom_the_umask_lets_read(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

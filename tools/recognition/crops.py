@@ -1,5 +1,6 @@
 """Video frames of people, embedded once."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from engines.data.folders import read_points
 from engines.data.reading import SkippedRows
 from engines.evaluation.report import open_runner
 from engines.evaluation.truth import PEOPLE, IdentityTruth
-from engines.files import replacing
 from engines.spec import Model
 from engines.tasks.identity.metrics import read_face
 from pipeline.identity.stage import frontality
@@ -82,8 +82,10 @@ def _embed(model: Model, paths: list[Path], truth: IdentityTruth) -> tuple[Float
 
 
 def _keep(file: Path, embeddings: Float, qualities: Float) -> None:
-    with replacing(file, PRIVATE) as opened:
+    part = file.with_suffix(".part.npz")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "wb") as opened:
         np.savez(opened, embeddings=embeddings, qualities=qualities)
+    os.replace(part, file)
 
 
 def shuffled(rows: Rows, generator: np.random.Generator) -> Iterator[int]:
