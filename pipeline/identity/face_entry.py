@@ -101,7 +101,7 @@ class FaceQueue:
         self._over = False
 
     def ask(self, crops: Crops, wait: bool) -> FaceRequest | None:
-        """Let some faces wait for the engine; see :meth:`FaceAnswers.ask`. Once it is closed there is no answer, at once."""
+        """Let some faces wait for the engine; see :meth:`FaceAnswers.ask`. Once it is closed, nothing is answered."""
         request = FaceRequest(crops)
         with self._changed:
             if wait:
