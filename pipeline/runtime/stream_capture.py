@@ -76,10 +76,10 @@ class StreamCapture:
         )
         return SOURCE.make(parts)(iter(()))
 
-    def _lost(self, count: int) -> None:
+    def _lost(self, count: int, cause: str) -> None:
         if not self._closed:
             self._counters.captured(self.settings.name, count)
-            self._counters.dropped(self.settings.name, "lost", count)
+            self._counters.dropped(self.settings.name, cause, count)
 
     def _admit(self, frame: Frame) -> None:
         if self._closed:

@@ -73,6 +73,10 @@ class StreamSettings(_Section, frozen=True):
     timeout_s: Seconds = 5.0  # opening and reading
     decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"  # else: on a GPU's video decoder, docs/gpu.md ...
     decode_gpu: Index = 0  # ... of this index
+    damaged: Literal["leave_out", "show"] = "leave_out"  # pictures of which parts could not be decoded
+    # Interlaced video: as it is; a picture of each field, at twice the rate; or one of both, combed nowhere.
+    deinterlace: Literal["off", "bob", "weave"] = "off"
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None  # pictures a second of a source that tells no times
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Final
 
 import av
@@ -12,18 +13,17 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from engines.errors import BackendUnavailable, SourceError
-from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import Decoded, Lost, yuv_bytes
-from pipeline.sources.decode import decode, picture_of
-from pipeline.sources.hwaccel import HardwareDecoder, check_hardware, hardware
+from pipeline.sources.base import Decoded, Given, Incomplete, Missed, yuv_bytes
+from pipeline.sources.decode import Decoder
+from pipeline.sources.deinterlace import Deinterlacer
+from pipeline.sources.display import Look, displayed_width, pixel_aspect, planes_of
+from pipeline.sources.hwaccel import check_hardware, hardware
+from pipeline.sources.whole import cut_short, lacks_index
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
-
-Decoder = Callable[["av.Packet[VideoStream]"], Iterable[tuple[Picture, float | None]]]  # with the source's own time
-
 
 class FileSource:
     """A video file."""
@@ -37,16 +37,17 @@ class FileSource:
         """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished."""
         _check_decoder(self._settings)
         with _open(self._settings, self.live) as (_, stream):
-            _decoder(self._settings, stream, self.live)
+            Decoder(stream, self._settings, self.live)
 
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
         """Its pictures, from the first to the last."""
         return _read(self._settings, self.live, stop)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
         """Of its own size."""
         with _open(self._settings, self.live) as (_, stream):
-            return yuv_bytes(stream.codec_context.width, stream.codec_context.height)
+            width = displayed_width(stream.codec_context.width, pixel_aspect(stream.sample_aspect_ratio))
+            return yuv_bytes(width, stream.codec_context.height)
 
 
 class UrlSource:
@@ -61,7 +62,7 @@ class UrlSource:
         """Refuse a decoder that is not there; the address itself may come later."""
         _check_decoder(self._settings)
 
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
         """Pictures as they come."""
         return _read(self._settings, self.live, stop)
 
@@ -80,32 +81,71 @@ def _check_decoder(settings: StreamSettings) -> None:
         raise SourceError(f"cannot be decoded: {error}") from error
 
 
-def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Given, None, None]:
     patience_s = PICTURE_PATIENCE * settings.timeout_s
     with _open(settings, live) as (container, stream):
-        decode_packet, codec = _decoder(settings, stream, live), stream.codec_context.name
+        decoder, viewer = Decoder(stream, settings, live or settings.pace == "camera"), Viewer(stream, settings)
+        failure: Incomplete | None = None
         heard_s = time.monotonic()
-        for packet in _packets(container, stream, settings.timeout_s):
-            if stop.is_set():
-                return
-            for picture, source_s in decode_packet(packet):
-                yield Decoded(picture, source_s, codec)
-                heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
-            if live and time.monotonic() - heard_s > patience_s:
-                raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+        try:
+            for packet in _packets(container, stream, settings, live):
+                if stop.is_set():
+                    return
+                for given in viewer.shown(decoder.decode(packet)):
+                    yield given
+                    if isinstance(given, Decoded):
+                        heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
+                if live and time.monotonic() - heard_s > patience_s:
+                    raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+        except Incomplete as error:
+            failure = error
+        yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
+        yield from viewer.rest()
+    if failure is not None:
+        raise failure
+    if not live and (missing := cut_short(Path(settings.source))) is not None:
+        raise Incomplete(missing)
 
 
-def _decoder(settings: StreamSettings, stream: VideoStream, live: bool) -> Decoder:
-    """What makes pictures of a stream's packets."""
-    in_time = live or settings.pace == "camera"
-    if settings.decode != "ffmpeg":
-        frames_of = HardwareDecoder(stream, settings.decode, settings.decode_gpu).decode
-    else:
-        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
-        # source need not be decoded faster than it comes.
-        stream.thread_type = "SLICE" if in_time else "AUTO"
-        frames_of = decode
-    return lambda packet: ((picture_of(frame), frame.time) for frame in frames_of(packet))
+class Viewer:
+    """Makes pictures of the frames of a stream, as they are displayed."""
+
+    def __init__(self, stream: VideoStream, settings: StreamSettings) -> None:
+        self._stream, self._codec = stream, stream.codec_context.name
+        mode = settings.deinterlace
+        self._deinterlacer = None if mode == "off" else Deinterlacer(stream, mode)
+        rate = settings.rate_hz or stream.guessed_rate
+        self._step_s = float(1 / rate) if rate else None
+        self._bob = mode == "bob"
+        self._shows_damaged = settings.damaged == "show"
+        self._aspect = pixel_aspect(stream.sample_aspect_ratio)
+        self._interlaced = False  # whether any frame was
+
+    def shown(self, frames: Iterable[av.VideoFrame | Missed]) -> Iterator[Decoded | Missed]:
+        """The pictures of some frames, in their order."""
+        for frame in frames:
+            if isinstance(frame, Missed):
+                yield frame
+                continue
+            self._interlaced = self._interlaced or frame.interlaced_frame
+            for whole in (frame,) if self._deinterlacer is None else self._deinterlacer.take(frame):
+                yield self._decoded(whole)
+
+    def rest(self) -> Iterator[Decoded]:
+        """Those that were held back."""
+        if self._deinterlacer is not None:
+            yield from map(self._decoded, self._deinterlacer.flush())
+
+    def _decoded(self, frame: av.VideoFrame) -> Decoded:
+        look = Look.of(frame, self._aspect)
+        notes = look.notes(self._interlaced)
+        if self._shows_damaged:
+            notes = (*notes, "damaged pictures are shown")
+        step_s = self._step_s
+        if step_s is not None and self._bob and self._interlaced:
+            step_s /= 2
+        picture = look.picture(planes_of(frame))
+        return Decoded(picture, frame.time, self._codec, step_s=step_s, notes=notes, damaged=frame.is_corrupt)
 
 
 @contextmanager
@@ -130,6 +170,8 @@ def _open(settings: StreamSettings, live: bool) -> Iterator[tuple[InputContainer
         # An interrupted handshake may surface as any error at all: the clock knows better.
         if live and time.monotonic() - began_s >= settings.timeout_s:
             raise SourceError(f"no answer within {settings.timeout_s:g} s") from None
+        if not live and isinstance(error, av.InvalidDataError) and lacks_index(Path(settings.source)):
+            raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
         raise SourceError(_open_cause(error, settings.source)) from None
     try:
         if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
@@ -148,13 +190,16 @@ def _video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def _packets(container: InputContainer, stream: VideoStream, timeout_s: float) -> "Iterator[av.Packet[VideoStream]]":
+def _packets(
+    container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool
+) -> "Iterator[av.Packet[VideoStream]]":
     try:
         yield from container.demux(stream)
     except av.ExitError:
-        raise SourceError(f"no data for {timeout_s:g} s") from None
+        raise SourceError(f"no data for {settings.timeout_s:g} s") from None
     except av.FFmpegError as error:
-        raise SourceError(f"reading failed: {error.strerror}") from None
+        cause = f"reading failed: {error.strerror}"
+        raise SourceError(cause) if live else Incomplete(f"is not whole: {cause}") from None
 
 
 def _open_cause(error: Exception, source: str) -> str:

@@ -6,7 +6,7 @@ A package brings a source with one class and one line of metadata: docs/extendin
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 from engines.errors import SourceError
 from pipeline.frames.picture import Picture
@@ -26,6 +26,9 @@ class Decoded:
     source_s: float | None  # the source's own time of it; None: it has none, or is live
     codec: str  # for people to read
     origin: Origin | None = None  # where another host captured it
+    step_s: float | None = None  # the time of one picture where the codec or the container tells it
+    notes: tuple[str, ...] = ()  # what is unusual about the source, for people
+    damaged: bool = False  # it is shown though parts of it could not be decoded
 
     @property
     def size(self) -> tuple[int, int]:
@@ -38,6 +41,21 @@ class Lost:
     """A live source gives no pictures at present though it stays open; told again as long as that lasts."""
 
     cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Pictures that the source has, and that are not shown."""
+
+    count: int
+    cause: Literal["undecodable", "damaged"]
+
+
+class Incomplete(SourceError):
+    """A file ended before its end: what came of it was all that could be read."""
+
+
+Given = Decoded | Missed | Lost
 
 
 class Source(Protocol):
@@ -58,7 +76,7 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
         """Open it and give its pictures until it ends or ``stop`` is set; whatever is open is closed in the end.
 
         A read must end with the stream's ``timeout_s``, or nothing can stop it.
@@ -125,7 +143,7 @@ class Timed(NamedTuple):
     origin: Origin | None = None  # where another host captured it
 
 
-Pictures = Generator[Timed, None, None]
+Pictures = Generator[Timed | Missed, None, None]
 
 
 def check_room(picture: Picture, room_bytes: int | None) -> None:

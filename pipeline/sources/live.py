@@ -7,8 +7,9 @@ from contextlib import closing
 
 from engines.errors import SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import Lost, Pictures, Source, Timed, check_room
-from pipeline.sources.timeline import Condition, Timeline
+from pipeline.sources.base import Lost, Missed, Pictures, Source, Timed, check_room
+from pipeline.sources.condition import Condition
+from pipeline.sources.timeline import Timeline
 
 
 class Backoff:
@@ -39,7 +40,7 @@ def read_live(
 ) -> Pictures:
     """Pictures until ``stop`` is set; what is lost meanwhile is told to ``condition``."""
     backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
-    timeline = Timeline(period_s=1e-6)  # only to rise where the clock is too coarse to
+    timeline = Timeline.of_clock()
     while not stop.is_set():
         cause = "the source ended"
         try:
@@ -48,9 +49,12 @@ def read_live(
                     if isinstance(decoded, Lost):
                         condition.lost(decoded.cause)
                         continue
+                    if isinstance(decoded, Missed):
+                        yield decoded
+                        continue
                     check_room(decoded.picture, room_bytes)
                     backoff.reset()
-                    condition.picture(decoded.size, decoded.codec)
+                    condition.picture(decoded.size, decoded.codec, decoded.notes)
                     origin = decoded.origin
                     time_s = timeline.at(time.monotonic() if origin is None else origin.time_s)
                     yield Timed(decoded.picture, time_s, origin=origin)

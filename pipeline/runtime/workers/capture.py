@@ -175,9 +175,9 @@ class Admission:
                 self._wakeup.wait(LOOK_S)
         return ticket
 
-    def lost(self, count: int) -> None:
-        """Count frames of another host that did not arrive."""
-        self._ring.miss(self._stream, "lost", count)
+    def lost(self, count: int, cause: str) -> None:
+        """Count frames that the source has and does not give."""
+        self._ring.miss(self._stream, cause, count)
 
     def dropped(self, frame: Frame, cause: str) -> None:
         """Count a frame that was not sent on, and give its slot back if it had one."""

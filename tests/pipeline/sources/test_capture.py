@@ -30,7 +30,7 @@ from pipeline.sources.base import is_live
 from pipeline.sources.capture import capture, check_source, waits_for_nobody
 from pipeline.sources.file import OUT_OF_STEP_S
 from pipeline.sources.live import Backoff
-from pipeline.sources.timeline import Condition, Timeline
+from pipeline.sources.condition import Condition
 
 MakeClip = Callable[..., Path]
 PATIENCE_S = 10.0  # no test waits this long unless it fails
@@ -293,7 +293,7 @@ def test_broken_packets_are_skipped_and_decoding_goes_on(clip: Path, tmp_path: P
     assert 11 <= len(frames) < 20
     assert [frame.seq for frame in frames] == list(range(len(frames)))
     assert frames[-1].time_s == pytest.approx(19 / 20)
-    assert captured.health[-1] == ("ended", f"end of the file after {len(frames)} frames")
+    assert captured.health[-1] == ("ended", f"end of the file after {len(frames)} frames; 5 undecodable")
 
 
 def test_file_cut_off_in_the_middle_gives_what_it_has(transport_stream: bytes, tmp_path: Path) -> None:
@@ -560,7 +560,7 @@ def test_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
 
 
-# Backoff, timeline and condition: no clock, no source
+# Backoff and condition: no clock, no source
 
 
 @given(min_s=st.floats(0.01, 5), factor=st.floats(1, 100), seed=st.integers(0, 999))
@@ -582,39 +582,6 @@ def test_backoff_begins_again_after_a_success() -> None:
 def test_backoffs_of_two_streams_differ() -> None:
     waits = [[Backoff(1.0, 60.0, random.Random(seed)).next() for _ in range(3)] for seed in (1, 2)]
     assert waits[0] != waits[1]
-
-
-@given(
-    st.lists(
-        st.one_of(st.none(), st.just("restart"), st.floats(-1e6, 1e6, allow_nan=False)),
-        max_size=30,
-    )
-)
-def test_timeline_always_rises_from_zero(events: list[float | str | None]) -> None:
-    timeline = Timeline()
-    times: list[float] = []
-    for event in events:
-        if isinstance(event, str):
-            timeline.restart()
-        else:
-            times.append(timeline.at(event))
-    assert times[:1] in ([], [0.0])
-    assert all(earlier < later for earlier, later in itertools.pairwise(times))
-
-
-@pytest.mark.parametrize(
-    ("source_times", "stream_times"),
-    [
-        pytest.param([1.4, 1.5, 1.6], [0.0, 0.1, 0.2], id="a file that does not begin at 0"),
-        pytest.param([0.0, 0.5, 0.7], [0.0, 0.5, 0.7], id="a varying rate"),
-        pytest.param([None, None, None], [0.0, 0.1, 0.2], id="no times at all"),
-        pytest.param([0.0, 0.1, 0.1, 0.3], [0.0, 0.1, 0.2, 0.3], id="a time twice"),
-        pytest.param([0.0, 0.1, None, 0.3], [0.0, 0.1, 0.2, 0.3], id="one without a time"),
-    ],
-)
-def test_timeline(source_times: list[float | None], stream_times: list[float]) -> None:
-    timeline = Timeline(period_s=0.1)
-    assert [timeline.at(source_s) for source_s in source_times] == pytest.approx(stream_times)
 
 
 def test_condition_tells_changes_alone() -> None:

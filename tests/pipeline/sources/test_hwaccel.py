@@ -206,7 +206,7 @@ def test_a_broken_packet_costs_itself(make_clip: MakeClip, tmp_path: Path, machi
     (tmp_path / "broken.ts").write_bytes(data)
     frames, told = captured(tmp_path / "broken.ts")
     assert 10 <= len(frames) <= 24
-    assert told[-1] == ("ended", f"end of the file after {len(frames)} frames")
+    assert told[-1][1].startswith(f"end of the file after {len(frames)} frames")
 
 
 @pytest.mark.parametrize(
