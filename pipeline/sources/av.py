@@ -18,12 +18,13 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Given, Incomplete, Missed, yuv_bytes
 from pipeline.sources.decode import Decoder
 from pipeline.sources.deinterlace import Deinterlacer
-from pipeline.sources.display import Look, displayed_width, pixel_aspect, planes_of
+from pipeline.sources.display import Look, Tags, displayed_width, pixel_aspect, planar, planes_of
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.whole import cut_short, lacks_index
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
+
 
 class FileSource:
     """A video file."""
@@ -120,6 +121,8 @@ class Viewer:
         self._shows_damaged = settings.damaged == "show"
         self._aspect = pixel_aspect(stream.sample_aspect_ratio)
         self._interlaced = False  # whether any frame was
+        self._known: tuple[Tags, bool] | None = None  # of the frame before ...
+        self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
 
     def shown(self, frames: Iterable[av.VideoFrame | Missed]) -> Iterator[Decoded | Missed]:
         """The pictures of some frames, in their order."""
@@ -137,15 +140,17 @@ class Viewer:
             yield from map(self._decoded, self._deinterlacer.flush())
 
     def _decoded(self, frame: av.VideoFrame) -> Decoded:
-        look = Look.of(frame, self._aspect)
-        notes = look.notes(self._interlaced)
-        if self._shows_damaged:
-            notes = (*notes, "damaged pictures are shown")
-        step_s = self._step_s
-        if step_s is not None and self._bob and self._interlaced:
-            step_s /= 2
-        picture = look.picture(planes_of(frame))
-        return Decoded(picture, frame.time, self._codec, step_s=step_s, notes=notes, damaged=frame.is_corrupt)
+        shown = planar(frame)
+        tags = Tags.of(shown)
+        if (tags, self._interlaced) != self._known:
+            self._known = tags, self._interlaced
+            self._look = Look.of(tags, self._aspect)
+            self._notes = self._look.notes(self._interlaced)
+            if self._shows_damaged:
+                self._notes = (*self._notes, "damaged pictures are shown")
+        step_s = self._step_s / 2 if self._step_s and self._bob and self._interlaced else self._step_s
+        picture = self._look.picture(planes_of(shown))
+        return Decoded(picture, frame.time, self._codec, step_s=step_s, notes=self._notes, damaged=frame.is_corrupt)
 
 
 @contextmanager

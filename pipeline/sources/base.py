@@ -48,7 +48,7 @@ class Missed:
     """Pictures that the source has, and that are not shown."""
 
     count: int
-    cause: Literal["undecodable", "damaged"]
+    cause: Literal["undecodable", "damaged", "encrypted"]
 
 
 class Incomplete(SourceError):

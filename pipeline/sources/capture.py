@@ -12,9 +12,9 @@ from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.av import FileSource, UrlSource
 from pipeline.sources.base import Missed, is_live, open_source
+from pipeline.sources.condition import Condition
 from pipeline.sources.file import read_file
 from pipeline.sources.live import read_live
-from pipeline.sources.condition import Condition
 
 
 class Capture(Protocol):

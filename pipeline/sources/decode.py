@@ -40,8 +40,8 @@ class DecodesPackets(Protocol):
 class Decoder:
     """Decodes the packets of one stream. For one thread.
 
-    Every packet gives a frame or is told as :class:`Missed`, as ``undecodable``; a damaged frame is told as
-    ``damaged`` unless ``settings.damaged`` is "show".
+    Every packet gives a frame or is told as :class:`Missed`: ``undecodable``, or ``encrypted``; a damaged frame is told
+    as ``damaged`` unless ``settings.damaged`` is "show".
 
     Args:
         stream: of an open container; nothing of it was decoded yet.
@@ -69,6 +69,9 @@ class Decoder:
     def decode(self, packet: "av.Packet[VideoStream]") -> Iterator[av.VideoFrame | Missed]:
         """The frames that a packet completes, in the order in which they are shown."""
         if not packet.size:  # to a decoder it means the end; AVI has such for pictures that are shown for longer
+            return
+        if packet.has_sidedata("encryption_info"):
+            yield Missed(1, "encrypted")
             return
         number, self._count = self._count, self._count + 1
         packet.opaque = _Number(number)
@@ -108,8 +111,7 @@ class Decoder:
 
     def _taken(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame | Missed]:
         for frame in frames:
-            number = frame.opaque.value if isinstance(frame.opaque, _Number) else None
-            if lost := self._ledger.gave(number, frame.interlaced_frame):
+            if lost := self._ledger.gave(_number(frame), frame.interlaced_frame):
                 yield Missed(lost, "undecodable")
             if frame.is_corrupt and not self._shows_damaged:
                 yield Missed(1, "damaged")
@@ -123,7 +125,7 @@ class Decoder:
             self._groups.append([])
         self._groups[-1].append(packet)
         oldest = self._ledger.oldest
-        while len(self._groups) > 1 and (oldest is None or _number(self._groups[1][0]) <= oldest):
+        while len(self._groups) > 1 and (oldest is None or (_number(self._groups[1][0]) or 0) <= oldest):
             self._groups.popleft()
         if sum(map(len, self._groups)) > MAX_KEPT:
             self._groups.clear()
@@ -138,9 +140,8 @@ class Decoder:
                 frames = context.decode(packet)
             except av.FFmpegError:
                 continue
-            yield from (each for each in frames if isinstance(each.opaque, _Number) and each.opaque.value in self._ledger)
+            yield from (each for each in frames if (number := _number(each)) is not None and number in self._ledger)
 
 
-def _number(packet: "av.Packet[VideoStream]") -> int:
-    assert isinstance(packet.opaque, _Number)
-    return packet.opaque.value
+def _number(item: "av.Packet[VideoStream] | av.VideoFrame") -> int | None:
+    return item.opaque.value if isinstance(item.opaque, _Number) else None

@@ -1,8 +1,8 @@
-"""What FFmpeg decoded -> pictures as they are displayed: upright, unmirrored, of square pixels, of the right colours."""
+"""What FFmpeg decoded -> pictures as they are displayed: upright, with square pixels, in the right colours."""
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import av
 import cv2
@@ -31,11 +31,10 @@ class Orientation:
     mirrored_y: bool = False  # top and bottom exchanged
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> Self:
-        """As the display matrix of a frame says (ISO/IEC 14496-12, 6.2.2), to the nearest quarter turn."""
-        matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    def of(cls, matrix: bytes | None) -> "Orientation":
+        """As a display matrix says (ISO/IEC 14496-12, 6.2.2), to the nearest quarter turn."""
         if matrix is None:
-            return cls()
+            return UPRIGHT
         # A point (x, y) is shown at (a x + c y, b x + d y).
         a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
         if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -67,33 +66,50 @@ class Orientation:
         return plane
 
 
+UPRIGHT: Final = Orientation()
+
+
+class Tags(NamedTuple):
+    """What FFmpeg found in a stream about the look of a frame."""
+
+    color_range: int
+    colorspace: int
+    display: bytes | None  # nine numbers
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Self:
+        """Of one frame."""
+        display = frame.side_data.get(Type.DISPLAYMATRIX)
+        return cls(frame.color_range, frame.colorspace, None if display is None else bytes(display))
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the pixels of a picture do not tell."""
 
-    orientation: Orientation = Orientation()
+    orientation: Orientation = UPRIGHT
     full_range: bool = False
     matrix: Matrix = "bt601"
     aspect: Fraction = SQUARE  # width of a pixel by its height
 
     @classmethod
-    def of(cls, frame: av.VideoFrame, aspect: Fraction = SQUARE) -> Self:
-        """As FFmpeg found it in the stream, whose pixels have this aspect."""
-        full_range = frame.color_range == FULL_RANGE
-        return cls(Orientation.of(frame), full_range, MATRICES.get(frame.colorspace, "bt601"), aspect)
+    def of(cls, tags: Tags, aspect: Fraction = SQUARE) -> Self:
+        """Of frames with these tags, whose pixels have this aspect."""
+        matrix = MATRICES.get(tags.colorspace, "bt601")
+        return cls(Orientation.of(tags.display), tags.color_range == FULL_RANGE, matrix, aspect)
 
     def picture(self, planes: tuple[Plane, ...]) -> Picture:
         """The picture of the planes (y, u, v) of 4:2:0."""
-        if self.aspect != SQUARE:
+        if self.aspect is not SQUARE:
             planes = squared(planes, self.aspect)
-        if self.orientation != Orientation():
+        if self.orientation is not UPRIGHT and self.orientation != UPRIGHT:
             planes = tuple(self.orientation.put_right(plane) for plane in planes)
         height, width = planes[0].shape
         return Picture(planes, width, height, self.full_range, self.matrix)
 
     def notes(self, interlaced: bool) -> tuple[str, ...]:
         """What is unusual about the stream, for people."""
-        square = None if self.aspect == SQUARE else f"pixels {self.aspect.numerator}:{self.aspect.denominator}"
+        square = None if self.aspect is SQUARE else f"pixels {self.aspect.numerator}:{self.aspect.denominator}"
         notes = (
             self.orientation.note,
             square,
@@ -106,7 +122,7 @@ class Look:
 
 def pixel_aspect(told: Fraction | None) -> Fraction:
     """The aspect of a stream's pixels; square ones where it tells none, or nonsense."""
-    return told if told is not None and ASPECTS[0] <= told <= ASPECTS[1] else SQUARE
+    return told if told not in (None, SQUARE) and ASPECTS[0] <= told <= ASPECTS[1] else SQUARE
 
 
 def displayed_width(width: int, aspect: Fraction) -> int:
@@ -125,10 +141,13 @@ def squared(planes: tuple[Plane, ...], aspect: Fraction) -> tuple[Plane, ...]:
     )
 
 
+def planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame in 4:2:0 of 8 bits; its tags are those of what it is now."""
+    return frame if frame.format.name in PLANAR else frame.reformat(format="yuv420p")
+
+
 def planes_of(frame: av.VideoFrame) -> tuple[Plane, ...]:
-    """The planes (y, u, v) of a frame in 4:2:0, where the decoder put them if they are that."""
-    if frame.format.name not in PLANAR:
-        frame = frame.reformat(format="yuv420p")
+    """The planes (y, u, v) of a :func:`planar` frame, where the decoder put them."""
     return tuple(_view(plane) for plane in frame.planes)
 
 

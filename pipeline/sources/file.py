@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import Final
 
 from engines.errors import SourceError
-from pipeline.settings.schema import StreamSettings
 from pipeline.frames.types import ReadOutcome
+from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Incomplete, Lost, Missed, Pictures, Source, Timed, check_room
 from pipeline.sources.condition import Condition
 from pipeline.sources.timeline import Timeline
@@ -95,9 +95,9 @@ class Reading:
             return str(failure)
         parts = [f"end of the file after {self.shown} frames"]
         if self.total and not self.shown:
-            parts = ["nothing could be decoded: it is damaged, or encrypted"]
+            parts = [f"nothing could be decoded: it is {'encrypted' if self._missed['encrypted'] else 'damaged'}"]
         parts += [str(failure)] if failure is not None else []
-        parts += [f"{count} {cause}" for cause, count in self._missed.items()]
+        parts += [f"{count} {cause}" for cause, count in sorted(self._missed.items()) if count]
         parts += [f"{self._damaged} damaged ones shown"] if self._damaged else []
         return "; ".join(parts)
 

@@ -75,7 +75,11 @@ class Timeline:
             if not (self._late or moves_back):
                 self._steps.append(step_s)
             self._last_s, self._late, self._settled = source_s + offset_s, 0, True
-        elif -(1.0 - HAIR) * normal_s < step_s <= HAIR * normal_s and (self._settled or moves_back) and self._late < MAX_LATE:
+        elif (
+            -(1.0 - HAIR) * normal_s < step_s <= HAIR * normal_s
+            and (self._settled or moves_back)
+            and self._late < MAX_LATE
+        ):
             self._late += 1
             self._last_s += normal_s / 2**self._late
         else:

@@ -28,9 +28,9 @@ from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import is_live
 from pipeline.sources.capture import capture, check_source, waits_for_nobody
+from pipeline.sources.condition import Condition
 from pipeline.sources.file import OUT_OF_STEP_S
 from pipeline.sources.live import Backoff
-from pipeline.sources.condition import Condition
 
 MakeClip = Callable[..., Path]
 PATIENCE_S = 10.0  # no test waits this long unless it fails

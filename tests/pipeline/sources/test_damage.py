@@ -85,8 +85,8 @@ def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
         "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
     }
     read = Read(write_clip(tmp_path / "clip.mp4", 6, container_options=scheme))
-    assert read.frames == []
-    assert read.end == ("nothing could be decoded: it is damaged, or encrypted; 6 undecodable", "nothing")
+    assert (read.frames, read.missed) == ([], {"encrypted": 6})
+    assert read.end == ("nothing could be decoded: it is encrypted; 6 encrypted", "nothing")
     assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
 
 

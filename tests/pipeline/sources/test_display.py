@@ -4,6 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -51,7 +52,14 @@ def test_all_eight_orientations_are_put_right(
 
 @pytest.mark.parametrize(
     ("aspect", "width"),
-    [(Fraction(2), 128), (Fraction(1, 2), 32), (Fraction(16, 15), 68), (Fraction(1), 64), (None, 64), (Fraction(99), 64)],
+    [
+        (Fraction(2), 128),
+        (Fraction(1, 2), 32),
+        (Fraction(16, 15), 68),
+        (Fraction(1), 64),
+        (None, 64),
+        (Fraction(99), 64),
+    ],
 )
 def test_pixels_are_square(tmp_path: Path, aspect: Fraction | None, width: int) -> None:
     read = Read(write_clip(tmp_path / "clip.mkv", 2, SIZE, aspect=aspect))
@@ -113,3 +121,35 @@ class TestInterlaced:
             (one.picture.rgb() == other.picture.rgb()).all()
             for one, other in zip(plain.frames, bob.frames, strict=True)
         )
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "colour_space", "colour_range"),
+    [
+        ("libx264rgb", "rgb24", None, None),
+        ("libx264", "yuv444p10le", 1, 1),
+        ("libx264", "yuvj444p", 1, 2),
+        ("libx264", "yuv422p", 9, 2),
+        ("libx264", "yuv420p", 7, 1),
+    ],
+)
+def test_colours_of_every_range_and_matrix_are_the_drawn_ones(
+    tmp_path: Path, codec: str, pixel_format: str, colour_space: int | None, colour_range: int | None
+) -> None:
+    colour = np.array((200, 40, 60))
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pixel_format
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), "rgb24")
+        if colour_space is not None and colour_range is not None:
+            stream.codec_context.colorspace, stream.codec_context.color_range = colour_space, colour_range
+            frame = frame.reformat(
+                format=pixel_format, dst_colorspace=colour_space, dst_color_range=colour_range, src_color_range=2
+            )
+        else:
+            frame = frame.reformat(format=pixel_format)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (shown,) = Read(path).frames
+    assert np.abs(shown.picture.rgb().astype(int) - colour).max() <= 6

@@ -35,7 +35,9 @@ def test_a_break_costs_one_normal_step(tmp_path: Path, case: str, before: int, a
 
 @pytest.mark.parametrize("pace", ["realtime", "camera"])
 def test_no_pace_waits_for_a_break(tmp_path: Path, pace: str) -> None:
-    clip = write_clip(tmp_path / "clip.ts", 10, options=NO_REORDERING, stamps=lambda index: index + (index >= 5) * 25 * HOUR)
+    clip = write_clip(
+        tmp_path / "clip.ts", 10, options=NO_REORDERING, stamps=lambda index: index + (index >= 5) * 25 * HOUR
+    )
     began_s = time.monotonic()
     assert len(Read(clip, pace=pace).frames) == 10
     assert time.monotonic() - began_s < 20

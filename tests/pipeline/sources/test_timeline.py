@@ -29,7 +29,9 @@ def test_it_always_rises_from_zero(events: list[float | str | None], kind: str) 
 
 
 @given(STEPS_S, st.lists(st.integers(1, 5), min_size=1, max_size=40), st.floats(-1e5, 1e5))
-def test_it_follows_the_own_steps_of_a_source_where_they_are_sane(step_s: float, steps: list[int], start_s: float) -> None:
+def test_it_follows_the_own_steps_of_a_source_where_they_are_sane(
+    step_s: float, steps: list[int], start_s: float
+) -> None:
     source_s = [start_s + step_s * index for index in itertools.accumulate(steps, initial=0)]
     timeline = Timeline(step_s)
     assert [timeline.at(time_s) for time_s in source_s] == pytest.approx([s - start_s for s in source_s], abs=1e-6)
