@@ -18,7 +18,7 @@ from pipeline.runtime.parts import Parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached
-from pipeline.runtime.summary import Summary
+from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import Recording
@@ -60,6 +60,7 @@ class Pipeline:
         self.sources = StageThreads(self._give_up)
         self.workers = StageThreads(self._give_up)  # the stages
         self._streams: dict[str, StreamCapture] = {}
+        self._ends: dict[str, FileEnd] = {}
         self._names = dict.fromkeys(stream.name for stream in self.config.streams)  # those removed since, too
         self._changing = threading.Lock()  # held while a stream is added, changed or removed
 
@@ -255,6 +256,7 @@ class Pipeline:
             await_last_frame(self.counters, report.stream)
         capture.ended = capture.ended or report.state == "ended"
         log.info("stream " + report.state, stream=report.stream, cause=report.cause)
+        self._ends |= file_end(report)
         self._send_health(report)
 
     def _say_stopped(self) -> None:
@@ -280,4 +282,5 @@ class Pipeline:
             face_runs=identifier.runs if identifier else 0,
             face_crops=identifier.crops if identifier else 0,
             left_out=self.recording.left_out if self.recording else None,
+            ends=dict(self._ends),
         )

@@ -14,6 +14,7 @@ from pipeline.runtime.parts import open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import REMOVED
+from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, StreamBegun
@@ -68,6 +69,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
                 "face_runs": identifier.runs if identifier else 0,
                 "face_crops": identifier.crops if identifier else 0,
                 "left_out": ending.left_out,
+                "ends": ending.ends,
                 "sinks": publisher.counts,
             }
         )
@@ -84,6 +86,7 @@ class Ending:
         self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher
         self._open_events = worker_spec.open_events
         self._known = {stream.name: stream for stream in worker_spec.config.streams}
+        self.ends: dict[str, FileEnd] = {}
         self._recording: Recording | None = None
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
@@ -128,6 +131,7 @@ class Ending:
             case HealthReport(report, account):
                 self._postprocessor.reported(report)
                 self._publisher.send(health_message(report, account))
+                self.ends |= file_end(report)
                 if report.state == "ended":
                     self._end(report.stream)
                 self._context.frames.tell(report.stream)
