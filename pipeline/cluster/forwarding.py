@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import structlog
 import zmq
+from msgspec import structs
 
 from engines.errors import ConfigError
 from pipeline.frames.counters import FrameCounters
@@ -21,6 +22,7 @@ from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import capture, check_source, waits_for_nobody
+from pipeline.sources.kind import settled
 from pipeline.sources.network import check_receiving, is_remote
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, connect_with_key, is_loopback, parse_tcp
 from pipeline.wire.remote import pack_loss, pack_picture
@@ -73,6 +75,7 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then.
     """
+    config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
     counters, began_s, ends = FrameCounters(), time.monotonic(), dict[str, FileEnd]()

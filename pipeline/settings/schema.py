@@ -65,11 +65,16 @@ class StreamSettings(_Section, frozen=True):
     """One camera, RTSP address or file."""
 
     name: StreamName
-    source: str  # rtsp://..., another URL FFmpeg reads, a file, or a camera's index as text ("0")
+    # An address that FFmpeg reads, a file, a folder or a pattern of pictures, "-", or a camera's index as text ("0").
+    source: str
+    user: str | None = None  # of an address; it and the password may have any characters
+    password: str | None = None
+    live: bool | None = None  # None: as the source is, docs/sources.md
     # Files only: as fast as it goes, at its own pace, or as a camera's, which waits for nobody: newest wins.
     pace: Literal["realtime", "fast", "camera"] = "fast"
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
+    verify_tls: bool = False  # refuse servers whose certificate is not valid for their name
     timeout_s: Seconds = 5.0  # opening and reading
     decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"  # else: on a GPU's video decoder, docs/gpu.md ...
     decode_gpu: Index = 0  # ... of this index

@@ -2,221 +2,167 @@
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import ClassVar, Final
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from engines.errors import BackendUnavailable, SourceError
-from pipeline.settings.redact import redact_in
+from engines.errors import ConfigError, SourceError
+from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
+from pipeline.sources.address import is_pictures, is_pipe, local_path
+from pipeline.sources.ahead import ReadAhead
 from pipeline.sources.base import Decoded, Given, Incomplete, Missed, yuv_bytes
+from pipeline.sources.causes import check_address
 from pipeline.sources.decode import Decoder
-from pipeline.sources.deinterlace import Deinterlacer
-from pipeline.sources.display import Look, Tags, displayed_width, pixel_aspect, planar, planes_of
-from pipeline.sources.hwaccel import check_hardware, hardware
-from pipeline.sources.whole import cut_short, lacks_index
+from pipeline.sources.display import displayed_width, pixel_aspect
+from pipeline.sources.kind import is_live
+from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
+from pipeline.sources.pictures import RATE_HZ, pictures_of
+from pipeline.sources.viewer import Viewer
+from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
 
 
-class FileSource:
-    """A video file."""
+class VideoSource:
+    """Whatever FFmpeg reads: a file, a pipe, pictures or an address."""
 
-    live: ClassVar[bool] = False
-
-    def __init__(self, settings: StreamSettings) -> None:
-        self._settings = settings
-
-    def check(self) -> None:
-        """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished."""
-        _check_decoder(self._settings)
-        with _open(self._settings, self.live) as (_, stream):
-            Decoder(stream, self._settings, self.live)
-
-    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
-        """Its pictures, from the first to the last."""
-        return _read(self._settings, self.live, stop)
-
-    def picture_bytes(self, largest: tuple[int, int]) -> int:
-        """Of its own size."""
-        with _open(self._settings, self.live) as (_, stream):
-            width = displayed_width(stream.codec_context.width, pixel_aspect(stream.sample_aspect_ratio))
-            return yuv_bytes(width, stream.codec_context.height)
-
-
-class UrlSource:
-    """RTSP, or whatever else FFmpeg reads."""
-
-    live: ClassVar[bool] = True
+    live: bool = True  # of an address that nothing is known of
 
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
+        self.live = is_live(settings)
+        self._was_read = False
 
     def check(self) -> None:
-        """Refuse a decoder that is not there; the address itself may come later."""
-        _check_decoder(self._settings)
+        """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished.
+
+        A live source may come later and a pipe can be read only once: they are not looked at.
+        """
+        settings = self._settings
+        check_address(settings)
+        check_decoder(settings)
+        if is_pipe(settings.source):
+            if settings.loop:
+                raise ConfigError(
+                    f"stream {settings.name!r}: loop is true, but must be false for {redact(settings.source)!r}, "
+                    "a pipe, which can be read only once"
+                )
+        elif is_pictures(settings.source):
+            next(pictures_of(settings))
+        elif not self.live:
+            with opened(settings, self.live) as (_, stream):
+                Decoder(stream, settings, self.live)
 
     def read(self, stop: threading.Event) -> Generator[Given, None, None]:
-        """Pictures as they come."""
+        """Its pictures: from the first to the last, or as they come."""
+        if is_pictures(self._settings.source):
+            return _read_pictures(self._settings, stop)
+        if self._was_read and not self.live and is_pipe(self._settings.source):
+            raise SourceError("can be read only once")
+        self._was_read = True
         return _read(self._settings, self.live, stop)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
-        """Of the largest."""
-        return yuv_bytes(*largest)
+        """Of a file its own size, else of the largest."""
+        if self.live or is_pipe(self._settings.source):
+            return yuv_bytes(*largest)
+        if is_pictures(self._settings.source):
+            return max(_picture_bytes(each) for each in pictures_of(self._settings))
+        return _picture_bytes(self._settings)
 
 
-def _check_decoder(settings: StreamSettings) -> None:
-    """Raise SourceError unless this machine has the video decoder that is asked for."""
-    if settings.decode == "ffmpeg":
-        return
-    try:
-        check_hardware(settings.decode, settings.decode_gpu)
-    except BackendUnavailable as error:
-        raise SourceError(f"cannot be decoded: {error}") from error
+FileSource = UrlSource = VideoSource  # as the entry points name them
+
+
+def _picture_bytes(settings: StreamSettings) -> int:
+    with opened(settings, False) as (_, stream):
+        width = displayed_width(stream.codec_context.width, pixel_aspect(stream.sample_aspect_ratio))
+        return yuv_bytes(width, stream.codec_context.height)
+
+
+def _read_pictures(settings: StreamSettings, stop: threading.Event) -> Generator[Given, None, None]:
+    step_s = 1.0 / (settings.rate_hz or RATE_HZ)
+    for index, picture in enumerate(pictures_of(settings)):
+        try:
+            shown = [given for given in _read(picture, False, stop) if isinstance(given, Decoded)]
+        except SourceError:
+            shown = []
+        if stop.is_set():
+            return
+        if shown:
+            yield replace(shown[0], source_s=index * step_s, step_s=step_s)
+        else:
+            yield Missed(1, "undecodable")
 
 
 def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Given, None, None]:
-    patience_s = PICTURE_PATIENCE * settings.timeout_s
-    with _open(settings, live) as (container, stream):
-        decoder, viewer = Decoder(stream, settings, live or settings.pace == "camera"), Viewer(stream, settings)
+    patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
+    with opened(settings, live, stop, partial(_close, live=live)) as (container, stream):
+        bursts = _bursts(container, live)
+        decoder = Decoder(stream, settings, live or settings.pace == "camera")
+        viewer = Viewer(stream, settings, bursts)
         failure: Incomplete | None = None
         heard_s = time.monotonic()
-        try:
-            for packet in _packets(container, stream, settings, live):
-                if stop.is_set():
-                    return
-                for given in viewer.shown(decoder.decode(packet)):
-                    yield given
-                    if isinstance(given, Decoded):
-                        heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
-                if live and time.monotonic() - heard_s > patience_s:
-                    raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
-        except Incomplete as error:
-            failure = error
-        yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
-        yield from viewer.rest()
+        with closing(_packets(container, stream, settings, live, bursts)) as packets:
+            try:
+                for packet in packets:
+                    if stop.is_set():
+                        return
+                    for given in viewer.shown(decoder.decode(packet)):
+                        yield given
+                        if isinstance(given, Decoded):
+                            heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
+                    if live and time.monotonic() - heard_s > patience_s:
+                        raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+            except Incomplete as error:
+                failure = error
+            yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
+            yield from viewer.rest()
     if failure is not None:
         raise failure
-    if not live and (missing := cut_short(Path(settings.source))) is not None:
+    path = local_path(settings.source)
+    if not (live or path is None or is_pipe(settings.source)) and (missing := cut_short(path)) is not None:
         raise Incomplete(missing)
 
 
-class Viewer:
-    """Makes pictures of the frames of a stream, as they are displayed."""
-
-    def __init__(self, stream: VideoStream, settings: StreamSettings) -> None:
-        self._stream, self._codec = stream, stream.codec_context.name
-        mode = settings.deinterlace
-        self._deinterlacer = None if mode == "off" else Deinterlacer(stream, mode)
-        rate = settings.rate_hz or stream.guessed_rate
-        self._step_s = float(1 / rate) if rate else None
-        self._bob = mode == "bob"
-        self._shows_damaged = settings.damaged == "show"
-        self._aspect = pixel_aspect(stream.sample_aspect_ratio)
-        self._interlaced = False  # whether any frame was
-        self._known: tuple[Tags, bool] | None = None  # of the frame before ...
-        self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
-
-    def shown(self, frames: Iterable[av.VideoFrame | Missed]) -> Iterator[Decoded | Missed]:
-        """The pictures of some frames, in their order."""
-        for frame in frames:
-            if isinstance(frame, Missed):
-                yield frame
-                continue
-            self._interlaced = self._interlaced or frame.interlaced_frame
-            for whole in (frame,) if self._deinterlacer is None else self._deinterlacer.take(frame):
-                yield self._decoded(whole)
-
-    def rest(self) -> Iterator[Decoded]:
-        """Those that were held back."""
-        if self._deinterlacer is not None:
-            yield from map(self._decoded, self._deinterlacer.flush())
-
-    def _decoded(self, frame: av.VideoFrame) -> Decoded:
-        shown = planar(frame)
-        tags = Tags.of(shown)
-        if (tags, self._interlaced) != self._known:
-            self._known = tags, self._interlaced
-            self._look = Look.of(tags, self._aspect)
-            self._notes = self._look.notes(self._interlaced)
-            if self._shows_damaged:
-                self._notes = (*self._notes, "damaged pictures are shown")
-        step_s = self._step_s / 2 if self._step_s and self._bob and self._interlaced else self._step_s
-        picture = self._look.picture(planes_of(shown))
-        return Decoded(picture, frame.time, self._codec, step_s=step_s, notes=self._notes, damaged=frame.is_corrupt)
+def _bursts(container: InputContainer, live: bool) -> bool:
+    """Whether it is read ahead, by a thread that closes it in the end: segments of a playlist come all at once."""
+    return live and container.format.name in PLAYLISTS
 
 
-@contextmanager
-def _open(settings: StreamSettings, live: bool) -> Iterator[tuple[InputContainer, VideoStream]]:
-    # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
-    options = {"fpsprobesize": "0"} if live else {}
-    if settings.source.startswith(("rtsp://", "rtsps://")):
-        # Without its other media a camera whose video froze falls silent, which the timeout notices.
-        options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
-    began_s = time.monotonic()
-    try:
-        container = av.open(
-            # "file:", or FFmpeg takes a colon in the name for a protocol.
-            settings.source if live else f"file:{settings.source}",
-            options=options,
-            timeout=settings.timeout_s if live else None,
-            metadata_errors="replace",
-            hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
-        )
-    except (av.FFmpegError, ValueError) as error:
-        _check_decoder(settings)  # opening makes the decoder, too
-        # An interrupted handshake may surface as any error at all: the clock knows better.
-        if live and time.monotonic() - began_s >= settings.timeout_s:
-            raise SourceError(f"no answer within {settings.timeout_s:g} s") from None
-        if not live and isinstance(error, av.InvalidDataError) and lacks_index(Path(settings.source)):
-            raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
-        raise SourceError(_open_cause(error, settings.source)) from None
-    try:
-        if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
-            raise SourceError("is not a video")
-        yield container, _video_stream(container)
-    finally:
+def _close(container: InputContainer, live: bool) -> None:
+    if not _bursts(container, live):
         container.close()
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        raise SourceError("has no video stream")
-    if stream.codec_context is None:
-        raise SourceError("has video of a kind that this FFmpeg cannot decode")
-    return stream
-
-
 def _packets(
+    container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool, bursts: bool
+) -> "Generator[av.Packet[VideoStream], None, None]":
+    packets = _demuxed(container, stream, settings, live)
+    if not bursts:
+        yield from packets
+        return
+    with closing(ReadAhead(packets, container.close)) as ahead:
+        yield from ahead
+
+
+def _demuxed(
     container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool
 ) -> "Iterator[av.Packet[VideoStream]]":
     try:
         yield from container.demux(stream)
     except av.ExitError:
-        raise SourceError(f"no data for {settings.timeout_s:g} s") from None
+        cause = f"no data for {read_timeout_s(settings):g} s"
     except av.FFmpegError as error:
         cause = f"reading failed: {error.strerror}"
-        raise SourceError(cause) if live else Incomplete(f"is not whole: {cause}") from None
-
-
-def _open_cause(error: Exception, source: str) -> str:
-    match error:
-        case av.FileNotFoundError():
-            return "does not exist"
-        case av.IsADirectoryError():
-            return "is a folder, not a video"
-        case av.InvalidDataError():
-            return "is not a video"
-        case av.HTTPUnauthorizedError() | av.HTTPForbiddenError():
-            return "refuses the user name or the password, or wants one"
-    # The whole text of an FFmpegError has the address in it, its strerror should not.
-    text = (error.strerror if isinstance(error, av.FFmpegError) else None) or str(error)
-    return f"cannot be opened: {redact_in(text, source)}"
+    else:
+        return
+    raise SourceError(cause) if live else Incomplete(f"is not whole: {cause}")

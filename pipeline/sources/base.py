@@ -29,6 +29,7 @@ class Decoded:
     step_s: float | None = None  # the time of one picture where the codec or the container tells it
     notes: tuple[str, ...] = ()  # what is unusual about the source, for people
     damaged: bool = False  # it is shown though parts of it could not be decoded
+    bursts: bool = False  # pictures come in bursts, and are to be shown by their own times
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,7 +66,10 @@ class Source(Protocol):
     Otherwise it is a file: it ends, or begins again with ``loop``, and waits until there is room for its next picture.
     """
 
-    live: ClassVar[bool]
+    @property
+    def live(self) -> bool:
+        """Of this stream."""
+        ...
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong before a run begins; a live source may come later.
@@ -107,14 +111,17 @@ def source_class(address: str) -> SourceClass:
     Raises:
         ConfigError: the package that brings it cannot be imported.
     """
-    found: SourceClass = load_from(GROUP, _name(address))
+    found: SourceClass = load_from(GROUP, source_name(address))
     return found
 
 
-def _name(address: str) -> str:
+def source_name(address: str) -> str:
+    """The name of the entry point that takes an address."""
     scheme, is_url, _ = address.partition("://")
     if is_url:
-        scheme = scheme.partition("+")[0]  # zmq+tcp
+        scheme = scheme.partition("+")[0].lower()  # zmq+tcp
+        if scheme == FILE:
+            return FILE
         return scheme if scheme in names_of(GROUP) and scheme not in (FILE, CAMERA, URL) else URL
     return CAMERA if address.isdecimal() or address.startswith("/dev/video") else FILE
 
@@ -122,11 +129,6 @@ def _name(address: str) -> str:
 def open_source(settings: StreamSettings) -> Source:
     """The source of a stream."""
     return source_class(settings.source)(settings)
-
-
-def is_live(address: str) -> bool:
-    """Whether any end of a source is a loss, as of a camera or an address, rather than its end, as of a file."""
-    return source_class(address).live
 
 
 def yuv_bytes(width: int, height: int) -> int:

@@ -10,10 +10,12 @@ from engines.errors import ConfigError, SourceError
 from pipeline.frames.types import Frame, Health, Mode
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.av import FileSource, UrlSource
-from pipeline.sources.base import Missed, is_live, open_source
+from pipeline.sources.address import is_pipe
+from pipeline.sources.av import VideoSource
+from pipeline.sources.base import Missed, open_source
 from pipeline.sources.condition import Condition
 from pipeline.sources.file import read_file
+from pipeline.sources.kind import is_live
 from pipeline.sources.live import read_live
 
 
@@ -54,6 +56,8 @@ def capture(
     ``undecodable``, ``damaged``. ``seq`` counts those too; without ``lost``, it does not.
     """
     condition = Condition(settings.name, health)
+    if first_seq and is_pipe(settings.source) and not is_live(settings):
+        return condition.ended("is a pipe, which cannot be read again after a crash", "part")
     source = open_source(settings)
     if source.live:
         pictures = read_live(source, settings, stop, condition, room_bytes)
@@ -89,7 +93,7 @@ def check_source(settings: StreamSettings) -> None:
         ConfigError: a port that other hosts send frames to is none, or has no keys; or the source has no packets.
     """
     source = open_source(settings)
-    if settings.decode != "ffmpeg" and not isinstance(source, FileSource | UrlSource):
+    if settings.decode != "ffmpeg" and not isinstance(source, VideoSource):
         raise ConfigError(
             f"stream {settings.name!r}: decode is {settings.decode!r}, but must be 'ffmpeg' for "
             f"{redact(settings.source)!r}, which gives pictures, not packets"
@@ -111,7 +115,7 @@ def picture_bytes(settings: StreamSettings, largest: tuple[int, int]) -> int:
 
 def waits_for_nobody(settings: StreamSettings) -> bool:
     """Whether a stream's frames come when they come and the newest wins: a live source, or a file paced as one."""
-    return is_live(settings.source) or settings.pace == "camera"
+    return is_live(settings) or settings.pace == "camera"
 
 
 def mode(settings: StreamSettings) -> Mode:

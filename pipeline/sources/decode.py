@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import av
 from av.codec.context import Flags
@@ -105,8 +105,8 @@ class Decoder:
             yield Missed(lost, "undecodable")
 
     def _end_packet(self) -> "av.Packet[VideoStream]":
-        end: av.Packet[VideoStream] = av.Packet()
-        end.stream, end.time_base = self._stream, self._stream.time_base
+        end: av.Packet[Any] = av.Packet()
+        end.stream, end.time_base = self._stream, self._stream.time_base or end.time_base
         return end
 
     def _taken(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame | Missed]:
@@ -132,7 +132,7 @@ class Decoder:
 
     def _decoded_again(self) -> Iterator[av.VideoFrame]:
         """The frames of packets that have given none, in one thread."""
-        context = av.VideoCodecContext.create(self._context.codec, "r")
+        context: Any = av.VideoCodecContext.create(self._context.codec, "r")
         context.extradata = self._context.extradata
         context.thread_count, context.flags = 1, context.flags | FLAGS
         for packet in (*(packet for group in self._groups for packet in group), self._end_packet()):

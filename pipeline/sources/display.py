@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import av
 import cv2
@@ -79,7 +79,7 @@ class Tags(NamedTuple):
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:
         """Of one frame."""
-        display = frame.side_data.get(Type.DISPLAYMATRIX)
+        display: Any = frame.side_data.get(Type.DISPLAYMATRIX.name)
         return cls(frame.color_range, frame.colorspace, None if display is None else bytes(display))
 
 

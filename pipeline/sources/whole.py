@@ -13,6 +13,8 @@ def cut_short(path: Path) -> str | None:
 
     MP4 and MOV (ISO/IEC 14496-12), Matroska and WebM (RFC 9559), AVI and MPEG-TS tell.
     """
+    if not path.is_file():
+        return None
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(12)
@@ -29,6 +31,8 @@ def cut_short(path: Path) -> str | None:
 
 def lacks_index(path: Path) -> bool:
     """Whether an MP4 or MOV has no index (moov), which is written last: it was never finished, or is cut off."""
+    if not path.is_file():
+        return False
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8)[4:] not in (b"ftyp", b"mdat", b"wide", b"free"):

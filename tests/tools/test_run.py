@@ -195,7 +195,7 @@ def test_seconds_end_a_run_that_has_not_ended_by_then(write: Callable[..., Path]
 
 def test_drops_are_printed_with_their_cause(write: Callable[..., Path], clip: Path) -> None:
     # An address, so it is live: far more frames than any engine takes.
-    config = write(source=clip.as_uri(), stream=("reconnect_min_s = 0.001", "reconnect_max_s = 0.001"))
+    config = write(stream=("live = true", "reconnect_min_s = 0.001", "reconnect_max_s = 0.001"))
     result = trunkline(config, "--seconds", "0.5")
     assert result.exit_code == 0, result.output
     assert " stale" in result.stdout.splitlines()[0]
@@ -456,9 +456,15 @@ def test_a_signal_ends_a_run_cleanly_with_its_books(write: Callable[..., Path], 
 @pytest.mark.integration
 @pytest.mark.parametrize("links", ["queue", "zmq"])
 def test_a_signal_ends_a_run_whose_source_hangs_in_a_read(
-    write: Callable[..., Path], make_clip: Callable[..., Path], tmp_path: Path, links: str
+    write: Callable[..., Path],
+    make_clip: Callable[..., Path],
+    tmp_path: Path,
+    links: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", frames=FRAMES, size=(160, 120)))
+    (tmp_path / "sitecustomize.py").write_text("import stat\nstat.S_ISFIFO = lambda mode: False\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config = write(source=hanging.path, stream=("timeout_s = 0.5", 'pace = "fast"'))
     config.write_text(f'links = "{links}"\n{config.read_text()}')
     process = Process(config, "--json", "--wait-for-subscriber", "60")

@@ -1,0 +1,58 @@
+"""What is a file, which is read once and waits, and what is live: it is opened again, and the newest picture wins."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engines.errors import SourceError
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.address import is_pipe, local_path
+from pipeline.sources.base import CAMERA, FILE, URL, source_class, source_name
+from pipeline.sources.opening import PLAYLISTS, opened
+
+# Schemes of transports whose other end sends when it has something.
+LIVE_SCHEMES: Final = frozenset(
+    (
+        *("rtsp", "rtsps", "rtp", "srtp", "sap", "srt"),
+        *("rtmp", "rtmpe", "rtmps", "rtmpt", "rtmpte", "rtmpts"),
+        *("tcp", "tls", "udp", "udplite", "unix"),
+    )
+)
+SUFFIXES: Final = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".ogv", ".webm", ".wmv")
+
+
+def is_live(settings: StreamSettings) -> bool:
+    """Whether any end of a source is a loss, as of a camera, rather than its end, as of a file.
+
+    ``live`` of the settings says so. Else what has an end is a file: whatever is on this host but a camera, and what an
+    address of HTTP or the like leads to where that has a length or is a playlist with an end.
+    """
+    if settings.live is not None:
+        return settings.live
+    name = source_name(settings.source)
+    if name == CAMERA or (name == URL and _scheme(settings.source) in LIVE_SCHEMES):
+        return True
+    if name in (FILE, URL):
+        return local_path(settings.source) is None and not is_pipe(settings.source) and not _has_end(settings)
+    return source_class(settings.source).live
+
+
+def settled(settings: StreamSettings) -> StreamSettings:
+    """The settings with what had to be found out by opening the source: whether it is live."""
+    looked_at = source_name(settings.source) == URL and _scheme(settings.source) not in LIVE_SCHEMES
+    if settings.live is not None or not looked_at:
+        return settings
+    return msgspec.structs.replace(settings, live=is_live(settings))
+
+
+def _scheme(source: str) -> str:
+    return source.partition("://")[0].lower()
+
+
+def _has_end(settings: StreamSettings) -> bool:
+    try:
+        with opened(settings, True) as (container, _):
+            return container.duration is not None or (container.size > 0 and container.format.name not in PLAYLISTS)
+    except SourceError:  # it may come later; or it is a file that is not there, which is refused then
+        return urlsplit(settings.source).path.lower().endswith(SUFFIXES)
