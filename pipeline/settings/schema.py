@@ -29,6 +29,8 @@ Point = Annotated[
 ]
 GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
 
+STANDARD_INPUT: Final = "-"  # as a source
+
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[

@@ -1,15 +1,13 @@
 """What a stream's source is: a file of this host, a pipe, pictures, or an address; and how FFmpeg is told of it."""
 
-import os
 import re
 import stat
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from pipeline.settings.schema import StreamSettings
+from pipeline.settings.schema import STANDARD_INPUT, StreamSettings
 
-STANDARD_INPUT: Final = "-"
 FILE_SCHEME: Final = "file://"
 NUMBERED: Final = re.compile(r"%(0\d+)?d")  # of printf, as FFmpeg's image2 has it
 
@@ -64,8 +62,3 @@ def names_user(source: str) -> bool:
         return "@" in urlsplit(source).netloc
     except ValueError:
         return "@" in source
-
-
-def can_be_read(path: Path) -> bool:
-    """Whether this process may."""
-    return os.access(path, os.R_OK)

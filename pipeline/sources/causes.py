@@ -127,7 +127,8 @@ def _network_cause(settings: StreamSettings) -> str | None:
     try:
         socket.getaddrinfo(host, port)
     except OSError:
-        return f"the name {_place(settings.source)} is not known: check its spelling, and the DNS of this host"
+        sentence = f"the name {_place(settings.source)} is not known: check its spelling, and the DNS of this host"
+        return f"{sentence}; {ENCODE}" if "@" in parts.path else sentence
     port = port or TLS_PORTS.get(parts.scheme.lower())
     if parts.scheme.lower() in TLS_PORTS and port is not None:
         return _tls_cause(host, port, settings)

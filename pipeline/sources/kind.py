@@ -19,6 +19,8 @@ LIVE_SCHEMES: Final = frozenset(
         *("tcp", "tls", "udp", "udplite", "unix"),
     )
 )
+# FFmpeg's names of formats whose header has the length, if there is one; of others it is guessed from what has come.
+WITH_DURATION: Final = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "ogg")
 SUFFIXES: Final = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".ogv", ".webm", ".wmv")
 
 
@@ -53,6 +55,7 @@ def _scheme(source: str) -> str:
 def _has_end(settings: StreamSettings) -> bool:
     try:
         with opened(settings, True) as (container, _):
-            return container.duration is not None or (container.size > 0 and container.format.name not in PLAYLISTS)
+            name, has_duration = container.format.name, bool(container.duration)
+            return has_duration if name in (*PLAYLISTS, *WITH_DURATION) else container.size > 0
     except SourceError:  # it may come later; or it is a file that is not there, which is refused then
         return urlsplit(settings.source).path.lower().endswith(SUFFIXES)

@@ -1,6 +1,7 @@
 """A small HTTP server on this host, that gives what it is told to."""
 
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ Answer = tuple[int, bytes, dict[str, str]]  # status, body, headers
 
 
 @contextmanager
-def http_server(answer: Callable[[BaseHTTPRequestHandler], Answer], ranges: bool = True) -> Iterator[str]:
+def http_server(
+    answer: Callable[[BaseHTTPRequestHandler], Answer], ranges: bool = True, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Answer each GET; gives the address. Parts of a body are given where they are asked for, unless not ``ranges``."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,6 +38,8 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], Answer], ranges: bool
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
