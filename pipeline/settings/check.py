@@ -59,8 +59,8 @@ def check(config: Config, written: dict[str, Any]) -> None:
         first[stream.name] = index
         if stream.source == STANDARD_INPUT and config.links == "zmq":
             raise RefusedError(
-                f'streams[{index}].source is "-", but must be something else with links = "zmq": the processes of a run '
-                "have no standard input"
+                f'streams[{index}].source is "-", but must be something else with links = "zmq": the processes of '
+                "a run have no standard input"
             )
         if stream.reconnect_min_s > stream.reconnect_max_s:
             raise RefusedError(

@@ -273,7 +273,8 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 def test_variables_are_filled_in_wherever_they_stand(write: Any) -> None:
     path = write(ONE.replace('"0"', '"rtsp://${USER}:${PASS}@cam/$5"') + '[identity]\ngallery = "${DIR}/g.sqlite"\n')
     config = load(path, {"USER": "ada", "PASS": "${USER}", "DIR": "/srv"})
-    assert config.streams[0].source == "rtsp://ada:${USER}@cam/$5"  # a value is not looked through again
+    # A value is not looked through again; as a password it is encoded.
+    assert config.streams[0].source == "rtsp://ada:%24%7BUSER%7D@cam/$5"
     assert config.identity.gallery == "/srv/g.sqlite"
 
 
