@@ -26,7 +26,7 @@ def read_file(
     before: int,
 ) -> Pictures:
     """What a file gives after the ``before`` frames of an earlier capture, which are decoded again and passed over."""
-    timeline, reading = Timeline(), Reading()
+    timeline, reading = Timeline(), FileProgress()
     began_s: float | None = None
     while True:
         earlier, earlier_shown = reading.total, reading.shown
@@ -66,7 +66,7 @@ def read_file(
             reading.skip(passes)
 
 
-class Reading:
+class FileProgress:
     """How much of a file was read."""
 
     def __init__(self) -> None:

@@ -173,7 +173,8 @@ def test_books_for_scripts(write: Callable[..., Path], tmp_path: Path) -> None:
     result = trunkline(write(), "--json", "--summary", tmp_path / "summary.json")
     assert result.exit_code == 0, result.output
     books = json.loads(result.stdout)
-    assert books["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert books["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end}
     assert json.loads((tmp_path / "summary.json").read_text()) == books
 
 

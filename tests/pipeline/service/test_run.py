@@ -695,7 +695,8 @@ def test_the_summary_says_how_it_went(model: Model, clip: Path) -> None:
     run = Run(make_config(model, {"door": clip}))
     summary = run.end()
     text = json.loads(json.dumps(summary.to_json()))
-    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end}
     assert (text["backend"], text["precision"]) == ("onnxruntime", "f32")
     assert text["face_entry"] == {"runs": 0, "crops": 0}
     assert text["frames"] == {"inferred": FRAMES, "carried": 0}
