@@ -26,7 +26,7 @@ def pictures_of(settings: StreamSettings) -> Iterator[StreamSettings]:
     assert folder is not None
     if folder.is_dir():
         paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-        missing = f"has no pictures ({', '.join(SUFFIXES)})"
+        missing = f"is a folder without pictures ({', '.join(SUFFIXES)})"
     else:
         name = re.compile(_pattern(folder.name))
         paths = [path for path in folder.parent.glob("*") if name.fullmatch(path.name)]

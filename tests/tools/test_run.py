@@ -24,6 +24,7 @@ from pipeline.runtime.summary import Summary
 from pipeline.settings.defaults import config_of
 from pipeline.settings.schema import GALLERY, Config, PublishSettings
 from pipeline.sinks.zmq import Publisher
+from pipeline.sources.pictures import SUFFIXES
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import FrameMessage, HealthMessage
 from tests.pipeline.made_runs import PATIENCE_S, write_model
@@ -306,7 +307,7 @@ def sound_only(path: Path) -> None:
         pytest.param(lambda path: None, "does not exist", id="missing"),
         pytest.param(lambda path: path.write_text("just text\n"), "is not a video", id="text"),
         pytest.param(lambda path: path.write_bytes(b""), "is not a video", id="empty"),
-        pytest.param(Path.mkdir, "is a folder, not a video", id="folder"),
+        pytest.param(Path.mkdir, f"is a folder without pictures ({', '.join(SUFFIXES)})", id="folder"),
         pytest.param(sound_only, "has no video stream", id="sound without pictures"),
     ],
 )

@@ -341,7 +341,7 @@ def sound(path: Path) -> None:
     ("name", "write", "sentence"),
     [
         pytest.param("missing.mp4", None, "does not exist", id="missing"),
-        pytest.param("folder", Path.mkdir, "has no pictures (.avif", id="a folder without pictures"),
+        pytest.param("folder", Path.mkdir, "is a folder without pictures (.avif", id="a folder without pictures"),
         pytest.param("empty.mp4", Path.touch, "is not a video", id="empty"),
         pytest.param("noise.mp4", noise, "is not a video", id="noise"),
         pytest.param("list.txt", text, "is not a video", id="text, which FFmpeg would render"),
