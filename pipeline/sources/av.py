@@ -29,6 +29,9 @@ from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
+# Of the length of a file of another host, beyond which it is not whole: sound may last longer than pictures.
+MISSING_S: Final = 1.0
+MISSING: Final = 0.05
 
 
 class VideoSource:
@@ -110,12 +113,13 @@ def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Genera
         decoder = Decoder(stream, settings, live or settings.pace == "camera")
         viewer = Viewer(stream, settings, bursts)
         failure: Incomplete | None = None
-        heard_s = time.monotonic()
+        heard_s, length = time.monotonic(), Length(container)
         with closing(_packets(container, stream, settings, live, bursts)) as packets:
             try:
                 for packet in packets:
                     if stop.is_set():
                         return
+                    length.reached(packet)
                     for given in viewer.shown(decoder.decode(packet)):
                         yield given
                         if isinstance(given, Decoded):
@@ -126,11 +130,44 @@ def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Genera
                 failure = error
             yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
             yield from viewer.rest()
+        if failure is None and not live and (missing := _missing(settings, length)) is not None:
+            failure = Incomplete(missing)
     if failure is not None:
         raise failure
+
+
+def _missing(settings: StreamSettings, length: "Length") -> str | None:
+    """What a file lacks that was read to its end."""
     path = local_path(settings.source)
-    if not (live or path is None or is_pipe(settings.source)) and (missing := cut_short(path)) is not None:
-        raise Incomplete(missing)
+    if path is None:
+        return None if is_pipe(settings.source) else length.missing
+    return cut_short(path)
+
+
+class Length:
+    """How much of what a container says it lasts has come; of another host's, whose bytes nobody can look at."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self._stated_s = None if container.duration is None else container.duration / av.time_base
+        self._first_s: float | None = None
+        self._last_s = 0.0
+
+    def reached(self, packet: "av.Packet[VideoStream]") -> None:
+        """A packet came."""
+        if packet.pts is not None and packet.time_base is not None:
+            begin_s = float(packet.pts * packet.time_base)
+            self._first_s = begin_s if self._first_s is None else min(begin_s, self._first_s)
+            self._last_s = max(self._last_s, begin_s + float((packet.duration or 0) * packet.time_base))
+
+    @property
+    def missing(self) -> str | None:
+        """What is missing at the end; None where nothing is, or it is not known."""
+        if self._stated_s is None or self._first_s is None:
+            return None
+        came_s = self._last_s - self._first_s
+        if came_s >= self._stated_s - max(MISSING_S, MISSING * self._stated_s):
+            return None
+        return f"is not whole: it ends after {came_s:.1f} of {self._stated_s:.1f} s"
 
 
 def _bursts(container: InputContainer, live: bool) -> bool:

@@ -15,6 +15,7 @@ from pipeline.sources.base import Missed
 from pipeline.sources.hwaccel import HardwareDecoder
 from pipeline.sources.ledger import PacketLedger
 
+VP8_SHOWN: Final = 0x10  # bit of the first byte
 MAX_KEPT: Final = 1000  # packets that are kept to be decoded again; of a stream with fewer key frames, none are
 
 # output_corrupt: damaged frames are given, and known by their mark. unaligned: all that is to be cropped is, on the
@@ -75,7 +76,7 @@ class Decoder:
             return
         number, self._count = self._count, self._count + 1
         packet.opaque = _Number(number)
-        if not packet.is_discard:
+        if not (packet.is_discard or is_hidden(self._context.name, packet)):
             self._ledger.sent(number)
         if self._threads:
             self._keep(packet, number)
@@ -141,6 +142,11 @@ class Decoder:
             except av.FFmpegError:
                 continue
             yield from (each for each in frames if (number := _number(each)) is not None and number in self._ledger)
+
+
+def is_hidden(codec: str, packet: "av.Packet[VideoStream]") -> bool:
+    """Whether a packet is only there for others to refer to: VP8's frames that are not shown (RFC 6386, 9.1)."""
+    return codec in ("vp8", "libvpx") and not memoryview(packet)[0] & VP8_SHOWN
 
 
 def _number(item: "av.Packet[VideoStream] | av.VideoFrame") -> int | None:

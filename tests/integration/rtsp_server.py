@@ -1,6 +1,7 @@
 """A live RTSP server for the tests: one H.264 clip, over and over, at rtsp://127.0.0.1:PORT/stream.
 
-Run by the system's Python, which has GStreamer's bindings: ``/usr/bin/python3 rtsp_server.py CLIP PORT [USER PASSWORD]``.
+Run by the system's Python, which has GStreamer's bindings:
+``/usr/bin/python3 rtsp_server.py CLIP PORT [USER PASSWORD]``.
 Prints one line when it listens.
 """
 

@@ -3,8 +3,10 @@
 import random
 from pathlib import Path
 
+import av
 import pytest
 
+from pipeline.sources.decode import is_hidden
 from pipeline.sources.whole import cut_short, lacks_index
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import write_clip
@@ -76,6 +78,13 @@ def test_packets_of_other_codecs_are_accounted_for(
     assert threads.captured == alone.captured == 60
     assert threads.missed == alone.missed
     assert threads.times_s == alone.times_s
+
+
+@pytest.mark.parametrize(
+    ("codec", "start", "hidden"), [("vp8", 0x01, True), ("vp8", 0x11, False), ("h264", 0x01, False)]
+)
+def test_a_packet_that_is_only_referred_to_is_not_missed(codec: str, start: int, hidden: bool) -> None:
+    assert is_hidden(codec, av.Packet(bytes([start, 2, 3]))) is hidden
 
 
 def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:

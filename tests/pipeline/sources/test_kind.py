@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,6 +75,45 @@ class TestFiles:
         assert len(read.frames) == 25 * len(segments)
         assert read.times_s == pytest.approx([index / 25 for index in range(len(read.frames))], abs=1e-3)
         assert read.end[1] == "all"
+
+    @pytest.mark.parametrize("declared", [True, False])
+    def test_a_web_server_that_breaks_off(self, tmp_path: Path, declared: bool) -> None:
+        content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()
+        headers = {"Content-Length": str(len(content)) if declared else "", "Connection": "close"}
+        with http_server(lambda request: (200, content[: len(content) // 2], headers), ranges=False) as address:
+            read = Read(f"{address}/clip.mp4")
+        assert 0 < len(read.frames) < 100
+        assert read.end[1] == "part"
+        assert "is not whole" in read.end[0]
+
+    def test_a_web_server_that_freezes(self, tmp_path: Path) -> None:
+        content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(content)))
+            request.end_headers()
+            request.wfile.write(content[: len(content) * 3 // 4])
+            request.wfile.flush()
+            time.sleep(3.0)
+            raise ConnectionAbortedError
+
+        with http_server(answer, ranges=False) as address:
+            read = Read(f"{address}/clip.mp4", live=False, timeout_s=1.0)
+        assert 0 < len(read.frames) < 100
+        assert read.end[1] == "part"
+        assert "is not whole: no data for 1 s" in read.end[0]
+
+    def test_a_playlist_that_lacks_its_last_segments(self, segments: list[bytes]) -> None:
+        whole = Playlist(segments, SEGMENT_S, ends=True)
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            return (404, b"", {}) if request.path in ("/4.ts", "/5.ts") else whole(request)
+
+        with http_server(answer) as address:
+            read = Read(f"{address}/clip.m3u8")
+        assert len(read.frames) == 100
+        assert read.end[1] == "part"
 
     def test_a_file_that_a_web_server_does_not_have_is_refused_at_once(self) -> None:
         with (
