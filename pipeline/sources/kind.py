@@ -8,7 +8,7 @@ import msgspec
 from engines.errors import SourceError
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import is_pipe, local_path
-from pipeline.sources.base import CAMERA, FILE, URL, source_class, source_name
+from pipeline.sources.base import FILE, URL, source_class, source_name
 from pipeline.sources.opening import PLAYLISTS, opened
 
 # Schemes of transports whose other end sends when it has something.
@@ -27,17 +27,18 @@ SUFFIXES: Final = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".ogv", ".web
 def is_live(settings: StreamSettings) -> bool:
     """Whether any end of a source is a loss, as of a camera, rather than its end, as of a file.
 
-    ``live`` of the settings says so. Else what has an end is a file: whatever is on this host but a camera, and what an
-    address of HTTP or the like leads to where that has a length or is a playlist with an end.
+    A camera, and what a package brings, is what its class says. Of all else ``live`` of the settings says so; where it
+    does not, what has an end is a file: whatever is on this host, and what an address of HTTP or the like leads to
+    where that has a length or is a playlist with an end.
     """
+    name = source_name(settings.source)
+    if name not in (FILE, URL):
+        return source_class(settings.source).live
     if settings.live is not None:
         return settings.live
-    name = source_name(settings.source)
-    if name == CAMERA or (name == URL and _scheme(settings.source) in LIVE_SCHEMES):
-        return True
-    if name in (FILE, URL):
-        return local_path(settings.source) is None and not is_pipe(settings.source) and not _has_end(settings)
-    return source_class(settings.source).live
+    if local_path(settings.source) is not None or is_pipe(settings.source):
+        return False
+    return _scheme(settings.source) in LIVE_SCHEMES or not _has_end(settings)
 
 
 def settled(settings: StreamSettings) -> StreamSettings:
