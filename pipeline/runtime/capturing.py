@@ -17,7 +17,7 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, Held
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import is_live
+from pipeline.sources.kind import is_live
 from pipeline.sources.live import Backoff
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ def _capture_again(
             cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
             trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
             log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
-        if not limit.allows(time.monotonic()) and not is_live(settings.source):
+        if not limit.allows(time.monotonic()) and not is_live(settings):
             cause = f"more than {MAX_CRASHES} times in a minute: {cause}"
             return health(Health(settings.name, "ended", cause, time.time_ns()))
         if not stop.is_set():

@@ -338,5 +338,6 @@ class ProcessSupervisor:
             face_runs=reported.get("face_runs", 0),
             face_crops=reported.get("face_crops", 0),
             left_out=reported.get("left_out"),
+            ends=reported.get("ends", {}),
             sinks=reported.get("sinks", {}),
         )

@@ -28,7 +28,7 @@ from pipeline.runtime.process_lock import ProcessLock
 from pipeline.runtime.shared_file import shared_file
 from pipeline.runtime.stream_rows import StreamTable
 
-CAUSES: Final = ("stale", "crash", "shutdown", "lost")
+CAUSES: Final = ("stale", "crash", "shutdown", "lost", "undecodable", "damaged", "encrypted")
 MAX_PROCESSES: Final = 63  # holders are bits of a word
 PAGE: Final = mmap.PAGESIZE
 _NOBODY: Final = -1

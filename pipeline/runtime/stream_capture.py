@@ -69,11 +69,11 @@ class StreamCapture:
         )
         return SOURCE.make(parts)(iter(()))
 
-    def _lost(self, count: int) -> None:
+    def _lost(self, count: int, cause: str) -> None:
         with self._lock:
             if not self._closed:
                 self._counters.captured(self.settings.name, count)
-                self._counters.dropped(self.settings.name, "lost", count)
+                self._counters.dropped(self.settings.name, cause, count)
 
     def _admit(self, frame: Frame) -> None:
         with self._lock:

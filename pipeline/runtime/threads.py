@@ -24,7 +24,7 @@ from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached
-from pipeline.runtime.summary import Summary
+from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import Recording
@@ -74,6 +74,7 @@ class Pipeline:
         self._at_work = len(self.shards)  # those that are not done
         self._counting = threading.Lock()  # held while one of them is done
         self._streams: dict[str, StreamCapture] = {}
+        self._ends: dict[str, FileEnd] = {}
         self._names = dict.fromkeys(stream.name for stream in self.config.streams)  # those removed since, too
         self._changing = threading.Lock()  # held while a stream is added, changed or removed
 
@@ -308,6 +309,7 @@ class Pipeline:
         if report.state != "up":
             self.shards[self._shard_of[report.stream]].lose(report.stream)
         self.events.reported(report)
+        self._ends |= file_end(report)
         self.publisher.send(health_message(report, self.counters.of(report.stream)))
 
     def _summary(self, seconds: float) -> Summary:
@@ -323,4 +325,5 @@ class Pipeline:
             face_runs=faces.runs if faces else 0,
             face_crops=faces.crops if faces else 0,
             left_out=self.recording.left_out if self.recording else None,
+            ends=dict(self._ends),
         )

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import structlog
+from msgspec import structs
 
 from engines.errors import ConfigError
 from engines.spec import Model, load_model
@@ -25,6 +26,7 @@ from pipeline.settings.schema import Config
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
 from pipeline.sources.capture import Capture, check_source
+from pipeline.sources.kind import settled
 
 log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ def run(
     """
     if config.streams[0].forward is not None:
         raise ConfigError("streams[0].forward is there, but must be left out where the network is run")
+    config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
     model = load_model(config.model.path)

@@ -9,7 +9,7 @@ from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
 from pipeline.settings import sinks
 from pipeline.settings.redact import redact
-from pipeline.settings.schema import Config, LineSettings, StreamSettings, ZoneSettings
+from pipeline.settings.schema import STANDARD_INPUT, Config, LineSettings, StreamSettings, ZoneSettings
 
 
 class RefusedError(Exception):
@@ -57,6 +57,11 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"the other names, and streams[{first[stream.name]}] has it already"
             )
         first[stream.name] = index
+        if stream.source == STANDARD_INPUT and config.links == "zmq":
+            raise RefusedError(
+                f'streams[{index}].source is "-", but must be something else with links = "zmq": the processes of '
+                "a run have no standard input"
+            )
         if stream.reconnect_min_s > stream.reconnect_max_s:
             raise RefusedError(
                 f"streams[{index}].reconnect_min_s is {stream.reconnect_min_s:g}, but must be at most "

@@ -29,6 +29,8 @@ Point = Annotated[
 ]
 GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
 
+STANDARD_INPUT: Final = "-"  # as a source
+
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -65,14 +67,23 @@ class StreamSettings(_Section, frozen=True):
     """One camera, RTSP address or file."""
 
     name: StreamName
-    source: str  # rtsp://..., another URL FFmpeg reads, a file, or a camera's index as text ("0")
+    # An address that FFmpeg reads, a file, a folder or a pattern of pictures, "-", or a camera's index as text ("0").
+    source: str
+    user: str | None = None  # of an address; it and the password may have any characters
+    password: str | None = None
+    live: bool | None = None  # None: as the source is, docs/sources.md
     # Files only: as fast as it goes, at its own pace, or as a camera's, which waits for nobody: newest wins.
     pace: Literal["realtime", "fast", "camera"] = "fast"
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
+    verify_tls: bool = False  # refuse servers whose certificate is not valid for their name
     timeout_s: Seconds = 5.0  # opening and reading
     decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"  # else: on a GPU's video decoder, docs/gpu.md ...
     decode_gpu: Index = 0  # ... of this index
+    damaged: Literal["leave_out", "show"] = "leave_out"  # pictures of which parts could not be decoded
+    # Interlaced video: as it is; a picture of each field, at twice the rate; or one of both, combed nowhere.
+    deinterlace: Literal["off", "bob", "weave"] = "off"
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None  # pictures a second of a source that tells no times
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.

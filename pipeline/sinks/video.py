@@ -16,6 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import structlog
+from av.codec.context import Flags
 
 from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
@@ -58,6 +59,7 @@ class _Video:
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.flags |= Flags.frame_duration
         self._stream.options = {"preset": "ultrafast", "crf": "23", "bf": "0", "g": "50"}
 
     def takes(self, size: tuple[int, int], time_s: float, segment_s: float) -> bool:
@@ -71,8 +73,10 @@ class _Video:
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         # A clock that stands still or steps back must not cost a frame: MP4 wants every timestamp larger than the last.
-        self._last_pts = max(self._last_pts + 1, round((time_s - self._start_s) / TIME_BASE))
+        before, self._last_pts = self._last_pts, max(self._last_pts + 1, round((time_s - self._start_s) / TIME_BASE))
         frame.pts, frame.time_base = self._last_pts, TIME_BASE
+        if before >= 0:  # the last frame is shown for as long as the one before it
+            frame.duration = self._last_pts - before
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:

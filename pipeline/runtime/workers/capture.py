@@ -188,9 +188,9 @@ class Admission:
         with self._lock:
             self._shut = True
 
-    def lost(self, count: int) -> None:
-        """Count frames of another host that did not arrive."""
-        self._miss("lost", count)
+    def lost(self, count: int, cause: str) -> None:
+        """Count frames that the source has and does not give."""
+        self._miss(cause, count)
 
     def dropped(self, frame: Frame, cause: str) -> None:
         """Count a frame that was not sent on, and give its slot back if it had one."""

@@ -12,6 +12,7 @@ from pipeline.runtime.graph import FACES, chained, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import REMOVED
+from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.postprocess import Shard
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
@@ -57,7 +58,7 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
         ending.end()
     times = events.times
     done = {"stages_ms": times.summary(), "batches": times.batches(), "carried": times.skipped}
-    done |= {"left_out": ending.left_out, "sinks": publisher.counts}
+    done |= {"left_out": ending.left_out, "ends": ending.ends, "sinks": publisher.counts}
     pipe.send(Done(done | ({} if shard is None else shard.counts)))
 
 
@@ -71,6 +72,7 @@ class Ending:
         self._context, self._publisher = worker_spec.context, publisher
         self._open_events = worker_spec.open_events
         self._known = {stream.name: stream for stream in worker_spec.config.streams}
+        self.ends: dict[str, FileEnd] = {}
         self._recording: Recording | None = None
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
@@ -107,6 +109,7 @@ class Ending:
             case HealthReport(report, account):
                 self._events.reported(report)
                 self._publisher.send(health_message(report, account))
+                self.ends |= file_end(report)
                 if report.state == "ended":
                     self._end(report.stream)
                 self._context.frames.tell(report.stream)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import stat
 import threading
 import time
 from collections import Counter
@@ -48,7 +49,7 @@ from tests.pipeline.made_runs import (
     video_of,
     write_model,
 )
-from tests.pipeline.made_sources import QUIET_S, HangingFile
+from tests.pipeline.made_sources import QUIET_S, HangingFile, not_a_pipe
 
 FRAMES = 40  # of a clip; dark in its first half, bright in its second
 SIZE = (160, 120)
@@ -164,8 +165,8 @@ def test_a_live_stream_with_a_slow_engine_drops_stale_frames_and_counts_them(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slowed(monkeypatch, 0.02)
-    # An address, so it is live: read as fast as it goes, and opened again at its end.
-    run = Run(make_config(model, {"door": {"source": clip.as_uri(), "reconnect_min_s": 0.01}}))
+    # It is read as fast as it goes, and opened again at its end.
+    run = Run(make_config(model, {"door": {"source": clip, "live": True, "reconnect_min_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 30)
     run.stop.set()
     summary = run.end()
@@ -181,7 +182,7 @@ def test_a_live_stream_loses_frames_beside_a_file_that_loses_none(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slowed(monkeypatch, 0.01)
-    streams = {"live": {"source": clip.as_uri(), "reconnect_min_s": 0.01}, "file": clip}
+    streams = {"live": {"source": clip, "live": True, "reconnect_min_s": 0.01}, "file": clip}
     run = Run(make_config(model, streams))
     run.wait(lambda run: any(report.state == "ended" for report in run.health("file")))
     run.stop.set()
@@ -249,8 +250,14 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
 
 
 def test_a_source_that_hangs_in_a_read_is_left_behind(
-    model: Model, clip: Path, make_clip: Callable[..., Path], tmp_path: Path, logs: list[EventDict]
+    model: Model,
+    clip: Path,
+    make_clip: Callable[..., Path],
+    tmp_path: Path,
+    logs: list[EventDict],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stat, "S_ISFIFO", not_a_pipe)
     hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", FRAMES, SIZE))
     door = {"source": hanging.path, "pace": "fast", "timeout_s": 0.1}
     run = Run(make_config(model, {"door": door, "yard": {"source": clip, "loop": True, "timeout_s": 0.1}}))
@@ -490,7 +497,7 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
     crashing(monkeypatch, stage, lambda number: number >= 3)
     counters = FrameCounters()
     monkeypatch.setattr(threads, "FrameCounters", lambda: counters)
-    streams = {"door": {"source": clip, "loop": True}, "yard": {"source": clip.as_uri(), "reconnect_min_s": 0.01}}
+    streams = {"door": {"source": clip, "loop": True}, "yard": {"source": clip, "live": True, "reconnect_min_s": 0.01}}
     run = Run(make_config(model, streams))
     with pytest.raises(StageError, match=r"stage '\w+' crashed more than 5 times in a minute: made to crash") as raised:
         run.end()
@@ -786,7 +793,8 @@ def test_the_summary_says_how_it_went(model: Model, clip: Path) -> None:
     run = Run(make_config(model, {"door": clip}))
     summary = run.end()
     text = json.loads(json.dumps(summary.to_json()))
-    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end}
     assert (text["backend"], text["precision"]) == ("onnxruntime", "f32")
     assert text["face_entry"] == {"runs": 0, "crops": 0}
     assert text["frames"] == {"inferred": FRAMES, "carried": 0}
