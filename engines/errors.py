@@ -9,7 +9,9 @@ TrunklineError                 base: one plain sentence, safe to show to a perso
 ├── TrainingError              a training run that cannot go on
 ├── SourceError                a stream that cannot be opened or read
 ├── GalleryError               the gallery file, or a person in it
+│   ├── DamagedGallery         pages of the file cannot be read
 │   └── EnrollError            a photo that cannot be enrolled
+├── StoreError                 the event store
 ├── MessageError               a message that does not follow the schema
 └── StageError                 a stage that crashed too often; the run ends
 
@@ -54,8 +56,16 @@ class GalleryError(TrunklineError):
     """The gallery cannot be used, or has no such person."""
 
 
+class DamagedGallery(GalleryError):
+    """Pages of the gallery's file cannot be read."""
+
+
 class EnrollError(GalleryError):
     """A photo cannot be enrolled."""
+
+
+class StoreError(TrunklineError):
+    """The event store cannot be used, or has no such event."""
 
 
 class MessageError(TrunklineError):

@@ -1,6 +1,8 @@
 """Still pictures: reading them, and fitting them into the network's input."""
 
+import io
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -11,18 +13,24 @@ from engines.boxes import Letterbox
 from engines.errors import DataError
 
 PADDING_GREY = 114  # 0-255, in all three channels
+# Brands of ISO base media files (ISO/IEC 23008-12, AV1 Image File Format) that hold still pictures.
+AVIF: Final = (b"avif", b"avis")
+HEIF: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def read_rgb(path: str | Path) -> Pixels:
-    """Read a picture file as RGB pixels (H, W, 3), turned upright as its EXIF data says.
+    """Read a picture file as RGB pixels (H, W, 3), turned upright as the file says.
 
     Raises:
-        DataError: the file cannot be read or is not a picture.
+        DataError: the file cannot be read, is not a picture, or is HEIF and the extra ``heif`` is not installed.
     """
     try:
-        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+        content = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"picture {path}: cannot be read: {error.strerror}") from error
+    if content[4:8] == b"ftyp" and content[8:12] in AVIF + HEIF:
+        return _read_with_pillow(content, path)
+    data = np.frombuffer(content, np.uint8)
     try:
         # OpenCV throws for an empty buffer and for absurd sizes, and gives None for anything else it cannot decode.
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
@@ -31,6 +39,26 @@ def read_rgb(path: str | Path) -> Pixels:
     if pixels is None:
         raise DataError(f"picture {path}: is not a picture that OpenCV can decode")
     return np.asarray(pixels, np.uint8)
+
+
+def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
+    """Read AVIF and HEIF, which OpenCV does not turn upright, or does not read at all."""
+    from PIL import Image, ImageOps
+
+    if content[8:12] in HEIF:
+        try:
+            from pillow_heif import register_heif_opener
+        except ModuleNotFoundError:
+            raise DataError(
+                f"picture {path}: is HEIF (as phones make it), which needs the extra 'heif': "
+                "pip install 'trunkline[heif]'; or save it as JPEG"
+            ) from None
+        register_heif_opener()
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # whatever its decoders raise
+        raise DataError(f"picture {path}: cannot be decoded: {error}") from error
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

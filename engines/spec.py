@@ -161,6 +161,16 @@ class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {str(each.instructions): "simulated" if each.simulated else "measured" for each in noted}
 
 
+class ImportedDetector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The detector of another project that finds a model's objects."""
+
+    file: str
+    sha256: str  # of that file
+    layout: str  # of engines.detectors
+    beside: str | None  # name of the model that has all other tasks
+    faces_of: str | None  # its fingerprint: embeddings are comparable with that model's
+
+
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``spec.json``."""
 
@@ -176,6 +186,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity_calibration: IdentityCalibration | None = None  # None: nobody knows what the similarity stands for
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
+    imported: ImportedDetector | None = None  # None: all of it is a network of ours
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -221,6 +232,11 @@ class Model:
             ModelError: they are not there.
         """
         path = self.path / self.spec.weights
+        if self.spec.imported:
+            raise ModelError(
+                f"model {self.path}: was imported from {self.spec.imported.file} and has no weights for PyTorch; its "
+                "ONNX files run with the backends 'openvino', 'onnxruntime' and 'tensorrt'"
+            )
         if not path.is_file():
             raise ModelError(
                 f"model {self.path}: {path.name} is missing, which PyTorch and training need; installed packages have "
@@ -232,8 +248,10 @@ class Model:
     def fingerprint(self) -> str:
         """16 hex digits that change when either f32 file changes; embeddings are comparable within one.
 
-        Compiled forms have it, too: they are the same model.
+        Compiled forms have it, too: they are the same model. So has a model that a detector was put beside.
         """
+        if self.spec.imported and self.spec.imported.faces_of:
+            return self.spec.imported.faces_of
         text = "".join(entry.sha256 for entry in (self.spec.frame, self.spec.face) if entry)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import msgspec
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -17,9 +16,8 @@ from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
 from tools.benchmarking.pages import changes_of, page_of, show, to_html
-from tools.benchmarking.parts import BenchmarkPart, Wish, measure_parts
-from tools.benchmarking.report import BenchmarkReport, load
-from tools.benchmarking.writing import write
+from tools.benchmarking.report import BenchmarkPart, BenchmarkReport, Wish, load, measure_parts
+from tools.output import json_of, print_json, write_file
 
 EXIT_WORSE = 1
 MILLISECONDS = {"ms": 1.0, "s": 1e3, "": 1.0}  # in a unit; without one they are meant
@@ -166,7 +164,10 @@ def measure(
     with Console(stderr=True).status("") as status:
         report = measure_parts(wish, status.update)
     _write(report, html, plot, save)
-    _print(report, as_json=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        show(page_of(report), Console())
 
 
 @app.command("compare")
@@ -184,18 +185,11 @@ def compare_reports(
     """
     comparison = compare(load(before), load(after))
     if as_json:
-        typer.echo(_json(comparison))
+        print_json(comparison)
     else:
         show(changes_of(comparison), Console())
     if fail_on_regression and comparison.worse:
         raise typer.Exit(EXIT_WORSE)
-
-
-def _print(report: BenchmarkReport, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(_json(report))
-    else:
-        show(page_of(report), Console())
 
 
 def _require_matplotlib() -> None:
@@ -211,14 +205,10 @@ def _write(report: BenchmarkReport, html: Path | None, plot: Path | None, save: 
 
     picture = draw(report)
     if plot:
-        write(plot, picture)
+        write_file(plot, picture)
     if html:
-        write(html, to_html(report, picture).encode())
+        write_file(html, to_html(report, picture).encode())
     if save:
-        write(save.with_name(f"{save.name}.png"), picture)
-        write(save.with_name(f"{save.name}.md"), page_of(report, f"{save.name}.png").encode())
-        write(save.with_name(f"{save.name}.json"), _json(report) + b"\n")
-
-
-def _json(value: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value))
+        write_file(save.with_name(f"{save.name}.png"), picture)
+        write_file(save.with_name(f"{save.name}.md"), page_of(report, f"{save.name}.png").encode())
+        write_file(save.with_name(f"{save.name}.json"), f"{json_of(report)}\n".encode())

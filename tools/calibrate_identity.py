@@ -1,6 +1,5 @@
 """``trunkline evaluate --calibrate``: the cosine from which a face is someone, for a stated false-accept rate."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import typer
 
 from engines.errors import ConfigError
 from engines.spec import IdentityCalibration, Model, write_spec
+from tools.output import print_json
 
 if TYPE_CHECKING:
     from engines.evaluation.truth import Truth
@@ -54,7 +54,7 @@ def calibrate_identity(
         written=replace,
     )
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(outcome), indent=2).decode() + "\n")
+        print_json(outcome)
     else:
         _show(outcome, model)
 

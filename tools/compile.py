@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +12,7 @@ from rich.table import Table
 from engines.errors import BackendUnavailable, ConfigError
 from engines.spec import load_model
 from engines.zoo import model_folder
+from tools.output import print_json
 
 if TYPE_CHECKING:
     from engines.compiling.quantise import Form
@@ -163,7 +163,7 @@ def _refuse_given(options: Mapping[str, object], what: str) -> None:
 
 
 def _f32(checkpoint: Path, data: Path, out: Path, frame_size: str, name: str | None, note: str) -> "Released":
-    width, height = _size(frame_size)
+    width, height = size_of(frame_size, "--frame-size")
     try:
         from engines.compiling.release import release
     except ModuleNotFoundError as error:
@@ -232,7 +232,7 @@ def _tell(text: str) -> None:
 
 def _show_f32(done: "Released", out: Path, *, as_json: bool) -> None:
     if as_json:
-        _print_json(
+        print_json(
             {
                 "model": str(out),
                 "fingerprint": done.model.fingerprint,
@@ -250,7 +250,7 @@ def _show_int8(model: "Model", field: Literal["int8", "int8_tensorrt"], *, as_js
     int8 = model.spec.int8 if field == "int8" else model.spec.int8_tensorrt
     assert int8 is not None  # it was just made
     if as_json:
-        _print_json({"model": str(model.path), "fingerprint": model.fingerprint, field: int8})
+        print_json({"model": str(model.path), "fingerprint": model.fingerprint, field: int8})
         return
     _show_figures(int8.figures, "int8")
     for file in int8.files.values():
@@ -262,7 +262,7 @@ def _show_tensorrt(done: "Compiled", *, as_json: bool) -> None:
     if as_json:
         told = {"model": str(done.model.path), "fingerprint": done.model.fingerprint, "device": done.device}
         checked = {"parity": [dataclasses.asdict(each) for each in done.parity], "figures": done.figures}
-        _print_json({**told, "precision": done.precision, "cache": str(done.cache), **checked})
+        print_json({**told, "precision": done.precision, "cache": str(done.cache), **checked})
         return
     for each in done.parity:
         typer.echo(f"{each.backend}: {', '.join(f'{name} {gap}' for name, gap in each.summary.items())}")
@@ -278,12 +278,9 @@ def _show_figures(figures: Sequence["GateFigure"], precision: str) -> None:
     Console().print(table)
 
 
-def _print_json(content: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
-
-
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str, option: str) -> tuple[int, int]:
+    """Return width and height that an option says as WIDTHxHEIGHT; ConfigError unless both are multiples of 32."""
     sides = text.split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 and int(side) % 32 == 0 for side in sides):
-        raise ConfigError(f"--frame-size is {text!r}, but must be WIDTHxHEIGHT in multiples of 32, such as 320x320")
+        raise ConfigError(f"{option} is {text!r}, but must be WIDTHxHEIGHT in multiples of 32, such as 320x320")
     return int(sides[0]), int(sides[1])

@@ -2,17 +2,14 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from engines.errors import BackendUnavailable, ConfigError
-from tools.progress import progress_bar
-
-if TYPE_CHECKING:
-    from engines.study.crossval import CrossValidation
+from tools.evaluate_studies import follow
 
 EXIT_UNFINISHED = 1
 
@@ -55,10 +52,10 @@ def crossval(
     if len(dict(chosen)) < len(chosen):
         raise ConfigError(f"--vary must name each key once, got {', '.join(key for key, _ in chosen)}")
     variants = declared_variants(read_toml(config), str(config), dict(chosen))
-    folder = out or Path("runs") / f"{variants[0].settings.name}-crossval"
+    folder = out or Path("runs") / f"{next(iter(variants.values())).name}-crossval"
     with Console(stderr=True).status("reading and splitting the data"):
         work = CrossValidation(variants, data, folder / "folds", folds=folds, seed=seed, stop_at=stop_at, device=place)
-    if not _follow(work):
+    if not follow(work):
         typer.echo(f"{len(work.outcomes)} of {folds * len(variants)} folds are done; the same command goes on")
         raise typer.Exit(EXIT_UNFINISHED)
     summaries = summarise(work.outcomes)
@@ -68,7 +65,7 @@ def crossval(
         folds=folds,
         seed=seed,
         stop_at=stop_at,
-        variants=tuple(variant.name for variant in variants),
+        variants=tuple(variants),
         summaries=summaries,
         differences=differences(summaries, folds),
         outcomes=tuple(work.outcomes),
@@ -80,16 +77,3 @@ def crossval(
 def _command(config: Path, folds: int, vary: "list[str] | tuple[()]", seed: int, stop_at: int | None) -> str:
     options = [f"--vary {text}" for text in vary] + ([f"--stop-at {stop_at}"] if stop_at else [])
     return " ".join([f"trunkline crossval {config} --data DATA --folds {folds} --seed {seed}", *options])
-
-
-def _follow(work: "CrossValidation") -> bool:
-    """Do what is left; whether it was all done."""
-    from tools.train import stop_signal
-
-    total, stop = work.folds * len(work.variants), stop_signal()
-    with progress_bar() as bar:
-        task = bar.add_task("folds, in steps", total=work.steps, completed=work.steps_done, told="")
-        for now in work.run(stop):
-            told = f"{now.variant}, fold {now.fold}, step {now.step} of {now.steps}; {now.done} of {total} done"
-            bar.update(task, completed=work.steps_done + now.step, told=told)
-    return len(work.outcomes) == total

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from engines.arrays import Pixels
     from engines.detectors import Found, LayoutName
 
+LayoutOption = Annotated[
+    str | None, typer.Option(help="What the ONNX file takes and gives; default: found by its shapes.")
+]
+NamesOption = Annotated[Path | None, typer.Option(help="File of the detector's class names, one a line.")]
+ChannelsOption = Annotated[str | None, typer.Option(help="rgb or bgr, where the detector is unlike its kind.")]
 Detect = Callable[["Pixels"], "Found"]
 
 
@@ -21,11 +26,9 @@ def label(
     images: Annotated[Path, typer.Argument(help="Folder of pictures, searched with its sub-folders.")],
     out: Annotated[Path, typer.Argument(help="COCO JSON file to write; a part that is there is gone on with.")],
     detector: Annotated[Path, typer.Option(help="An ONNX detector, or a model folder or released model of ours.")],
-    layout: Annotated[
-        str | None, typer.Option(help="What the ONNX file takes and gives; default: found by its shapes.")
-    ] = None,
-    names: Annotated[Path | None, typer.Option(help="File of the detector's class names, one a line.")] = None,
-    channels: Annotated[str | None, typer.Option(help="rgb or bgr, where the detector is unlike its kind.")] = None,
+    layout: LayoutOption = None,
+    names: NamesOption = None,
+    channels: ChannelsOption = None,
     side: Annotated[int | None, typer.Option(min=32, help="Of an input that the ONNX file leaves open.")] = None,
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a box.")] = 0.15,
     iou: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest overlap of two boxes of a class.")] = 0.65,
@@ -74,20 +77,19 @@ def _opened(
     from engines.detectors import open_detector
 
     layout, names, channels, side, iou, limit, threads = options
-    if channels not in (None, "rgb", "bgr"):
-        raise ConfigError(f"--channels must be rgb or bgr, got {channels!r}")
     opened = open_detector(
         file,
-        layout=_layout(layout),
-        names=() if names is None else _lines(names),
-        bgr=None if channels is None else channels == "bgr",
-        side=side,
+        layout=layout_of(layout),
+        names=names_of(names),
+        bgr=bgr_of(channels),
+        size=None if side is None else (side, side),
         threads=threads,
     )
     yield partial(opened.detect, score=score, iou=iou, limit=limit), opened.names, file.name
 
 
-def _layout(name: str | None) -> "LayoutName | None":
+def layout_of(name: str | None) -> "LayoutName | None":
+    """Return the layout that --layout names; None: to be found."""
     from engines.detectors.layout import LAYOUTS
 
     found = next((each for each in LAYOUTS if each == name), None)
@@ -96,7 +98,15 @@ def _layout(name: str | None) -> "LayoutName | None":
     return found
 
 
-def _lines(file: Path) -> list[str]:
+def bgr_of(channels: str | None) -> bool | None:
+    """Return whether --channels says that blue comes first; None: as the detector's kind has it."""
+    if channels not in (None, "rgb", "bgr"):
+        raise ConfigError(f"--channels must be rgb or bgr, got {channels!r}")
+    return None if channels is None else channels == "bgr"
+
+
+def names_of(file: Path | None) -> list[str]:
+    """Return the class names of the file of --names, one a line."""
     from engines.data.reading import read_lines
 
-    return [line.strip() for line in read_lines(file)]
+    return [] if file is None else [line.strip() for line in read_lines(file)]

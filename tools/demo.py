@@ -29,6 +29,7 @@ from pipeline.wire.messages import FrameMessage, Message
 from tools.demo_clip import FRAMES, render
 from tools.demo_report import DemoSummary, LiveEnrolment, Sightings, contact_sheet, sightings_table, summarise
 from tools.demo_scene import PHOTOGRAPHS, RATE, SECONDS, Photograph
+from tools.output import json_of, print_json
 
 STREAM: Final = "demo"
 BEFORE: Final = PHOTOGRAPHS["astronaut"]  # enrolled before the clip starts
@@ -219,12 +220,12 @@ def _messages(subscriber: Subscriber, run: "subprocess.Popen[bytes]", seconds: f
 
 def _present(out: Path, summary: DemoSummary, console: Console, as_json: bool) -> None:
     """Write the results and show them; the exit status is 1 when the books do not balance."""
-    (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+    (out / "summary.json").write_text(json_of(summary))
     folder = out / "recording"
     if folder.is_dir() and (recorded := segments(folder)):
         contact_sheet(recorded[0].path.rename(out / "annotated.mp4"), out / "contact_sheet.png")
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(summary)))
+        print_json(summary)
     console.print(sightings_table(summary))
     dropped = ", ".join(f"{count} {cause}" for cause, count in summary.dropped.items()) or "none"
     console.print(f"Frames: {summary.captured} captured = {summary.published} published + dropped ({dropped}).")

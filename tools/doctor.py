@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +19,7 @@ from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus, nvidia_on
 from engines.spec import load_model
 from pipeline.settings.schema import ModelSettings
 from pipeline.sources.hwaccel import check_hardware
+from tools.output import print_json
 
 DEFAULT_MODEL = Path(ModelSettings().path)
 SHARED_MEMORY = Path("/dev/shm")
@@ -87,7 +87,7 @@ def doctor(
     """
     report = examine(model)
     if json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        print_json(report)
     else:
         _show(report, Console())
     if not report.ok:

@@ -1,6 +1,5 @@
 """``trunkline evaluate``: score an exported model."""
 
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,9 @@ from engines.spec import TASKS, Precision, load_model
 from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
 from tools.enroll import BackendOption
-from tools.evaluate_tracking import evaluate_tracking
+from tools.evaluate_studies import improvement, multi_task, recognition, smoothing
+from tools.evaluate_tracking import tracking
+from tools.output import json_of, make_folder, print_json, write_file
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
@@ -24,19 +25,23 @@ if TYPE_CHECKING:
     from engines.evaluation.truth import Truth
     from engines.spec import Model
 
-SCORED = (*TASKS, "tracking")
+app = typer.Typer()
+app.command()(tracking)
+app.command()(smoothing)
+app.command()(recognition)
+app.command("multi-task")(multi_task)
+app.command()(improvement)
 
 
 def _task(name: str) -> str:
-    for task in SCORED:
-        if name == task:
-            return task
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(SCORED)}")
+    if name == "tracking":
+        raise ConfigError("--task tracking is now: trunkline evaluate tracking --data DIR")
+    if name not in TASKS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(TASKS)}")
+    return name
 
 
-ModelOption = Annotated[
-    Path | None, typer.Option(help="Model folder: spec.json and its ONNX files. Tracking needs none.")
-]
+ModelOption = Annotated[Path | None, typer.Option(help="Model folder: spec.json and its ONNX files.")]
 DataOption = Annotated[Path | None, typer.Option(help="Folder with the validation data.")]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
@@ -48,18 +53,15 @@ SetOption = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")]
 TaskOption = Annotated[
     list[str] | None,
-    typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(SCORED)}; repeatable."),
+    typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(TASKS)}; repeatable."),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Look at this many pictures or pairs of each set.")]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Write the whole report to this JSON file, too; tracks into this folder.")
-]
+OutOption = Annotated[Path | None, typer.Option(help="Write the whole report to this JSON file, too.")]
 PlotsOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Draw curves and the worst pictures of each task in here, as PNG."),
 ]
-SimulatedOption = Annotated[bool, typer.Option("--simulated", help="Tracking: score simulated sequences, too.")]
 CalibrateOption = Annotated[
     bool, typer.Option("--calibrate", help="Identity: choose the similarity from which a face is someone.")
 ]
@@ -75,7 +77,9 @@ ReplaceOption = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
 def evaluate(
+    context: typer.Context,
     model: ModelOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -87,17 +91,15 @@ def evaluate(
     as_json: AsJsonOption = False,
     out: OutOption = None,
     plots: PlotsOption = None,
-    simulated: SimulatedOption = False,
     calibrate: CalibrateOption = False,
     false_accept_rate: FalseAcceptRateOption = None,
     people: PeopleOption = None,
     replace: ReplaceOption = False,
 ) -> None:
-    """Score an exported model on validation data, the way the pipeline runs it.
+    """Score an exported model on validation data, the way the pipeline runs it; the commands below do something else.
 
     docs/evaluation.md says what every figure means. Without --config, or where the configuration has no
-    [[validation_sets]], DATA has the standard layout that docs/data.md describes. The task tracking stands alone: it
-    scores the tracker on the detections of each sequence under DATA/tracking (docs/tracking.md).
+    [[validation_sets]], DATA has the standard layout that docs/data.md describes.
 
     --calibrate chooses the identity threshold on the people of DATA in place of scoring them (docs/recognition.md).
 
@@ -105,17 +107,15 @@ def evaluate(
 
     Example: trunkline evaluate --model runs/model --data DIR --task identity --calibrate --people 50 --replace
     """
-    asked = [_task(name) for name in task] if task else []
-    _check_calibrating(asked, calibrate=calibrate, of_it=(false_accept_rate, people, replace or None))
-    if "tracking" in asked:
-        if len(asked) > 1 or model is not None:
-            raise ConfigError("--task tracking stands alone: without --model and other tasks")
-        evaluate_tracking(data, simulated=simulated, as_json=as_json, out=out)
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
         return
+    asked = task or []
+    _check_calibrating(asked, calibrate=calibrate, of_it=(false_accept_rate, people, replace or None))
     if model is None or data is None:
-        raise ConfigError(f"--{'model' if model is None else 'data'} is missing; only --task tracking goes without")
+        raise ConfigError(f"--{'model' if model is None else 'data'} is missing")
     _check_ready(out, plots)
-    chosen = tuple(each for each in asked if each != "tracking")
+    chosen = tuple(asked)
     opened, truth = _opened(model, data, config, named, chosen, limit)
     if calibrate:
         calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
@@ -129,6 +129,14 @@ def evaluate(
     _publish(report, opened, out, as_json=as_json)
 
 
+def _refuse_options(context: typer.Context) -> None:
+    """Raise ConfigError if there are options before the name of a command, which would not see them."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+            raise ConfigError(f"--{name.replace('_', '-')} has no meaning before {context.invoked_subcommand}")
+
+
 def _check_ready(out: Path | None, plots: Path | None) -> None:
     """Raise ConfigError unless models can be scored here, and written where that is asked for."""
     if find_spec("faster_coco_eval") is None:
@@ -138,7 +146,7 @@ def _check_ready(out: Path | None, plots: Path | None) -> None:
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: the folder {out.parent} does not exist")
     if plots is not None:
-        _make(plots)
+        make_folder(plots, "--plots")
 
 
 def _opened(
@@ -161,11 +169,10 @@ def _opened(
 
 def _publish(report: "EvaluationReport", model: "Model", out: Path | None, *, as_json: bool) -> None:
     """Write the report where that is asked for, and print it."""
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
     if out is not None:
-        _write(out, text)
+        write_file(out, f"{json_of(report)}\n".encode(), "--out")
     if as_json:
-        sys.stdout.write(text.decode() + "\n")
+        print_json(report)
         return
     _show(report)
     if report.identity is not msgspec.UNSET:
@@ -178,20 +185,6 @@ def _check_calibrating(asked: list[str], *, calibrate: bool, of_it: tuple[object
         raise ConfigError("--calibrate needs --task identity, and no other task")
     if not calibrate and any(value is not None for value in of_it):
         raise ConfigError("--false-accept-rate, --people and --replace have no meaning without --calibrate")
-
-
-def _write(out: Path, text: bytes) -> None:
-    try:
-        out.write_bytes(text + b"\n")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
-
-
-def _make(plots: Path) -> None:
-    try:
-        plots.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--plots {plots}: cannot be made a folder: {error.strerror}") from error
 
 
 def _show(report: "EvaluationReport") -> None:

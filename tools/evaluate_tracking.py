@@ -1,102 +1,66 @@
-"""``trunkline evaluate --task tracking``: score the tracker on sequences of detections."""
+"""``trunkline evaluate tracking``: score the tracker on sequences of detections."""
 
 import statistics
-import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 from rich.console import Console
 from rich.progress import track as progress
 from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.study.writing import write_text
+from tools.output import make_folder, print_json
 
 if TYPE_CHECKING:
     from tools.tracking.evaluation import ClassScores
-    from tools.tracking.sequences import Sequence
 
-MISSING = (
-    "{verb} needs the package {package}, which is not installed; install it with: pip install 'trunkline[tracking]'"
-)
 COLUMNS = ("hota", "det_a", "ass_a", "idf1", "mota", "switches", "true_boxes")
 
 
-def require(verb: str, *packages: str) -> None:
-    """Refuse to go on without packages of the extra ``tracking``.
+def tracking(
+    data: Annotated[Path, typer.Option(help="Folder with the data; the sequences are in its folder tracking.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the tracks into this folder, SEQUENCE.txt in MOTChallenge's text.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """Score the tracker, class by class, on the detections of each sequence under DATA/tracking (docs/tracking.md).
 
-    Raises:
-        ConfigError: one is not installed.
+    Example: trunkline evaluate tracking --data DIR --out tracks
     """
-    for package in packages:
-        if find_spec(package) is None:
-            raise ConfigError(MISSING.format(verb=verb, package=package))
-
-
-def evaluate_tracking(data: Path | None, *, simulated: bool, as_json: bool, out: Path | None) -> None:
-    """Track every sequence, class by class, and show how good that was.
-
-    Args:
-        data: folder that has the sequences in ``tracking``; they are looked for nowhere else.
-        simulated: take the simulated sequences, too.
-        as_json: print all figures as JSON rather than a table.
-        out: folder for the tracks, ``SEQUENCE.txt`` in MOTChallenge's text.
-    """
-    require("evaluate --task tracking", "trackeval")
+    if find_spec("trackeval") is None:
+        raise ConfigError(
+            "evaluate tracking needs the package trackeval, which is not installed; install it with: "
+            "pip install 'trunkline[tracking]'"
+        )
     from tools.tracking.evaluation import TrackingReport, evaluate_sequence
-    from tools.tracking.sequences import text_of
+    from tools.tracking.sequences import read_sequences, text_of
 
-    sequences = gather(data, simulated=simulated)
+    sequences = read_sequences(data / "tracking")
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {out}: cannot be made a folder: {error.strerror}") from error
-    console = Console(stderr=True)
+        make_folder(out, "--out")
     outcomes: list[ClassScores] = []
-    for sequence in progress(sequences, "tracking, sequences", console=console, transient=True):
+    for sequence in progress(sequences, "tracking, sequences", console=Console(stderr=True), transient=True):
         found, rows = evaluate_sequence(sequence)
         outcomes.extend(found)
         if out is not None:
             write_text(out / f"{sequence.name}.txt", text_of(rows))
+    mean = statistics.fmean(each.scores.hota for each in outcomes)
     if as_json:
-        report = TrackingReport(
-            sequences=tuple(outcomes), mean_hota=statistics.fmean(each.scores.hota for each in outcomes)
-        )
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        print_json(TrackingReport(sequences=tuple(outcomes), mean_hota=mean))
     else:
-        _show(outcomes)
+        _show(outcomes, mean)
 
 
-def gather(data: Path | None, *, simulated: bool) -> list["Sequence"]:
-    """The sequences under ``data``/tracking, and the simulated ones.
-
-    Raises:
-        ConfigError: neither was asked for.
-        DataError: a sequence cannot be read, or there is none.
-    """
-    from tools.tracking.sequences import read_sequences
-    from tools.tracking.simulated import SCENES, simulate
-
-    if data is None and not simulated:
-        raise ConfigError("evaluate --task tracking needs --data DIR, --simulated, or both")
-    found = [] if data is None else read_sequences(data / "tracking")
-    return found + ([simulate(scene) for scene in SCENES] if simulated else [])
-
-
-def _show(outcomes: list["ClassScores"]) -> None:
+def _show(outcomes: Sequence["ClassScores"], mean: float) -> None:
     table = Table("sequence", "class", *COLUMNS, "CPU ms/frame")
-    for row in _rows(outcomes):
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _rows(outcomes: list["ClassScores"]) -> Iterator[tuple[str, ...]]:
     for each in outcomes:
         values = (getattr(each.scores, name) for name in COLUMNS)
         figures = (str(value) if isinstance(value, int) else f"{value:.1f}" for value in values)
-        yield each.sequence, each.label, *figures, f"{each.cpu_ms_per_frame:.3f}"
-    yield "mean", "", f"{statistics.fmean(each.scores.hota for each in outcomes):.1f}", *[""] * (len(COLUMNS) - 1), ""
+        table.add_row(each.sequence, each.label, *figures, f"{each.cpu_ms_per_frame:.3f}")
+    table.add_row("mean", "", f"{mean:.1f}", *[""] * len(COLUMNS))
+    Console().print(table)

@@ -10,14 +10,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from engines.engine import open_engine
-from engines.errors import GalleryError
+from engines.errors import DamagedGallery, GalleryError
 from engines.spec import load_model
+from pipeline.database import PRIVATE
 from pipeline.gallery.enrolling import reenroll as enroll_again
-from pipeline.gallery.export import export_gallery, import_people, read_export
-from pipeline.gallery.file import PRIVATE
+from pipeline.gallery.export import Export, export_gallery, import_people, read_export, salvage
 from pipeline.gallery.gallery import Gallery, Person, agreed
 from pipeline.settings.schema import GALLERY, ModelSettings
 from tools.enroll import BackendOption
+from tools.output import json_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ GalleryFile = Annotated[Path, typer.Option("--gallery", help="The gallery file."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NEVER: Final = "never"
+READ_IN_PART: Final = 3  # exit status
 
 
 @app.command("list")
@@ -149,23 +151,35 @@ def export(
     out: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write everything the gallery holds as JSON, embeddings and photos too.
+    """Write everything the gallery holds as JSON, embeddings and photos too; of a damaged one, what can be read.
 
     Example: trunkline gallery export --gallery people.sqlite --out people.json
     """
-    with Gallery(gallery) as opened:
-        exported = export_gallery(opened)
-    text = msgspec.json.format(msgspec.json.encode(exported))
+    exported, lost = _exported(gallery)
+    text = json_of(exported)
     if out is None:
         typer.echo(text)
-        return
+    else:
+        try:
+            out.touch(PRIVATE)
+            out.write_text(text)
+        except OSError as error:
+            raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
+        said = {"file": str(out), "people": len(exported.people)}
+        typer.echo(msgspec.json.encode(said) if as_json else f"{len(exported.people)} people are in {out}")
+    if lost:
+        typer.echo(
+            f"warning: {gallery} is damaged: {lost} of its rows could not be read, or belong to nobody", err=True
+        )
+        raise typer.Exit(READ_IN_PART)
+
+
+def _exported(gallery: Path) -> tuple[Export, int]:
     try:
-        out.touch(PRIVATE)
-        out.write_bytes(text)
-    except OSError as error:
-        raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
-    count = len(exported.people)
-    typer.echo(msgspec.json.encode({"file": str(out), "people": count}) if as_json else f"{count} people are in {out}")
+        with Gallery(gallery) as opened:
+            return export_gallery(opened), 0
+    except DamagedGallery:
+        return salvage(gallery)
 
 
 @app.command("import")

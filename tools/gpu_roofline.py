@@ -11,21 +11,20 @@ that where layers stay in the cache.
 """
 
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from engines.backends.weights import load_entry
-from engines.engine import Backend, Engine, Precision, open_engine
+from engines.engine import Backend, Precision, open_engine
 from engines.errors import EngineError, TrunklineError
 from engines.network.cost import cost
+from engines.pages import render
 from engines.spec import EntryName, Model, load_model
+from tools.benchmarking.engine import measure_throughput
 
 BATCHES: Final = (1, 8, 32, 128)
 ENGINES: Final[tuple[tuple[Backend, Precision], ...]] = (
@@ -37,11 +36,9 @@ ENGINES: Final[tuple[tuple[Backend, Precision], ...]] = (
     ("torch", "f16"),
 )
 MEASURED_S: Final = 1.0  # of each batch size
-WARM_UP: Final = 5  # batches
 SIDE: Final = 8192  # of the matrices
 COPIED: Final = 2**30  # bytes
 REPEATS: Final = 20
-SEED: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,55 +84,23 @@ def main() -> None:
 
 
 def _report(model: Model, peaks: Peaks) -> str:
-    lines = [
-        "## Roofline",
-        "",
-        f"{torch.cuda.get_device_name()}, measured: "
-        + ", ".join(f"{2e-12 * rate:.0f} TFLOP/s in {name}" for name, rate in peaks.macs.items())
-        + f"; memory {peaks.memory / 1e9:.0f} GB/s, upload {peaks.upload / 1e9:.1f} GB/s.",
-        "",
-        "| entry | engine | precision | batch | images/s | at most | share | bound by |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    rows = list(_rows(model, peaks))
+    return render("tools", "gpu_roofline.md.j2", gpu=torch.cuda.get_device_name(), peaks=peaks, rows=rows)
+
+
+def _rows(model: Model, peaks: Peaks) -> Iterator[tuple[object, ...]]:
     for entry in model.spec.network.entries:
         work = work_of(model, entry)
         for backend, precision in ENGINES:
             try:
-                lines += _rows(model, entry, backend, precision, work, peaks)
+                with open_engine(model, entry, backend, precision) as engine:
+                    for batch in BATCHES:
+                        reached = measure_throughput(engine, batch, MEASURED_S, repeats=1)[0].per_s
+                        most, bound = work.images_per_s(peaks, precision, batch)
+                        figures = f"{reached:.0f}", f"{most:.0f}", f"{reached / most:.0%}"
+                        yield entry, backend, precision, batch, *figures, bound
             except EngineError as error:
-                lines.append(f"| {entry} | {backend} | {precision} | | {error} | | | |")
-    return "\n".join(lines)
-
-
-def _rows(
-    model: Model, entry: EntryName, backend: Backend, precision: Precision, work: NetworkWork, peaks: Peaks
-) -> Iterator[str]:
-    with open_engine(model, entry, backend, precision) as engine:
-        for batch in BATCHES:
-            reached = images_per_s(engine, batch)
-            most, bound = work.images_per_s(peaks, precision, batch)
-            yield (
-                f"| {entry} | {backend} | {precision} | {batch} | {reached:.0f} | {most:.0f} | {reached / most:.0%} "
-                f"| {bound} |"
-            )
-
-
-def images_per_s(engine: Engine, batch: int) -> float:
-    """With as many batches under way as the engine likes."""
-    shape = batch, engine.spec.height, engine.spec.width, 3
-    pictures = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
-    for _ in range(WARM_UP):
-        engine.infer(pictures)
-    under_way = deque(engine.start(pictures) for _ in range(engine.depth))
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < MEASURED_S:
-        under_way.popleft().outputs()
-        under_way.append(engine.start(pictures))
-        done += batch
-    elapsed = time.perf_counter() - began
-    while under_way:
-        under_way.popleft().outputs()
-    return done / elapsed
+                yield entry, backend, precision, "", str(error), "", "", ""
 
 
 def work_of(model: Model, entry: EntryName) -> NetworkWork:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from engines.errors import TrunklineError
+from engines.errors import ConfigError, TrunklineError
 
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -38,6 +38,12 @@ def _demo() -> Callable[..., None]:
     from tools.demo import demo
 
     return demo
+
+
+def _events() -> typer.Typer:
+    from tools.events import app
+
+    return app
 
 
 def _enroll() -> Callable[..., None]:
@@ -88,10 +94,10 @@ def _train() -> Callable[..., None]:
     return train
 
 
-def _evaluate() -> Callable[..., None]:
-    from tools.evaluate import evaluate
+def _evaluate() -> typer.Typer:
+    from tools.evaluate import app
 
-    return evaluate
+    return app
 
 
 def _crossval() -> Callable[..., None]:
@@ -106,16 +112,17 @@ def _compile() -> Callable[..., None]:
     return compile_model
 
 
-def _report() -> typer.Typer:
-    from tools.report import app
+def _import() -> Callable[..., None]:
+    from tools.import_detector import import_model
 
-    return app
+    return import_model
 
 
 VERBS = {
     "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
+    "events": Verb("List, show, export and delete the events that a run keeps.", _events),
     "enroll": Verb("Add a person to the gallery.", _enroll),
     "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),
@@ -124,11 +131,14 @@ VERBS = {
     "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
-    "evaluate": Verb("Score a model on a folder of data.", _evaluate),
+    "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", _evaluate),
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
-    "report": Verb("Do a study, and write its pages.", _report),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),
+    "import": Verb("Make a model folder from a detector's ONNX file.", _import),
 }
+
+
+RENAMED = {"report": "evaluate, whose --help names the studies"}
 
 
 class Verbs(TyperGroup):
@@ -140,6 +150,8 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The real verb in place of its line in the help."""
+        if args and args[0] in RENAMED:
+            raise ConfigError(f"trunkline {args[0]} is now trunkline {RENAMED[args[0]]}")
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else _command(name), rest
 

@@ -31,6 +31,9 @@ def run(
             help="A configuration (.toml; see configs/); or files, addresses and cameras' indices, with defaults.",
         ),
     ],
+    model: Annotated[
+        str | None, typer.Option(help="Of sources: model folder or released model; a configuration names its own.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
     wait_for_subscriber: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Hold the first frame back until somebody subscribes.")
@@ -50,7 +53,7 @@ def run(
 
     SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
-    loaded = _wanted(what, insecure)
+    loaded = _wanted(what, insecure, model)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
@@ -82,8 +85,8 @@ def run(
         raise typer.Exit(status)
 
 
-def _wanted(what: list[str], insecure: bool) -> Config:
-    loaded = _config(what)
+def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config:
+    loaded = _config(what, model)
     if insecure:
         loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
     return loaded
@@ -94,14 +97,16 @@ def _reload(what: list[str], insecure: bool, running: Config, control: Control) 
     threading.Thread(target=reload, args=(lambda: _wanted(what, insecure), running, control), daemon=True).start()
 
 
-def _config(what: list[str]) -> Config:
+def _config(what: list[str], model: str | None) -> Config:
     """The configuration that was named, or that of the sources; with the gallery that is there."""
     files = [name for name in what if Path(name).suffix.lower() == ".toml"]
     if files and len(what) > 1:
         raise ConfigError(
             f"{files[0]}: is a configuration, which must be the only argument of run; name the sources in it"
         )
-    wanted = load(files[0]) if files else config_of(what)
+    if files and model is not None:
+        raise ConfigError(f"--model is {model!r}, but {files[0]} is a configuration: say it there as model.path")
+    wanted = load(files[0]) if files else config_of(what, model)
     config = with_default_gallery(wanted)
     if config.identity.gallery not in (None, wanted.identity.gallery):
         typer.echo(f"names from {config.identity.gallery}", err=True)

@@ -65,8 +65,13 @@ def _one_hot(labels: object, scores: object, classes: int) -> Float:
     return spread
 
 
-def _cell_corners(size: tuple[int, int], levels: int) -> tuple[Float, Float]:
-    """Upper left corners (N, 2) of all cells in cells, and their strides (N, 1)."""
+def cell_corners(size: tuple[int, int], levels: int) -> tuple[Float, Float]:
+    """Return the upper left corners (N, 2) of all cells, in cells, and their strides (N, 1).
+
+    Args:
+        size: width and height of the input, pixels.
+        levels: how many of the strides it has.
+    """
     grids, strides = [], []
     for stride in STRIDES[:levels]:
         across, down = (np.arange(-(-side // stride), dtype=np.float32) for side in size)
@@ -80,14 +85,14 @@ def _of_cells(boxes: Float, size: tuple[int, int]) -> Float:
     """YOLOX's boxes in pixels, whether the file decodes them itself or not (Ge et al. 2021)."""
     if np.abs(boxes[:, :2]).max(initial=0.0) > SMALL * max(size) / STRIDES[0]:
         return boxes
-    corner, stride = _cell_corners(size, 3)
+    corner, stride = cell_corners(size, 3)
     return np.concatenate([(boxes[:, :2] + corner) * stride, np.exp(boxes[:, 2:]) * stride], 1)
 
 
 def _from_distributions(logits: Float, size: tuple[int, int]) -> Float:
     """Boxes from distributions over the distance to each side (generalised focal loss, Li et al. 2020)."""
     levels = 4 if len(logits) == cells(size, 4) else 3
-    corner, stride = _cell_corners(size, levels)
+    corner, stride = cell_corners(size, levels)
     # With four levels the points are the cells' corners, with three their middles.
     centre = (corner if levels == 4 else corner + 0.5) * stride
     spread = logits.reshape(len(logits), 4, BINS)

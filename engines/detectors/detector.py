@@ -50,9 +50,14 @@ class ObjectDetector:
 
     def __init__(self, session: Any, layout: DetectorLayout, size: tuple[int, int], names: Sequence[str]) -> None:
         self.layout, self.size, self.names = layout, size, tuple(names)
-        self._session = session
+        self.session = session
         self._inputs = [each.name for each in session.get_inputs()]
         self._outputs = [each.name for each in session.get_outputs()]
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether it leaves no doubles."""
+        return self.layout.name in TRANSFORMERS
 
     def detect(self, picture: Pixels, score: float = 0.3, iou: float = 0.65, limit: int = 100) -> Found:
         """Return what is found in a picture (H, W, 3) RGB with at least ``score``.
@@ -74,19 +79,23 @@ class ObjectDetector:
         boxes = np.asarray(np.clip(boxes, 0, [width, height, width, height]), np.float32)
         best = labels == found.scores[rows].argmax(1)  # one class a box
         boxes, scores, labels = boxes[best], scores[best], labels[best]
-        order = nms(boxes, scores, 1.0 if self.layout.name in TRANSFORMERS else iou, labels)[:limit]
+        order = nms(boxes, scores, 1.0 if self.suppresses else iou, labels)[:limit]
         return Found(boxes[order], np.asarray(scores[order], np.float32), labels[order])
 
     def candidates(self, pixels: Pixels, source: tuple[int, int]) -> Candidates:
         """Return all boxes and scores of an input (height, width, 3) RGB whose picture has ``source`` pixels."""
+        outputs = dict(zip(self._outputs, self.outputs(pixels, source), strict=True))
+        return decode_outputs(self.layout.name, outputs, self.size, len(self.names))
+
+    def outputs(self, pixels: Pixels, source: tuple[int, int]) -> list[Float]:
+        """Return what the file itself gives for such an input."""
         layout = self.layout
         ordered = pixels[..., ::-1] if layout.bgr else pixels
         planes = (ordered.astype(np.float32) - np.array(layout.mean, np.float32)) / np.array(layout.scale, np.float32)
         feeds = {self._inputs[0]: np.ascontiguousarray(planes.transpose(2, 0, 1)[None])}
         if layout.name == "rtdetr":
             feeds[self._inputs[1]] = np.array([source], np.int64)
-        outputs = dict(zip(self._outputs, self._session.run(None, feeds), strict=True))
-        return decode_outputs(layout.name, outputs, self.size, len(self.names))
+        return list(self.session.run(None, feeds))
 
 
 def open_detector(
@@ -95,7 +104,7 @@ def open_detector(
     layout: LayoutName | None = None,
     names: Sequence[str] = (),
     bgr: bool | None = None,
-    side: int | None = None,
+    size: tuple[int, int] | None = None,
     threads: int = 0,
 ) -> ObjectDetector:
     """Open a detector's ONNX file.
@@ -105,7 +114,7 @@ def open_detector(
         layout: what it takes and gives; None: found by its shapes.
         names: of its classes; (): those of its metadata, else COCO's 80 if it tells so many apart.
         bgr: whether it takes blue first; None: as its project's own files do.
-        side: of its input where the file leaves that open, pixels.
+        size: width and height of its input where the file leaves them open, pixels.
         threads: of ONNX Runtime; 0: as many as it likes.
 
     Raises:
@@ -122,8 +131,8 @@ def open_detector(
         raise ModelError(f"detector {file}: cannot be opened: {one_line(error)}") from error
     metadata = session.get_modelmeta().custom_metadata_map
     names = tuple(names) or names_in(metadata)
-    size = _input_size(session, side, file)
-    shapes = _output_shapes(session, size, file)
+    size = _input_size(session, size, file)
+    shapes = output_shapes(session, size, file)
     inputs = [each.name for each in session.get_inputs()]
     name = layout or find_layout(inputs, shapes, size, len(names) or None, metadata.get("head", ""))
     known = OF_NAME[name] if bgr is None else replace(OF_NAME[name], bgr=bgr)
@@ -133,16 +142,16 @@ def open_detector(
     return detector
 
 
-def _input_size(session: Any, side: int | None, file: Path) -> tuple[int, int]:
+def _input_size(session: Any, wanted: tuple[int, int] | None, file: Path) -> tuple[int, int]:
     shape = session.get_inputs()[0].shape
     if len(shape) != 4 or shape[1] != 3:
         raise ModelError(f"detector {file}: its input must be (N, 3, height, width), got {list(shape)}")
-    height, width = (value if isinstance(value, int) else side or DEFAULT_SIDE for value in shape[2:])
-    return width, height
+    width, height = wanted or (DEFAULT_SIDE, DEFAULT_SIDE)
+    return shape[3] if isinstance(shape[3], int) else width, shape[2] if isinstance(shape[2], int) else height
 
 
-def _output_shapes(session: Any, size: tuple[int, int], file: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes that a run on a grey picture gives."""
+def output_shapes(session: Any, size: tuple[int, int], file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that a run on a grey picture gives; ModelError where it cannot run."""
     inputs = session.get_inputs()
     feeds = {inputs[0].name: np.full((1, 3, size[1], size[0]), 0.5, np.float32)}
     feeds |= {each.name: np.array([size], np.int64) for each in inputs[1:]}

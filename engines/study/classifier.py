@@ -1,6 +1,5 @@
 """Training a plain classifier: whole pictures, resized to a square whatever their shape, and one label each."""
 
-import io
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from engines.pictures import read_rgb, resize
 from engines.study.classifier_settings import ClassifierSettings
 from engines.tasks.scene.metrics import SceneEvidence
 from engines.training.augmentation import Augmenter
-from engines.training.checkpoint import DAMAGED
 from engines.training.datasets import PictureSet
 
 CHECKPOINT, SCORES = "checkpoint.pt", "scores.json"
@@ -178,23 +176,3 @@ def save_classifier(trainer: ClassifierTrainer, file: Path) -> None:
     }
     torch.save(fields, part)
     os.replace(part, file)
-
-
-def load_classifier(file: Path) -> tuple[PlainNetwork, ClassifierSettings, tuple[str, ...]]:
-    """The network, its settings and its labels, on the CPU.
-
-    Raises:
-        DataError: the file is missing or not what :func:`save_classifier` writes.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"checkpoint {file}: cannot be read: {error.strerror}") from error
-    try:
-        fields = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        settings = msgspec.json.decode(fields["settings"], type=ClassifierSettings)
-        network = PlainNetwork(settings.network, len(fields["labels"]))
-        network.load_state_dict(fields["network"])
-    except DAMAGED as error:
-        raise DataError(f"checkpoint {file}: is damaged or no checkpoint of a plain classifier") from error
-    return network.eval(), settings, fields["labels"]

@@ -6,11 +6,9 @@ by fold. Finished folds are kept under a hash of everything they depend on; one 
 checkpoint.
 """
 
-import hashlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,54 +16,31 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from engines.arrays import Rows
 from engines.compiling.validation import evaluate_checkpoint
-from engines.data.reading import read_json
 from engines.errors import ConfigError, DataError
-from engines.evaluation.report import EvaluationReport, headlines
+from engines.evaluation.report import headlines
 from engines.evaluation.truth import labelled_truth
 from engines.study.folds import held_out_files, split, training_part
+from engines.study.runs import RunOutcome, Stop, Study, StudyRun, fingerprint, key_of, trained
 from engines.study.writing import write_bytes
-from engines.training.checkpoint import load_checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
-from engines.training.loop import CHECKPOINT, train
 from engines.training.settings import TrainingSettings, settings_of
 
-OUTCOME, REPORT = "outcome.json", "report.json"
+REPORT = "report.json"
 BASE = "as it is"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A configuration, called after what was changed in it."""
+class FoldOutcome(RunOutcome, frozen=True, kw_only=True):
+    """One finished fold of a variant; its number is that of the fold that was held out."""
 
-    name: str
-    settings: TrainingSettings
-
-
-class FoldOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished fold of a variant."""
-
-    key: str  # of settings, data and folds
-    variant: str
-    fold: int  # that was held out
     steps: int
     seconds: float  # of training
     trained: dict[str, int]  # pictures of each set
     held_out: dict[str, int]
     figures: dict[str, float]  # as in objects.ap50; one that the fold does not have is not there
-
-
-@dataclass(frozen=True, slots=True)
-class FoldProgress:
-    """Where a cross-validation is."""
-
-    variant: str
-    fold: int
-    step: int
-    steps: int
-    done: int  # folds, of all variants
 
 
 def choices_of(text: str) -> tuple[str, tuple[object, ...]]:
@@ -89,8 +64,10 @@ def choices_of(text: str) -> tuple[str, tuple[object, ...]]:
 
 def declared_variants(
     content: Mapping[str, object], what: str, vary: Mapping[str, Sequence[object]]
-) -> tuple[Variant, ...]:
+) -> dict[str, TrainingSettings]:
     """Every combination of the values of the varied keys, in their order; without keys the configuration as it is.
+
+    Each is called after what was changed in it.
 
     Args:
         content: of the configuration's file.
@@ -100,14 +77,14 @@ def declared_variants(
     Raises:
         ConfigError: a key or a value is wrong.
     """
-    found = []
+    found = {}
     for values in product(*vary.values()):
         changed: dict[str, Any] = deepcopy(dict(content))
         for key, value in zip(vary, values, strict=True):
             _set(changed, key, value)
         name = ", ".join(f"{key} = {value}" for key, value in zip(vary, values, strict=True)) or BASE
-        found.append(Variant(name, settings_of(changed, f"{what}, {name}" if vary else what)))
-    return tuple(found)
+        found[name] = settings_of(changed, f"{what}, {name}" if vary else what)
+    return found
 
 
 def _set(content: dict[str, Any], key: str, value: object) -> None:
@@ -126,11 +103,11 @@ def _set(content: dict[str, Any], key: str, value: object) -> None:
     place[last] = value
 
 
-class CrossValidation:
+class CrossValidation(Study[TrainingSettings, FoldOutcome]):
     """The folds of all variants.
 
     Args:
-        variants: with the same pictures each.
+        variants: settings by name, with the same pictures each.
         data: folder with the data.
         work: folder in which folds are kept; made where it is missing.
         folds: how many, at least 2.
@@ -144,7 +121,7 @@ class CrossValidation:
 
     def __init__(
         self,
-        variants: Sequence[Variant],
+        variants: Mapping[str, TrainingSettings],
         data: Path,
         work: Path,
         *,
@@ -153,65 +130,26 @@ class CrossValidation:
         stop_at: int | None,
         device: torch.device,
     ) -> None:
-        self.variants, self.folds, self.seed, self.stop_at = tuple(variants), folds, seed, stop_at
-        self._data, self._work, self._device = data, work, device
+        self._data, self._device = data, device
         self._loaded: tuple[object, LoadedDatasets] | None = None  # the sets that are in memory, and whose they are
-        first = self._sets(variants[0])
-        split_rows = split(first, folds, seed)
+        first = self._sets(next(iter(variants.values())))
         self._home = {
             (each.name, file): int(fold)
-            for each, rows in zip(first.sets, split_rows, strict=True)
+            for each, rows in zip(first.sets, split(first, folds, seed), strict=True)
             for file, fold in zip(each.files, rows, strict=True)
         }
-        fingerprint = _fingerprint(first, data)
-        self._keys = {
-            (variant.name, fold): self._key(variant, fold, fingerprint) for variant in variants for fold in range(folds)
-        }
-        self._outcomes = {key: self._kept(key) for key in self._keys.values() if (work / key / OUTCOME).is_file()}
+        plan = (fingerprint(first, data), f"of {folds}, seed {seed}, to {stop_at}")
+        keyed = {name: key_of(replace(each, validation_sets=()), *plan) for name, each in variants.items()}
+        runs = (
+            StudyRun(name, fold, each, min(each.steps, stop_at or each.steps), f"{keyed[name]}-{fold}")
+            for name, each in variants.items()
+            for fold in range(folds)
+        )
+        super().__init__(runs, work, FoldOutcome)
 
-    @property
-    def outcomes(self) -> list[FoldOutcome]:
-        """The finished folds, variant by variant."""
-        return [
-            msgspec.structs.replace(self._outcomes[key], variant=name)  # it may have been kept under another one
-            for (name, _), key in self._keys.items()
-            if key in self._outcomes
-        ]
-
-    @property
-    def steps(self) -> int:
-        """Training steps of all folds."""
-        return self.folds * sum(self._end(variant) for variant in self.variants)
-
-    @property
-    def steps_done(self) -> int:
-        """Those of the finished folds."""
-        return sum(outcome.steps for outcome in self.outcomes)
-
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[FoldProgress]:
-        """Do the folds that are not finished yet, a training step at a time.
-
-        Args:
-            stop: asked after each step whether to end early; what was done is gone on with the next time.
-
-        Raises:
-            DataError: the data cannot be used.
-            TrainingError: a loss is no longer a number.
-        """
-        for variant in self.variants:
-            for fold in range(self.folds):
-                key = self._keys[variant.name, fold]
-                if key in self._outcomes:
-                    continue
-                loaded = self._sets(variant)
-                homes = self._rows(loaded)
-                yield from self._train(variant, fold, training_part(loaded, homes, fold), stop)
-                if not self._measure(variant, fold, loaded, homes):
-                    return
-
-    def _sets(self, variant: Variant) -> LoadedDatasets:
+    def _sets(self, settings: TrainingSettings) -> LoadedDatasets:
         """The sets of a variant; variants that read them alike share them."""
-        own = variant.settings.datasets
+        own = settings.datasets
         if self._loaded is None or self._loaded[0] != own:
             self._loaded = None  # before the next ones need the memory
             self._loaded = own, load_sets(own, self._data)
@@ -225,74 +163,24 @@ class CrossValidation:
                     raise DataError(f"--vary must leave the pictures of {each.name!r} as they are, {file} is another")
         return [np.array([self._home[each.name, file] for file in each.files], np.int64) for each in loaded.sets]
 
-    def _train(
-        self, variant: Variant, fold: int, loaded: LoadedDatasets, stop: Callable[[], bool]
-    ) -> Iterator[FoldProgress]:
-        folder = self._work / self._keys[variant.name, fold]
-        steps = train(
-            variant.settings,
-            self._data,
-            folder,
-            resume=True,
-            device=self._device,
-            stop_at=self.stop_at,
-            loaded=loaded,
-            stop=stop,
-        )
-        for now in steps:
-            yield FoldProgress(variant.name, fold, now.step, self._end(variant), len(self._outcomes))
-
-    def _measure(self, variant: Variant, fold: int, loaded: LoadedDatasets, homes: Sequence[Rows]) -> bool:
-        """Score a fold's network on what was held out; whether it had all of its steps."""
-        key = self._keys[variant.name, fold]
-        saved = load_checkpoint(self._work / key / CHECKPOINT)
-        if saved.step < self._end(variant):
-            return False
-        files = held_out_files(loaded, homes, fold)
-        truth = labelled_truth(variant.settings.datasets, self._data, only=files)
-        report = evaluate_checkpoint(saved, truth, variant.settings.frame_size)
-        write_bytes(self._work / key / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
-        outcome = FoldOutcome(
-            key=key,
-            variant=variant.name,
-            fold=fold,
+    def _do(self, run: StudyRun[TrainingSettings], stop: Stop) -> Generator[int, None, FoldOutcome | None]:
+        """Train without a fold, and score the network on what was held out."""
+        loaded, folder = self._sets(run.settings), self.folder(run)
+        homes = self._rows(loaded)
+        part = training_part(loaded, homes, run.number)
+        saved = yield from trained(run, self._data, folder, part, self._device, stop)
+        if saved is None:
+            return None
+        files = held_out_files(loaded, homes, run.number)
+        truth = labelled_truth(run.settings.datasets, self._data, only=files)
+        report = evaluate_checkpoint(saved, truth, run.settings.frame_size)
+        write_bytes(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        return FoldOutcome(
+            name=run.name,
+            number=run.number,
             steps=saved.step,
             seconds=round(saved.seconds, 1),
-            trained={each.name: len(each) - len(files[each.name]) for each in loaded.sets},
+            trained={each.name: len(each) for each in part.sets},
             held_out={name: len(each) for name, each in files.items()},
-            figures=figures_of(report),
+            figures={f"{line.task}.{line.figure}": value for line, value in headlines(report).items()},
         )
-        write_bytes(self._work / key / OUTCOME, msgspec.json.encode(outcome))
-        self._outcomes[key] = outcome
-        return True
-
-    def _end(self, variant: Variant) -> int:
-        return min(variant.settings.steps, self.stop_at or variant.settings.steps)
-
-    def _kept(self, key: str) -> FoldOutcome:
-        return read_json(self._work / key / OUTCOME, FoldOutcome, "an outcome of a fold")
-
-    def _key(self, variant: Variant, fold: int, fingerprint: str) -> str:
-        """16 hex digits that change with anything that a fold depends on, but for its name and the code."""
-        settings = msgspec.structs.replace(variant.settings, name="-", validation_sets=())
-        plan = f"{fingerprint} {fold} of {self.folds}, seed {self.seed}, to {self.stop_at}"
-        return hashlib.sha256(msgspec.json.encode(settings) + plan.encode()).hexdigest()[:16]
-
-
-def figures_of(report: EvaluationReport) -> dict[str, float]:
-    """The headline figures of a report, as in ``objects.ap50``."""
-    return {f"{line.task}.{line.figure}": value for line, value in headlines(report).items()}
-
-
-def _fingerprint(loaded: LoadedDatasets, data: Path) -> str:
-    """Changes when a picture comes, goes, or gets another size or label."""
-    digest = hashlib.sha256()
-    for each in loaded.sets:
-        for file in each.files:
-            digest.update(f"{each.name} {file.relative_to(data)} {file.stat().st_size}\n".encode())
-        for boxes in (each.objects, each.faces):
-            for labels in (boxes.boxes, boxes.classes, boxes.ignore, boxes.landmarks) if boxes else ():
-                digest.update(b"" if labels is None else labels.numpy().tobytes())
-        digest.update(b"" if each.labels is None else each.labels.numpy().tobytes())
-    digest.update(repr((loaded.objects, loaded.scenes, loaded.identities)).encode())
-    return digest.hexdigest()

@@ -1,23 +1,18 @@
 """The page of a cross-validation: Markdown, picture and JSON, all made of the same finished folds."""
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from engines.evaluation.bootstrap import CONFIDENCE
 from engines.evaluation.report import HEADLINES
 from engines.pages import render
 from engines.study.crossval import FoldOutcome
-from engines.study.results import write_results
-
-LOWER_IS_BETTER = {f"{line.task}.{line.figure}": line.lower_is_better for line in HEADLINES}
-PANEL_INCHES = 3.4
+from engines.study.metrics import LOWER_IS_BETTER
+from engines.study.results import RunSpread, bars, write_results
 
 
 class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +20,7 @@ class FigureSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     figure: str
-    mean: float
-    std: float | None  # sample standard deviation; None of a single fold
+    spread: RunSpread
     by_fold: dict[int, float]  # folds that have the figure
 
 
@@ -35,8 +29,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     figure: str
-    mean: float  # of the differences
-    std: float | None  # of the differences
+    spread: RunSpread  # of the differences
     half_width: float | None  # of the confidence interval of their mean
     exceeds: bool  # whether the interval leaves 0 out
     better: bool  # whether the mean is on the good side
@@ -59,13 +52,12 @@ class CrossValidated(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(outcomes: Sequence[FoldOutcome]) -> tuple[FigureSummary, ...]:
     """Mean and standard deviation over the folds of each figure of each variant, in the order of the headlines."""
     found = []
-    for variant in dict.fromkeys(outcome.variant for outcome in outcomes):
-        own = [outcome for outcome in outcomes if outcome.variant == variant]
-        for figure in LOWER_IS_BETTER:
-            values = {outcome.fold: outcome.figures[figure] for outcome in own if figure in outcome.figures}
-            if values:
-                mean, std = _spread(list(values.values()))
-                found.append(FigureSummary(variant=variant, figure=figure, mean=mean, std=std, by_fold=values))
+    for variant in dict.fromkeys(outcome.name for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.name == variant]
+        for figure in (f"{line.task}.{line.figure}" for line in HEADLINES):
+            values = {outcome.number: outcome.figures[figure] for outcome in own if figure in outcome.figures}
+            if spread := RunSpread.of(values.values()):
+                found.append(FigureSummary(variant=variant, figure=figure, spread=spread, by_fold=values))
     return tuple(found)
 
 
@@ -76,37 +68,29 @@ def differences(summaries: Sequence[FigureSummary], folds: int) -> tuple[Differe
     of the mean is var * (1 / n + share that is tested / share that is trained on), with n - 1 degrees of freedom
     (Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003).
     """
-    first = {each.figure: each for each in summaries if each.variant == summaries[0].variant}
+    first = {each.figure: each.by_fold for each in summaries if each.variant == summaries[0].variant}
     found = []
     for each in summaries:
-        base = first.get(each.figure)
-        if base is None or each.variant == base.variant:
-            continue
-        gaps = [value - base.by_fold[fold] for fold, value in each.by_fold.items() if fold in base.by_fold]
-        if gaps:
-            found.append(_difference(each, gaps, folds))
+        base = first.get(each.figure, {}) if each.variant != summaries[0].variant else {}
+        gaps = [value - base[fold] for fold, value in each.by_fold.items() if fold in base]
+        if spread := RunSpread.of(gaps):
+            found.append(_difference(each, spread, len(gaps), folds))
     return tuple(found)
 
 
-def _difference(summary: FigureSummary, gaps: Sequence[float], folds: int) -> Difference:
-    mean, std = _spread(gaps)
+def _difference(summary: FigureSummary, gaps: RunSpread, count: int, folds: int) -> Difference:
     half = None
-    if std is not None:
-        quantile = float(student.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1))
-        half = quantile * std * math.sqrt(1 / len(gaps) + 1 / (folds - 1))
+    if gaps.std is not None:
+        quantile = float(student.ppf((1 + CONFIDENCE) / 2, count - 1))
+        half = quantile * gaps.std * math.sqrt(1 / count + 1 / (folds - 1))
     return Difference(
         variant=summary.variant,
         figure=summary.figure,
-        mean=mean,
-        std=std,
+        spread=gaps,
         half_width=half,
-        exceeds=half is not None and abs(mean) > half,
-        better=(mean < 0) == LOWER_IS_BETTER[summary.figure] and mean != 0,
+        exceeds=half is not None and abs(gaps.mean) > half,
+        better=(gaps.mean < 0) == (summary.figure in LOWER_IS_BETTER) and gaps.mean != 0,
     )
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float | None]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def write_page(found: CrossValidated, out: Path) -> Path:
@@ -115,31 +99,11 @@ def write_page(found: CrossValidated, out: Path) -> Path:
     Returns:
         The Markdown page.
     """
-    return write_results(out, "crossval", found, page_of(found), main=_plot(found))
-
-
-def _plot(found: CrossValidated) -> Figure:
-    """A panel for each figure: a line for each fold over the variants, and their means."""
     figures = list(dict.fromkeys(each.figure for each in found.summaries))
-    figure = Figure(figsize=(PANEL_INCHES * max(1, len(figures)), PANEL_INCHES), layout="constrained")
-    for number, name in enumerate(figures, start=1):
-        own = {each.variant: each for each in found.summaries if each.figure == name}
-        _panel(figure.add_subplot(1, len(figures), number), name, own, found)
-    figure.suptitle(f"{found.folds} folds: each a line; mean and standard deviation in black", fontsize=9)
-    return figure
-
-
-def _panel(axes: Axes, name: str, own: Mapping[str, FigureSummary], found: CrossValidated) -> None:
-    shown = [variant for variant in found.variants if variant in own]
-    for fold in range(found.folds):
-        rows = [(place, own[variant].by_fold.get(fold)) for place, variant in enumerate(shown)]
-        known = [(place, value) for place, value in rows if value is not None]
-        axes.plot(*zip(*known, strict=True), marker=".", linewidth=1, alpha=0.6) if known else None
-    means, spreads = [own[variant].mean for variant in shown], [own[variant].std or 0.0 for variant in shown]
-    axes.errorbar(range(len(shown)), means, yerr=spreads, fmt="_", color="black", markersize=14, capsize=4)
-    axes.set_xticks(range(len(shown)), shown, rotation=20, ha="right", fontsize=7)
-    axes.set_xlim(-0.5, len(shown) - 0.5)
-    axes.set_title(f"{name}{', lower is better' if LOWER_IS_BETTER[name] else ''}", fontsize=9)
+    spreads = {(each.variant, each.figure): each.spread for each in found.summaries}
+    series = {variant: [spreads.get((variant, figure)) for figure in figures] for variant in found.variants}
+    picture = bars(figures, series, f"mean and deviation over {found.folds} folds")
+    return write_results(out, "crossval", found, page_of(found), picture)
 
 
 def page_of(found: CrossValidated) -> str:

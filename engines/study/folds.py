@@ -1,8 +1,9 @@
 """Folds for cross-validation: pictures that show the same thing are in one fold, and every fold is a small whole."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from engines.data.duplicates import merged, near
 from engines.errors import DataError
 from engines.training.datasets import BoxLabels, LoadedDatasets, PictureSet
 from engines.training.inspection import picture_hashes
+
+Labels = TypeVar("Labels", PictureSet, BoxLabels)
+
+PER_SET: Final = {"choices"}  # tensors that have no row for each picture
 
 
 def deal(groups: Rows, strata: Double, folds: int, seed: int) -> Rows:
@@ -124,13 +129,10 @@ def training_part(loaded: LoadedDatasets, folds: Sequence[Rows], held_out: int) 
     if not people:
         return replace(loaded, sets=sets)
     left = torch.unique(torch.cat(people))  # sorted
-    sets = [_renumbered(each, left) if each.kind == "identity" else each for each in sets]
+    for number, each in enumerate(sets):
+        if each.kind == "identity" and each.labels is not None:
+            sets[number] = replace(each, labels=torch.searchsorted(left, each.labels), classes=len(left))
     return replace(loaded, sets=sets, identities=tuple(loaded.identities[label] for label in left.tolist()))
-
-
-def _renumbered(data: PictureSet, left: Tensor) -> PictureSet:
-    assert data.labels is not None
-    return replace(data, labels=torch.searchsorted(left, data.labels), classes=len(left))
 
 
 def held_out_files(loaded: LoadedDatasets, folds: Sequence[Rows], held_out: int) -> dict[str, list[Path]]:
@@ -141,29 +143,17 @@ def held_out_files(loaded: LoadedDatasets, folds: Sequence[Rows], held_out: int)
     }
 
 
-def _take(data: PictureSet, rows: Tensor) -> PictureSet:
-    """Some of the pictures of a set."""
-    return replace(
-        data,
-        pictures=data.pictures[rows],
-        extents=data.extents[rows],
-        objects=None if data.objects is None else _take_boxes(data.objects, rows),
-        faces=None if data.faces is None else _take_boxes(data.faces, rows),
-        labels=None if data.labels is None else data.labels[rows],
-        scene_targets=None if data.scene_targets is None else data.scene_targets[rows],
-        embeddings=None if data.embeddings is None else data.embeddings[rows],
-        half=None if data.half is None else data.half[rows],
-        files=tuple(data.files[row] for row in rows.tolist()),
-        groups=None if data.groups is None else data.groups[rows.numpy()],
-    )
-
-
-def _take_boxes(labels: BoxLabels, rows: Tensor) -> BoxLabels:
-    return replace(
-        labels,
-        boxes=labels.boxes[rows],
-        classes=labels.classes[rows],
-        ignore=labels.ignore[rows],
-        landmarks=None if labels.landmarks is None else labels.landmarks[rows],
-        has_landmarks=None if labels.has_landmarks is None else labels.has_landmarks[rows],
-    )
+def _take(labels: Labels, rows: Tensor) -> Labels:
+    """Some of the pictures of a set, or of its boxes: whatever has a row for each picture loses the same ones."""
+    some: dict[str, Any] = {}
+    for name, value in ((field.name, getattr(labels, field.name)) for field in fields(labels)):
+        match value:
+            case BoxLabels():
+                some[name] = _take(value, rows)
+            case Tensor() if name not in PER_SET:
+                some[name] = value[rows]
+            case np.ndarray():
+                some[name] = value[rows.numpy()]
+            case tuple() if name == "files":
+                some[name] = tuple(value[row] for row in rows.tolist())
+    return replace(labels, **some)

@@ -36,6 +36,10 @@ class JointOutcome(msgspec.Struct, frozen=True, kw_only=True):
     whole_parameters: int  # with all tasks
     whole_macs: int  # of the whole frame entry, all of its tasks included
 
+    @property
+    def figures(self) -> tuple[SceneFigure, SceneFigure]:
+        return self.as_it_is, self.restricted
+
 
 def measure_joint(model: Model, validation: Folders, data: Path) -> JointOutcome:
     """Run the model's f32 form over the validation pictures.

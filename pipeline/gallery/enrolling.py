@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from engines.boxes import letterbox
 from engines.decode import Faces, decode
 from engines.engine import Engine
 from engines.errors import DataError, EnrollError, GalleryError
+from engines.nms import nms
 from engines.pictures import read_rgb
 from engines.spec import ModelSpec
 from pipeline.frames.letterboxing import letterbox_into
@@ -20,6 +21,7 @@ from pipeline.frames.picture import Picture
 from pipeline.gallery.gallery import Gallery, StoredPhoto, Terms, clean_name
 from pipeline.gallery.views import View, decode_photo, encode_photo
 
+CLOSER = (2, 4)  # parts along each side of a picture in which no face was found
 BYSTANDER = 0.4  # of the largest face's height: smaller faces are background
 
 
@@ -58,7 +60,38 @@ class FaceReader:
     face_engine: Engine
 
     def find(self, pixels: Pixels) -> Faces:
-        """Return the faces in RGB pixels (H, W, 3), in those pixels."""
+        """Return the faces in RGB pixels (H, W, 3), in those pixels.
+
+        Where the whole picture shows none, its parts are looked at, larger: two by two, then four by four.
+        """
+        found = self._find_in(pixels)
+        for parts in CLOSER:
+            height, width = pixels.shape[:2]
+            side = 2 * max(height, width) / (parts + 1)  # of a part, of which each overlaps its neighbours by half
+            if len(found.scores) or side < max(self.frame_engine.spec.width, self.frame_engine.spec.height):
+                break
+            found = self._find_in_parts(pixels, parts)
+        return found
+
+    def _find_in_parts(self, pixels: Pixels, parts: int) -> Faces:
+        """Faces of all parts, each once."""
+        height, width = (2 * side // (parts + 1) for side in pixels.shape[:2])
+        tops, lefts = (
+            np.linspace(0, side - part, parts).round().astype(int)
+            for side, part in zip(pixels.shape[:2], (height, width), strict=True)
+        )
+        found = []
+        for top, left in product(tops.tolist(), lefts.tolist()):
+            faces = self._find_in(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
+            shift = np.array([left, top], np.float32)
+            found.append(Faces(faces.boxes + np.tile(shift, 2), faces.scores, faces.landmarks + shift))
+        boxes, scores, landmarks = (
+            np.concatenate([getattr(faces, name) for faces in found]) for name in ("boxes", "scores", "landmarks")
+        )
+        kept = nms(boxes, scores, self.spec.thresholds.face_iou)
+        return Faces(boxes[kept], scores[kept], landmarks[kept])
+
+    def _find_in(self, pixels: Pixels) -> Faces:
         entry = self.frame_engine.spec
         picture = Picture.from_rgb(pixels)
         box = letterbox((picture.width, picture.height), (entry.width, entry.height))
@@ -232,7 +265,7 @@ def _only_face(faces: Faces, photo: Path) -> tuple[Float, float]:
     """Return the landmarks (5, 2) and the height in pixels of the one face a photo may show."""
     heights = faces.boxes[:, 3] - faces.boxes[:, 1]
     if not len(heights):
-        raise EnrollError(f"photo {photo}: shows no face")
+        raise EnrollError(f"photo {photo}: shows no face; where there is one, crop the photo to it")
     tallest = float(heights.max())
     count = int((heights >= BYSTANDER * tallest).sum())
     if count > 1:

@@ -1,12 +1,15 @@
 """A gallery as JSON: to export it, and to import it on another machine."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -69,6 +72,59 @@ def export_gallery(gallery: Gallery) -> Export:
         ]
         people.append(ExportedPerson(name, since, consent, expires_at, views))
     return Export(gallery.model, people)
+
+
+def salvage(path: Path) -> tuple[Export, int]:
+    """Return what can be read of a damaged gallery, and how many people and views are lost, as far as that shows.
+
+    Every row is read on its own, so that a page that cannot be read costs what lies in it alone. Nothing is written.
+
+    Raises:
+        GalleryError: nothing can be read.
+    """
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+        try:
+            model = str(db.execute("SELECT fingerprint FROM model").fetchone()[0])
+        except (sqlite3.Error, TypeError) as error:
+            raise GalleryError(f"gallery {path}: is damaged, and nothing of it can be read: {error}") from error
+        people, lost_people = _rows_read(db, "people", "id, name, added_at, consent, expires_at")
+        rows, lost_views = _rows_read(db, "embeddings", "person, source, quality, added_at, vector, crop")
+    numbers = {row[0] for row in people}
+    views: dict[int, list[ExportedEmbedding]] = {}
+    for person, source, quality, added_at, stored, crop in rows:
+        vector = np.frombuffer(stored[: len(stored) // 4 * 4], np.float32)
+        if person in numbers and abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
+            view = ExportedEmbedding(source, quality, added_at, vector.tolist(), crop)
+            views.setdefault(person, []).append(view)
+    saved = [
+        ExportedPerson(name, added_at, consent, expires_at, views[number])
+        for number, name, added_at, consent, expires_at in people
+        if number in views
+    ]
+    unused = len(rows) - sum(map(len, views.values())) + len(people) - len(saved)
+    return Export(model, saved), lost_people + lost_views + unused
+
+
+def _rows_read(db: sqlite3.Connection, table: str, columns: str) -> tuple[list[tuple[Any, ...]], int]:
+    """Return the rows of a table that can be read, by their number, and how many cannot."""
+    found, lost = [], 0
+    for number in range(1, max(_largest_id(db, table, order) for order in ("ASC", "DESC")) + 1):
+        try:
+            found += db.execute(f"SELECT {columns} FROM {table} WHERE id = ?", (number,)).fetchall()
+        except sqlite3.DatabaseError:
+            lost += 1
+    return found, lost
+
+
+def _largest_id(db: sqlite3.Connection, table: str, order: str) -> int:
+    """The largest number on the way along a table, which a page that cannot be read ends."""
+    largest = 0
+    try:
+        for (number,) in db.execute(f"SELECT id FROM {table} ORDER BY id {order}"):
+            largest = max(largest, number)
+    except sqlite3.DatabaseError:
+        return largest
+    return largest
 
 
 def read_export(file: Path) -> Export:

@@ -9,13 +9,16 @@ import msgspec
 
 from engines.spec import load_model
 from pipeline.settings.redact import redact
-from pipeline.settings.schema import GALLERY, Config, StreamSettings
+from pipeline.settings.schema import GALLERY, Config, ModelSettings, StreamSettings
 
 MAX_NAME: Final = 56  # characters, of 64: a number may come after them
 
 
-def config_of(sources: Sequence[str]) -> Config:
-    """The configuration of a run of these sources alone, each a file, an address or a camera's index."""
+def config_of(sources: Sequence[str], model: str | None = None) -> Config:
+    """The configuration of a run of these sources alone, each a file, an address or a camera's index.
+
+    ``model`` is a model folder or a released model's name; None: the default one.
+    """
     names: list[str] = []
     for source in sources:
         name, number = stream_name(source), 1
@@ -23,7 +26,8 @@ def config_of(sources: Sequence[str]) -> Config:
             number += 1
         names.append(unique)
     pairs = zip(names, sources, strict=True)
-    return Config(streams=tuple(StreamSettings(name=name, source=source) for name, source in pairs))
+    streams = tuple(StreamSettings(name=name, source=source) for name, source in pairs)
+    return Config(streams=streams) if model is None else Config(streams=streams, model=ModelSettings(path=model))
 
 
 def stream_name(source: str) -> str:

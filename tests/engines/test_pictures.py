@@ -1,10 +1,13 @@
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
 from engines.boxes import Letterbox, letterbox
 from engines.errors import DataError
@@ -64,3 +67,46 @@ def test_fine_stripes_shrink_to_their_mean_and_do_not_alias() -> None:
     stripes[:, ::4] = 200
     small = resize(stripes, (10, 10))
     assert np.abs(small.astype(int) - 50).max() <= 1
+
+
+def quarters(size: tuple[int, int]) -> Image.Image:
+    """A picture whose upper left quarter alone is red."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[: size[1] // 2, : size[0] // 2] = (220, 20, 20)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "red"), [(1, (60, 40), (0, 0)), (6, (40, 60), (0, 1)), (3, (60, 40), (1, 1))]
+)
+@pytest.mark.parametrize("suffix", ["jpg", "avif"])
+def test_a_photo_is_turned_upright_in_every_format(
+    tmp_path: Path, suffix: str, orientation: int, size: tuple[int, int], red: tuple[int, int]
+) -> None:
+    file, exif = tmp_path / f"photo.{suffix}", Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    quarters((60, 40)).save(file, exif=exif, quality=95)
+    pixels = read_rgb(file)
+    assert pixels.shape == (size[1], size[0], 3)
+    row, column = (side * part // 2 + side // 4 for side, part in zip(size[::-1], red, strict=True))
+    assert pixels[row, column, 0] > 180 and pixels[..., 0].mean() < 80
+
+
+def test_heif_is_read_with_its_extra(tmp_path: Path) -> None:
+    pillow_heif.from_pillow(quarters((60, 40))).save(tmp_path / "photo.heic", quality=95)
+    pixels = read_rgb(tmp_path / "photo.heic")
+    assert pixels.shape == (40, 60, 3) and pixels[10, 15, 0] > 180
+
+
+def test_without_it_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif.from_pillow(quarters((60, 40))).save(tmp_path / "photo.heic", quality=95)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match=r"is HEIF .*pip install 'trunkline\[heif\]'; or save it as JPEG"):
+        read_rgb(tmp_path / "photo.heic")
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"heic"])
+def test_a_damaged_one_is_said(tmp_path: Path, brand: bytes) -> None:
+    (tmp_path / "photo").write_bytes(b"\0\0\0\x20ftyp" + brand + b"\0" * 200)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_rgb(tmp_path / "photo")

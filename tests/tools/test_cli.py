@@ -71,6 +71,19 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], shown: str) -> Non
     assert shown in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["report", "smoothing"], "trunkline report is now trunkline evaluate, whose --help names the studies"),
+        (["evaluate", "--task", "tracking"], "--task tracking is now: trunkline evaluate tracking --data DIR"),
+        (["evaluate", "--limit", "3", "smoothing"], "--limit has no meaning before smoothing"),
+    ],
+)
+def test_what_has_another_name_now_is_refused_with_it(arguments: list[str], sentence: str) -> None:
+    result = runner.invoke(app, arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {sentence}\n")
+
+
 def with_verb(monkeypatch: pytest.MonkeyPatch, verb: object) -> None:
     monkeypatch.setitem(main.VERBS, "doctor", Verb("", lambda: verb))  # type: ignore[arg-type, return-value]
 

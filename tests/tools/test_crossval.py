@@ -8,13 +8,15 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-import tools.train
-from tests.engines.study.made_run import write_run
+import tools.evaluate_studies
+from engines.study import crossval
+from tests.engines.study.made_run import weighed, write_run
 from tools.main import app
 
 
 @pytest.fixture(autouse=True)
-def _put_back() -> Iterator[None]:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(crossval, "evaluate_checkpoint", weighed)  # exporting and scoring takes seconds
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -35,7 +37,7 @@ def test_an_interrupted_one_says_so_and_the_same_command_ends_with_a_page(
     made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(tools.train, "stop_signal", lambda: lambda: True)
+        interrupted.setattr(tools.evaluate_studies, "stop_signal", lambda: lambda: True)
         first = run(made, "--out", tmp_path)
     assert first.exit_code == 1 and "0 of 2 folds are done; the same command goes on" in first.stdout
     done = run(made, "--out", tmp_path, "--vary", "network.activation=relu,silu", "--json")

@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tools.enroll
+from engines.arrays import Pixels
 from engines.errors import EnrollError, GalleryError
+from engines.pictures import read_rgb
 from pipeline.gallery.enrolling import EnrollOptions, FaceReader, enroll_people, enroll_photos, people_in, reenroll
 from pipeline.gallery.export import export_gallery
 from pipeline.gallery.gallery import Gallery, Terms
@@ -18,6 +20,7 @@ from tests.tools.made_engines import MODEL, MadeEngine, open_made, photo
 from tools.main import app
 
 FACE = (100, 80, 80, 100)
+NO_FACE = "shows no face; where there is one, crop the photo to it"
 
 
 @pytest.fixture
@@ -53,6 +56,31 @@ def test_a_small_face_in_the_background_does_no_harm(reader: FaceReader, gallery
     assert [person.name for person in gallery.people()] == ["Ada"]
 
 
+@pytest.mark.parametrize(
+    "at", [(0, 0), (2000, 1400), (3950, 2940), (1150, 730)], ids=["corner", "middle", "end", "seam"]
+)
+def test_a_face_that_is_small_in_a_large_photo_is_found_at_a_second_look(
+    reader: FaceReader, gallery: Gallery, tmp_path: Path, at: tuple[int, int]
+) -> None:
+    """4 pixels wide in the network's input."""
+    large = photo(tmp_path / "ada.png", (*at, 44, 55), size=(4000, 3000))
+    assert not len(reader._find_in(read_rgb(large)).scores)
+    faces = reader.find(read_rgb(large))
+    assert len(faces.scores) == 1, "in every part that shows it, but one face"
+    assert faces.boxes[0].tolist() == pytest.approx([at[0], at[1], at[0] + 44, at[1] + 55], abs=60)
+    enroll_photos(reader, gallery, "Ada", [large])
+
+
+def test_a_small_photo_is_not_looked_at_twice(
+    reader: FaceReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Pixels] = []
+    infer = MadeEngine.infer
+    monkeypatch.setattr(MadeEngine, "infer", lambda self, batch: looks.append(batch) or infer(self, batch))
+    reader.find(read_rgb(photo(tmp_path / "x.png")))
+    assert len(looks) == 1
+
+
 def blurred(path: Path) -> Path:
     assert cv2.imwrite(str(path), cv2.blur(cv2.imread(str(photo(path, FACE))), (9, 1)))
     return path
@@ -66,7 +94,11 @@ def write(path: Path, data: bytes) -> Path:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        pytest.param(lambda p: photo(p / "x.png"), "x.png: shows no face$", id="no face"),
+        pytest.param(
+            lambda p: photo(p / "x.png"),
+            "x.png: shows no face; where there is one, crop the photo to it$",
+            id="no face",
+        ),
         pytest.param(
             lambda p: photo(p / "x.png", FACE, (250, 80, 60, 70)),
             "x.png: shows 2 faces, but must show one person alone",
@@ -164,7 +196,7 @@ def test_of_a_folder_all_good_photos_are_enrolled_and_the_others_told(
     assert [person.name for person in gallery.people()] == ["Ada", "Grace"]
     reasons = {refused.photo.name: refused.reason for _, refusals in told.values() for refused in refusals}
     assert reasons["3.png"].startswith("its face is blurred")
-    assert reasons["1.png"] == "shows no face"
+    assert reasons["1.png"] == NO_FACE
     assert "is not a picture" in reasons["notes.txt"]
 
 
@@ -275,7 +307,7 @@ def test_the_command_refuses_a_photo_in_one_sentence(tmp_path: Path) -> None:
     picture = photo(tmp_path / "nobody.png")
     result = trunkline("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite")
     assert result.exit_code == 2
-    assert result.stderr == f"error: photo {picture}: shows no face\n"
+    assert result.stderr == f"error: photo {picture}: {NO_FACE}\n"
     assert result.stdout == ""
 
 
@@ -331,7 +363,7 @@ def test_the_command_enrols_a_folder_and_tells_what_it_refused(folder: Path, tmp
     )
     assert result.exit_code == 0, result.output
     assert result.stdout == f"2 people are in {file} with 3 photos; 4 refused\n"
-    assert f"refused: {folder / 'Bob/1.png'}: shows no face\n" in result.stderr
+    assert f"refused: {folder / 'Bob/1.png'}: {NO_FACE}\n" in result.stderr
     assert f"refused: {folder / 'list.txt'}: lies in no person's folder\n" in result.stderr
     with Gallery(file) as gallery:
         people = [(person.consent, person.expires_at) for person in gallery.people()]

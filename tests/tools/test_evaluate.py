@@ -2,14 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from engines.errors import ConfigError, DataError, TrunklineError
 from engines.evaluation import report
 from engines.spec import load_model
 from tests.engines.evaluation.colours import open_colours, write_data, write_model, write_scenes
-from tools.evaluate import evaluate
+from tools.evaluate import app
 
 
 @pytest.fixture
@@ -22,8 +21,6 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 def run(*arguments: str) -> str:
-    app = typer.Typer()
-    app.command()(evaluate)
     result = CliRunner().invoke(app, arguments)
     if isinstance(result.exception, TrunklineError):
         raise result.exception
@@ -60,8 +57,6 @@ def test_plots_in_the_place_of_a_file_are_refused_before_the_work(folders: tuple
 
 
 def test_an_unknown_task_is_refused(folders: tuple[str, str]) -> None:
-    app = typer.Typer()
-    app.command()(evaluate)
     result = CliRunner().invoke(app, ["--model", folders[0], "--data", folders[1], "--task", "poses"])
     assert result.exit_code == 2
     assert "poses" in result.output

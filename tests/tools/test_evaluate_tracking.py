@@ -3,13 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError, DataError, TrunklineError
-from tools.evaluate import evaluate
-from tools.tracking.sequences import Rows, Sequence, read_rows, read_sequence, text_of
-from tools.tracking.simulated import Scene, simulate
+from engines.errors import DataError, TrunklineError
+from tools.evaluate import app
+from tools.tracking.sequences import Rows, read_rows, read_sequence, text_of
 
 pytest.importorskip("trackeval", reason="scores need the package trackeval")
 
@@ -39,9 +37,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str) -> str:
-    app = typer.Typer()
-    app.command()(evaluate)
-    result = CliRunner().invoke(app, ["--task", "tracking", *arguments])
+    result = CliRunner().invoke(app, ["tracking", *arguments])
     if isinstance(result.exception, TrunklineError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -86,19 +82,6 @@ def test_what_lies_on_a_box_that_does_not_count_is_not_wrong(tmp_path: Path) -> 
     assert report["sequences"][0]["scores"]["false_positives"] == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "needs --data DIR, --simulated, or both"),
-        (["--data", ".", "--model", "m"], "stands alone"),
-        (["--data", ".", "--task", "faces"], "stands alone"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(arguments: list[str], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        run(*arguments)
-
-
 def test_a_folder_without_sequences_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no sequence with detections"):
         run("--data", str(tmp_path))
@@ -117,25 +100,3 @@ def test_a_damaged_sequence_is_refused(data: Path, file: str, content: str, sent
     (folder / file).write_text(content)
     with pytest.raises(DataError, match=sentence):
         read_sequence(folder)
-
-
-def test_who_comes_in_after_another_left_a_simulated_picture_is_somebody_else() -> None:
-    truth = simulate(Scene(name="x", seed=1, people=3, seconds=20.0)).truth
-    for number in np.unique(truth.ids):
-        walk = truth.where(truth.ids == number)
-        left = (walk.boxes[:, 0] + walk.boxes[:, 2]) / 2
-        assert np.abs(np.diff(left)).max(initial=0.0) < 640
-    assert len(np.unique(truth.ids)) > 3
-
-
-def test_simulated_sequences_follow_from_their_seed() -> None:
-    one, two, other = (simulate(Scene(name="x", seed=seed, seconds=1.0)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.detections.boxes, two.detections.boxes)
-    assert len(one.detections) != len(other.detections) or (one.detections.boxes != other.detections.boxes).any()
-
-
-def test_dropped_frames_leave_gaps_in_time() -> None:
-    sequence: Sequence = simulate(Scene(name="x", seed=1, seconds=4.0, dropped=0.5))
-    assert 20 < sequence.length < 80
-    assert np.diff(sequence.times).max() > 0.05
-    assert int(sequence.truth.frames.max()) <= sequence.length

@@ -1,4 +1,5 @@
 import json
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -79,6 +80,24 @@ def test_export_to_a_place_where_no_file_can_be(file: Path, tmp_path: Path) -> N
     result = trunkline("export", "--gallery", file, "--out", tmp_path / "missing" / "people.json")
     assert result.exit_code == 2
     assert "cannot be written: No such file or directory" in result.stderr
+
+
+def test_export_of_a_damaged_gallery_saves_what_can_be_read_and_says_so(file: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(file) as db:
+        db.execute("UPDATE embeddings SET vector = x'0102' WHERE person = (SELECT id FROM people WHERE name = 'Grace')")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'embeddings_of'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * size : page * size] = b"\xff" * size
+    file.write_bytes(content)
+    listed = trunkline("list", "--gallery", file)
+    assert listed.exit_code == 2 and "is damaged: put a copy of it in its place" in listed.stderr
+    result = trunkline("export", "--gallery", file, "--out", tmp_path / "people.json")
+    assert result.exit_code == 3, result.output
+    assert f"{file} is damaged: 2 of its rows could not be read, or belong to nobody" in result.stderr
+    assert trunkline("import", tmp_path / "people.json", "--gallery", tmp_path / "new.sqlite").exit_code == 0
 
 
 def test_import_brings_an_export_to_another_machine(file: Path, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import pytest
 
 from engines.backends.ort import OnnxRuntimeEngine
 from engines.compiling.export import export
+from engines.errors import BackendUnavailable
 from engines.network.cost import cost
 from engines.spec import Model, Thresholds, load_model
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 from tools import gpu_roofline
-from tools.gpu_roofline import NetworkWork, Peaks, images_per_s, work_of
+from tools.gpu_roofline import NetworkWork, Peaks, work_of
 
 PEAKS = Peaks({"f32": 1e12, "f16": 4e12}, memory=1e11, upload=1e10)
 
@@ -50,10 +51,27 @@ def test_work_is_that_of_the_network(model: Model, entry: str) -> None:
     assert work.values > spec.height * spec.width
 
 
-def test_images_are_counted_while_batches_are_under_way(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_roofline, "MEASURED_S", 0.05)
-    with OnnxRuntimeEngine(model, "face") as engine:
-        assert images_per_s(engine, 2) > 1
+def test_the_report_has_a_row_for_every_batch_and_for_what_cannot_run(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_made(model: Model, entry: str, backend: str, precision: str) -> OnnxRuntimeEngine:
+        if backend == "torch":
+            raise BackendUnavailable("no such engine")
+        return OnnxRuntimeEngine(model, entry, "f32")  # type: ignore[arg-type]
+
+    for name, value in (("MEASURED_S", 0.001), ("BATCHES", (1, 2)), ("open_engine", open_made)):
+        monkeypatch.setattr(gpu_roofline, name, value)
+    monkeypatch.setattr(gpu_roofline, "ENGINES", (("tensorrt", "f32"), ("torch", "f32")))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "A GPU")
+    head, _, *rows = gpu_roofline._report(model, PEAKS).split("\n\n", 1)[1].splitlines()
+    assert head == "A GPU, measured: 2 TFLOP/s in f32, 8 TFLOP/s in f16; memory 100 GB/s, upload 10.0 GB/s."
+    cells = [row.split(" | ") for row in rows[2:]]
+    assert [row[:4] for row in cells[:3]] == [
+        ["| frame", "tensorrt", "f32", "1"],
+        ["| frame", "tensorrt", "f32", "2"],
+        ["| frame", "torch", "f32", ""],
+    ]
+    assert [row[4] == "no such engine" or int(row[4]) > 1 for row in cells] == [True] * 6
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What of the comparison with peers needs neither a peer nor a machine at rest."""
 
-import os
+import ast
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,23 @@ from engines.hardware import Cpu
 from tools.benchmarking.clip import BenchmarkClip
 from tools.benchmarking.report import BenchmarkMachine, ModelIdentity
 from tools.peers import harness, opencv_loop
-from tools.peers.contestants import Settings, contestants
-from tools.peers.figures import (
+from tools.peers.compare import PeerComparison, Settings, contestants, of_peer, of_trunkline, to_markdown
+from tools.peers.harness import (
+    CHECKOUT,
+    Contestant,
     Failed,
-    PeerComparison,
+    Measure,
     PeerResult,
     PeerRow,
     PeerRun,
-    of_peer,
-    of_trunkline,
+    environment,
+    last_json,
+    last_line,
+    play,
     ratios,
-    to_markdown,
+    said,
 )
-from tools.peers.harness import CHECKOUT, Contestant, Measure, environment, last_json, last_line, play, said
-from tools.peers.measuring import Meter, cpu_s, peak_mib
+from tools.peers.measuring import Meter
 from tools.peers.peers import PEERS, Group, chosen
 
 positive = st.floats(0.1, 1e4)
@@ -68,21 +72,15 @@ def test_frames_of_the_warm_up_are_in_no_figure() -> None:
     said_on = [meter.count(boxes) for boxes in (100, 100, 100, 1, 2, 6)]
     assert said_on == [True, True, True, True, True, False]
     measured = meter.measured()
-    assert (measured.frames, measured.seconds, measured.frames_per_s) == (3, 10.0, 0.3)
-    assert measured.boxes_per_frame == 3.0
+    assert (measured["frames"], measured["seconds"], measured["frames_per_s"]) == (3, 10.0, 0.3)
+    assert measured["boxes_per_frame"] == 3.0
 
 
 def test_a_meter_counts_nothing_after_its_end() -> None:
     meter = Meter(1.0, clock_s=Clock(0.0, 0.6, 1.7, 1.8, 99.0))
     assert [meter.count() for _ in range(5)] == [True, True, False, False, False]
-    assert meter.measured(looks=False).frames == 1
-
-
-def test_who_looks_for_nothing_has_no_number_of_boxes() -> None:
-    meter = Meter(1.0, clock_s=Clock(0.0, 0.6, 1.7))
-    while meter.count():
-        pass
-    assert meter.measured(looks=False).boxes_per_frame is None
+    assert meter.measured(looks=False)["frames"] == 1
+    assert meter.measured(looks=False)["boxes_per_frame"] is None
 
 
 def test_a_source_that_ended_early_is_no_measurement() -> None:
@@ -93,11 +91,16 @@ def test_a_source_that_ended_early_is_no_measurement() -> None:
         meter.measured()
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
-def test_cpu_time_and_memory_of_a_process_are_read_from_outside() -> None:
-    own = sum(os.times()[:2])
-    assert cpu_s(os.getpid()) == pytest.approx(own, abs=0.5)
-    assert peak_mib(os.getpid()) > 10
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads Linux's /proc")
+def test_what_processes_of_a_peer_use_is_in_its_figures() -> None:
+    meter = Meter(1.0, clock_s=Clock(0.0, 0.6, 1.7))
+    meter.count()
+    meter.count()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.1: pass"], check=True)
+    assert not meter.count()
+    measured = meter.measured()
+    assert measured["cpu_ms_per_frame"] >= 90.0  # of children in steps of 10 ms
+    assert measured["peak_mib"] > 10
 
 
 # What programs print
@@ -107,10 +110,10 @@ def test_the_result_is_on_the_last_line() -> None:
     assert last_json('Loading {"a": 1}\n{"frames_per_s": 2.0}\n') == {"frames_per_s": 2.0}
 
 
-@pytest.mark.parametrize("text", ["", "nothing but words", "[1]\n", '{"half": '])
-def test_a_program_without_a_result_has_failed(text: str) -> None:
-    with pytest.raises(Failed, match="no result"):
-        last_json(text)
+def test_a_program_without_a_result_has_failed() -> None:
+    for text in ("", "nothing but words", "[1]\n", '{"half": '):
+        with pytest.raises(Failed, match="no result"):
+            last_json(text)
 
 
 def test_an_error_is_its_last_line_without_the_frame_around_it() -> None:
@@ -230,10 +233,20 @@ def test_a_name_of_no_peer_is_refused(only: str) -> None:
         chosen(only)
 
 
-def test_each_peer_is_a_file_here_and_imports_nothing_of_trunkline() -> None:
-    for peer in PEERS:
-        text = (CHECKOUT / "tools" / "peers" / f"{peer.name}.py").read_text()
-        assert not any(line.startswith(("from engines", "from pipeline", "from tools.b")) for line in text.splitlines())
+def test_each_peer_is_a_file_here_and_needs_nothing_but_python_of_what_it_takes_from_trunkline() -> None:
+    waiting = [f"tools.peers.{peer.name}" for peer in PEERS] + ["tools.peers.ultralytics_export"]
+    for module in waiting:  # grows meanwhile
+        tree = ast.parse((CHECKOUT / f"{module.replace('.', '/')}.py").read_text())
+        found = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        found += [each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names]
+        ours = {name for name in found if name.startswith(("engines", "pipeline", "tools", "trunkline"))}
+        waiting += ours - {*waiting}
+        if not module.startswith("tools.peers"):
+            assert {name.partition(".")[0] for name in {*found} - ours} <= sys.stdlib_module_names, module
+    assert {module for module in waiting if not module.startswith("tools.peers")} == {
+        "engines.errors",
+        "tools.benchmarking.processes",
+    }
 
 
 def test_a_group_begins_with_trunkline_and_is_left_out_without_a_peer(tmp_path: Path) -> None:

@@ -103,14 +103,16 @@ def test_a_file_runs_to_its_end_and_the_books_are_printed(write: Callable[..., P
     assert result.stderr.count("\n") == 1
 
 
-def test_sources_run_without_a_configuration(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_run_without_a_configuration(
+    model: Model, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "front door.mp4"
     shutil.copy(clip, other)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    monkeypatch.setattr("tools.run.config_of", lambda sources: on_port(config_of(sources), port))
-    result = trunkline(str(clip), str(other), "--json")
+    monkeypatch.setattr("tools.run.config_of", lambda sources, named: on_port(config_of(sources, named), port))
+    result = trunkline(str(clip), str(other), "--model", str(model.path), "--json")
     assert result.exit_code == 0, result.output
     streams = json.loads(result.stdout)["streams"]
     assert {name: books["published"] for name, books in streams.items()} == {"clip": FRAMES, "front-door": FRAMES}
@@ -129,6 +131,7 @@ def on_port(config: Config, port: int) -> Config:
         pytest.param(("a.toml", "b.mp4"), "a.toml: is a configuration, which must be the only argument", id="mixed"),
         pytest.param(("a.toml", "b.toml"), "a.toml: is a configuration, which must be the only argument", id="two"),
         pytest.param(("gone.mp4",), "stream 'gone': source 'gone.mp4' does not exist", id="no such file"),
+        pytest.param(("a.toml", "--model", "n"), "--model is 'n', but a.toml is a configuration", id="two models"),
         pytest.param(("gone.toml",), "gone.toml: cannot be read: No such file", id="no such configuration"),
     ],
 )

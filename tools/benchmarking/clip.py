@@ -22,10 +22,8 @@ STREAM: Final = "clip"  # its name in a run
 SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}  # width, height
 RATE: Final = 25  # frames/s
 SECONDS: Final = 10
-
 SEED: Final = 7
 BITS_PER_PIXEL: Final = 0.13  # 3 Mbit/s at 1280x720, as cameras are set
-KEY_FRAME_EVERY: Final = 50
 ENCODER_THREADS: Final = 4  # fixed: what x264 writes depends on it
 GRAIN: Final = 3.0  # standard deviation of the sensor noise, grey levels
 GRAINS: Final = 5  # noise pictures, used in turn
@@ -60,7 +58,7 @@ class Scenery:
         self._grains = random.normal(0, GRAIN, (GRAINS, height, width, 3)).astype(np.int16)
 
     def frame(self, number: int) -> Pixels:
-        """RGB pixels (H, W, 3) of the frame with this number, counted from 0."""
+        """Return RGB pixels (H, W, 3) of the frame with this number, counted from 0."""
         time_s = number / RATE
         width, height = self._size
         x, y = (ROAM / 2 * (1 + np.sin((0.7 * time_s, 0.45 * time_s + 1)))).astype(int)
@@ -72,16 +70,26 @@ class Scenery:
         return np.asarray(cv2.add(picture, self._grains[number % GRAINS], dtype=cv2.CV_8U), np.uint8)
 
 
+def _texture(random: np.random.Generator, size: tuple[int, int], contrast: float) -> Pixels:
+    """Return coloured noise (H, W, 3) with as much contrast in large shapes as in small ones, down to 4 pixels."""
+    width, height = size
+    octaves = np.zeros((height, width, 3))
+    for cell in (128, 32, 8, 4):
+        noise = random.normal(0, 1, (max(height // cell, 2), max(width // cell, 2), 3))
+        octaves += cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC)
+    shade = random.uniform(80, 176, 3)
+    return np.asarray(np.clip(shade + contrast / 2 * octaves, 0, 255), np.uint8)
+
+
 def render(path: Path, size: tuple[int, int], seconds: float = SECONDS) -> None:
     """Write the clip: H.264 in MP4 at the bitrate of a camera, without B-frames; every time the same."""
     scenery = Scenery(size)
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE)
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "bf": "0", "g": "50"})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = round(BITS_PER_PIXEL * size[0] * size[1] * RATE)
         stream.codec_context.thread_count = ENCODER_THREADS
-        stream.options = {"preset": "veryfast", "bf": "0", "g": str(KEY_FRAME_EVERY)}
         for number in range(round(seconds * RATE)):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(scenery.frame(number), format="rgb24")))
         container.mux(stream.encode(None))
@@ -101,14 +109,15 @@ def check_file(source: str) -> None:
 
 
 def describe(path: str, *, made: bool) -> BenchmarkClip:
-    """What a file that :func:`check_file` let pass says of itself."""
+    """Return what a file that :func:`check_file` let pass says of itself."""
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams.video[0]
+        codec = stream.codec_context
         return BenchmarkClip(
             source=None if made else path,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
-            codec=stream.codec_context.name,
+            width=codec.width,
+            height=codec.height,
+            codec=codec.name,
             frames_per_s=round(float(stream.average_rate), 3) if stream.average_rate else None,
             seconds=round(container.duration / av.time_base, 3) if container.duration else None,
             bits_per_s=container.bit_rate or None,
@@ -132,56 +141,34 @@ def lengthen(source: str, target: Path, rate: float | None = None) -> str:
     """
     with av.open(f"file:{source}", metadata_errors="replace") as container:
         stream = container.streams.video[0]
-        period_s = _period_s(container, stream)
-        if period_s is None and rate is None:
-            return source
-        if period_s is None:
+        own_rate = stream.average_rate or stream.guessed_rate
+        if next(container.demux(stream)).dts is None or not own_rate:
+            if rate is None:
+                return source
             raise ConfigError(f"--source is {source!r}, which has no times: it cannot be played at {rate:g} frames/s")
-        stretch = Fraction(1) if rate is None else 1 / (period_s * Fraction(rate))
         try:
-            _copy(container, stream, target, period_s, stretch)
+            _copy(container, stream, target, Fraction(own_rate), Fraction(rate) if rate else Fraction(own_rate))
         except av.FFmpegError as error:
             reason = f"cannot be played over and over: {error.strerror}"
             raise SourceError(f"--source is {source!r}, which {reason}") from None
     return str(target)
 
 
-def _period_s(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """From one picture to the next; None: the file has no times."""
-    first = next(container.demux(stream))
-    rate = stream.average_rate or stream.guessed_rate
-    return None if first.dts is None or not rate else 1 / Fraction(rate)
-
-
-def _copy(container: InputContainer, stream: VideoStream, target: Path, period_s: Fraction, stretch: Fraction) -> None:
-    """Write passes over the video one after the other, all times multiplied by ``stretch``."""
+def _copy(container: InputContainer, stream: VideoStream, target: Path, own_rate: Fraction, rate: Fraction) -> None:
+    """Write passes over the video one after the other, with as many pictures a second as ``rate``."""
     with av.open(str(target), "w", format="matroska") as copy:
         out = copy.add_stream_from_template(stream)
-        written, begins = 0, 0
-        before = None
-        while before is None or before < written < MIN_FRAMES:  # a pass without a picture is the last
+        written, begins, before = 0, 0, -1
+        while before < written < MIN_FRAMES:  # a pass without a picture is the last
             container.seek(0)
             before, ends = written, begins
             for packet in container.demux(stream):
                 if packet.dts is None or packet.pts is None or packet.time_base is None:
                     continue
-                ends = max(ends, begins + packet.pts + round(period_s / packet.time_base))
+                ends = max(ends, begins + packet.pts + round(1 / own_rate / packet.time_base))
                 packet.dts, packet.pts = packet.dts + begins, packet.pts + begins
-                packet.time_base *= stretch
+                packet.time_base *= own_rate / rate
                 packet.stream = out
                 copy.mux(packet)
                 written += 1
             begins = ends
-
-
-def _texture(random: np.random.Generator, size: tuple[int, int], contrast: float) -> Pixels:
-    """Coloured noise (H, W, 3) with as much contrast in large shapes as in small ones, down to 4 pixels."""
-    width, height = size
-    octaves = [
-        cv2.resize(
-            random.normal(0, 1, (max(height // cell, 2), max(width // cell, 2), 3)), size, interpolation=cv2.INTER_CUBIC
-        )
-        for cell in (128, 32, 8, 4)
-    ]
-    shade = random.uniform(80, 176, 3)
-    return np.asarray(np.clip(shade + contrast / 2 * np.sum(octaves, axis=0), 0, 255), np.uint8)

@@ -1,23 +1,19 @@
 """Raw engine speed: every entry, by backend, precision and batch."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from itertools import product
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from engines.arrays import Pictures
-from engines.engine import Backend, Engine, Precision, Running, open_engine
+from engines.engine import Backend, Engine, Precision, open_engine
 from engines.errors import BackendUnavailable, ModelError
 from engines.spec import EntryName, Model
 from tools.benchmarking.figures import REPEATS, Percentiles, Spread, Window, measure
 
 BATCHES: Final = (1, 2, 4, 8, 16)
-SEED: Final = 0
 COMPILED: Final = " compiled"  # after the name of the backend
 LATENCY_SHARE: Final = 0.4  # of the time of a batch size; the rest goes to throughput
 
@@ -74,78 +70,66 @@ def measure_engines(
     """
     figures: list[EngineFigures] = []
     refused: list[str] = []
-    entries, wanted = model.spec.network.entries, list(product(backends, precisions, (False,)))
-    if torch_compile:
-        wanted += [("torch", precision, True) for precision in precisions]
+    entries, wanted = model.spec.network.entries, [(*one, "") for one in product(backends, precisions)]
+    wanted += [("torch", precision, COMPILED) for precision in precisions if torch_compile]
     share_s = seconds / (len(entries) * len(wanted) * len(BATCHES))
     for backend, precision, compiled in wanted:
         try:
             for entry in entries:
-                with open_engine(model, entry, backend, precision, gpu=gpu, torch_compile=compiled) as engine:
-                    figures.append(_measure_entry(engine, entry, compiled, share_s, repeats))
+                with open_engine(model, entry, backend, precision, gpu=gpu, torch_compile=bool(compiled)) as engine:
+                    figures.append(_entry(engine, entry, compiled, share_s, repeats))
         except (BackendUnavailable, ModelError) as error:
             if len(wanted) == 1:
                 raise
-            refused.append(f"{backend}{COMPILED if compiled else ''} {precision}: {error}")
+            refused.append(f"{backend}{compiled} {precision}: {error}")
     if not figures:
         raise BackendUnavailable("; ".join(refused))
     return EngineReport(tuple(figures), tuple(refused))
 
 
-def _measure_entry(engine: Engine, entry: EntryName, compiled: bool, share_s: float, repeats: int) -> EngineFigures:
+def _entry(engine: Engine, entry: EntryName, compiled: str, seconds: float, repeats: int) -> EngineFigures:
     return EngineFigures(
         entry=entry,
         width=engine.spec.width,
         height=engine.spec.height,
-        backend=f"{engine.backend}{COMPILED if compiled else ''}",
+        backend=f"{engine.backend}{compiled}",
         precision=engine.precision,
         device=engine.device,
         depth=engine.depth,
-        batches=tuple(_measure_batch(engine, batch, share_s, repeats) for batch in BATCHES),
+        batches=tuple(_batch(engine, batch, seconds, repeats) for batch in BATCHES),
     )
 
 
-def _measure_batch(engine: Engine, batch: int, seconds: float, repeats: int) -> BatchFigures:
-    pictures = random_pictures(engine, batch)
-    alone = measure(partial(engine.infer, pictures), LATENCY_SHARE * seconds, repeats)
-    full = measure_throughput(engine, pictures, (1 - LATENCY_SHARE) * seconds, repeats)
+def _batch(engine: Engine, batch: int, seconds: float, repeats: int) -> BatchFigures:
+    alone = measure_throughput(engine, batch, LATENCY_SHARE * seconds, repeats, depth=1)
+    full = measure_throughput(engine, batch, (1 - LATENCY_SHARE) * seconds, repeats)
     return BatchFigures(
         batch=batch,
-        images_per_s=Spread.of([batch * len(window.laps_ms) / window.seconds for window in full]),
-        cpu_ms_per_image=cpu_ms_per_image(full, batch),
+        images_per_s=Spread.of(window.per_s for window in full),
+        cpu_ms_per_image=Spread.of(window.cpu_ms for window in full),
         batch_ms=Percentiles.of([lap for window in alone for lap in window.laps_ms]),
-        latency_ms=Spread.of([float(np.median(window.laps_ms)) for window in alone]),
+        latency_ms=Spread.of(float(np.median(window.laps_ms)) for window in alone),
         runs=sum(len(window.laps_ms) for window in (*alone, *full)),
     )
 
 
-def random_pictures(engine: Engine, batch: int) -> Pictures:
-    """Pictures (N, H, W, 3) as the engine takes them, the same every time."""
-    shape = (batch, engine.spec.height, engine.spec.width, 3)
-    return np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
+def measure_throughput(
+    engine: Engine, batch: int, seconds: float, repeats: int = REPEATS, depth: int | None = None
+) -> list[Window]:
+    """Run batches of random pictures, the same every time, always with ``depth`` under way.
 
+    None: as many as the engine likes. With one a call takes as long as its batch.
+    """
+    shape = batch, engine.spec.height, engine.spec.width, 3
+    pictures = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    under_way = deque(engine.start(pictures) for _ in range((depth or engine.depth) - 1))
 
-def measure_throughput(engine: Engine, pictures: Pictures, seconds: float, repeats: int = REPEATS) -> list[Window]:
-    """Run a batch over and over, always with as many under way as the engine likes; a lap is a batch that is done."""
-    with _kept_busy(engine, pictures) as under_way:
+    def lap() -> None:
+        under_way.append(engine.start(pictures))
+        under_way.popleft().outputs()
 
-        def lap() -> None:
-            under_way.popleft().outputs()
-            under_way.append(engine.start(pictures))
-
-        return measure(lap, seconds, repeats)
-
-
-def cpu_ms_per_image(windows: Sequence[Window], batch: int) -> Spread:
-    """CPU time of all threads for each picture."""
-    return Spread.of([1e3 * window.cpu_seconds / (batch * len(window.laps_ms)) for window in windows])
-
-
-@contextmanager
-def _kept_busy(engine: Engine, pictures: Pictures) -> Iterator[deque[Running]]:
-    under_way = deque(engine.start(pictures) for _ in range(engine.depth))
     try:
-        yield under_way
+        return measure(lap, seconds, repeats, each=batch)
     finally:
         while under_way:
             under_way.popleft().outputs()

@@ -1,7 +1,7 @@
 """What every measurement shares: warm-up, repeats, and the figures made of them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final, Self
@@ -23,14 +23,15 @@ class Spread(msgspec.Struct, frozen=True):
     values: tuple[float, ...]  # of each repeat, in order
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """The spread of one value a repeat.
+    def of(cls, values: Iterable[float]) -> Self:
+        """Return the spread of one value a repeat.
 
         >>> Spread.of([3.0, 1.0, 2.0])
         Spread(median=2.0, min=1.0, max=3.0, values=(3.0, 1.0, 2.0))
         """
-        middle, least, greatest = (rounded(value) for value in (median(values), min(values), max(values)))
-        return cls(middle, least, greatest, tuple(rounded(value) for value in values))
+        every = list(values)
+        middle, least, greatest = (rounded(value) for value in (median(every), min(every), max(every)))
+        return cls(middle, least, greatest, tuple(map(rounded, every)))
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, values_ms: Sequence[float]) -> Self:
-        """Percentiles of at least one value, interpolated linearly between neighbours.
+        """Return percentiles of at least one value, interpolated linearly between neighbours.
 
         >>> Percentiles.of([1.0, 2.0, 3.0])
         Percentiles(p50=2.0, p90=2.8, p95=2.9, p99=2.98, max=3.0)
@@ -59,19 +60,38 @@ class Window:
     seconds: float
     cpu_seconds: float  # of all threads of this process
     laps_ms: tuple[float, ...]  # how long each call took
+    each: int = 1  # frames of a call
+
+    @property
+    def frames(self) -> int:
+        return self.each * len(self.laps_ms)
+
+    @property
+    def per_s(self) -> float:
+        return self.frames / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        return 1e3 * self.cpu_seconds / self.frames
+
+    @property
+    def per_core(self) -> float:
+        """Frames a second of CPU time; its clock is coarse on some systems: a window of one quick call may read 0."""
+        return self.frames / max(self.cpu_seconds, 1e-9)
 
 
-def measure(work: Callable[[], object], seconds: float, repeats: int = REPEATS) -> list[Window]:
+def measure(work: Callable[[], object], seconds: float, repeats: int = REPEATS, *, each: int = 1) -> list[Window]:
     """Call ``work`` over and over: first to warm up, then in ``repeats`` windows that last ``seconds`` together.
 
-    A call that takes longer than its window is finished and counted, so every window has at least one.
+    A call takes ``each`` frames. One that takes longer than its window is finished and counted, so every window has at
+    least one.
     """
-    _window(work, WARM_UP_SHARE * seconds)
-    return [_window(work, seconds / repeats) for _ in range(repeats)]
+    _window(work, WARM_UP_SHARE * seconds, each)
+    return [_window(work, seconds / repeats, each) for _ in range(repeats)]
 
 
 def rounded(value: float) -> float:
-    """A figure with as many digits as can be meant.
+    """Return a figure with as many digits as can be meant.
 
     >>> rounded(1234.5678), rounded(0.00123456)
     (1234.6, 0.0012346)
@@ -79,7 +99,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _window(work: Callable[[], object], seconds: float) -> Window:
+def _window(work: Callable[[], object], seconds: float, each: int) -> Window:
     laps: list[float] = []
     cpu_began = time.process_time()
     began = before = time.perf_counter()
@@ -88,4 +108,4 @@ def _window(work: Callable[[], object], seconds: float) -> Window:
         now = time.perf_counter()
         laps.append((now - before) * 1e3)
         before = now
-    return Window(before - began, time.process_time() - cpu_began, tuple(laps))
+    return Window(before - began, time.process_time() - cpu_began, tuple(laps), each)

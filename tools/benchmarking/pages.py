@@ -3,7 +3,6 @@
 import base64
 import re
 from collections.abc import Mapping
-from html import escape
 from itertools import groupby
 from typing import Final
 
@@ -17,35 +16,28 @@ from tools.benchmarking.compare import ReportComparison
 from tools.benchmarking.figures import Percentiles, Spread
 from tools.benchmarking.report import BenchmarkReport
 
-TITLE: Final = "Trunkline benchmark"
-TAILS: Final = Percentiles.__struct_fields__
 WIDTH: Final = 140
 MARKS: Final = re.compile(r"[<>|*`]")  # that mean something to Markdown
-STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 0.7em 0 } th, td { padding: 0.25em 0.8em; border: 1px solid #ccc }
-th { background: #f3f3f3; text-align: left } td { font-variant-numeric: tabular-nums }
-img { max-width: 100%; height: auto }
-"""
 
 
 def page_of(report: BenchmarkReport, picture: str | None = None) -> str:
-    """The Markdown of a report; with ``picture``, a path from the page, it has a title and shows it."""
+    """Return the Markdown of a report; with ``picture``, a path from the page, it has a title and shows it."""
+    entries = () if report.engine is UNSET else report.engine.entries
     return render(
         "tools.benchmarking",
         "report.md.j2",
         FILTERS,
         report=report,
         picture=picture,
-        tails=TAILS,
-        engines=_engines(report),
+        tails=Percentiles.__struct_fields__,
+        engines=groupby(entries, lambda it: f"{it.backend} {it.precision} on {it.device}"),
         latencies=_latencies(report),
         wanted=_wanted(report),
     )
 
 
 def changes_of(comparison: ReportComparison) -> str:
-    """The Markdown of what differs between two reports: first what was measured, then the figures."""
+    """Return the Markdown of what differs between two reports: first what was measured, then the figures."""
     return render("tools.benchmarking", "changes.md.j2", FILTERS, comparison=comparison)
 
 
@@ -57,45 +49,20 @@ def show(page: str, console: Console) -> None:
 
 
 def to_html(report: BenchmarkReport, picture: bytes) -> str:
-    """One page with nothing that it needs elsewhere; ``picture`` is a PNG."""
-    data = base64.b64encode(picture).decode()
+    """Return one page with nothing that it needs elsewhere; ``picture`` is a PNG."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(page_of(report))
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(TITLE)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n<h1>{escape(TITLE)}</h1>\n"
-        f'<img alt="The figures as a picture" src="data:image/png;base64,{data}">\n{body}</body>\n</html>\n'
-    )
+    data = base64.b64encode(picture).decode()
+    return render("tools.benchmarking", "report.html.j2", body=body, picture=data)
 
 
-def _engines(report: BenchmarkReport) -> dict[str, list[tuple[str, ...]]]:
-    """The rows of each engine's table, by what it ran on."""
-    if report.engine is UNSET:
-        return {}
-    return {
-        name: [
-            (
-                f"{entry.entry} {entry.width}x{entry.height}",
-                str(each.batch),
-                spread(each.images_per_s),
-                spread(each.cpu_ms_per_image),
-                number(each.batch_ms.p50),
-                number(each.batch_ms.p99),
-            )
-            for entry in entries
-            for each in entry.batches
-        ]
-        for name, entries in groupby(report.engine.entries, lambda it: f"{it.backend} {it.precision} on {it.device}")
-    }
-
-
-def _latencies(report: BenchmarkReport) -> list[tuple[str, ...]]:
+def _latencies(report: BenchmarkReport) -> dict[str, Mapping[str, float]]:
     """Steps of a frame and their percentiles, as subscribers see them and as the run's own books have them."""
     if report.pipeline is UNSET:
-        return []
+        return {}
     live = report.pipeline.latency
     heard = {step: structs.asdict(tails) for step, tails in live.latency_ms.items()}
-    own = {f"{step}, by its own books": it for step, it in live.runs[-1]["stages_ms"].items() if step != "total"}
-    return [(step, *(f"{tails[tail]:.1f}" for tail in TAILS)) for step, tails in {**heard, **own}.items()]
+    own = live.runs[-1]["stages_ms"].items()
+    return heard | {f"{step}, by its own books": tails for step, tails in own if step != "total"}
 
 
 def _wanted(report: BenchmarkReport) -> float:
@@ -107,14 +74,14 @@ def _wanted(report: BenchmarkReport) -> float:
 
 
 def spread(it: Spread) -> str:
-    """The median, and the least and the greatest of several repeats."""
+    """Return the median, and the least and the greatest of several repeats."""
     if len(it.values) == 1:
         return number(it.median)
     return f"{number(it.median)} ({number(it.min)}-{number(it.max)})"
 
 
 def number(value: float) -> str:
-    """Three digits that count, and never an exponent.
+    """Return three digits that count, and never an exponent.
 
     >>> number(1234.5), number(12.345), number(0.01234), number(0.0)
     ('1234', '12.3', '0.012', '0')

@@ -1,24 +1,65 @@
-"""The whole pipeline on files: as fast as it goes, held against the limit, and at the pace of cameras."""
+"""The whole pipeline on files: as fast as it goes, held against the limit or its engine, and at the pace of cameras."""
 
+import math
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import count, cycle, islice
 from statistics import fmean
 from typing import Any, Final, Literal
 
 import msgspec
 
+from engines.engine import Engine
 from engines.hardware import usable_cores
 from engines.spec import load_model
+from pipeline.frames.types import Frame, Health
 from pipeline.inference.stage import open_entry
-from tools.benchmarking.figures import REPEATS, WARM_UP_SHARE, Percentiles, Spread, rounded
-from tools.benchmarking.limit import FrameCost, LimitFigures, measure_cost
-from tools.benchmarking.limit import summarise as summarise_limit
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture
+from tools.benchmarking.clip import RATE
+from tools.benchmarking.engine import measure_throughput
+from tools.benchmarking.figures import WARM_UP_SHARE, Percentiles, Spread, rounded
 from tools.benchmarking.power import GpuFigures
-from tools.benchmarking.setup import Links, Setup
-from tools.benchmarking.watch import Watched, watch
+from tools.benchmarking.run import MIB, Links, Setup, Tell, Watched, latency, watch
+from tools.benchmarking.stages import measure_decode, measure_preprocess
 
 STEPS: Final = ("total", "queue", "infer", "post")  # of a message's timings
-MIB: Final = 2**20
+SMALL_SHARE: Final = 0.02  # of the frames: batch sizes that fewer came in are not measured
+
+
+class FrameCost(msgspec.Struct, frozen=True):
+    """CPU milliseconds of a frame in what no pipeline can do without, each measured alone, all threads."""
+
+    decode: float
+    scale: float
+    engine: float  # at the batch sizes of the run, each as often as it was used
+    engine_images_per_s: float | None = None  # where the engine is no part of the CPU, and may be the wall
+
+    @property
+    def total(self) -> float:
+        return self.decode + self.scale + self.engine
+
+    def frames_per_s(self, cores: int) -> float:
+        """Return what so many cores could do, if the engine keeps up."""
+        return min(1e3 * cores / self.total, self.engine_images_per_s or math.inf)
+
+
+class LimitFigures(msgspec.Struct, frozen=True):
+    """What this machine could do if decoding, scaling and the engine were all there is, measured after each run.
+
+    Cores divided by the sum of the three, or the speed of an engine on a GPU if that is less.
+    """
+
+    cores: int
+    batch_mean: float
+    decode_cpu_ms: Spread
+    scale_cpu_ms: Spread
+    engine_cpu_ms: Spread
+    frames_per_s: Spread
 
 
 class MemoryFigures(msgspec.Struct, frozen=True):
@@ -73,38 +114,106 @@ class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
     latency: PipelineFigures
 
 
-def measure_pipeline(
-    setup: Setup, streams: int, seconds: float, repeats: int = REPEATS, tell: Callable[[str], None] = lambda text: None
-) -> PipelineReport:
+class PredecodedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """From frames in memory: what is left of the engine's speed once everything but decoding stands around it."""
+
+    streams: int
+    held: int  # frames of each stream, played over and over
+    preprocess: str  # where pictures are scaled: "cpu" or "gpu"
+    throughput: PipelineFigures
+    engine_batch: int  # pictures: the largest batch that the pipeline forms
+    engine_per_s: Spread  # pictures, alone, in such batches and as many under way as it likes, after each run
+    ratio_to_engine: float  # of the frames/s: the median of the repeats
+    ratio_to_engine_repeats: Spread
+
+
+def measure_pipeline(setup: Setup, streams: int, seconds: float, repeats: int, tell: Tell) -> PipelineReport:
     """Run all stages ``repeats`` times for ``seconds`` together as fast as it goes, and as often as cameras.
 
     After each run as fast as it goes its limit is measured, so that both have the same noise of the machine.
-
-    Args:
-        setup: what to run.
-        streams: how many at once.
-        seconds: measured of each of the two.
-        repeats: runs of each of the two.
-        tell: hears what is run.
-
-    Raises:
-        TrunklineError: as :func:`tools.benchmarking.watch.watch`.
+    TrunklineError as :func:`tools.benchmarking.run.watch`.
     """
-    share_s = seconds / repeats
     runs: list[Watched] = []
     costs: list[FrameCost] = []
-    model = load_model(setup.model.path)
-    with open_entry(model, "frame", setup.model) as engine:
+    share_s, warm_up_s = seconds / repeats, WARM_UP_SHARE * seconds
+    with open_entry(load_model(setup.model.path), "frame", setup.model) as engine:
         for number in range(repeats):
             tell(f"pipeline as fast as it goes, {number + 1} of {repeats}")
-            runs.append(watch(setup.config(streams, "fast"), WARM_UP_SHARE * seconds, share_s))
+            runs.append(watch(setup.config(streams, "fast"), share_s, warm_up_s))
             tell(f"the limit, {number + 1} of {repeats}")
-            costs.append(measure_cost(setup.sources, engine, runs[-1].books["batches"], share_s))
+            costs.append(_cost(setup.sources, engine, runs[-1].books["batches"], share_s))
     live = []
     for number in range(repeats):
         tell(f"pipeline at the pace of cameras, {number + 1} of {repeats}")
-        live.append(watch(setup.config(streams, "camera"), WARM_UP_SHARE * seconds, share_s))
+        live.append(watch(setup.config(streams, "camera"), share_s, warm_up_s))
     return summarise(streams, setup.links, runs, costs, live, usable_cores())
+
+
+def measure_predecoded(
+    setup: Setup, streams: int, held: int, seconds: float, repeats: int, tell: Tell
+) -> PredecodedReport:
+    """Run all stages but decoding, which are threads then, on ``held`` frames of each stream, as fast as they go.
+
+    After each run its engine is measured alone, for as long. TrunklineError as :func:`tools.benchmarking.run.watch`.
+    """
+    runs: list[Watched] = []
+    alone: list[float] = []
+    config, share_s = setup.config(streams, "fast"), seconds / repeats
+    batch, source = config.inference.max_batch, partial(from_memory, held)
+    with open_entry(load_model(setup.model.path), "frame", setup.model) as engine:
+        for number in range(repeats):
+            tell(f"pipeline from memory, {number + 1} of {repeats}")
+            runs.append(watch(config, share_s, WARM_UP_SHARE * seconds, source=source))
+            tell(f"its engine alone, {number + 1} of {repeats}")
+            alone.append(measure_throughput(engine, batch, share_s, repeats=1)[0].per_s)
+    return summarise_predecoded(streams, held, setup.preprocess, runs, batch, alone)
+
+
+def from_memory(
+    held: int,
+    settings: StreamSettings,
+    *,
+    stop: threading.Event,
+    health: Callable[[Health], None],
+    first_seq: int = 0,
+    room_bytes: int | None = None,
+    lost: Callable[[int, str], None] | None = None,
+) -> Iterator[Frame]:
+    """As :func:`pipeline.sources.capture.capture`, but the first ``held`` frames of a file, repeated until ``stop``."""
+    with closing(capture(settings, stop=stop, health=health, room_bytes=room_bytes, lost=lost)) as frames:
+        pictures = [frame.picture for frame in islice(frames, held)]
+    for seq, picture in zip(count(first_seq), cycle(pictures), strict=False):
+        if stop.is_set():
+            return
+        yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), seq / RATE, picture)
+
+
+def _cost(sources: Sequence[str], engine: Engine, batches: Mapping[int, int], seconds: float) -> FrameCost:
+    """Measure what no pipeline can do without, one after the other, with batches of the sizes that a run had."""
+    third_s, cpu_ms, ms = seconds / 3, 0.0, 0.0
+    for size, share in frame_shares(batches).items():
+        (window,) = measure_throughput(engine, size, third_s * share, repeats=1)
+        cpu_ms += share * window.cpu_ms
+        ms += share * 1e3 / window.per_s
+    size_hw = engine.spec.height, engine.spec.width
+    return FrameCost(
+        decode=measure_decode(sources, third_s, repeats=1).cpu_ms_per_frame.median,
+        scale=measure_preprocess(sources, size_hw, third_s, repeats=1).cpu_ms_per_frame.median,
+        engine=cpu_ms,
+        engine_images_per_s=None if engine.device.upper() == "CPU" else 1e3 / ms,
+    )
+
+
+def frame_shares(batches: Mapping[int, int]) -> dict[int, float]:
+    """Return which share of the frames came in batches of which size, without sizes that hardly any came in.
+
+    >>> frame_shares({1: 5, 4: 5})
+    {1: 0.2, 4: 0.8}
+    """
+    frames = {size: size * number for size, number in batches.items()}
+    least = SMALL_SHARE * sum(frames.values())
+    kept = {size: number for size, number in frames.items() if number >= least}
+    return {size: number / sum(kept.values()) for size, number in kept.items()}
 
 
 def summarise(
@@ -115,70 +224,91 @@ def summarise(
     live: Sequence[Watched],
     cores: int,
 ) -> PipelineReport:
-    """The report of runs as fast as they go, what each could not do without, and runs as cameras."""
+    """Return the report of runs as fast as they go, what each could not do without, and runs as cameras."""
     fast = summarise_runs("fast", runs)
-    limit = summarise_limit(costs, _sum(run.books["batches"] for run in runs), cores)
-    ratios = [reached / most for reached, most in zip(fast.frames_per_s.values, limit.frames_per_s.values, strict=True)]
-    beyond = [used - cost.total for used, cost in zip(fast.cpu_ms_per_frame.values, costs, strict=True)]
+    batches = _sum(run.books["batches"] for run in runs)
+    limit = LimitFigures(
+        cores=cores,
+        batch_mean=rounded(sum(size * number for size, number in batches.items()) / sum(batches.values())),
+        decode_cpu_ms=Spread.of(cost.decode for cost in costs),
+        scale_cpu_ms=Spread.of(cost.scale for cost in costs),
+        engine_cpu_ms=Spread.of(cost.engine for cost in costs),
+        frames_per_s=Spread.of(cost.frames_per_s(cores) for cost in costs),
+    )
+    ratios = _ratios(fast, limit.frames_per_s.values)
+    beyond = (used - cost.total for used, cost in zip(fast.cpu_ms_per_frame.values, costs, strict=True))
     return PipelineReport(
         streams=streams,
         links=links,
         throughput=fast,
         limit=limit,
-        ratio_to_limit=Spread.of(ratios).median,
-        ratio_to_limit_repeats=Spread.of(ratios),
+        ratio_to_limit=ratios.median,
+        ratio_to_limit_repeats=ratios,
         cpu_ms_beyond_limit=Spread.of(beyond),
         latency=summarise_runs("camera", live),
     )
 
 
+def summarise_predecoded(
+    streams: int, held: int, preprocess: str, runs: Sequence[Watched], batch: int, alone: Sequence[float]
+) -> PredecodedReport:
+    """Return the report of runs, and of their engine's pictures a second alone after each."""
+    throughput = summarise_runs("fast", runs)
+    ratios = _ratios(throughput, alone)
+    return PredecodedReport(
+        streams=streams,
+        held=held,
+        preprocess=preprocess,
+        throughput=throughput,
+        engine_batch=batch,
+        engine_per_s=Spread.of(alone),
+        ratio_to_engine=ratios.median,
+        ratio_to_engine_repeats=ratios,
+    )
+
+
+def _ratios(reached: PipelineFigures, most: Sequence[float]) -> Spread:
+    return Spread.of(one / other for one, other in zip(reached.frames_per_s.values, most, strict=True))
+
+
 def summarise_runs(pace: Literal["fast", "camera"], runs: Sequence[Watched]) -> PipelineFigures:
-    """The figures of the repeats of a run."""
-    heard = [one for run in runs for one in run.heard]
-    totals = [Percentiles.of([one.timings_ms.total for one in run.heard]) for run in runs]
+    """Return the figures of the repeats of a run."""
+    frames = [message for run in runs for message in run.heard]
+    tails = [latency([run]) for run in runs]
+    joules = [run.joules for run in runs if run.joules is not None]
+    known = len(joules) == len(runs)
     return PipelineFigures(
         pace=pace,
         seconds=rounded(sum(run.seconds for run in runs)),
-        frames=len(heard),
-        frames_per_s=Spread.of([len(run.heard) / run.seconds for run in runs]),
-        cpu_ms_per_frame=Spread.of([1e3 * run.cpu_s / len(run.heard) for run in runs]),
-        cores_used=Spread.of([run.cpu_s / run.seconds for run in runs]),
-        latency_ms={step: Percentiles.of([getattr(one.timings_ms, step) for one in heard]) for step in STEPS},
-        latency_p50_ms=Spread.of([total.p50 for total in totals]),
-        latency_p99_ms=Spread.of([total.p99 for total in totals]),
-        dropped=dict(_sum(run.dropped for run in runs)),
-        memory=memory_of(runs),
-        power=_power(runs),
-        objects_per_frame=rounded(fmean(one.objects for one in heard)),
-        faces_per_frame=rounded(fmean(one.faces for one in heard)),
+        frames=len(frames),
+        frames_per_s=Spread.of(run.per_s for run in runs),
+        cpu_ms_per_frame=Spread.of(run.cpu_ms for run in runs),
+        cores_used=Spread.of(run.cores_used for run in runs),
+        latency_ms={step: latency(runs, step) for step in STEPS},
+        latency_p50_ms=Spread.of(tail.p50 for tail in tails),
+        latency_p99_ms=Spread.of(tail.p99 for tail in tails),
+        dropped=_sum(run.dropped for run in runs),
+        memory=MemoryFigures(
+            processes=runs[-1].end.processes,
+            rss_mib=Spread.of(run.rss_mib for run in runs),
+            growth_percent=Spread.of(100 * (run.end.rss_bytes / run.begin.rss_bytes - 1) for run in runs),
+            peak_mib=Spread.of(run.end.peak_bytes / MIB for run in runs),
+        ),
+        power=PowerFigures(
+            Spread.of(spent / run.seconds for spent, run in zip(joules, runs, strict=True)) if known else None,
+            Spread.of(spent / len(run.heard) for spent, run in zip(joules, runs, strict=True)) if known else None,
+            runs[-1].gpu,
+        ),
+        objects_per_frame=rounded(fmean(len(message.objects) for message in frames)),
+        faces_per_frame=rounded(fmean(len(message.faces) for message in frames)),
         received=sum(run.received for run in runs),
         missed=sum(run.missed for run in runs),
         runs=tuple(run.books for run in runs),
     )
 
 
-def memory_of(runs: Sequence[Watched]) -> MemoryFigures:
-    """Of the repeats of a run."""
-    return MemoryFigures(
-        processes=runs[-1].end.usage.processes,
-        rss_mib=Spread.of([run.end.usage.rss_bytes / MIB for run in runs]),
-        growth_percent=Spread.of([100 * (run.end.usage.rss_bytes / run.begin.usage.rss_bytes - 1) for run in runs]),
-        peak_mib=Spread.of([run.end.usage.peak_bytes / MIB for run in runs]),
-    )
-
-
-def _power(runs: Sequence[Watched]) -> PowerFigures:
-    joules = [run.joules for run in runs]
-    known = [each for each in joules if each is not None]
-    if len(known) < len(runs):
-        return PowerFigures(None, None, runs[-1].gpu)
-    watts = Spread.of([each / run.seconds for each, run in zip(known, runs, strict=True)])
-    per_frame = Spread.of([each / len(run.heard) for each, run in zip(known, runs, strict=True)])
-    return PowerFigures(watts, per_frame, runs[-1].gpu)
-
-
-def _sum(counts: Iterable[Mapping[Any, int]]) -> Mapping[Any, int]:
+def _sum(counts: Iterator[Mapping[Any, int]]) -> dict[Any, int]:
     total: Counter[Any] = Counter()
     for each in counts:
         total.update(each)
-    return total
+    return dict(total)

@@ -1,23 +1,26 @@
-"""All that follows the engine, alone: raw outputs into tracks, names, smoothed labels and messages on a socket."""
+"""All that follows the engine, alone: made outputs of crowded scenes into tracks, names, labels and messages."""
 
-import multiprocessing
-import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice, pairwise
+from dataclasses import dataclass
+from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
-import zmq
 
+from engines.arrays import Double, Float, Pictures, Rows
+from engines.backends.base import Running, StartedEngine
+from engines.boxes import letterbox
 from engines.errors import StageError
 from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.frames.counters import FrameCounters
+from pipeline.frames.picture import Picture
 from pipeline.frames.stage_times import StageTimes
+from pipeline.frames.types import Batch, Frame, Inferred, Prepared, Result
 from pipeline.gallery.gallery import Gallery
 from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
@@ -27,16 +30,36 @@ from pipeline.settings.schema import IdentitySettings, PublishSettings, Smoothin
 from pipeline.sinks.zmq import Publisher
 from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
-from tools.benchmarking import crowd
-from tools.benchmarking.clip import STREAM
-from tools.benchmarking.crowd import Crowd, make_crowd
+from tools.benchmarking.clip import RATE, STREAM
 from tools.benchmarking.figures import Spread, Window, measure
+from tools.benchmarking.listener import listen
+from tools.benchmarking.processes import child
 
-STEPS: Final = ("detect", "track", "identify", "smooth", "publish", "books")
 CASES: Final = ((50, 10, False), (50, 10, True), (5, 1, False))  # objects, faces, whether they are named
 CHUNK: Final = 64  # frames that go through one step before the next begins: reading the clock costs nothing then
 MODEL: Final = "0" * 16  # whose embeddings the gallery holds
 SUBSCRIBER_S: Final = 30.0  # in which a process can start and subscribe
+
+PERSON: Final = 0  # label
+LABELS: Final = ("person", *(f"thing {number}" for number in range(1, 23)))
+SCENES: Final = tuple(f"scene {number}" for number in range(11))
+OBJECT_ROWS: Final = 300  # the frame entry's top-k
+FACE_ROWS: Final = 100
+SOURCE: Final = (1920, 1080)  # width, height in pixels
+INPUT: Final = (640, 384)
+CYCLE: Final = 256  # frames until everything is where it began
+ROWS_EACH: Final = 12  # anchor points that see one thing; so many as with the released model on photographs
+HIDDEN: Final = 0.02  # share of the frames in which a thing is not seen
+MISLABELLED: Final = 0.03  # share of the frames in which an object has another label
+JITTER: Final = 0.02  # of a box's corners, as a share of its sides
+BACKGROUND: Final = 0.1  # the highest score of rows that see nothing
+FACES: Final = 10  # at the most: each has a band of the picture, whose brightness tells who it is
+BAND: Final = SOURCE[1] // FACES  # rows of pixels
+LEVELS: Final = 255 // FACES  # grey levels between two bands
+FACE_SIDE: Final = 40.0  # source pixels
+POINTS: Final = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])  # in a face's box
+
+Outputs = dict[str, Any]  # arrays of the frame entry
 
 
 class PostCase(msgspec.Struct, frozen=True):
@@ -68,75 +91,79 @@ def measure_post(seconds: float) -> PostFigures:
     """
     with ExitStack() as opened:
         publisher = opened.enter_context(Publisher(PublishSettings(address="tcp://127.0.0.1:0")))
-        opened.enter_context(_subscriber(publisher))
+        opened.enter_context(child(listen, publisher.address))
+        if not publisher.wait_for_subscriber(SUBSCRIBER_S):
+            raise StageError(f"the benchmark's subscriber did not subscribe within {SUBSCRIBER_S:g} s")
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         cases = []
         for objects, faces, named in CASES:
             gallery = opened.enter_context(_gallery(folder / "people.sqlite")) if named else None
             steps = Steps(make_crowd(objects, faces), publisher, gallery)
-            windows = measure(steps.take_chunk, seconds / len(CASES))
+            windows = measure(steps.take_chunk, seconds / len(CASES), each=CHUNK)
             cases.append(_case(objects, faces, steps, windows))
-    return PostFigures(crowd.OBJECT_ROWS, crowd.FACE_ROWS, tuple(cases))
+    return PostFigures(OBJECT_ROWS, FACE_ROWS, tuple(cases))
 
 
 class Steps:
     """Everything after the engine, for one stream.
 
     Attributes:
+        steps: from the frames that the step before gave to its own.
         chunks: CPU seconds of each step for each chunk of frames so far.
         identifier: None where faces are not looked up.
     """
 
-    def __init__(self, people: Crowd, publisher: Publisher, gallery: Gallery | None) -> None:
-        entry = EntrySpec("made", "", crowd.INPUT[1], crowd.INPUT[0], {})
-        spec = ModelSpec(1, "made", entry, entry, crowd.LABELS, crowd.SCENES, NetworkSettings())
+    def __init__(self, people: "Crowd", publisher: Publisher, gallery: Gallery | None) -> None:
+        spec = ModelSpec(1, "made", BandEngine.spec, BandEngine.spec, LABELS, SCENES, NetworkSettings())
         sure = spec.thresholds
-        self.chunks: list[tuple[float, ...]] = []
-        self.identifier = None
+        self.chunks: list[list[float]] = []
+        self.identifier: Identifier | None = None
         if gallery is not None:
-            engine = crowd.BandEngine()
-            self.identifier = Identifier(engine, gallery, IdentitySettings(), sure.identity_similarity)
-        self._thresholds = low_score_thresholds(sure, TrackingSettings().low_score_ratio)
+            self.identifier = Identifier(BandEngine(), gallery, IdentitySettings(), sure.identity_similarity)
+        thresholds = low_score_thresholds(sure, TrackingSettings().low_score_ratio)
+        trackers = Trackers(TrackingSettings(), sure, PERSON)
+        smoothers = Smoothers(SmoothingSettings(), len(LABELS), len(SCENES))
+        announcer = EventPublisher(publisher, FrameCounters(), spec)
         self._batches = people.batches(STREAM)
-        self._trackers = Trackers(TrackingSettings(), sure, crowd.PERSON)
-        self._smoothers = Smoothers(SmoothingSettings(), len(spec.objects), len(spec.scenes))
-        self._announcer = EventPublisher(publisher, FrameCounters(), spec)
         self._times = StageTimes()
+        self.steps: dict[str, Callable[[Any], Iterable[Any]]] = {
+            "detect": lambda inferred: detect(inferred, thresholds),
+            "track": lambda observed: track(observed, trackers),
+            "identify": lambda tracked: identify(tracked, self.identifier),
+            "smooth": lambda identified: smooth(identified, smoothers),
+            "publish": lambda smoothed: publish(smoothed, announcer),
+            "books": self._note,
+        }
+
+    def _note(self, results: Iterable[Result]) -> Iterable[Result]:
+        for result in results:
+            self._times.add(result)
+        return results
 
     def take_chunk(self) -> None:
         """Take the next frames through each step in turn."""
-        inferred = list(islice(self._batches, CHUNK))
-        marks = [time.thread_time()]
-        observed = list(detect(inferred, self._thresholds))
-        marks.append(time.thread_time())
-        tracked = list(track(observed, self._trackers))
-        marks.append(time.thread_time())
-        identified = list(identify(tracked, self.identifier))
-        marks.append(time.thread_time())
-        smoothed = list(smooth(identified, self._smoothers))
-        marks.append(time.thread_time())
-        published = list(publish(smoothed, self._announcer))
-        marks.append(time.thread_time())
-        for result in published:
-            self._times.add(result)
-        marks.append(time.thread_time())
-        self.chunks.append(tuple(end - start for start, end in pairwise(marks)))
+        frames: list[Any] = list(islice(self._batches, CHUNK))
+        seconds = []
+        for step in self.steps.values():
+            began = time.thread_time()
+            frames = list(step(frames))
+            seconds.append(time.thread_time() - began)
+        self.chunks.append(seconds)
 
 
 def _case(objects: int, faces: int, steps: Steps, windows: list[Window]) -> PostCase:
     counts = [len(window.laps_ms) for window in windows]
     ends = len(steps.chunks) - sum(counts) + np.cumsum([0, *counts])  # what came before was the warm-up
     per_step = np.array([np.mean(steps.chunks[start:end], axis=0) for start, end in pairwise(ends)]) * 1e3 / CHUNK
-    cpu_ms = [1e3 * window.cpu_seconds / (CHUNK * count) for window, count in zip(windows, counts, strict=True)]
     return PostCase(
         objects=objects,
         faces=faces,
         named=steps.identifier is not None,
         frames=CHUNK * sum(counts),
         face_crops=steps.identifier.crops if steps.identifier else 0,
-        cpu_ms_per_frame=Spread.of(cpu_ms),
-        frames_per_s_per_core=Spread.of([1e3 / ms for ms in cpu_ms]),
-        steps_cpu_ms_per_frame={step: Spread.of(per_step[:, row].tolist()) for row, step in enumerate(STEPS)},
+        cpu_ms_per_frame=Spread.of(window.cpu_ms for window in windows),
+        frames_per_s_per_core=Spread.of(window.per_core for window in windows),
+        steps_cpu_ms_per_frame={step: Spread.of(per_step[:, row].tolist()) for row, step in enumerate(steps.steps)},
     )
 
 
@@ -144,29 +171,116 @@ def _case(objects: int, faces: int, steps: Steps, windows: list[Window]) -> Post
 def _gallery(file: Path) -> Iterator[Gallery]:
     """A gallery that knows everybody in the crowd."""
     with Gallery(file, MODEL) as gallery:
-        for band, embedding in enumerate(crowd.embeddings()):
+        for band, embedding in enumerate(embeddings()):
             gallery.enroll(f"person {band}", embedding[None], ["made"])
         yield gallery
 
 
-@contextmanager
-def _subscriber(publisher: Publisher) -> Iterator[None]:
-    """A process that subscribes to everything and keeps nothing."""
-    process = multiprocessing.get_context("spawn").Process(target=_listen, args=(publisher.address,), daemon=True)
-    process.start()
-    try:
-        if not publisher.wait_for_subscriber(SUBSCRIBER_S):
-            raise StageError(f"the benchmark's subscriber did not subscribe within {SUBSCRIBER_S:g} s")
-        yield
-    finally:
-        process.terminate()
-        process.join()
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """A scene that repeats itself for ever: things that move, hide and are mislabelled."""
+
+    outputs: tuple[Outputs, ...]  # of each frame of the cycle
+    picture: Picture
+
+    def batches(self, stream: str) -> Iterator[Inferred]:
+        """Give the frames of one stream as they come from the engine, one a batch."""
+        box, pixels = letterbox(SOURCE, INPUT), np.zeros((1, INPUT[1], INPUT[0], 3), np.uint8)
+        for seq in count():
+            now = time.monotonic_ns()
+            frame = Frame(stream, seq, time.time_ns(), now, seq / RATE, self.picture)
+            prepared = Prepared(Batch((frame,), now), pixels, (box,), now)
+            yield Inferred(prepared, self.outputs[seq % CYCLE], now, now)
 
 
-def _listen(address: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for whoever started this
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.subscribe(b"")
-        socket.connect(address)
-        while True:
-            socket.recv_multipart(copy=False)
+def make_crowd(objects: int, faces: int) -> Crowd:
+    """Return a scene with so many objects, at least half of them people, and at the most 10 faces, each of a person.
+
+    Seeded: the same at every call.
+    """
+    rng = np.random.default_rng(20)
+    rows = np.arange(objects)
+    labels = np.where(rows < max(faces, objects // 2), PERSON, 1 + rows % (len(LABELS) - 1))
+    bodies = _paths(rng, objects)
+    heads = bodies[:, :faces].copy()
+    heads[..., 1] = (np.arange(faces) + 0.5) * BAND
+    heads[..., 2:] = FACE_SIDE
+    bodies[:, :faces, 1] = heads[..., 1] + 0.35 * bodies[:, :faces, 3]
+    scene = np.full((1, len(SCENES)), 0.03, np.float32)
+    scene[0, 0] = 1.0 - scene[0, 1:].sum()
+    luma = (np.arange(SOURCE[1]) // BAND * LEVELS).astype(np.uint8)[:, None].repeat(SOURCE[0], axis=1)
+    chroma = np.full((SOURCE[1] // 2, SOURCE[0] // 2), 128, np.uint8)
+    return Crowd(
+        tuple({**_frame(rng, bodies[at], labels, heads[at]), "scene": scene} for at in range(CYCLE)),
+        Picture((luma, chroma, chroma), *SOURCE, full_range=True),
+    )
+
+
+def _paths(rng: np.random.Generator, things: int) -> Double:
+    """Return (CYCLE, things, 4): centre x, y, width, height, source pixels; everything swings about its own place."""
+    turns = 2 * np.pi * np.arange(CYCLE)[:, None, None] / CYCLE
+    places = rng.uniform((200, 150), (SOURCE[0] - 200, SOURCE[1] - 150), (things, 2))
+    swings = rng.uniform(20, 150, (things, 2)) * np.sin(turns + rng.uniform(0, 2 * np.pi, (things, 2)))
+    sides = np.broadcast_to(rng.uniform((50, 80), (160, 320), (things, 2)), swings.shape)
+    return np.concatenate([places + swings, sides], axis=-1)
+
+
+def _frame(rng: np.random.Generator, things: Double, labels: Rows, heads: Double) -> Outputs:
+    boxes, scores, things_of = _seen(rng, things, OBJECT_ROWS)
+    wrong = rng.random(len(things)) < MISLABELLED
+    told = np.append(np.where(wrong, rng.integers(len(LABELS), size=len(things)), labels), 0)
+    faces, face_scores, _ = _seen(rng, heads, FACE_ROWS)
+    points = faces[:, None, :2] + POINTS * (faces[:, None, 2:] - faces[:, None, :2])
+    to_input = letterbox(SOURCE, INPUT).to_input
+    return {
+        "object_boxes": to_input(boxes.astype(np.float32))[None],
+        "object_scores": scores,
+        "object_labels": told[things_of][None].astype(np.int32),
+        "face_boxes": to_input(faces.astype(np.float32))[None],
+        "face_scores": face_scores,
+        "face_landmarks": to_input(points.astype(np.float32))[None],
+    }
+
+
+def _seen(rng: np.random.Generator, things: Double, rows: int) -> tuple[Double, Float, Rows]:
+    """Return boxes (rows, 4), scores (1, rows), best first, and which thing each row sees, -1 for none."""
+    each = min(ROWS_EACH, rows // max(len(things), 1))
+    things_of = np.full(rows, -1)
+    things_of[: each * len(things)] = np.repeat(np.arange(len(things)), each)
+    places = rng.uniform((0, 0, 20, 20), (*SOURCE, 200, 200), (rows, 4))
+    places[things_of >= 0] = things[things_of[things_of >= 0]]
+    certain = rng.uniform(0.75, 0.95, len(things)) * (rng.random(len(things)) >= HIDDEN)
+    scores = np.append(certain, BACKGROUND)[things_of] * rng.uniform(0.7, 1.0, rows)
+    order = np.argsort(-scores)
+    half = places[:, 2:] / 2
+    corners = np.concatenate([places[:, :2] - half, places[:, :2] + half], axis=1)
+    corners += JITTER * np.tile(places[:, 2:], 2) * rng.normal(size=corners.shape)
+    return corners[order], scores[order][None].astype(np.float32), things_of[order]
+
+
+class BandEngine(StartedEngine):
+    """A face entry that costs nothing: it tells faces by the brightness of their band."""
+
+    spec = EntrySpec("made", "", 112, 112, {"embedding": (128,), "quality": ()})
+    backend = precision = device = "made"
+    depth = 1
+
+    def start(self, batch: Pictures) -> Running:
+        """Give unit embeddings (N, 128), one direction per band."""
+        return _Bands(np.rint(batch[:, 56, 56, 1] / LEVELS).astype(int))
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bands:
+    numbers: Rows
+
+    def outputs(self) -> Outputs:
+        return {"embedding": embeddings()[self.numbers], "quality": np.ones(len(self.numbers), np.float32)}
+
+
+def embeddings() -> Float:
+    """Return (11, 128): of the face in each band."""
+    return np.eye(FACES + 1, 128, dtype=np.float32)

@@ -1,17 +1,57 @@
-"""What a process and all that it started use, from Linux's ``/proc``."""
+"""Child processes, and what a process and all that it started use, from Linux's ``/proc``.
 
+Peers use it in environments of their own: it needs Python and nothing else.
+"""
+
+import multiprocessing
 import os
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from engines.errors import ConfigError
 
 PROC: Final = Path("/proc")
-KIB: Final = 1024
+END_S: Final = 5.0  # to end after SIGTERM
 # Fields of /proc/PID/stat after the name in brackets, counted from 0; proc(5) counts from 1, with the name as 2.
 PARENT, DEAD_USER, DEAD_SYSTEM = 1, 13, 14
+
+
+@contextmanager
+def child(target: Callable[..., None], *arguments: Any, leave_s: float = 0.0) -> Iterator[BaseProcess]:
+    """Run ``target(*arguments)`` in a fresh interpreter, which is ended with the ``with`` and with this process.
+
+    Ctrl-C is for whoever started it. ``leave_s`` is how long it gets to end by itself.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_begin, args=(target, *arguments))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.join(leave_s)
+        process.terminate()
+        process.join(END_S)
+        process.kill()
+        process.join()
+
+
+def _begin(target: Callable[..., None], *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    target(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +65,25 @@ class Usage:
 
 
 def usage(pid: int, proc: Path = PROC) -> Usage:
-    """What process ``pid`` and its descendants use.
+    """Return what process ``pid`` and its descendants use.
 
     Raises:
         ConfigError: this system has no ``/proc``.
     """
     if not (proc / "self").exists():
         raise ConfigError(f"a whole pipeline can be measured on Linux only: {proc} is not there")
-    parents: dict[int, int] = {}
-    dead_ticks: dict[int, int] = {}  # of children that ended
-    for folder in proc.iterdir():
-        if folder.name.isdecimal() and (fields := _stat(folder)) is not None:
-            parents[int(folder.name)] = int(fields[PARENT])
-            dead_ticks[int(folder.name)] = int(fields[DEAD_USER]) + int(fields[DEAD_SYSTEM])
-    family = _family(pid, parents)
+    stats = {int(folder.name): _stat(folder) for folder in proc.iterdir() if folder.name.isdecimal()}
+    family = [pid] if stats.get(pid) else []
+    for one in family:  # grows meanwhile
+        family += [number for number, fields in stats.items() if fields and int(fields[PARENT]) == one]
+    dead_ticks = sum(int(stats[one][DEAD_USER]) + int(stats[one][DEAD_SYSTEM]) for one in family)
     memory = [_memory(proc / str(one)) for one in family]
     return Usage(
         processes=len(family),
-        cpu_s=sum(_cpu_s(one) + dead_ticks[one] / os.sysconf("SC_CLK_TCK") for one in family),
-        rss_bytes=sum(rss for rss, _ in memory),
-        peak_bytes=sum(peak for _, peak in memory),
+        cpu_s=sum(map(_cpu_s, family)) + dead_ticks / os.sysconf("SC_CLK_TCK"),
+        rss_bytes=sum(one.get("VmRSS", 0) for one in memory),
+        peak_bytes=sum(one.get("VmHWM", 0) for one in memory),
     )
-
-
-def _family(pid: int, parents: dict[int, int]) -> list[int]:
-    """A process and its descendants, those of them that are there."""
-    found = [pid] if pid in parents else []
-    for one in found:  # grows meanwhile
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
 
 
 def _cpu_s(pid: int) -> float:
@@ -64,20 +94,18 @@ def _cpu_s(pid: int) -> float:
         return 0.0
 
 
-def _stat(folder: Path) -> list[str] | None:
-    try:
-        text = (folder / "stat").read_text()
-    except OSError:  # it ended meanwhile
-        return None
-    return text.rpartition(")")[2].split()  # the name may have spaces and brackets in it
+def _stat(folder: Path) -> list[str]:
+    return _read(folder / "stat").rpartition(")")[2].split()  # the name may have spaces and brackets in it
 
 
-def _memory(folder: Path) -> tuple[int, int]:
-    """Resident bytes now and at the most."""
+def _memory(folder: Path) -> dict[str, int]:
+    """Bytes, by the names of proc(5)."""
+    lines = (line.split() for line in _read(folder / "status").splitlines())
+    return {fields[0].rstrip(":"): 1024 * int(fields[1]) for fields in lines if fields[-1] == "kB"}
+
+
+def _read(file: Path) -> str:
     try:
-        lines = (folder / "status").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    rss, peak = (int(fields[name][0]) * KIB if name in fields else 0 for name in ("VmRSS", "VmHWM"))
-    return rss, peak
+        return file.read_text()
+    except OSError:  # the process ended meanwhile
+        return ""

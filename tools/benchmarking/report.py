@@ -1,40 +1,37 @@
-"""All that was measured, on what, and with what: what ``trunkline benchmark --json`` prints."""
+"""All that was measured, on what, and with what: what ``trunkline benchmark --json`` prints, and how it comes about."""
 
 import os
 import platform
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from engines.engine import Precision
 from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
-from engines.spec import Model
+from engines.spec import Backend, Model, load_model
 from engines.zoo import model_name
-from tools.benchmarking.clip import BenchmarkClip
-from tools.benchmarking.engine import EngineReport
-from tools.benchmarking.pipeline import PipelineReport
-from tools.benchmarking.post import PostFigures
-from tools.benchmarking.predecoded import PredecodedReport
-from tools.benchmarking.scaling import ScalingReport
-from tools.benchmarking.streams import StreamsReport
-from tools.benchmarking.transport import TransportFigures
-from tools.benchmarking.video import DecodeFigures, PreprocessFigures
+from pipeline.settings.schema import ModelSettings
+from tools.benchmarking.clip import SIZES, BenchmarkClip, check_file, describe, lengthen, render
+from tools.benchmarking.engine import EngineReport, measure_engines
+from tools.benchmarking.pipeline import PipelineReport, PredecodedReport, measure_pipeline, measure_predecoded
+from tools.benchmarking.post import PostFigures, measure_post
+from tools.benchmarking.run import Links, Setup, Tell
+from tools.benchmarking.stages import DecodeFigures, PreprocessFigures, measure_decode, measure_preprocess
+from tools.benchmarking.streams import ScalingReport, StreamsReport, measure_scaling, measure_streams
+from tools.benchmarking.transport import SIZE, TransportFigures, measure_transport
 
 FORMAT: Final = 2
-PACKAGES: Final = (
-    "trunkline",
-    "av",
-    "numpy",
-    "onnxruntime",
-    "opencv-python-headless",
-    "openvino",
-    "pyzmq",
-    "tensorrt",
-    "torch",
-)
+PACKAGES: Final = "trunkline av numpy onnxruntime opencv-python-headless openvino pyzmq tensorrt torch"
 
 
 class BenchmarkMachine(msgspec.Struct, frozen=True):
@@ -66,25 +63,161 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     clips: tuple[BenchmarkClip, ...] = ()  # none: no part needed one
     seconds: float  # for each part
     repeats: int  # that it was divided into; a spread is over them
-    engine: EngineReport | msgspec.UnsetType = msgspec.UNSET
-    decode: DecodeFigures | msgspec.UnsetType = msgspec.UNSET
-    preprocess: PreprocessFigures | msgspec.UnsetType = msgspec.UNSET
-    post: PostFigures | msgspec.UnsetType = msgspec.UNSET
-    transport: TransportFigures | msgspec.UnsetType = msgspec.UNSET
-    pipeline: PipelineReport | msgspec.UnsetType = msgspec.UNSET
-    predecoded: PredecodedReport | msgspec.UnsetType = msgspec.UNSET
-    streams: StreamsReport | msgspec.UnsetType = msgspec.UNSET
-    scaling: ScalingReport | msgspec.UnsetType = msgspec.UNSET
+    engine: EngineReport | UnsetType = UNSET
+    decode: DecodeFigures | UnsetType = UNSET
+    preprocess: PreprocessFigures | UnsetType = UNSET
+    post: PostFigures | UnsetType = UNSET
+    transport: TransportFigures | UnsetType = UNSET
+    pipeline: PipelineReport | UnsetType = UNSET
+    predecoded: PredecodedReport | UnsetType = UNSET
+    streams: StreamsReport | UnsetType = UNSET
+    scaling: ScalingReport | UnsetType = UNSET
+
+
+class BenchmarkPart(StrEnum):
+    """What can be measured, in the order in which it is."""
+
+    engine = "engine"
+    decode = "decode"
+    preprocess = "preprocess"
+    post = "post"
+    transport = "transport"
+    pipeline = "pipeline"
+    streams = "streams"
+    scaling = "scaling"
+
+
+RUNS: Final = frozenset({BenchmarkPart.pipeline, BenchmarkPart.streams, BenchmarkPart.scaling})
+NEEDS_CLIP: Final = RUNS | {BenchmarkPart.decode, BenchmarkPart.preprocess}
+NEEDS_FRAMES: Final = RUNS | {BenchmarkPart.preprocess}  # the model's frame entry
+NEEDS_MODEL: Final = NEEDS_FRAMES | {BenchmarkPart.engine}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What to measure, and how."""
+
+    parts: Collection[BenchmarkPart]
+    sources: tuple[str, ...]  # files; none: a clip is made
+    made_size: str  # of that clip, one of SIZES
+    model: Path
+    backends: tuple[Backend, ...]  # all of them for the engine, the first for everything else
+    precisions: tuple[Precision, ...]
+    gpu: int | None
+    torch_compile: bool  # measure the torch engine with it, too
+    preprocess: Literal["cpu", "gpu"]
+    decode: Literal["ffmpeg", "nvdec", "vaapi"]
+    predecoded: int | None  # frames of each stream that the pipeline is run on from memory; None: from files
+    links: Links
+    seconds: float
+    repeats: int
+    streams: int | None  # of the pipeline; None: one for each source
+    p99_ms: float
+    fps: float
+    scaling_fps: float
+    max_streams: int
+
+
+def measure_parts(wish: Wish, tell: Tell) -> BenchmarkReport:
+    """Refuse what cannot be measured before anything is, then measure one part after the other.
+
+    Raises:
+        TrunklineError: what was asked for cannot be had, or fails.
+    """
+    parts = [part for part in BenchmarkPart if part in wish.parts]
+    _check(wish)
+    model = load_model(str(wish.model)) if NEEDS_MODEL.intersection(parts) else None
+    if model is not None and NEEDS_FRAMES.intersection(parts):
+        model.spec.entry("frame")
+    report = begin(model, wish.seconds, wish.repeats)
+    with tempfile.TemporaryDirectory(prefix="trunkline-benchmark-") as name:
+        folder, sources = Path(name), wish.sources
+        if NEEDS_CLIP.intersection(parts):
+            if not sources:
+                tell(f"Making the clip, {wish.made_size}")
+                sources = (str(folder / "clip.mp4"),)
+                render(Path(sources[0]), SIZES[wish.made_size])
+            clips = tuple(describe(source, made=not wish.sources) for source in sources)
+            report = msgspec.structs.replace(report, clips=clips)
+        measures = _measures(wish, model, sources, folder, lambda text: tell(f"Measuring: {text}"))
+        for part in parts:
+            tell(f"Measuring {part}")
+            field = "predecoded" if part is BenchmarkPart.pipeline and wish.predecoded else part
+            report = msgspec.structs.replace(report, **{field: measures[part]()})
+    return report
+
+
+def _check(wish: Wish) -> None:
+    for source in wish.sources:
+        check_file(source)
+    if wish.streams is not None and wish.streams < len(wish.sources):
+        raise ConfigError(
+            f"--streams is {wish.streams}, but must be at least the number of --source, {len(wish.sources)}"
+        )
+    if wish.torch_compile and "torch" not in wish.backends:
+        raise ConfigError(f"--torch-compile is for backend 'torch', but --backend is {','.join(wish.backends)}")
+    if wish.predecoded is not None and wish.links != "queue":
+        raise ConfigError(f"--links is {wish.links!r}, but must be 'queue' with --predecoded")
+
+
+def _measures(
+    wish: Wish, model: Model | None, sources: tuple[str, ...], folder: Path, tell: Tell
+) -> Mapping[BenchmarkPart, Callable[[], object]]:
+    """What measures each part; called only where the model has what it needs."""
+    seconds, repeats, gpu = wish.seconds, wish.repeats, wish.gpu
+    settings = ModelSettings(path=str(wish.model), backend=wish.backends[0], precision=wish.precisions[0], gpu=gpu)
+
+    @cache
+    def played(rate: float | None = None) -> tuple[str, ...]:
+        """Copies of the files that are long enough to be played, with so many pictures a second; None: their own."""
+        copies = (folder / f"{number}-at-{rate}.mkv" for number in range(len(sources)))
+        return tuple(lengthen(source, copy, rate) for source, copy in zip(sources, copies, strict=True))
+
+    def setup(rate: float | None = None) -> Setup:
+        return Setup(played(rate), settings, wish.links, folder, wish.preprocess, wish.decode)
+
+    def engines() -> EngineReport:
+        assert model is not None
+        chosen = wish.backends, wish.precisions, seconds, repeats
+        return measure_engines(model, *chosen, gpu=gpu, torch_compile=wish.torch_compile)
+
+    def scaled() -> PreprocessFigures:
+        assert model is not None
+        frame = model.spec.entry("frame")
+        return measure_preprocess(played(), (frame.height, frame.width), seconds, repeats)
+
+    def whole() -> PipelineReport | PredecodedReport:
+        streams = wish.streams or len(sources)
+        if wish.predecoded:
+            return measure_predecoded(setup(), streams, wish.predecoded, seconds, repeats, tell)
+        return measure_pipeline(setup(), streams, seconds, repeats, tell)
+
+    fps, slow, most = wish.fps, wish.scaling_fps, wish.max_streams
+    return {
+        BenchmarkPart.engine: engines,
+        BenchmarkPart.decode: lambda: measure_decode(played(), seconds, repeats),
+        BenchmarkPart.preprocess: scaled,
+        BenchmarkPart.post: lambda: measure_post(seconds),
+        BenchmarkPart.transport: lambda: measure_transport(_size(wish), seconds, repeats),
+        BenchmarkPart.pipeline: whole,
+        BenchmarkPart.streams: lambda: measure_streams(setup(fps), wish.p99_ms, fps, seconds, most, tell),
+        BenchmarkPart.scaling: lambda: measure_scaling(setup(slow), slow, seconds, most, repeats, tell),
+    }
+
+
+def _size(wish: Wish) -> tuple[int, int]:
+    """Width and height of the frames that go from process to process."""
+    clips = [describe(source, made=False) for source in wish.sources[:1]]
+    return (clips[0].width, clips[0].height) if clips else SIZE
 
 
 def begin(model: Model | None, seconds: float, repeats: int) -> BenchmarkReport:
-    """A report without measurements; clips and parts are put in by ``msgspec.structs.replace``."""
+    """Return a report without measurements; clips and parts are put in by ``msgspec.structs.replace``."""
+    load = round(os.getloadavg()[0], 2)
     return BenchmarkReport(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=BenchmarkMachine(
-            cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), round(os.getloadavg()[0], 2)
-        ),
-        versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
+        machine=BenchmarkMachine(cpu(), memory_bytes(), nvidia_gpus(), platform.platform(), load),
+        versions={"python": platform.python_version(), **{package: _version(package) for package in PACKAGES.split()}},
         model=ModelIdentity(model_name(model.path), model.spec.name, model.fingerprint) if model else None,
         seconds=seconds,
         repeats=repeats,
@@ -92,7 +225,7 @@ def begin(model: Model | None, seconds: float, repeats: int) -> BenchmarkReport:
 
 
 def load(path: Path) -> BenchmarkReport:
-    """A report that was written before.
+    """Return a report that was written before.
 
     Raises:
         ConfigError: the file cannot be read, or is no report of this format.
@@ -102,9 +235,8 @@ def load(path: Path) -> BenchmarkReport:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:
-        raise ConfigError(
-            f"{path}: is not a report of trunkline benchmark --json in format {FORMAT}: {error}"
-        ) from None
+        said = f"is not a report of trunkline benchmark --json in format {FORMAT}: {error}"
+        raise ConfigError(f"{path}: {said}") from None
 
 
 def _version(package: str) -> str | None:

@@ -1,21 +1,22 @@
-"""How many cameras at once: the largest number of real-time streams whose latency holds with no frame lost."""
+"""Many cameras at once: how many keep within a latency with no frame lost, and what one more costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from pipeline.settings.schema import InferenceSettings
-from tools.benchmarking.figures import WARM_UP_SHARE, Percentiles, rounded
-from tools.benchmarking.pipeline import MIB
-from tools.benchmarking.setup import Setup
-from tools.benchmarking.watch import Heard, Watched, watch
+from pipeline.wire.messages import FrameMessage
+from tools.benchmarking.figures import WARM_UP_SHARE, Percentiles, Spread, rounded
+from tools.benchmarking.pipeline import summarise_runs
+from tools.benchmarking.run import Dropped, Judge, Setup, Tell, Watched, latency, watch
 
 TAIL: Final = 0.01  # of the frames may be slower than a p99
 MIN_FRAMES: Final = 300  # of a trial: three beyond its p99
 MIN_SHARE: Final = 0.95  # of the frames a camera gives in that time must arrive of every stream
 STALE_SHARE: Final = 0.7  # of the bound: an older frame gives way to the next, a younger one can still be in time
 CHANCES: Final = 2  # trials of a number: one moment of somebody else's work is not the end of the search
+SCALING_MIN_FRAMES: Final = 50  # of a repeat
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,34 +37,40 @@ class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
 
     p99_ms: float  # that had to be held
     fps: float  # of each stream
-    max_queue_delay_ms: float = (
-        InferenceSettings().max_queue_delay_ms
-    )  # of the runs; what older reports had without saying so
+    # Of the runs; what older reports had without saying so.
+    max_queue_delay_ms: float = InferenceSettings().max_queue_delay_ms
     most: int  # streams that held it; 0: not even one
     tried_up_to: int  # no search beyond this
     trials: tuple[Trial, ...]  # in the order in which they were made
 
 
-def measure_streams(
-    setup: Setup,
-    p99_ms: float,
-    fps: float,
-    seconds: float,
-    up_to: int,
-    tell: Callable[[str], None] = lambda text: None,
-) -> StreamsReport:
-    """Search for the number.
+class ScalingFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """So many streams at once."""
 
-    Args:
-        setup: what to run, with files whose own rate is ``fps``.
-        p99_ms: latency, capture to message, that 99 % of the frames have to stay within.
-        fps: of each stream.
-        seconds: of a trial; longer where it would have too few frames for a p99.
-        up_to: the largest number to try.
-        tell: hears what is tried.
+    streams: int
+    frames_per_s: Spread  # of all streams together
+    cpu_ms_per_frame: Spread
+    cpu_per_frame_to_one: float  # CPU time of a frame to that with the fewest streams
+    cores_used: Spread
+    latency_ms: Percentiles  # capture to message, all repeats together
+    latency_p99_ms: Spread
+    rss_mib: Spread
+    dropped: dict[str, int]  # by cause
 
-    Raises:
-        TrunklineError: as :func:`tools.benchmarking.watch.watch`.
+
+class ScalingReport(msgspec.Struct, frozen=True, kw_only=True):
+    """From few streams to many."""
+
+    fps: float  # of each stream
+    rows: tuple[ScalingFigures, ...]
+    mib_per_stream: float | None  # of resident memory, from the fewest to the most; None: there is only one number
+
+
+def measure_streams(setup: Setup, p99_ms: float, fps: float, seconds: float, up_to: int, tell: Tell) -> StreamsReport:
+    """Search for the largest number of cameras, of files whose rate is ``fps``, that hold ``p99_ms``.
+
+    A trial takes ``seconds``, or longer where it would have too few frames for a p99. TrunklineError as
+    :func:`tools.benchmarking.run.watch`.
     """
     trials: list[Trial] = []
 
@@ -75,19 +82,18 @@ def measure_streams(
                 return True
         return False
 
-    most = largest(holds, up_to)
     return StreamsReport(
         p99_ms=p99_ms,
         fps=fps,
         max_queue_delay_ms=STALE_SHARE * p99_ms,
-        most=most,
+        most=largest(holds, up_to),
         tried_up_to=up_to,
         trials=tuple(trials),
     )
 
 
 def largest(holds: Callable[[int], bool], up_to: int) -> int:
-    """The largest number that holds, 0 to ``up_to``, if each below one that holds does, too.
+    """Return the largest number that holds, 0 to ``up_to``, if each below one that holds does, too.
 
     Doubles until a number fails, then halves what lies between.
 
@@ -104,54 +110,93 @@ def largest(holds: Callable[[int], bool], up_to: int) -> int:
     return good
 
 
-class Hopeless:
-    """Says, message by message, whether a trial has certainly failed already."""
+def _try(setup: Setup, streams: int, p99_ms: float, fps: float, seconds: float) -> Trial:
+    config = setup.config(streams, "camera", max_queue_delay_ms=STALE_SHARE * p99_ms)
+    lasting_s = max(seconds, MIN_FRAMES / (streams * fps))
+    run = watch(config, lasting_s, WARM_UP_SHARE * seconds, hopeless(p99_ms, streams * fps * lasting_s))
+    return Trial(
+        streams=streams,
+        failure=why_not(run, [stream.name for stream in config.streams], p99_ms, fps),
+        seconds=rounded(run.seconds),
+        frames=len(run.heard),
+        latency_ms=latency([run]) if run.heard else None,
+        dropped=dict(run.dropped),
+        cores_used=rounded(run.cores_used),
+        rss_mib=rounded(run.rss_mib),
+    )
 
-    def __init__(self, p99_ms: float, planned_frames: float) -> None:
-        self._p99_ms = p99_ms
-        self._late_allowed = TAIL * planned_frames
-        self._seen = self._late = 0
 
-    def __call__(self, heard: Sequence[Heard], dropped_before: Mapping[str, Mapping[str, int]]) -> bool:
-        """Whether it has, with all that was heard and what had been dropped before, by stream and cause."""
-        new = heard[self._seen :]
-        self._seen = len(heard)
-        self._late += sum(one.timings_ms.total > self._p99_ms for one in new)
-        lost = any(sum(one.dropped.values()) > sum(dropped_before.get(one.stream, {}).values()) for one in new)
-        return lost or self._late > self._late_allowed
+def hopeless(p99_ms: float, planned_frames: float) -> Judge:
+    """Return what says, message by message, whether a trial has certainly failed already."""
+    late = 0
+
+    def failed(message: FrameMessage, before: Dropped) -> bool:
+        nonlocal late
+        late += message.timings_ms.total > p99_ms
+        lost = sum(message.dropped.values()) > sum(before.get(message.stream, {}).values())
+        return lost or late > TAIL * planned_frames
+
+    return failed
 
 
 def why_not(run: Watched, streams: Sequence[str], p99_ms: float, fps: float) -> str | None:
-    """Why a run did not hold; None: it did."""
+    """Return why a run did not hold; None: it did."""
     if run.dropped:
         return "dropped " + ", ".join(f"{count} {cause}" for cause, count in sorted(run.dropped.items()))
     if run.missed:
         return f"{run.missed} messages did not arrive"
-    latency = Percentiles.of([one.timings_ms.total for one in run.heard]) if run.heard else None
-    if latency is None or run.cut_short or latency.p99 > p99_ms:
+    if not run.heard or run.cut_short or latency([run]).p99 > p99_ms:
         return f"p99 beyond {p99_ms:g} ms"
-    arrived = {name: 0 for name in streams}
-    for one in run.heard:
-        arrived[one.stream] += 1
+    arrived = {name: sum(message.stream == name for message in run.heard) for name in streams}
     name, fewest = min(arrived.items(), key=lambda item: item[1])
     wanted = fps * run.seconds
     # A window may begin and end just before a frame.
     return f"{name} gave {fewest} of {wanted:.0f} frames" if fewest < MIN_SHARE * wanted - 1 else None
 
 
-def _try(setup: Setup, streams: int, p99_ms: float, fps: float, seconds: float) -> Trial:
-    config = setup.config(streams, "camera")
-    inference = msgspec.structs.replace(config.inference, max_queue_delay_ms=STALE_SHARE * p99_ms)
-    config = msgspec.structs.replace(config, inference=inference)
-    lasting_s = max(seconds, MIN_FRAMES / (streams * fps))
-    run = watch(config, WARM_UP_SHARE * seconds, lasting_s, Hopeless(p99_ms, streams * fps * lasting_s))
-    return Trial(
-        streams=streams,
-        failure=why_not(run, [stream.name for stream in config.streams], p99_ms, fps),
-        seconds=rounded(run.seconds),
-        frames=len(run.heard),
-        latency_ms=Percentiles.of([one.timings_ms.total for one in run.heard]) if run.heard else None,
-        dropped=dict(run.dropped),
-        cores_used=rounded(run.cpu_s / run.seconds),
-        rss_mib=rounded(run.end.usage.rss_bytes / MIB),
+def measure_scaling(setup: Setup, fps: float, seconds: float, up_to: int, repeats: int, tell: Tell) -> ScalingReport:
+    """Run 1, 2, 4 ... up to ``up_to`` cameras of files whose rate is ``fps``, round after round.
+
+    Each number runs for ``seconds`` together, or longer where it would have too few frames. TrunklineError as
+    :func:`tools.benchmarking.run.watch`.
+    """
+    runs: dict[int, list[Watched]] = {count: [] for count in doubled(up_to)}
+    for number in range(repeats):
+        for count, watched in runs.items():
+            tell(f"{count} streams at {fps:g} frames/s, {number + 1} of {repeats}")
+            lasting_s = max(seconds / repeats, SCALING_MIN_FRAMES / (count * fps))
+            watched.append(watch(setup.config(count, "camera"), lasting_s, WARM_UP_SHARE * seconds))
+    return summarise(fps, runs)
+
+
+def doubled(up_to: int) -> list[int]:
+    """Return 1, 2, 4 ... as far as ``up_to``.
+
+    >>> doubled(10)
+    [1, 2, 4, 8]
+    """
+    return [1 << power for power in range(up_to.bit_length())]
+
+
+def summarise(fps: float, runs: dict[int, list[Watched]]) -> ScalingReport:
+    """Return the report of the runs of each number of streams."""
+    least_cpu_ms = Spread.of(run.cpu_ms for run in runs[min(runs)]).median
+    rows = tuple(_row(count, runs[count], least_cpu_ms) for count in sorted(runs))
+    grown = rows[-1].rss_mib.median - rows[0].rss_mib.median
+    more = rows[-1].streams - rows[0].streams
+    return ScalingReport(fps=fps, rows=rows, mib_per_stream=rounded(grown / more) if more else None)
+
+
+def _row(count: int, runs: Sequence[Watched], least_cpu_ms: float) -> ScalingFigures:
+    figures = summarise_runs("camera", runs)
+    return ScalingFigures(
+        streams=count,
+        frames_per_s=figures.frames_per_s,
+        cpu_ms_per_frame=figures.cpu_ms_per_frame,
+        cpu_per_frame_to_one=rounded(figures.cpu_ms_per_frame.median / least_cpu_ms),
+        cores_used=figures.cores_used,
+        latency_ms=figures.latency_ms["total"],
+        latency_p99_ms=figures.latency_p99_ms,
+        rss_mib=figures.memory.rss_mib,
+        dropped=figures.dropped,
     )

@@ -1,95 +1,73 @@
-"""The harness around peers: environments and processes of their own, and rounds in which all take turns."""
+"""The harness around peers: environments and processes of their own, rounds in which all take turns, and ratios."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from tools.peers.figures import Failed, PeerResult, PeerRow, ratios
+import msgspec
+
+from tools.benchmarking.figures import Spread
 from tools.peers.peers import Group
-
-Measure = Callable[[], PeerResult]
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 WIDE: Final = "500"  # columns of the terminal that programs are told they have: their errors stay on one line
 MADE: Final = "made-of.txt"  # in the environment, once it is whole
 
 
-def said(command: Sequence[str], timeout_s: float, variables: Mapping[str, str] | None = None) -> str:
-    """What a command prints, run at the top of the checkout.
-
-    Raises:
-        Failed: it ends with another status than 0, or takes too long.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=CHECKOUT,
-            env={**os.environ, "COLUMNS": WIDE, **(variables or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
-    except subprocess.TimeoutExpired:
-        raise Failed(f"took longer than {timeout_s:g} s") from None
-    if done.returncode:
-        raise Failed(last_line(done.stderr))
-    return done.stdout
+class Failed(Exception):
+    """Why something could not be measured, in one sentence."""
 
 
-def last_json(text: str) -> dict[str, Any]:
-    """The object on the last line; libraries may have printed before.
+class PeerRun(msgspec.Struct, frozen=True):
+    """One run of one program."""
 
-    Raises:
-        Failed: there is none.
-    """
-    lines = text.splitlines()
-    try:
-        found = json.loads(lines[-1]) if lines else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Failed("printed no result")
-    return found
+    frames_per_s: float
+    cpu_ms_per_frame: float  # of all its processes
+    peak_mib: float | None  # resident at the most, the sum over its processes; None: not known
+    boxes_per_frame: float | None  # None: it looks for nothing
 
 
-def last_line(text: str) -> str:
-    """The last line that says something, without what command-line programs put around errors."""
-    lines = [line.strip(" │╭╮╰╯─").removeprefix("error: ") for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "ended without a word")
+class Ratios(msgspec.Struct, frozen=True):
+    """Trunkline's figure divided by the peer's, in the same round."""
+
+    frames_per_s: Spread
+    cpu_ms_per_frame: Spread
+    peak_mib: Spread | None
 
 
-def torch_requirement() -> str:
-    """As the Makefile has it: without an NVIDIA GPU the release for which package indexes offer a small CPU build."""
-    return "torch" if shutil.which("nvidia-smi") else "torch==2.13.0"
+class PeerRow(msgspec.Struct, frozen=True):
+    """A program's line in the table."""
+
+    name: str
+    title: str
+    remark: str
+    runs: tuple[PeerRun, ...] = ()
+    ratios: Ratios | None = None  # None: Trunkline's own line, or one of the two could not be measured
+    versions: Mapping[str, str | None] = {}
+    facts: Mapping[str, Any] = {}  # what else there is to know of it
+    failed: str | None = None  # why it was not measured
+
+    def spread(
+        self, figure: Literal["frames_per_s", "cpu_ms_per_frame", "peak_mib", "boxes_per_frame"]
+    ) -> Spread | None:
+        """Return a figure over the rounds; None where it is not known."""
+        return _spread([getattr(run, figure) for run in self.runs])
 
 
-def environment(folder: Path, requirements: tuple[str, ...]) -> Path:
-    """The Python of an environment with these requirements.
+class PeerResult(msgspec.Struct, frozen=True):
+    """A run, and with what it was made."""
 
-    Raises:
-        Failed: it cannot be made.
-    """
-    python = folder / "bin" / "python"
-    wanted = "\n".join((sys.version, *requirements))
-    stamp = folder / MADE
-    if not stamp.exists() or stamp.read_text() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        _call(sys.executable, "-m", "venv", str(folder))
-        _call(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
-        stamp.write_text(wanted)
-    return python
+    run: PeerRun
+    versions: Mapping[str, str | None]
+    facts: Mapping[str, Any] = {}
 
 
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Failed(f"its environment cannot be made: {last_line(done.stderr)}")
+Measure = Callable[[], PeerResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,59 +81,112 @@ class Contestant:
     prepare: Callable[[], Measure]  # what takes long and is not measured
 
 
-@dataclass(slots=True)
-class _Course:
-    """What has come of a contestant so far."""
-
-    results: list[PeerResult] = field(default_factory=list)
-    failed: str | None = None
-
-
 def play(
     contestants: Sequence[Contestant], rounds: int, tell: Callable[[str], None] = lambda text: None
 ) -> dict[Group, tuple[PeerRow, ...]]:
     """Prepare everybody, then measure everybody once a round; who fails is not asked again, and has no figures."""
-    courses = {one.name: _Course() for one in contestants}
+    results: dict[str, list[PeerResult]] = {one.name: [] for one in contestants}
     ready: dict[str, Measure] = {}
-    for one in contestants:
-        tell(f"Preparing: {one.title}")
-        try:
-            ready[one.name] = one.prepare()
-        except Failed as error:
-            courses[one.name].failed = str(error)
-    for number in range(rounds):
+    failed: dict[str, str] = {}
+    for number in range(rounds + 1):
         for one in contestants:
-            course = courses[one.name]
-            if course.failed is None:
-                tell(f"Round {number + 1} of {rounds}: {one.title}")
-                _measure(ready[one.name], course)
-    return _rows(contestants, courses)
-
-
-def _measure(measure: Measure, course: _Course) -> None:
-    try:
-        course.results.append(measure())
-    except Failed as error:
-        course.failed = str(error)
-        course.results.clear()
-
-
-def _rows(contestants: Sequence[Contestant], courses: Mapping[str, _Course]) -> dict[Group, tuple[PeerRow, ...]]:
+            if one.name in failed:
+                continue
+            tell(f"Round {number} of {rounds}: {one.title}" if number else f"Preparing: {one.title}")
+            try:
+                if number:
+                    results[one.name].append(ready[one.name]())
+                else:
+                    ready[one.name] = one.prepare()
+            except Failed as error:
+                failed[one.name] = str(error)
+                results[one.name].clear()
     groups: dict[Group, tuple[PeerRow, ...]] = {}
     for one in contestants:
-        course = courses[one.name]
-        runs = tuple(result.run for result in course.results)
-        before = groups.get(one.group, ())
-        last = course.results[-1] if course.results else None
+        done, before = results[one.name], groups.get(one.group, ())
+        runs = tuple(result.run for result in done)
         row = PeerRow(
-            name=one.name,
-            title=one.title,
-            remark=one.remark,
-            runs=runs,
-            ratios=ratios(before[0].runs, runs) if before else None,
-            versions=last.versions if last else {},
-            facts=last.facts if last else {},
-            failed=course.failed,
+            one.name,
+            one.title,
+            one.remark,
+            runs,
+            ratios(before[0].runs, runs) if before else None,
+            done[-1].versions if done else {},
+            done[-1].facts if done else {},
+            failed.get(one.name),
         )
         groups[one.group] = (*before, row)
     return groups
+
+
+def ratios(trunkline: Sequence[PeerRun], peer: Sequence[PeerRun]) -> Ratios | None:
+    """Round by round, so that what slows a whole round down does not count; None without a round of both."""
+    pairs = list(zip(trunkline, peer, strict=False))
+    if not pairs:
+        return None
+    return Ratios(
+        frames_per_s=Spread.of(ours.frames_per_s / theirs.frames_per_s for ours, theirs in pairs),
+        cpu_ms_per_frame=Spread.of(ours.cpu_ms_per_frame / theirs.cpu_ms_per_frame for ours, theirs in pairs),
+        peak_mib=_spread([one.peak_mib / it.peak_mib if one.peak_mib and it.peak_mib else None for one, it in pairs]),
+    )
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread.of(known) if known else None
+
+
+def said(command: Sequence[str], timeout_s: float, variables: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints, run at the top of the checkout.
+
+    Raises:
+        Failed: it ends with another status than 0, or takes too long.
+    """
+    env = {**os.environ, "COLUMNS": WIDE, **(variables or {})}
+    try:
+        done = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"took longer than {timeout_s:g} s") from None
+    if done.returncode:
+        raise Failed(last_line(done.stderr))
+    return done.stdout
+
+
+def last_json(text: str) -> dict[str, Any]:
+    """Return the object on the last line; libraries may have printed before.
+
+    Raises:
+        Failed: there is none.
+    """
+    try:
+        return msgspec.json.decode((text.splitlines() or [""])[-1], type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise Failed("printed no result") from None
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something, without what command-line programs put around errors."""
+    lines = [line.strip(" │╭╮╰╯─").removeprefix("error: ") for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "ended without a word")
+
+
+def environment(folder: Path, requirements: tuple[str, ...]) -> Path:
+    """Return the Python of an environment with these requirements.
+
+    Raises:
+        Failed: it cannot be made.
+    """
+    python, stamp = folder / "bin" / "python", folder / MADE
+    wanted = "\n".join((sys.version, *requirements))
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        _call(sys.executable, "-m", "venv", str(folder))
+        _call(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+        stamp.write_text(wanted)
+    return python
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"its environment cannot be made: {last_line(done.stderr)}")

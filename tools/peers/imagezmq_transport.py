@@ -1,14 +1,12 @@
 """imagezmq as the way of frames from one process to another on one host: its default, request and reply."""
 
 import tempfile
-from typing import Final
 
 import imagezmq
 
-from tools.peers.measuring import Meter, arguments, report
-from tools.peers.sender import pictures, sending
-
-PACKAGES: Final = ("imagezmq", "numpy", "pyzmq")
+from tools.benchmarking.processes import child
+from tools.peers.measuring import Meter, arguments
+from tools.peers.queue_transport import pictures
 
 
 def send(address: str) -> None:
@@ -20,19 +18,17 @@ def send(address: str) -> None:
 
 def main() -> None:
     """Receive."""
-    options = arguments(__doc__ or "", source=False).parse_args()
+    meter = Meter(arguments(__doc__, source=False).parse_args().seconds)
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         address = f"ipc://{folder}/frames"
         hub = imagezmq.ImageHub(open_port=address)
-        with sending(send, address) as sender:
-            meter = Meter(options.seconds, [sender])
-            going = True
-            while going:
-                hub.recv_image()
-                going = meter.count()
+        with child(send, address):
+            hub.recv_image()
+            while meter.count():
                 hub.send_reply(b"OK")
-            report(meter.measured(looks=False), PACKAGES)
+                hub.recv_image()
         hub.close()
+    meter.report(("imagezmq", "numpy", "pyzmq"), looks=False)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Read, scale, run, threshold, suppress, one frame after the other. No tracks, no 
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,25 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from tools.peers.measuring import Meter, arguments, report
+from tools.peers.measuring import Meter, arguments
 
 PACKAGES: Final = ("numpy", "onnxruntime", "opencv-python-headless")
-GREY: Final = (114, 114, 114)
 RECORDED_FRAMES: Final = 300
-DECIMALS: Final = 3
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Detected:
-    """What one frame shows, in source pixels."""
-
-    boxes: Array  # (N, 4) xyxy, objects before faces
-    scores: Array  # (N,)
-    labels: Array  # (N,) of spec.json's objects; a face has the number after the last
-    landmarks: Array  # (faces, 5, 2)
 
 
 class Detector:
@@ -44,59 +31,46 @@ class Detector:
         self._thresholds: dict[str, float] = spec["thresholds"]
         self._face_label = len(spec["objects"])
         self._size = spec["frame"]["width"], spec["frame"]["height"]
-        self._session = ort.InferenceSession(
-            folder / (file or spec["frame"]["file"]), providers=["CPUExecutionProvider"]
-        )
+        path = folder / (file or spec["frame"]["file"])
+        self._session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def __call__(self, frame: Pixels) -> Detected:
-        """Objects and faces of a BGR picture (H, W, 3)."""
-        canvas, scale, left, top = letterbox(frame, self._size)
-        image = cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB)
-        values = self._session.run(self._names, {"images": image[None]})
-        outputs = {name: np.asarray(value)[0] for name, value in zip(self._names, values, strict=True)}
-        return self._decode(outputs, scale, np.array([left, top], np.float32))
+    def __call__(self, frame: Pixels) -> Array:
+        """Return (N, 6) of a BGR picture (H, W, 3), objects before faces: xyxy in its pixels, score and label.
 
-    def _decode(self, outputs: dict[str, Array], scale: float, pad: Array) -> Detected:
-        objects = outputs["object_scores"] >= self._thresholds["object_score"]
-        boxes, scores, labels = (outputs[f"object_{what}"][objects] for what in ("boxes", "scores", "labels"))
-        kept = _suppress(boxes, scores, self._thresholds["object_iou"], labels)
-        faces = outputs["face_scores"] >= self._thresholds["face_score"]
-        face_boxes, face_scores = outputs["face_boxes"][faces], outputs["face_scores"][faces]
-        seen = _suppress(face_boxes, face_scores, self._thresholds["face_iou"])
-        found = np.concatenate([boxes[kept], face_boxes[seen]])
-        return Detected(
-            boxes=(found.reshape(-1, 2, 2) - pad).reshape(-1, 4) / scale,
-            scores=np.concatenate([scores[kept], face_scores[seen]]),
-            labels=np.concatenate([labels[kept], np.full(len(seen), self._face_label, labels.dtype)]),
-            landmarks=(outputs["face_landmarks"][faces][seen] - pad) / scale,
-        )
+        Labels are numbers of spec.json's objects; a face has the one after the last.
+        """
+        canvas, scale, left, top = letterbox(frame, self._size)
+        values = self._session.run(self._names, {"images": cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB)[None]})
+        outputs = {name: np.asarray(value)[0] for name, value in zip(self._names, values, strict=True)}
+        found = np.concatenate([self._kept("object", outputs), self._kept("face", outputs)])
+        found[:, :4] = (found[:, :4] - (left, top, left, top)) / scale
+        return found
+
+    def _kept(self, what: str, outputs: dict[str, Array]) -> Array:
+        """What is above the threshold and survives suppression, of one label at a time, in pixels of the input."""
+        sure = outputs[f"{what}_scores"] >= self._thresholds[f"{what}_score"]
+        boxes, scores = outputs[f"{what}_boxes"][sure], outputs[f"{what}_scores"][sure]
+        labels = outputs["object_labels"][sure] if what == "object" else np.full(len(scores), self._face_label)
+        sides = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # OpenCV takes x, y, width, height
+        iou = self._thresholds[f"{what}_iou"]
+        kept = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), labels.tolist(), 0.0, iou)
+        return np.column_stack([boxes, scores, labels])[np.asarray(kept, np.int64)]
 
 
 def letterbox(frame: Pixels, size: tuple[int, int]) -> tuple[Pixels, float, int, int]:
-    """A picture (H, W, 3) fitted into ``size`` (width, height) on grey, with its scale, left and top padding."""
+    """Return a picture (H, W, 3) fitted into ``size`` (width, height) on grey, its scale, left and top padding."""
     height, width = frame.shape[:2]
     scale = min(size[0] / width, size[1] / height)
     small = cv2.resize(frame, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR)
     left, top = (size[0] - small.shape[1]) // 2, (size[1] - small.shape[0]) // 2
     right, bottom = size[0] - small.shape[1] - left, size[1] - small.shape[0] - top
-    canvas = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=GREY)
+    canvas = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114))
     return np.asarray(canvas, np.uint8), scale, left, top
 
 
-def _suppress(boxes: Array, scores: Array, iou: float, labels: Array | None = None) -> Array:
-    """Rows that non-maximum suppression keeps; of one label at a time where there are labels."""
-    corners = boxes.copy()
-    corners[:, 2:] -= corners[:, :2]  # OpenCV takes x, y, width, height
-    if labels is None:
-        kept = cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), 0.0, iou)
-    else:
-        kept = cv2.dnn.NMSBoxesBatched(corners.tolist(), scores.tolist(), labels.tolist(), 0.0, iou)
-    return np.asarray(kept, np.int64)
-
-
 def frames(source: Path) -> Iterator[Pixels]:
-    """BGR pictures of a video file, once.
+    """Give the BGR pictures of a video file, once.
 
     Raises:
         SystemExit: OpenCV finds no picture in it.
@@ -113,36 +87,24 @@ def frames(source: Path) -> Iterator[Pixels]:
         capture.release()
 
 
-def record(detector: Detector, source: Path, file: Path) -> None:
-    """Write what the first frames show, a row (x0, y0, x1, y1, score, label) for each box, as JSON."""
-    rows = []
-    for frame in islice(frames(source), RECORDED_FRAMES):
-        found = detector(frame)
-        rows.append(np.column_stack([found.boxes, found.scores, found.labels]).round(DECIMALS).tolist())
-    file.write_text(json.dumps(rows))
-
-
-def loop(detector: Detector, source: Path, meter: Meter) -> None:
-    """Run over the clip again and again until the measured time is over."""
-    while True:
-        for frame in frames(source):
-            if not meter.count(len(detector(frame).boxes)):
-                return
-
-
 def main() -> None:
-    """Measure the loop, or record what it finds."""
-    parser = arguments(__doc__ or "", model=True)
+    """Measure the loop over the clip, again and again, or record what it finds."""
+    parser = arguments(__doc__, model=True)
     parser.add_argument("--file", help="ONNX file inside the model folder; left out: the frame entry of spec.json")
     parser.add_argument("--record", type=Path, help="write what the first frames show to this file; measure nothing")
     options = parser.parse_args()
     detector = Detector(options.model, options.file)
     if options.record:
-        record(detector, options.source, options.record)
+        rows = [detector(frame).round(3).tolist() for frame in islice(frames(options.source), RECORDED_FRAMES)]
+        options.record.write_text(json.dumps(rows))
         return
-    meter = Meter(options.seconds)
-    loop(detector, options.source, meter)
-    report(meter.measured(), PACKAGES)
+    meter, going = Meter(options.seconds), True
+    while going:
+        for frame in frames(options.source):
+            going = meter.count(len(detector(frame)))
+            if not going:
+                break
+    meter.report(PACKAGES)
 
 
 if __name__ == "__main__":

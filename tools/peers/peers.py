@@ -1,5 +1,6 @@
 """Who is compared with Trunkline, in which group, and what each needs in its environment."""
 
+import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -25,6 +26,8 @@ TRUNKLINE: Final = {
     Group.decode: "Its capture stage alone.",
     Group.transport: "Its ring in shared memory.",
 }
+# As the Makefile has it: without an NVIDIA GPU the release for which package indexes offer a small CPU build.
+TORCH: Final = "torch" if shutil.which("nvidia-smi") else "torch==2.13.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ ULTRALYTICS: Final = Peer(
     "ultralytics_track",
     "Ultralytics + ByteTrack",
     Group.pipeline,
-    ("ultralytics==8.4.190", "openvino==2026.4.1", "lap==0.5.13"),
+    (TORCH, "ultralytics==8.4.190", "openvino==2026.4.1", "lap==0.5.13"),
     "track(stream=True) on the OpenVINO export of a YOLO26 of equal cost and input size; boxes and tracks, no more.",
 )
 ROBOFLOW: Final = Peer(
@@ -77,15 +80,14 @@ PEERS: Final = (OPENCV_LOOP, ULTRALYTICS, ROBOFLOW, IMAGEZMQ, QUEUE)
 
 
 def chosen(only: str | None) -> tuple[Peer, ...]:
-    """The peers of a list of names with commas; all for None.
+    """Return the peers of a list of names with commas; all for None.
 
     Raises:
         ConfigError: a name is no peer's.
     """
     if only is None:
         return PEERS
-    names = [name.strip() for name in only.split(",")]
-    known = {peer.name: peer for peer in PEERS}
+    names, known = [name.strip() for name in only.split(",")], [peer.name for peer in PEERS]
     for name in names:
         if name not in known:
             raise ConfigError(f"--only names {name!r}, but must be of {', '.join(known)}")

@@ -3,20 +3,17 @@
 ``streamvision`` is the package in which ``inference`` keeps that pipeline; it alone is a fraction of the size.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from streamvision.stream.pipeline import InferencePipeline
 
-from tools.peers.measuring import Meter, arguments, report
-
-PACKAGES: Final = ("numpy", "opencv-python", "streamvision")
+from tools.peers.measuring import Meter, arguments
 
 
 def main() -> None:
     """Run the pipeline over the clip again and again."""
-    options = arguments(__doc__ or "").parse_args()
-    meter = Meter(options.seconds)
-    going = True
+    options = arguments(__doc__).parse_args()
+    meter, going = Meter(options.seconds), True
 
     def sink(_prediction: object, _frame: object) -> None:
         nonlocal going
@@ -33,7 +30,7 @@ def main() -> None:
         )
         pipeline.start(use_main_thread=False)
         pipeline.join()
-    report(meter.measured(looks=False), PACKAGES)
+    meter.report(("numpy", "opencv-python", "streamvision"), looks=False)
 
 
 if __name__ == "__main__":

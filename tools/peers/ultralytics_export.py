@@ -7,92 +7,78 @@ import json
 from argparse import ArgumentParser
 from bisect import bisect_left
 from copy import deepcopy
-from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+import openvino as ov
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
-
-from tools.peers.macs import macs
 
 BASE: Final = "yolo26.yaml"
 WIDTHS: Final = tuple(width / 128 for width in range(8, 129))  # 0.25 is YOLO26's n, 1.0 its m
 DEPTH: Final = 0.5  # of its n
 CHANNELS: Final = 1024  # of its widest layer, times the width
 HEAD_CHANNELS: Final = 64  # of an attention head
-SEED: Final = 0
+# Where a convolution's weights stop to be output channels: (out, in, ...) and (groups, out, in, ...).
+SUMMED_FROM: Final = {"Convolution": 1, "GroupConvolution": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What the network has to equal."""
+def equal_configuration(labels: int, size: int, wanted_macs: int) -> dict[str, Any]:
+    """Return the configuration of YOLO26 that comes closest: its n, wider or narrower."""
+    base = {**yaml_model_load(BASE), "nc": labels}
 
-    macs: int
-    size: int  # pixels of the square input
-    labels: tuple[str, ...]
-
-
-def target(folder: Path) -> Target:
-    """Of a model folder's frame entry.
-
-    Raises:
-        SystemExit: its input is not square, as an Ultralytics export's is.
-    """
-    spec = json.loads((folder / "spec.json").read_text())
-    frame = spec["frame"]
-    if frame["width"] != frame["height"]:
-        raise SystemExit(f"--model has an input of {frame['width']}x{frame['height']}, but must have a square one")
-    return Target(macs(folder / frame["file"]), frame["width"], (*spec["objects"], "face"))
-
-
-def equal_configuration(wanted: Target) -> dict[str, Any]:
-    """The configuration of YOLO26 that comes closest: its n, wider or narrower."""
-    base = {**yaml_model_load(BASE), "nc": len(wanted.labels)}
+    def scaled(width: float) -> dict[str, Any]:
+        return {**deepcopy(base), "scales": {"n": [DEPTH, width, CHANNELS]}, "scale": "n"}
 
     def cost(width: float) -> int:
-        return _macs_of(scaled(base, width), wanted.size)
+        made = network(scaled(width)).eval().fuse(verbose=False)  # not inside the counter: building runs it, too
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            made(torch.zeros(1, 3, size, size))
+        return int(counter.get_total_flops()) // 2
 
     widths = [width for width in WIDTHS if heads_divide(width)]
-    above = bisect_left(widths, wanted.macs, key=cost)  # wider costs more
-    return scaled(base, min(widths[max(above - 1, 0) : above + 1], key=lambda width: abs(cost(width) - wanted.macs)))
-
-
-def scaled(base: dict[str, Any], width: float) -> dict[str, Any]:
-    """A configuration that has one scale, of this width."""
-    return {**deepcopy(base), "scales": {"n": [DEPTH, width, CHANNELS]}, "scale": "n"}
+    above = bisect_left(widths, wanted_macs, key=cost)  # wider costs more
+    return scaled(min(widths[max(above - 1, 0) : above + 1], key=lambda width: abs(cost(width) - wanted_macs)))
 
 
 def heads_divide(width: float) -> bool:
-    """Whether the channels of the attention blocks, half of the widest layer's, divide by their number of heads."""
+    """Return whether the channels of the attention blocks, half of the widest layer's, divide by their heads."""
     channels = round(CHANNELS * width) // 2
     return channels % max(channels // HEAD_CHANNELS, 1) == 0
 
 
 def network(config: dict[str, Any]) -> DetectionModel:
-    """A network of random weights that needs no NMS."""
-    torch.manual_seed(SEED)
+    """Return a network of random weights that needs no NMS."""
+    torch.manual_seed(0)
     made = DetectionModel(config, verbose=False)
     made.end2end = True
     return made
 
 
-def _macs_of(config: dict[str, Any], size: int) -> int:
-    made = network(config).eval().fuse(verbose=False)  # not inside the counter: building runs it, too
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        made(torch.zeros(1, 3, size, size))
-    return int(counter.get_total_flops()) // 2
+def macs(path: Path) -> int:
+    """Return the multiply-accumulates of one picture: convolutions and matrix products; everything else is small.
+
+    Args:
+        path: an ONNX file or OpenVINO's XML, with one input, batch first; both are counted alike.
+    """
+    model = ov.Core().read_model(path)
+    _batch, *picture = model.input(0).partial_shape
+    model.reshape([1, *(side.get_length() for side in picture)])
+    return sum(_of(node) for node in model.get_ops())
 
 
-def export(config: dict[str, Any], wanted: Target, folder: Path) -> Path:
-    """Ultralytics' own export, with the head that needs no NMS; the folder that it makes."""
-    made = network(config)
-    made.names = dict(enumerate(wanted.labels))
-    weights = folder / "equal.pt"
-    torch.save({"model": made}, weights)
-    return Path(YOLO(weights).export(format="openvino", imgsz=wanted.size, nms=False, verbose=False))
+def _of(node: ov.Node) -> int:
+    kind = node.get_type_name()
+    if kind in SUMMED_FROM:
+        summed = list(node.input(1).get_shape())[SUMMED_FROM[kind] :]
+    elif kind == "MatMul":
+        summed = [list(node.input(0).get_shape())[-2 if node.get_attributes()["transpose_a"] else -1]]
+    else:
+        return 0
+    return prod([*node.output(0).get_shape(), *summed])
 
 
 def main() -> None:
@@ -101,18 +87,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--folder", type=Path, required=True, help="where the export goes")
     options = parser.parse_args()
+    spec = json.loads((options.model / "spec.json").read_text())
+    labels, size, height = [*spec["objects"], "face"], spec["frame"]["width"], spec["frame"]["height"]
+    if size != height:
+        raise SystemExit(f"--model has an input of {size}x{height}, but must have a square one")
+    model_macs = macs(options.model / spec["frame"]["file"])
+    config = equal_configuration(len(labels), size, model_macs)
+    made = network(config)
+    made.names = dict(enumerate(labels))
     options.folder.mkdir(parents=True, exist_ok=True)
-    wanted = target(options.model)
-    config = equal_configuration(wanted)
-    exported = export(config, wanted, options.folder)
-    made = {
-        "weights": str(exported),
-        "size": wanted.size,
-        "width": config["scales"]["n"][1],
-        "macs": macs(next(exported.glob("*.xml"))),
-        "model_macs": wanted.macs,
-    }
-    print(json.dumps(made), flush=True)
+    torch.save({"model": made}, options.folder / "equal.pt")
+    exported = Path(YOLO(options.folder / "equal.pt").export(format="openvino", imgsz=size, nms=False, verbose=False))
+    sizes = {"size": size, "width": config["scales"]["n"][1]}
+    costs = {"macs": macs(next(exported.glob("*.xml"))), "model_macs": model_macs}
+    print(json.dumps({"weights": str(exported), **sizes, **costs}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ from typing import Any, Final
 import torch
 from ultralytics import YOLO
 
-from tools.peers.measuring import Meter, arguments, report
+from tools.peers.measuring import Meter, arguments
 
 PACKAGES: Final = ("lap", "numpy", "opencv-python", "openvino", "torch", "ultralytics")
 COLUMNS: Final = 6  # x0, y0, x1, y1, score, label
 
 
 def with_boxes(weights: Path, frames: list[list[list[float]]]) -> YOLO:
-    """A model whose results have these boxes, frame after frame, over and over, before they are tracked."""
+    """Return a model whose results have these boxes, frame after frame, over and over, before they are tracked."""
     model = YOLO(weights, task="detect")
-    tensors = [torch.tensor(rows, dtype=torch.float32).reshape(-1, COLUMNS) for rows in frames]
-    following = cycle(tensors)
+    following = cycle([torch.tensor(rows, dtype=torch.float32).reshape(-1, COLUMNS) for rows in frames])
 
     def replace(predictor: Any) -> None:
         for result in predictor.results:
@@ -34,37 +33,28 @@ def with_boxes(weights: Path, frames: list[list[list[float]]]) -> YOLO:
     return model
 
 
-def torchvision_or_nothing() -> None:
-    """Make ``import torchvision`` succeed, with an empty module where its wheel does not load.
-
-    Ultralytics imports it for any video; a network without NMS calls nothing of it, and what is called is an error.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        sys.modules["torchvision"] = ModuleType("torchvision")
-
-
 def main() -> None:
     """Track over the clip again and again."""
-    parser = arguments(__doc__ or "")
+    parser = arguments(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="OpenVINO export")
     parser.add_argument("--size", type=int, required=True, help="pixels of its square input")
     parser.add_argument("--boxes", type=Path, required=True, help="what opencv_loop.py recorded of the clip")
     options = parser.parse_args()
-    torchvision_or_nothing()
+    # Ultralytics imports torchvision for any video; a network without NMS calls nothing of it, so that where its wheel
+    # does not load an empty module will do.
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        sys.modules["torchvision"] = ModuleType("torchvision")
     model = with_boxes(options.weights, json.loads(options.boxes.read_text()))
-    meter = Meter(options.seconds)
-    going = True
+    how = {"stream": True, "tracker": "bytetrack.yaml", "imgsz": options.size, "verbose": False}
+    meter, going = Meter(options.seconds), True
     while going:
-        results = model.track(
-            str(options.source), stream=True, tracker="bytetrack.yaml", imgsz=options.size, verbose=False
-        )
-        for result in results:
+        for result in model.track(str(options.source), **how):
             going = meter.count(len(result.boxes))
             if not going:
                 break
-    report(meter.measured(), PACKAGES)
+    meter.report(PACKAGES)
 
 
 if __name__ == "__main__":

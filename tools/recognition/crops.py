@@ -1,7 +1,5 @@
-"""Video frames of people, embedded once."""
+"""Video frames of people, embedded."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -22,7 +20,6 @@ Split = Literal["train", "val"]
 Names = npt.NDArray[np.str_]
 
 PREFIX: Final = "ytf_"  # of the crops that are video frames: ytf_VF.webp, with V the video and F the frame, or ytf_tVF
-PRIVATE: Final = 0o600  # embeddings of people
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +38,23 @@ class Crops:
         return {video: rows[self.videos[rows] == video] for video in np.unique(self.videos[rows]).tolist()}
 
 
-def read_crops(model: Model, data: Path, split: Split, work: Path) -> Crops:
-    """Embed the video frames of a split, or read what an earlier run has kept in ``work``.
+def read_crops(model: Model, data: Path, split: Split) -> Crops:
+    """Embed the video frames of a split.
 
     Raises:
-        DataError: the data is missing, or too many pictures cannot be read.
+        DataError: the data is missing, or a picture cannot be read.
     """
     folder = data / PEOPLE
     points = read_points(folder / f"ytf_landmarks5_{split}.json", folder / split)
-    paths = sorted((path for path in points if path.name.startswith(PREFIX)), key=_order)
-    kept = work / f"{split}-{model.fingerprint}-{len(paths)}.npz"
-    if not kept.is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        _keep(kept, *_embed(model, paths, IdentityTruth({}, {}, (), points)))
-    with np.load(kept) as stored:
-        embeddings, qualities = stored["embeddings"], stored["qualities"]
+    paths = sorted((it for it in points if it.name.startswith(PREFIX)), key=lambda it: (it.parent.name, _video(it), it))
+    truth = IdentityTruth({}, {}, (), points)
+    with open_runner(model, "auto", "f32") as runner:
+        # Strict: rows must stay those of the paths.
+        found = runner.view_crops("video frames", paths, SkippedRows(0.0), lambda path: read_face(path, truth))
+    faces = [found[path] for path in paths]
     return Crops(
-        embeddings,
-        qualities,
+        np.stack([face.embedding for face in faces]),
+        np.array([face.quality for face in faces], np.float32),
         frontality(np.array([points[path] for path in paths], np.float32)),
         np.array([path.parent.name for path in paths]),
         np.array([_video(path) for path in paths]),
@@ -67,28 +63,3 @@ def read_crops(model: Model, data: Path, split: Split, work: Path) -> Crops:
 
 def _video(path: Path) -> str:
     return path.stem.removeprefix(PREFIX).removeprefix("t")[0]
-
-
-def _order(path: Path) -> tuple[str, str, str]:
-    return path.parent.name, _video(path), path.name
-
-
-def _embed(model: Model, paths: list[Path], truth: IdentityTruth) -> tuple[Float, Float]:
-    with open_runner(model, "auto", "f32") as runner:
-        # Strict: rows must stay those of the paths.
-        faces = runner.view_crops("video frames", paths, SkippedRows(0.0), lambda path: read_face(path, truth))
-    found = [faces[path] for path in paths]
-    return np.stack([face.embedding for face in found]), np.array([face.quality for face in found], np.float32)
-
-
-def _keep(file: Path, embeddings: Float, qualities: Float) -> None:
-    part = file.with_suffix(".part.npz")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "wb") as opened:
-        np.savez(opened, embeddings=embeddings, qualities=qualities)
-    os.replace(part, file)
-
-
-def shuffled(rows: Rows, generator: np.random.Generator) -> Iterator[int]:
-    """The rows again and again, each time in another order."""
-    while True:
-        yield from generator.permutation(rows).tolist()

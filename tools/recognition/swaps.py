@@ -10,9 +10,8 @@ import numpy.typing as npt
 from engines.arrays import Rows
 from pipeline.identity.stage import FaceTrack, match
 from pipeline.settings.schema import IdentitySettings
-from tools.recognition.crops import Crops, shuffled
-from tools.recognition.methods import Enrolled
-from tools.recognition.splits import deal
+from tools.recognition.crops import Crops
+from tools.recognition.deals import Enrolled, deal
 
 RATE_HZ: Final = 25
 NAMED_S: Final = 3.0  # of the first person
@@ -35,79 +34,60 @@ class Swaps(msgspec.Struct, frozen=True, kw_only=True):
     views_a_second: float  # embedded, of faces with a name that they keep
 
 
-class Follower:
-    """One face track at a steady rate, looked at when the pipeline would look.
+def followed(
+    crops: Crops, enrolled: Enrolled, threshold: float, name: str, first: Iterator[int], then: Iterator[int]
+) -> tuple[float, int] | None:
+    """Follow a face track at a steady rate that shows some rows for NAMED_S, then others for AFTER_S.
 
-    Attributes:
-        views: embedded so far.
+    Returns:
+        After how many seconds of the others it first did not bear ``name`` (AFTER_S: it always did), and how many of
+        their views were embedded; None where it did not bear the name before.
     """
-
-    def __init__(self, crops: Crops, enrolled: Enrolled, threshold: float) -> None:
-        self.views = 0
-        self._crops = crops
-        self._index = enrolled.index
-        self._threshold = threshold
-        self._track = FaceTrack()
-        self._frame = 0
-
-    def show(self, rows: Iterator[int], seconds: float, name: str) -> float | None:
-        """Show frames; say after how many seconds it first did not bear ``name``, None if it always did."""
-        lost = None
-        for frame in range(round(seconds * RATE_HZ)):
-            self._see(rows)
-            if lost is None and (self._track.identity is None or self._track.identity.name != name):
-                lost = frame / RATE_HZ
-        return lost
-
-    def bears(self, name: str) -> bool:
-        """Whether it bears the name now."""
-        return self._track.identity is not None and self._track.identity.name == name
-
-    def _see(self, rows: Iterator[int]) -> None:
-        time_s, self._frame = self._frame / RATE_HZ, self._frame + 1
-        if self._track.wants(LOOK, time_s, MIN_VIEWS):
-            row = next(rows)
-            self.views += 1
-            self._track.looked_s, self._track.best_look = time_s, LOOK
-            self._track.evidence.add(
-                self._crops.embeddings[row], float(self._crops.qualities[row]), float(self._crops.frontal[row])
-            )
-            match([self._track], self._index)
-        self._track.identity = self._track.candidate(self._index, self._threshold, MIN_VIEWS)
+    track, views, lost_s = FaceTrack(), 0, AFTER_S
+    change, end = round(NAMED_S * RATE_HZ), round((NAMED_S + AFTER_S) * RATE_HZ)
+    for frame in range(end):
+        time_s = frame / RATE_HZ
+        if track.wants(LOOK, time_s, MIN_VIEWS):
+            row = next(first if frame < change else then)
+            views += frame >= change
+            track.looked_s, track.best_look = time_s, LOOK
+            track.evidence.add(crops.embeddings[row], float(crops.qualities[row]), float(crops.frontal[row]))
+            match([track], enrolled.index)
+        track.identity = track.candidate(enrolled.index, threshold, MIN_VIEWS)
+        borne = track.identity is not None and track.identity.name == name
+        if frame == change - 1 and not borne:
+            return None
+        if frame >= change and not borne:
+            lost_s = min(lost_s, (frame - change) / RATE_HZ)
+    return lost_s, views
 
 
 def measure_swaps(crops: Crops, threshold: float, seeds: int) -> Swaps:
     """Follow tracks of enrolled people that go over to somebody else, and the same ones going on."""
-    gone: list[float | None] = []
-    lost: list[float | None] = []
-    views = 0
+    gone: list[tuple[float, int]] = []
+    kept: list[tuple[float, int]] = []
     for seed in range(seeds):
         dealt, generator = deal(crops, "any frames", 3, seed), np.random.default_rng(seed)
         enrolled = Enrolled(crops, dealt.known)
-        everybody = [*dealt.known, *dealt.strangers]
         for person in dealt.known:
-            others = [each for each in everybody if each is not person]
+            others = [each for each in (*dealt.known, *dealt.strangers) if each is not person]
             other = others[int(generator.integers(len(others)))]
-            for rows, found in ((other.tracks[0], gone), (person.tracks[0], lost)):
-                track = Follower(crops, enrolled, threshold)
-                own = _longest(crops, person.tracks[0])
-                track.show(shuffled(own, generator), NAMED_S, person.name)
-                if track.bears(person.name):
-                    before = track.views
-                    then = own if found is lost else _longest(crops, rows)
-                    found.append(track.show(shuffled(then, generator), AFTER_S, person.name))
-                    views += track.views - before if found is lost else 0
-    delays = np.array([AFTER_S if each is None else each for each in gone])
+            own = _longest(crops, person.tracks[0])
+            for then, found in ((_longest(crops, other.tracks[0]), gone), (own, kept)):
+                rows = (_shuffled(own, generator), _shuffled(then, generator))
+                if (outcome := followed(crops, enrolled, threshold, person.name, *rows)) is not None:
+                    found.append(outcome)
+    delays, stayed = np.array(gone), np.array(kept)
+    within = {f"within_{name}_s": _share(delays[:, 0] <= end) for name, end in (("2_5", 2.5), ("5", 5.0))}
     return Swaps(
         threshold=threshold,
         swaps=len(gone),
-        within_2_5_s=_share(delays <= 2.5),
-        within_5_s=_share(delays <= 5.0),
-        within_10_s=_share(delays < AFTER_S),
-        median_s=round(float(np.median(delays)), 2),
-        kept=len(lost),
-        kept_lost=_share(np.array([each is not None for each in lost])),
-        views_a_second=round(views / (AFTER_S * len(lost)), 3),
+        within_10_s=_share(delays[:, 0] < AFTER_S),
+        median_s=round(float(np.median(delays[:, 0])), 2),
+        kept=len(kept),
+        kept_lost=_share(stayed[:, 0] < AFTER_S),
+        views_a_second=round(float(stayed[:, 1].mean()) / AFTER_S, 3),
+        **within,
     )
 
 
@@ -117,5 +97,11 @@ def _longest(crops: Crops, rows: Rows) -> Rows:
     return np.asarray(rows[crops.videos[rows] == videos[counts.argmax()]])
 
 
+def _shuffled(rows: Rows, generator: np.random.Generator) -> Iterator[int]:
+    """The rows again and again, each time in another order."""
+    while True:
+        yield from generator.permutation(rows).tolist()
+
+
 def _share(flags: npt.NDArray[np.bool_]) -> float:
-    return round(float(flags.mean()), 4)
+    return round(float(np.mean(flags)), 4)

@@ -4,7 +4,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from engines.arrays import Double, Rows
 from tools.smoothing.simulated import Simulated
@@ -50,12 +49,6 @@ def count_changes(shown: Rows) -> int:
     """How often the labels (F, N) change; a first label is none."""
     had_one = np.logical_or.accumulate(shown != NONE, axis=0)[:-1]
     return int(((shown[1:] != shown[:-1]) & had_one).sum())
-
-
-def agreement(shown: npt.NDArray[np.int64], label: int) -> float:
-    """Share of the frames (F,) with a label that show this one; 1 where none has one."""
-    named = shown[shown != NONE]
-    return float(np.mean(named == label)) if len(named) else 1.0
 
 
 def _delays(truth: Simulated, shown: Rows) -> Double:

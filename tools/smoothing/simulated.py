@@ -48,16 +48,10 @@ NOISES: Final = (
     Noise(name="changing-rate", errors=0.1, bursts_per_min=8.0, burst_s=0.1, rates=(25.0, 8.0, 15.0)),
     Noise(name="dropped", errors=0.12, bursts_per_min=8.0, burst_s=0.1, dropped=0.5),
     Noise(
-        name="all",
-        errors=0.12,
-        bursts_per_min=15.0,
-        burst_s=0.1,
-        right=0.45,
-        wrong=0.4,
-        rates=(25.0, 10.0),
+        name="all", errors=0.12, bursts_per_min=15.0, burst_s=0.1, right=0.45, wrong=0.4, rates=(25.0, 10.0),
         dropped=0.25,
     ),
-)
+)  # fmt: skip
 
 # What no filter can do all of: errors as long as what must count as a change, frames further apart than the floor of
 # the delay, hardly an error to win back what the delay costs.

@@ -1,13 +1,15 @@
-"""Our tracker's scores on sequences, as ``trunkline evaluate --task tracking`` shows them."""
+"""The tracker on sequences, and its scores, as ``trunkline evaluate tracking`` shows them."""
 
+import time
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from tools.tracking.ours import follow
+from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.tracker import Tracker, TrackerInput
 from tools.tracking.scoring import Scores, score
-from tools.tracking.sequences import CLASSES, Rows, Sequence
+from tools.tracking.sequences import CLASSES, SURE_SCORE, Rows, Sequence
 
 
 class ClassScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ def evaluate_sequence(sequence: Sequence) -> tuple[list[ClassScores], Rows]:
             outcomes.append(
                 ClassScores(
                     sequence=sequence.name,
-                    label=label_of(number),
+                    label=CLASSES.get(number, f"class {number}"),
                     class_number=number,
                     frames=sequence.length,
                     scores=score(alone, tracks),
@@ -53,6 +55,17 @@ def evaluate_sequence(sequence: Sequence) -> tuple[list[ClassScores], Rows]:
     return outcomes, Rows.joined(shown)
 
 
-def label_of(number: int) -> str:
-    """The name of a class, or its number."""
-    return CLASSES.get(number, f"class {number}")
+def follow(sequence: Sequence) -> tuple[Rows, float]:
+    """The tracks that are found frame by frame, as in a run, and the CPU seconds of the tracker's updates alone.
+
+    The detections of ``sequence`` all are of one class.
+    """
+    tracker = Tracker(TrackingSettings(), SURE_SCORE)
+    frames = sequence.detections.by_frame(sequence.length)
+    given = [TrackerInput(frame.boxes, frame.scores, frame.classes) for frame in frames]
+    began = time.thread_time()
+    found = [tracker.update(row / sequence.rate, seen, size=sequence.size)[0] for row, seen in enumerate(given)]
+    seconds = time.thread_time() - began
+    times = np.repeat(np.arange(1, len(found) + 1), [len(frame.ids) for frame in found])
+    columns = zip(*((frame.ids, frame.boxes, frame.scores, frame.labels) for frame in found), strict=True)
+    return Rows(times, *map(np.concatenate, columns)), seconds

@@ -5,7 +5,7 @@ One row for each box: frame, id, left, top, width, height, score or flag, class 
 
 import configparser
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,11 +16,7 @@ import numpy.typing as npt
 from engines.arrays import Float, Ints
 from engines.errors import DataError
 
-# Files of detections do not say it; chosen on the sequences in TUNING.
-SURE_SCORE: Final = 0.7
-TUNING: Final = (  # every second sequence; of all others only the results were looked at
-    "KITTI-0000", "KITTI-0003", "KITTI-0005", "KITTI-0008", "KITTI-0011", "KITTI-0015", "KITTI-0017", "KITTI-0020",
-)  # fmt: skip
+SURE_SCORE: Final = 0.7  # files of detections do not say it; chosen on every second KITTI sequence
 CLASSES: Final = {-1: "any", 1: "pedestrian", 2: "cyclist", 3: "car"}  # in the eighth column
 
 
@@ -48,7 +44,7 @@ class Rows:
 
     def renumbered(self, after: int) -> Self:
         """The rows with ``after`` added to their ids."""
-        return type(self)(self.frames, self.ids + after, self.boxes, self.scores, self.classes)
+        return replace(self, ids=self.ids + after)
 
     @classmethod
     def joined(cls, several: Iterable[Self]) -> Self:
@@ -71,8 +67,6 @@ class Sequence:
     length: int  # frames
     detections: Rows
     truth: Rows
-    times: npt.NDArray[np.float64]  # (length,) seconds
-    sure_score: float  # the detector's own threshold: from here on it is rather right than wrong
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -82,15 +76,10 @@ class Sequence:
     def of_class(self, label: int) -> Self:
         """The detections and true boxes of one class; the boxes that do not count stay, whatever their class."""
         truth = self.truth
-        return type(self)(
-            self.name,
-            self.rate,
-            self.size,
-            self.length,
-            self.detections.where(self.detections.classes == label),
-            truth.where((truth.classes == label) | (truth.scores == 0)),
-            self.times,
-            self.sure_score,
+        return replace(
+            self,
+            detections=self.detections.where(self.detections.classes == label),
+            truth=truth.where((truth.classes == label) | (truth.scores == 0)),
         )
 
 
@@ -115,7 +104,7 @@ def read_sequence(folder: Path) -> Sequence:
     rate, size = _info(folder / "seqinfo.ini")
     detections, truth = read_rows(folder / "det" / "det.txt"), read_rows(folder / "gt" / "gt.txt")
     length = int(max(detections.frames.max(initial=0), truth.frames.max(initial=0)))
-    return Sequence(folder.name, rate, size, length, detections, truth, np.arange(length) / rate, SURE_SCORE)
+    return Sequence(folder.name, rate, size, length, detections, truth)
 
 
 def _info(path: Path) -> tuple[float, tuple[int, int]]:
@@ -158,14 +147,10 @@ def read_rows(path: Path) -> Rows:
 
 def text_of(rows: Rows) -> str:
     """The rows as MOTChallenge text, the class in the eighth column."""
+    columns = (rows.frames, rows.ids, rows.boxes, rows.scores, rows.classes)
     return "".join(
         f"{frame},{track},{left:.2f},{top:.2f},{right - left:.2f},{bottom - top:.2f},{score:.4f},{label},-1,-1\n"
         for frame, track, (left, top, right, bottom), score, label in zip(
-            rows.frames.tolist(),
-            rows.ids.tolist(),
-            rows.boxes.tolist(),
-            rows.scores.tolist(),
-            rows.classes.tolist(),
-            strict=True,
+            *(column.tolist() for column in columns), strict=True
         )
     )

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +131,25 @@ def test_crops_of_two_people_that_look_alike_to_a_hash_stay_two_people() -> None
     assert len(set(groups_of(loaded(data)).tolist())) == 2
     frames = made_set("frames", "boxes", 6, pictures=same)
     assert len(set(groups_of(loaded(frames)).tolist())) == 1, "other pictures that look alike are one thing"
+
+
+def test_whatever_has_a_row_for_each_picture_is_without_the_fold() -> None:
+    row = torch.arange(20)
+
+    def filled(kind: type[PictureSet] | type[BoxLabels]) -> dict[str, torch.Tensor]:
+        tensors = [field.name for field in fields(kind) if "Tensor" in str(field.type) and field.name != "choices"]
+        return dict.fromkeys(tensors, row.clone())
+
+    boxes = BoxLabels(**filled(BoxLabels))
+    pictures = filled(PictureSet) | {"pictures": noise(20, 1)}
+    whole = PictureSet("things", "scene", **pictures, objects=boxes, faces=boxes, groups=row.numpy(), choices=row[:3])
+    whole = replace(whole, files=tuple(Path(f"{number}.png") for number in range(20)))
+    fold = row.numpy() % 4
+    (left,) = training_part(loaded(whole), [fold], 1).sets
+    kept = [number for number in range(20) if number % 4 != 1]
+    assert left.choices is not None and left.choices.tolist() == [0, 1, 2]
+    assert torch.equal(left.pictures, whole.pictures[kept]) and [int(file.stem) for file in left.files] == kept
+    assert left.groups is not None and left.groups.tolist() == kept
+    for part in (left, left.objects, left.faces):
+        for name in filled(type(part)).keys() - {"pictures"}:
+            assert getattr(part, name).tolist() == kept, name

@@ -8,7 +8,8 @@ import torch
 from engines.errors import DataError
 from engines.network.plain import PlainSettings
 from engines.study.classifier_settings import ClassifierSettings
-from engines.study.improvement import OUTCOMES, ImprovementStudy, StudyProgress, declared_steps, plain_cost
+from engines.study.improvement import ImprovementStudy, declared_steps, plain_cost
+from engines.study.runs import OUTCOME, StudyProgress
 from tests.engines.study.made_classes import colours, write_classes, write_plain
 
 BASE = colours(1)
@@ -58,9 +59,10 @@ def test_together_is_all_of_them() -> None:
 def test_every_step_is_run_with_every_seed(data: Path) -> None:
     whole = study(data, (0, 1))
     seen = list(whole.run())
-    assert whole.runs == len(whole.outcomes) == 2 * len(NAMES)
-    assert [(outcome.step, outcome.seed) for outcome in whole.outcomes] == [(s, n) for s in NAMES for n in (0, 1)]
-    assert [now.step for now in seen if now.seed == 0 and now.epoch == 1] == list(NAMES)  # first each step once
+    assert len(whole.runs) == len(whole.outcomes) == 2 * len(NAMES)
+    # First each step once.
+    assert [(outcome.name, outcome.number) for outcome in whole.outcomes] == [(s, n) for n in (0, 1) for s in NAMES]
+    assert [now.name for now in seen if now.number == 0 and now.step == 1] == list(NAMES)
     for outcome in whole.outcomes:
         assert outcome.pictures == 4 and outcome.top1 == outcome.correct / 4
         assert outcome.cpu_seconds > 0
@@ -71,11 +73,21 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
     first = [next(runs), next(runs), next(runs)]
     runs.close()  # while the third is kept nowhere yet
     again = study(data)
-    assert [outcome.step for outcome in again.outcomes] == ["baseline", "augmentation"]
+    assert [outcome.name for outcome in again.outcomes] == ["baseline", "augmentation"]
     rest = list(again.run())
-    assert rest[0] == StudyProgress(step="layers", seed=0, epoch=1, epochs=1, done=2) == first[2]
+    assert rest[0] == StudyProgress(name="layers", number=0, step=1, steps=1, done=2) == first[2]
     assert len(again.outcomes) == len(NAMES)
     assert list(study(data).run()) == []
+
+
+def test_a_run_that_is_stopped_after_its_last_epoch_is_finished_and_an_earlier_one_is_not(data: Path) -> None:
+    short, long, seen = study(data), study(data, base=colours(2)), list[str]()
+    for whole in (short, long):
+        seen.clear()
+        for now in whole.run(lambda: bool(seen)):
+            seen.append(now.name)
+        assert seen == ["baseline"] and not whole.over
+    assert [outcome.name for outcome in short.outcomes] == ["baseline"] and long.outcomes == []
 
 
 def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
@@ -87,7 +99,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Pat
     list(interrupted.run()), list(whole.run())
 
     def figures(done: ImprovementStudy) -> list[tuple[str, float, float]]:
-        return [(outcome.key, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
+        return [(outcome.name, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
 
     assert figures(interrupted) == figures(whole)
 
@@ -101,9 +113,10 @@ def test_runs_of_other_pictures_or_settings_do_not_count(data: Path) -> None:
 
 
 def test_a_work_folder_with_something_else_in_it_is_refused(data: Path) -> None:
-    (data.parent / "work").mkdir()
-    (data.parent / "work" / OUTCOMES).write_text('{"not": "outcomes"}')
-    with pytest.raises(DataError, match=r"outcomes\.json: is not a list of outcomes"):
+    file = data.parent / "work" / study(data).runs[0].key / OUTCOME
+    file.parent.mkdir(parents=True)
+    file.write_text('{"not": "outcomes"}')
+    with pytest.raises(DataError, match=r"outcome\.json: is not an outcome of a run"):
         study(data)
 
 

@@ -2,16 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.study.metrics import (
-    DELTA_M,
-    HEADLINES,
-    METRICS,
-    WITH_LANDMARKS,
-    Figures,
-    ScoredFigure,
-    SeedSpread,
-    delta_m,
-)
+from engines.study.metrics import DELTA_M, LOWER_IS_BETTER, SHOWN, WITH_LANDMARKS, Figures, ScoredFigure, delta_m
+from engines.study.results import RunSpread
+from engines.tasks import REGISTRY
 
 shares = st.floats(0.01, 1.0)
 
@@ -44,20 +37,22 @@ def test_there_is_no_delta_m_over_a_single_task_figure_of(nothing: float | None)
     assert delta_m(SINGLE, SINGLE | figures(objects__ap50=nothing), DELTA_M) is None
 
 
-@given(st.lists(shares, min_size=4, max_size=4), st.floats(0.5, 2.0))
+@given(st.lists(shares, min_size=len(DELTA_M), max_size=len(DELTA_M)), st.floats(0.5, 2.0))
 def test_delta_m_of_figures_that_all_change_alike_is_that_change(values: list[float], factor: float) -> None:
-    single = {metric.key: ScoredFigure(value, None) for metric, value in zip(DELTA_M, values, strict=True)}
+    single = {figure: ScoredFigure(value, None) for figure, value in zip(DELTA_M, values, strict=True)}
     joint = {key: ScoredFigure(factor * (figure.value or 0.0), None) for key, figure in single.items()}
     assert delta_m(joint, single, DELTA_M) == pytest.approx(factor - 1)
 
 
 def test_delta_m_has_one_figure_of_each_task() -> None:
-    assert [metric.key for metric in DELTA_M] == ["objects.ap50", "faces.ap50", "scene.top1", "identity.accuracy"]
-    assert set(DELTA_M) < set(HEADLINES) < set(METRICS)
+    assert DELTA_M[:4] == ("objects.ap50", "faces.ap50", "scene.top1", "identity.accuracy")
+    assert [figure.partition(".")[0] for figure in DELTA_M] == [task.name for task in REGISTRY]
+    shown = {f"{task}.{name}" for task, names in SHOWN.items() for name in names}
+    assert {*DELTA_M[:4], *WITH_LANDMARKS[-1:], *LOWER_IS_BETTER} < shown
 
 
 def test_a_spread_needs_a_figure_of_every_seed() -> None:
-    assert SeedSpread.of([1.0, 2.0, 3.0]) == SeedSpread(2.0, 1.0)
-    assert SeedSpread.of([1.0]) == SeedSpread(1.0, None)
-    assert SeedSpread.of([1.0, None]) is None
-    assert SeedSpread.of([]) is None
+    assert RunSpread.of([1.0, 2.0, 3.0]) == RunSpread(2.0, 1.0)
+    assert RunSpread.of([1.0]) == RunSpread(1.0, None)
+    assert RunSpread.of([1.0, None]) is None
+    assert RunSpread.of([]) is None

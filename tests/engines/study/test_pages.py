@@ -1,6 +1,5 @@
 """Pages of studies: as they were committed, from the results beside them, and what small ones say."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from engines.study import comparison_page, crossval_page, improvement_page
-from engines.study.comparison_results import MultiTask, summarise
+from engines.study.comparison_page import MultiTask, summarise
 from engines.study.crossval import FoldOutcome
 from engines.study.crossval_page import CrossValidated
 from engines.study.improvement import StepOutcome, declared_steps
 from engines.study.improvement_page import Improvement
 from engines.study.metrics import ScoredFigure
 from tests.engines.study.made_classes import colours
-from tests.engines.study.made_outcomes import PACE, SPEED, outcomes
+from tests.engines.study.made_outcomes import outcomes
 from tests.engines.training.made_data import tiny_settings
 
 RESULTS = Path(__file__).parents[3] / "docs/results"
@@ -33,7 +32,7 @@ Written by the command below; a change by hand is lost with the next run of it.
 trunkline crossval tiny.toml
 ```
 
-![The figures of every fold](crossval.png)
+![Mean and deviation of every figure](crossval.png)
 
 | variant | figure | mean | deviation | fold 0 | fold 1 |
 |---|---|---:|---:|---:|---:|
@@ -78,9 +77,8 @@ def test_a_committed_page_is_what_its_results_give(name: str, kind: Any, page_of
 def test_a_cross_validation_is_a_page() -> None:
     runs = [
         FoldOutcome(
-            key="x",
-            variant=variant,
-            fold=fold,
+            name=variant,
+            number=fold,
             steps=2,
             seconds=0.0,
             trained={},
@@ -113,13 +111,13 @@ def compared(seeds: int = 3, steps: int = 10, **low: float) -> MultiTask:
         replace(each, figures=each.figures | {key: it for key, it in other.items() if key.startswith(f"{each.name}.")})
         for each in outcomes(seeds)
     ]
-    return summarise("trunkline report multi-task tiny.toml", tiny_settings(steps=steps), 5.0, runs, SPEED, PACE)
+    return summarise("trunkline evaluate multi-task tiny.toml", tiny_settings(steps=steps), runs)
 
 
 def test_a_comparison_pairs_the_seeds() -> None:
     # Joint figures are 0.60, 0.61 and 0.62, single-task ones 0.5.
     summary = compared()
-    row = next(row for row in summary.rows if row.key == "scene.top1")
+    row = next(row for row in summary.rows if row.figure == "scene.top1")
     assert row.joint is not None and row.single is not None and row.gain is not None
     assert (row.joint.mean, row.single.mean, row.single.std) == (pytest.approx(0.61), 0.5, 0.0)
     assert (row.gain.mean, row.gain.std) == (pytest.approx(0.22), pytest.approx(0.02))
@@ -131,13 +129,14 @@ def test_a_comparison_pairs_the_seeds() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        pytest.param(compared(), "chosen by a trial so that all runs end in 5 h), 15 runs", id="hours"),
+        pytest.param(compared(), "15 runs of 10 steps, seeds 0, 1, 2.", id="runs"),
+        pytest.param(compared(), "with 25% of their parameters and 32% of their multiply-accumulates", id="costs"),
         pytest.param(compared(1), "With fewer than three seeds, the deviation says little.", id="one seed"),
         pytest.param(compared(1), "**delta-m +20.0 %** (+12.0 %", id="no deviation"),
         pytest.param(compared(steps=40), "The runs are short: 10 of the 40 steps", id="short"),
-        pytest.param(compared(objects_ap50=0.01), "delta-m with it. Here: objects AP50.", id="low"),
+        pytest.param(compared(objects_ap50=0.01), "delta-m with it. Here: objects.ap50.", id="low"),
         pytest.param(compared(scene_top1=0.0), "**no delta-m, since a figure is missing or 0**", id="nothing"),
-        pytest.param(compared(scene_top1=0.0), "| scene top-1 | 0.610 ± 0.010 | 0.000 ± 0.000 | – |", id="no gain"),
+        pytest.param(compared(scene_top1=0.0), "| scene.top1 | 0.610 ± 0.010 | 0.000 ± 0.000 | – |", id="no gain"),
     ],
 )
 def test_a_comparison_says_what_there_is_to_know(found: MultiTask, said: str) -> None:
@@ -147,26 +146,18 @@ def test_a_comparison_says_what_there_is_to_know(found: MultiTask, said: str) ->
 
 
 def test_all_of_a_comparison_is_there_and_nothing_unfinished_stays(tmp_path: Path) -> None:
-    page = comparison_page.write_pages(compared(), tmp_path).read_text()
-    names = ["multi-task-curves.png", "multi-task-gradients.png", "multi-task.png"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "multi-task.json", "multi-task.md"])
-    assert all(cv2.imread(str(tmp_path / name)) is not None and f"]({name})" in page for name in names)
+    page = comparison_page.write_page(compared(), tmp_path).read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["multi-task.json", "multi-task.md", "multi-task.png"]
+    assert cv2.imread(str(tmp_path / "multi-task.png")) is not None and "](multi-task.png)" in page
     assert len(json.loads((tmp_path / "multi-task.json").read_text())["runs"]) == 15
-
-
-def test_without_gradients_and_curves_a_comparison_has_no_picture_of_them() -> None:
-    runs = [replace(each, cosines={}, curves={}) for each in outcomes(1, ("scene", "identity"))]
-    page = comparison_page.page_of(summarise("command", tiny_settings(), None, runs, SPEED, PACE))
-    assert "-gradients.png" not in page and "configuration asks for no validation" in " ".join(page.split())
 
 
 def improved(seeds: int) -> Improvement:
     """The baseline has 10 of 20 right and one more for each further seed; each next step one more than that."""
     runs = tuple(
         StepOutcome(
-            key="",
-            step=step.name,
-            seed=seed,
+            name=step.name,
+            number=seed,
             top1=(10 + seed + place) / 20,
             correct=10 + seed + place,
             pictures=20,
@@ -181,23 +172,21 @@ def improved(seeds: int) -> Improvement:
         for place, step in enumerate(STEPS)
     )
     committed = msgspec.json.decode((RESULTS / "improvement.json").read_bytes(), type=Improvement)
-    seen = tuple(range(seeds))
-    return replace(committed, seeds=seen, summaries=improvement_page.summarise(STEPS, runs), runs=runs)
+    steps = {step.name: step.change for step in STEPS}
+    return replace(committed, seeds=tuple(range(seeds)), steps=steps, runs=runs)
 
 
 def test_a_step_is_the_mean_and_the_deviation_over_its_seeds() -> None:
-    baseline, first, *_ = improved(3).summaries
-    assert (baseline.top1, baseline.top1_std) == (pytest.approx(11 / 20), pytest.approx(1 / 20))  # 10, 11 and 12 of 20
-    assert (baseline.gain, first.gain) == (0.0, pytest.approx(1 / 20))
-    assert {summary.top1_std for summary in improved(1).summaries} == {None}
-    assert "| 0.500 | +0.0 | 1.000 | 999 |" in improvement_page.page_of(improved(1))
+    baseline, first = (improved(3).of(step.name, "top1") for step in STEPS[:2])
+    assert (baseline.mean, baseline.std) == (pytest.approx(11 / 20), pytest.approx(1 / 20))  # 10, 11 and 12 of 20
+    assert first.mean - baseline.mean == pytest.approx(1 / 20)
+    assert {improved(1).of(step.name, "top1").std for step in STEPS} == {None}
+    page = improvement_page.page_of(improved(1))
+    assert "| 0.500 | +0.0 | 1.000 | 999 |" in page and "| 0.550 | +5.0 | 1.000 | 999 |" in page
 
 
 def test_all_of_an_improvement_is_there_and_nothing_unfinished_stays(tmp_path: Path) -> None:
-    improvement_page.write_pages(improved(2), tmp_path)
-    with (tmp_path / "improvement.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["step"], row["correct"]) for row in rows[:2]] == [("baseline", "10"), ("augmentation", "11")]
-    assert len(rows) == 2 * len(STEPS) == len(json.loads((tmp_path / "improvement.json").read_text())["runs"])
+    improvement_page.write_page(improved(2), tmp_path)
+    assert 2 * len(STEPS) == len(json.loads((tmp_path / "improvement.json").read_text())["runs"])
     assert cv2.imread(str(tmp_path / "improvement.png")) is not None
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json", ".md", ".png"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".md", ".png"]

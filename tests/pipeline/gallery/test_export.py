@@ -1,5 +1,6 @@
 """A gallery that goes to another machine as JSON."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from engines.errors import GalleryError
-from pipeline.gallery.export import Export, export_gallery, import_people, read_export
+from engines.errors import DamagedGallery, GalleryError
+from pipeline.gallery.export import Export, export_gallery, import_people, read_export, salvage
 from pipeline.gallery.gallery import Gallery, Terms
 from pipeline.gallery.views import encode_photo
 
@@ -147,3 +148,54 @@ def test_a_vector_of_another_length_than_those_there_is_refused(export: Path, tm
     with pytest.raises(GalleryError, match="embeddings must have 64 numbers, got 128"):
         import_people(tmp_path / "second.sqlite", read_export(export))
     assert [person.name for person in held(tmp_path / "second.sqlite").people] == ["Bob"]
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Path:
+    """Forty people with a photo each: several pages of people, many of embeddings."""
+    photo = encode_photo(np.full((112, 112, 3), 128, np.uint8))
+    path = tmp_path / "crowd.sqlite"
+    with Gallery(path, MODEL) as gallery:
+        for number in range(40):
+            gallery.enroll(f"person {number:02}", vectors(2, number), ["a.jpg", "b.jpg"], photos=[photo, None])
+    return path
+
+
+def page_size(path: Path) -> int:
+    return int.from_bytes(path.read_bytes()[16:18], "big")  # the SQLite file format's header
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_a_damaged_gallery_all_is_saved_that_can_be_read(crowd: Path, seed: int) -> None:
+    whole = held(crowd)
+    content, size = bytearray(crowd.read_bytes()), page_size(crowd)
+    pages = len(content) // size
+    hit = np.random.default_rng(seed).choice(np.arange(pages // 2, pages), 3, replace=False)  # no table begins there
+    for page in hit:
+        content[page * size : (page + 1) * size] = b"\xff" * size
+    crowd.write_bytes(content)
+    with pytest.raises(
+        DamagedGallery, match="is damaged: put a copy of it in its place, or save what can be read with"
+    ):
+        held(crowd)
+    saved, lost = salvage(crowd)
+    views = {(person.name, view.source): view for person in whole.people for view in person.embeddings}
+    kept = [(person.name, view) for person in saved.people for view in person.embeddings]
+    assert 0 < lost < len(views)
+    assert all(views[name, view.source] == view for name, view in kept), "nothing is made up"
+    assert len(kept) > len(views) / 3
+
+
+def test_a_vector_that_is_none_is_left_out_of_what_is_saved(crowd: Path) -> None:
+    with sqlite3.connect(crowd) as db:
+        db.execute("UPDATE embeddings SET vector = x'0102' WHERE source = 'b.jpg' AND person = 1")
+        db.execute("UPDATE embeddings SET vector = zeroblob(512) WHERE source = 'a.jpg' AND person = 2")
+    db.close()
+    saved, lost = salvage(crowd)
+    assert lost == 2 and sum(len(person.embeddings) for person in saved.people) == 78
+
+
+def test_where_nothing_can_be_read_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    with pytest.raises(GalleryError, match="is damaged, and nothing of it can be read"):
+        salvage(tmp_path / "x.sqlite")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from engines.errors import GalleryError
+from pipeline.database import sqlite_file
 from pipeline.frames.clock import timestamp
-from pipeline.gallery import file as gallery_file
 from pipeline.gallery.export import export_gallery
 from pipeline.gallery.file import FORMAT_1
 from pipeline.gallery.gallery import Gallery, Terms, agreed
@@ -158,7 +158,7 @@ def test_nothing_stays_in_the_file_of_any_of_many_who_came_and_went(path: Path) 
 
 
 def test_a_deletion_that_another_reader_holds_up_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery_file, "BUSY_S", 0.1)
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.1)
     with Gallery(path, MODEL) as gallery, Gallery(path, MODEL) as elsewhere:
         gallery.enroll("Ada", vectors(1), ["a.jpg"])
         stored = gallery.snapshot().vectors[0].tobytes()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.settings import defaults
 from pipeline.settings.defaults import config_of, stream_name, with_default_gallery
-from pipeline.settings.schema import GALLERY, Config, IdentitySettings, StreamSettings
+from pipeline.settings.schema import GALLERY, Config, IdentitySettings, ModelSettings, StreamSettings
 from tests.engines.made_models import write_partial_model
 from tests.pipeline.made_runs import write_model
 
@@ -31,6 +31,11 @@ from tests.pipeline.made_runs import write_model
 )
 def test_a_stream_is_named_after_its_source(source: str, name: str) -> None:
     assert stream_name(source) == name
+
+
+def test_a_model_may_be_said() -> None:
+    assert config_of(["0"]).model == ModelSettings()
+    assert config_of(["0"], "models/street").model.path == "models/street"
 
 
 @given(st.lists(st.one_of(st.text(), st.sampled_from(["0", "a.mp4", "a-2.mp4", "rtsp://a/b"])), min_size=1, max_size=6))

@@ -6,15 +6,13 @@ from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking.clip import BenchmarkClip
 from tools.benchmarking.engine import BatchFigures, EngineFigures, EngineReport
 from tools.benchmarking.figures import Percentiles, Spread
-from tools.benchmarking.limit import FrameCost
-from tools.benchmarking.pipeline import summarise
+from tools.benchmarking.pipeline import FrameCost, summarise, summarise_predecoded
 from tools.benchmarking.post import PostCase, PostFigures
-from tools.benchmarking.predecoded import summarise_predecoded
 from tools.benchmarking.report import BenchmarkReport, begin
-from tools.benchmarking.scaling import summarise as summarise_scaling
+from tools.benchmarking.stages import DecodeFigures, PreprocessFigures
 from tools.benchmarking.streams import StreamsReport, Trial
+from tools.benchmarking.streams import summarise as summarise_scaling
 from tools.benchmarking.transport import TransportFigures
-from tools.benchmarking.video import DecodeFigures, PreprocessFigures
 
 SPREAD = Spread.of([10.0, 9.0, 12.0])
 TAILS = Percentiles(10.0, 20.0, 30.0, 40.0, 50.0)

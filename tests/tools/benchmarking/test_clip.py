@@ -8,7 +8,7 @@ import pytest
 from engines.errors import ConfigError, SourceError
 from tools.benchmarking import clip as module
 from tools.benchmarking.clip import BITS_PER_PIXEL, RATE, Scenery, check_file, describe, lengthen, render
-from tools.benchmarking.video import measure_decode
+from tools.benchmarking.stages import measure_decode
 
 SIZE = (160, 96)
 

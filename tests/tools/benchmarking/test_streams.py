@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pipeline.settings.schema import Config, ModelSettings
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking import streams as module
-from tools.benchmarking.setup import Setup
-from tools.benchmarking.streams import Hopeless, largest, measure_streams, why_not
+from tools.benchmarking.run import Setup
+from tools.benchmarking.streams import hopeless, largest, measure_streams, why_not
 
 
 class TestSearch:
@@ -41,29 +41,33 @@ def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkey
 
     monkeypatch.setattr(module, "watch", watched)
     setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path, preprocess="gpu")
-    report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2)
+    report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2, tell=lambda text: None)
     assert report.most == 2
     assert {config.inference.preprocess for config in configs} == {"gpu"}, "the rest stays as it was asked for"
     assert {config.inference.max_queue_delay_ms for config in configs} == {report.max_queue_delay_ms} == {140.0}
 
 
+def test_a_number_has_failed_when_it_failed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = iter([make_watched([], cut_short=True), make_watched([make_heard()] * 300), *[make_watched([])] * 2])
+    monkeypatch.setattr(module, "watch", lambda *_: next(runs))
+    setup = Setup(("clip.mp4",), ModelSettings(), "queue", tmp_path)
+    told: list[str] = []
+    report = measure_streams(setup, p99_ms=200.0, fps=30.0, seconds=10.0, up_to=2, tell=told.append)
+    assert report.most == 1
+    held = [(trial.streams, trial.failure is None) for trial in report.trials]
+    assert held == [(1, False), (1, True), (2, False), (2, False)]
+    assert told == [f"{count} streams at once{again}" for count in (1, 2) for again in ("", ", again")]
+
+
 class TestHopeless:
     def test_a_slow_frame_in_a_hundred_is_no_failure_and_two_are(self) -> None:
-        heard = [make_heard(total_ms=500.0)]
-        hopeless = Hopeless(100.0, planned_frames=100)
-        assert not hopeless(heard, {})
-        heard.append(make_heard(total_ms=20.0))
-        assert not hopeless(heard, {})
-        heard.append(make_heard(total_ms=101.0))
-        assert hopeless(heard, {})
+        failed = hopeless(100.0, planned_frames=100)
+        assert [failed(make_heard(total_ms=ms), {}) for ms in (500.0, 20.0, 101.0)] == [False, False, True]
 
     def test_a_frame_that_was_dropped_before_the_measurement_does_not_count(self) -> None:
-        before = {"s000": {"stale": 4}}
-        heard = [make_heard(dropped={"stale": 4})]
-        hopeless = Hopeless(100.0, planned_frames=1000)
-        assert not hopeless(heard, before)
-        heard.append(make_heard(dropped={"stale": 4, "crash": 1}))
-        assert hopeless(heard, before)
+        failed, before = hopeless(100.0, planned_frames=1000), {"s000": {"stale": 4}}
+        assert not failed(make_heard(dropped={"stale": 4}), before)
+        assert failed(make_heard(dropped={"stale": 4, "crash": 1}), before)
 
 
 class TestVerdict:

@@ -1,0 +1,298 @@
+"""Events in an SQLite file, with their snapshots; clips lie beside it as files."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from engines.errors import StoreError
+from pipeline.database import FileKind, SqliteFile
+from pipeline.store.query import ANYTHING, Cursor, EventQuery
+
+FILE: Final = "events.sqlite"
+CLIPS: Final = "clips"  # folder beside it
+COLUMNS: Final = "id, at_ns, stream, event, kind, track, label, person, place, score, snapshot IS NOT NULL, clip, body"
+STORED: Final = ("at_ns", "stream", "event", "kind", "track", "label", "person", "place", "score", "body", "snapshot")
+INSERT: Final = f"INSERT INTO events ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))})"
+PAGE: Final = 50
+AT_ONCE: Final = 1000  # rows of one transaction, when many are deleted: others may write in between
+
+# Along each index lie the columns that are filtered by, so that rows which do not fit are not even read.
+FILTERED: Final = "stream, kind, event, label, person, place, track, score"
+FORMAT_1: Final = f"""
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ns INTEGER NOT NULL,
+    stream TEXT NOT NULL,
+    event TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    track INTEGER,
+    label TEXT,
+    person TEXT,
+    place TEXT,
+    score REAL,
+    body BLOB NOT NULL,
+    clip TEXT,
+    snapshot BLOB
+);
+CREATE INDEX by_time ON events (at_ns, {FILTERED});
+CREATE INDEX by_stream ON events (stream, at_ns, kind, event, label, score);
+CREATE INDEX by_label ON events (label, at_ns, stream, kind, event, score);
+CREATE INDEX by_person ON events (person, at_ns) WHERE person IS NOT NULL;
+CREATE INDEX by_place ON events (place, at_ns) WHERE place IS NOT NULL;
+"""
+STORE: Final = FileKind(
+    word="event store",
+    application_id=0x54524B45,  # "TRKE"
+    formats=(FORMAT_1,),
+    error=StoreError,
+    damaged=StoreError,
+    remedy="put a copy of {path} in its place, or move it away, and a new one is begun",
+    # A commit is in the file's log before it is told done, so it outlives the death of the program.
+    pragmas=("auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL"),
+)
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event to be stored."""
+
+    at_ns: int  # Unix time
+    stream: str
+    event: str
+    kind: str
+    track: int | None
+    label: str | None
+    person: str | None  # the name of the gallery that it is about
+    place: str | None  # the zone or line
+    score: float | None
+    body: bytes  # all of it, JSON, without its picture
+    snapshot: bytes | None  # JPEG
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the store."""
+
+    id: int
+    at_ns: int
+    stream: str
+    event: str
+    kind: str
+    track: int | None
+    label: str | None
+    person: str | None
+    place: str | None
+    score: float | None
+    has_snapshot: bool
+    clip: str | None  # file name in the clips folder
+    body: msgspec.Raw  # JSON
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Events, newest first, and where the next page goes on; None: there is none."""
+
+    events: tuple[StoredEvent, ...]
+    next: str | None
+
+
+class EventStore:
+    """A folder with events, snapshots and clips. Thread-safe; other processes may have it open too.
+
+    Args:
+        folder: made when it is missing and ``create`` is given.
+        create: whether it may be made.
+
+    Raises:
+        StoreError: it cannot be opened, or is something else.
+    """
+
+    def __init__(self, folder: str | Path, *, create: bool = False) -> None:
+        self.folder = Path(folder)
+        if create:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"event store {folder}: cannot be made: {error.strerror}") from error
+        self.file = SqliteFile(self.folder / FILE, STORE, create)
+
+    def add(self, events: Iterable[NewEvent]) -> list[int]:
+        """Store events, all of them or none; return their numbers, which rise."""
+        with self.file.transaction() as db:
+            return [int(db.execute(INSERT, [getattr(each, name) for name in STORED]).lastrowid or 0) for each in events]
+
+    def page(self, query: EventQuery = ANYTHING, limit: int = PAGE, cursor: str | None = None) -> Page:
+        """Return the newest events that a query asks for, or those that follow a page.
+
+        Args:
+            query: what they must be like.
+            limit: of events, 1 to 1000.
+            cursor: ``next`` of the page before.
+
+        Raises:
+            StoreError: the limit or the cursor is not allowed.
+        """
+        if not 1 <= limit <= AT_ONCE:
+            raise StoreError(f"limit must be 1 to {AT_ONCE}, got {limit}")
+        where, values = query.where()
+        if cursor is not None:
+            last = Cursor.parse(cursor)
+            where += " AND (at_ns, id) < (?, ?)"
+            values += [last.at_ns, last.id]
+        rows = self.file.rows(
+            f"SELECT {COLUMNS} FROM events WHERE id IN (SELECT id FROM events INDEXED BY {query.index} WHERE {where}"
+            f" ORDER BY at_ns DESC, id DESC LIMIT {limit + 1}) ORDER BY at_ns DESC, id DESC",
+            *values,
+        )
+        found = tuple(map(_stored, rows[:limit]))
+        more = len(rows) > limit
+        return Page(found, str(Cursor(found[-1].at_ns, found[-1].id)) if more else None)
+
+    def newer(self, after: int, query: EventQuery = ANYTHING, limit: int = PAGE) -> tuple[StoredEvent, ...]:
+        """Return the events that were stored after the one with a number, in that order."""
+        where, values = query.where()
+        rows = self.file.rows(
+            f"SELECT {COLUMNS} FROM events WHERE id > ? AND {where} ORDER BY id LIMIT {limit}", after, *values
+        )
+        return tuple(map(_stored, rows))
+
+    def last_id(self) -> int:
+        """Return the number of the event that was stored last; 0: none was ever."""
+        rows = self.file.rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(rows[0][0]) if rows else 0
+
+    def get(self, number: int) -> StoredEvent:
+        """Return an event; StoreError where there is none of this number."""
+        rows = self.file.rows(f"SELECT {COLUMNS} FROM events WHERE id = ?", number)
+        if not rows:
+            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+        return _stored(rows[0])
+
+    def snapshot(self, number: int) -> bytes | None:
+        """Return the JPEG of an event; None: it has none; StoreError where there is no such event."""
+        rows = self.file.rows("SELECT snapshot FROM events WHERE id = ?", number)
+        if not rows:
+            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+        found: bytes | None = rows[0][0]
+        return found
+
+    def clip_file(self, event: StoredEvent) -> Path | None:
+        """Return the path of an event's clip; None: it has none."""
+        return None if event.clip is None else self.folder / CLIPS / event.clip
+
+    def attach_clip(self, number: int, name: str) -> None:
+        """Say that the file ``name`` of the clips folder shows an event."""
+        with self.file.transaction() as db:
+            if db.execute("UPDATE events SET clip = ? WHERE id = ?", (name, number)).rowcount == 0:
+                raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+
+    def matching(self, query: EventQuery) -> Iterator[StoredEvent]:
+        """Yield all events that a query asks for, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            found = self.page(query, AT_ONCE, cursor)
+            yield from found.events
+            if (cursor := found.next) is None:
+                return
+
+    def count(self, query: EventQuery = ANYTHING) -> int:
+        """Return how many events a query asks for."""
+        where, values = query.where()
+        return int(self.file.rows(f"SELECT count(*) FROM events INDEXED BY {query.index} WHERE {where}", *values)[0][0])
+
+    def delete(self, numbers: Sequence[int]) -> int:
+        """Delete events with their snapshots, and the clips that no other event has; return how many there were."""
+        gone = 0
+        for begin in range(0, len(numbers), AT_ONCE):
+            gone += self._delete_some(numbers[begin : begin + AT_ONCE])
+        return gone
+
+    def _delete_some(self, numbers: Sequence[int]) -> int:
+        marks = ", ".join("?" * len(numbers))
+        with self.file.transaction() as db:
+            clips = {name for (name,) in db.execute(f"SELECT clip FROM events WHERE id IN ({marks})", numbers) if name}
+            gone = db.execute(f"DELETE FROM events WHERE id IN ({marks})", numbers).rowcount
+            used = {name for name in clips if db.execute("SELECT 1 FROM events WHERE clip = ?", (name,)).fetchone()}
+        for name in (
+            clips - used
+        ):  # after the rows: a clip without an event is found later, an event without clip is not
+            (self.folder / CLIPS / name).unlink(missing_ok=True)
+        return gone
+
+    def delete_matching(self, query: EventQuery) -> int:
+        """Delete all events that a query asks for; return how many there were."""
+        where, values = query.where()
+        select = f"SELECT id FROM events INDEXED BY {query.index} WHERE {where} LIMIT {AT_ONCE}"
+        gone = 0
+        while rows := self.file.rows(select, *values):
+            gone += self._delete_some([number for (number,) in rows])
+        return gone
+
+    def forget_person(self, name: str) -> int:
+        """Take a person's name and snapshots out of all events, which stay; return how many had them."""
+        changed = 0
+        with self.file.transaction() as db:
+            rows = db.execute(
+                "SELECT id, body FROM events WHERE person = ? OR (kind = 'identity' AND instr(body, ?))",
+                (name, json.dumps(name)[1:-1].encode()),
+            ).fetchall()
+            for number, body in rows:
+                nameless = json.dumps(_nameless(json.loads(body), name), separators=(",", ":"), ensure_ascii=False)
+                db.execute(
+                    "UPDATE events SET snapshot = CASE WHEN person = :name THEN NULL ELSE snapshot END,"
+                    " label = CASE WHEN kind = 'identity' AND label = :name THEN NULL ELSE label END,"
+                    " person = nullif(person, :name), body = :body WHERE id = :id",
+                    {"name": name, "body": nameless.encode(), "id": number},
+                )
+                changed += 1
+        self.file.empty_log()
+        return changed
+
+    def size(self) -> int:
+        """Return the bytes that events, snapshots and clips take."""
+        pages, free, page = (
+            int(self.file.rows(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count", "page_size")
+        )
+        clips = self.folder / CLIPS
+        files = clips.iterdir() if clips.is_dir() else ()
+        return (pages - free) * page + sum(file.stat().st_size for file in files)
+
+    def give_back(self) -> None:
+        """Give what was deleted back to the file system."""
+        self.file.give_back()
+        self.file.empty_log()
+
+    def free(self) -> int:
+        """Return the bytes that are free where the store lies."""
+        return shutil.disk_usage(self.folder).free
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _stored(row: tuple[Any, ...]) -> StoredEvent:
+    *values, has_snapshot, clip, body = row
+    return StoredEvent(
+        **dict(zip(("id", *STORED[:9]), values, strict=True)),
+        has_snapshot=bool(has_snapshot),
+        clip=clip,
+        body=msgspec.Raw(body),
+    )
+
+
+def _nameless(body: dict[str, Any], name: str) -> dict[str, Any]:
+    """The JSON of an event, with null wherever it names a person."""
+    if body.get("kind") == "identity":
+        body |= {key: None for key in ("label", "previous") if body.get(key) == name}
+    face = body.get("best_face")
+    if face and face.get("identity") and face["identity"]["name"] == name:
+        body["best_face"] = face | {"identity": None}
+    return body

@@ -1,0 +1,245 @@
+"""The event store: what goes in comes out, newest first, and what is deleted is gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.errors import StoreError
+from pipeline.store import EventQuery, EventStore, NewEvent
+from pipeline.store.events import CLIPS, FILE
+from pipeline.store.query import Cursor
+
+SECOND = 10**9
+
+
+def event(at_s: float = 0.0, **fields: object) -> NewEvent:
+    given = {
+        **{"at_ns": round(at_s * SECOND), "stream": "door", "event": "new", "kind": "object", "track": 1},
+        **{"label": "person", "person": None, "place": None, "score": 0.9, "snapshot": None},
+        **fields,
+    }
+    body = json.dumps({key: value for key, value in given.items() if key not in ("snapshot", "body")}).encode()
+    return NewEvent(**{"body": body, **given})  # type: ignore[arg-type]  # by name
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EventStore:
+    return EventStore(tmp_path / "events", create=True)
+
+
+def test_an_event_comes_out_as_it_went_in(store: EventStore) -> None:
+    (number,) = store.add([event(3, person="Ada", place="gate", snapshot=b"jpeg", score=0.5)])
+    found = store.get(number)
+    assert (found.stream, found.at_ns, found.person, found.place, found.score) == (
+        "door",
+        3 * SECOND,
+        "Ada",
+        "gate",
+        0.5,
+    )
+    assert msgspec.json.decode(found.body)["label"] == "person"
+    assert found.has_snapshot and store.snapshot(number) == b"jpeg"
+
+
+def test_all_of_some_events_are_stored_or_none(store: EventStore) -> None:
+    broken = NewEvent(**{**{name: getattr(event(), name) for name in event().__struct_fields__}, "stream": None})  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="NOT NULL"):
+        store.add([event(), broken])
+    assert store.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (EventQuery(), {0, 1, 2, 3, 4}),
+        (EventQuery(streams=("yard",)), {1, 4}),
+        (EventQuery(streams=("yard", "door")), {0, 1, 2, 3, 4}),
+        (EventQuery(label="car"), {1}),
+        (EventQuery(person="Ada"), {2}),
+        (EventQuery(place="gate", events=("enter",)), {3}),
+        (EventQuery(kinds=("zone", "face")), {2, 3}),
+        (EventQuery(min_score=0.8), {0, 2, 3}),
+        (EventQuery(since_ns=1 * SECOND, until_ns=3 * SECOND), {1, 2}),
+        (EventQuery(streams=("yard",), label="car", min_score=0.9), set()),
+        (EventQuery(track=7), {4}),
+    ],
+)
+def test_each_filter(store: EventStore, query: EventQuery, expected: set[int]) -> None:
+    store.add(
+        [
+            event(0),
+            event(1, stream="yard", label="car", score=0.4),
+            event(2, kind="face", person="Ada", label=None),
+            event(3, kind="zone", event="enter", place="gate"),
+            event(4, stream="yard", track=7, score=None),
+        ]
+    )
+    assert {found.at_ns // SECOND for found in store.page(query).events} == expected
+    assert store.count(query) == len(expected)
+    assert {found.at_ns // SECOND for found in store.newer(0, query)} == expected
+
+
+@given(times=st.lists(st.integers(0, 5), max_size=30), limit=st.integers(1, 7))
+def test_pages_together_are_everything_once_newest_first(
+    tmp_path_factory: pytest.TempPathFactory, times: list[int], limit: int
+) -> None:
+    with EventStore(tmp_path_factory.mktemp("store"), create=True) as store:
+        numbers = store.add([event(at) for at in times])
+        seen, cursor = [], None
+        while True:
+            page = store.page(limit=limit, cursor=cursor)
+            assert len(page.events) <= limit
+            seen += page.events
+            if (cursor := page.next) is None:
+                break
+    assert [found.id for found in seen] == [
+        number for _, number in sorted(zip(times, numbers, strict=True), reverse=True)
+    ]
+
+
+def test_events_that_come_meanwhile_do_not_move_the_pages(store: EventStore) -> None:
+    store.add([event(at) for at in range(4)])
+    first = store.page(limit=2)
+    store.add([event(9)])
+    second = store.page(limit=2, cursor=first.next)
+    assert [found.at_ns // SECOND for found in first.events + second.events] == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("text", ["", "1", "x-1", "1-1; DROP TABLE events", "9" * 40 + "-1", "١-١"])
+def test_a_cursor_that_no_page_gave_is_refused(store: EventStore, text: str) -> None:
+    with pytest.raises(StoreError, match="cursor must be one that a page of events gave"):
+        store.page(cursor=text)
+
+
+@given(st.integers(0, 2**62), st.integers(0, 10**17))
+def test_a_cursor_is_its_text(at_ns: int, number: int) -> None:
+    assert Cursor.parse(str(Cursor(at_ns, number))) == Cursor(at_ns, number)
+
+
+def test_what_is_newer_than_an_event_in_the_order_of_arrival(store: EventStore) -> None:
+    store.add([event(5)])
+    before = store.last_id()
+    store.add([event(1), event(2)])
+    assert [found.at_ns // SECOND for found in store.newer(before)] == [1, 2]
+    store.delete([store.last_id()])
+    assert store.last_id() == 3, "a number is not given twice"
+
+
+def test_deleting_takes_the_clips_that_nobody_else_has(store: EventStore) -> None:
+    first, second = store.add([event(0), event(1)])
+    (store.folder / CLIPS).mkdir()
+    (store.folder / CLIPS / "a.mp4").write_bytes(b"video")
+    for number in (first, second):
+        store.attach_clip(number, "a.mp4")
+    assert store.delete([first]) == 1 and (store.folder / CLIPS / "a.mp4").exists()
+    clip = store.clip_file(store.get(second))
+    assert clip is not None and clip.read_bytes() == b"video"
+    assert store.delete_matching(EventQuery(label="person")) == 1
+    assert not (store.folder / CLIPS / "a.mp4").exists()
+    with pytest.raises(StoreError, match=f"event {first}: is not in the store"):
+        store.get(first)
+    with pytest.raises(StoreError, match="is not in the store"):
+        store.attach_clip(first, "a.mp4")
+
+
+def test_a_snapshot_that_was_deleted_is_in_no_file_any_more(store: EventStore) -> None:
+    picture = b"a face " * 300
+    store.add([event(0, snapshot=picture), event(1)])
+    store.delete([1])
+    store.give_back()
+    assert picture[:100] not in b"".join(file.read_bytes() for file in store.folder.glob(f"{FILE}*"))
+
+
+def test_a_person_is_forgotten_and_what_happened_is_not(store: EventStore) -> None:
+    face = {"track": 1, "identity": {"name": "Ada", "score": 0.8}}
+    bodies = [
+        {"kind": "identity", "event": "changed", "label": "Ada", "previous": "Grace"},
+        {"kind": "identity", "event": "changed", "label": "Grace", "previous": "Ada"},
+        {"kind": "face", "event": "ended", "best_face": face},
+        {"kind": "zone", "event": "enter", "name": "Ada", "label": "person"},
+    ]
+    people = ["Ada", "Grace", "Ada", None]
+    store.add(
+        [
+            event(
+                at,
+                kind=body["kind"],
+                label=body.get("label"),
+                person=person,
+                body=json.dumps(body).encode(),
+                snapshot=b"x",
+            )
+            for at, (body, person) in enumerate(zip(bodies, people, strict=True))
+        ]
+    )
+    assert store.forget_person("Ada") == 3
+    left = [store.get(number) for number in range(1, 5)]
+    assert [found.person for found in left] == [None, "Grace", None, None]
+    assert [found.label for found in left] == [None, "Grace", None, "person"]
+    assert [found.has_snapshot for found in left] == [False, True, False, True]
+    assert (
+        msgspec.json.decode(left[1].body)["previous"] is None
+        and msgspec.json.decode(left[0].body)["previous"] == "Grace"
+    )
+    assert msgspec.json.decode(left[2].body)["best_face"]["identity"] is None
+    assert msgspec.json.decode(left[3].body)["name"] == "Ada", "a zone may bear any name"
+    assert store.page(EventQuery(person="Ada")).events == ()
+
+
+WRITER = textwrap.dedent("""
+    import sys
+    from tests.pipeline.store.test_events import event
+    from pipeline.store import EventStore
+    store = EventStore(sys.argv[1])
+    for number in range(10**6):
+        store.add([event(number, snapshot=bytes(2000))])
+        print(number, flush=True)
+""")
+
+
+@pytest.mark.parametrize("lines", [3, 40, 117])
+def test_what_was_told_stored_outlives_kill_9(store: EventStore, lines: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(store.folder)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    ) as writer:
+        assert writer.stdout is not None
+        told = [int(writer.stdout.readline()) for _ in range(lines)]
+        os.kill(writer.pid, signal.SIGKILL)
+        told += [int(line) for line in writer.stdout if line.endswith(b"\n")]
+    stored = {found.at_ns // SECOND for found in store.matching(EventQuery())}
+    assert set(told) <= stored and len(stored) <= len(told) + 1
+    assert store.file.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    with EventStore(tmp_path, create=True) as store:
+        store.file.rows("PRAGMA user_version = 7")
+    with pytest.raises(StoreError, match=r"event store .* has format 7, this version reads formats 1 to 1"):
+        EventStore(tmp_path)
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"event store \S+: there is no such file"):
+        EventStore(tmp_path)
+    (tmp_path / FILE).write_bytes(b"notes\n" * 1000)
+    with pytest.raises(StoreError, match="is not an event store"):
+        EventStore(tmp_path, create=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be made"):
+        EventStore(tmp_path / "file/store", create=True)
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    with EventStore(tmp_path / "events", create=True) as store:
+        store.add([event()])
+        assert (tmp_path / "events").stat().st_mode & 0o077 == 0
+        assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / "events").iterdir())
