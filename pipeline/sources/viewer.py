@@ -24,7 +24,7 @@ class Viewer:
         self._shows_damaged = settings.damaged == "show"
         self._aspect = pixel_aspect(stream.sample_aspect_ratio)
         self._interlaced = False  # whether any frame was
-        self._known: tuple[Tags, bool] | None = None  # of the frame before ...
+        self._seen: tuple[int, int, int, int, int, bool] | None = None  # of the frame before ...
         self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
 
     def shown(self, frames: Iterable[av.VideoFrame | Missed]) -> Iterator[Decoded | Missed]:
@@ -44,10 +44,11 @@ class Viewer:
 
     def _decoded(self, frame: av.VideoFrame) -> Decoded:
         shown = planar(frame)
-        tags = Tags.of(shown)
-        if (tags, self._interlaced) != self._known:
-            self._known = tags, self._interlaced
-            self._look = Look.of(tags, self._aspect)
+        # To ask a frame for its side data keeps it, in a cycle, until garbage is collected: only the first is asked.
+        seen = shown.rotation, shown.color_range, shown.colorspace, shown.width, shown.height, self._interlaced
+        if seen != self._seen:
+            self._seen = seen
+            self._look = Look.of(Tags.of(shown), self._aspect)
             self._notes = self._look.notes(self._interlaced)
             if self._shows_damaged:
                 self._notes = (*self._notes, "damaged pictures are shown")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engines.arrays import Pixels
+from pipeline.sources.display import Tags
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import ONE, drawn, write_clip
 
@@ -153,3 +154,12 @@ def test_colours_of_every_range_and_matrix_are_the_drawn_ones(
         container.mux(stream.encode())
     (shown,) = Read(path).frames
     assert np.abs(shown.picture.rgb().astype(int) - colour).max() <= 6
+
+
+def test_no_frame_is_kept_until_garbage_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A frame that is asked for its side data refers to itself from there on, and its buffer does not go back.
+    asked = []
+    real = Tags.of
+    monkeypatch.setattr(Tags, "of", lambda frame: (asked.append(frame.pts), real(frame))[1])
+    assert len(Read(write_clip(tmp_path / "clip.mp4", 30, SIZE, matrix=display_matrix(0, 1, -1, 0))).frames) == 30
+    assert len(asked) == 1
