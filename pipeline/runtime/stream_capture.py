@@ -11,6 +11,7 @@ from pipeline.runtime.graph import SOURCE, SourceParts
 from pipeline.runtime.link import LinkClosed
 from pipeline.settings.schema import InferenceSettings, StreamSettings
 from pipeline.sources.capture import Capture
+from pipeline.sources.packets import PacketTarget
 
 
 class Taker(Protocol):
@@ -34,6 +35,7 @@ class StreamCapture:
         source: what gives the frames; None: what the settings name.
         counters: where they are counted, behind those of earlier streams of the same name.
         taker: gets them.
+        packets: where its packets go; None: nobody wants them.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class StreamCapture:
         source: Capture | None,
         counters: FrameCounters,
         taker: Taker,
+        packets: PacketTarget | None = None,
     ) -> None:
         self.settings = settings
         self.stop = threading.Event()
         self.ended = False  # the stream said so itself
         self.thread: threading.Thread | None = None
         self._inference, self._source, self._counters, self._taker = inference, source, counters, taker
+        self._packets: dict[str, PacketTarget] = {} if packets is None else {"packets": packets}
         self._base = counters.of(settings.name).captured
         self._closed = False
         self._counted: Frame | None = None  # that was not taken yet
@@ -72,7 +76,7 @@ class StreamCapture:
             seen=seen,
             base=self._base,
             over=lambda: self.stop.is_set() or self.ended,
-            more={"lost": self._lost},
+            more={"lost": self._lost} | self._packets,
         )
         return SOURCE.make(parts)(iter(()))
 

@@ -23,6 +23,7 @@ from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import Recording
 from pipeline.sources.capture import Capture, mode
+from pipeline.sources.packets import PacketTarget
 from pipeline.wire.build import health_message
 
 log = structlog.get_logger()
@@ -219,7 +220,9 @@ class Pipeline:
         self.frames.expect(False)
 
     def _start(self, settings: StreamSettings) -> None:
-        capture = StreamCapture(settings, self.config.inference, self.source, self.counters, self)
+        hub = self.parts.packets
+        packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
+        capture = StreamCapture(settings, self.config.inference, self.source, self.counters, self, packets)
         self._streams[settings.name] = capture
         capture.thread = self.sources.start(f"capture {settings.name}", partial(self._capture, capture))
 

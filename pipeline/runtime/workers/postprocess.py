@@ -31,7 +31,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
     model = load_model(config.model.path)
     with ExitStack() as opened:
         (stage,) = stages_of("finish")
-        parts = open_parts(config, model, needs_of((stage,)), opened)
+        parts = open_parts(config, model, needs_of((stage,)), opened, context.folder)
         publisher = parts.publisher
         assert publisher is not None
         postprocessor = parts.postprocessor = Postprocessor(
