@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from engines.errors import ConfigError, StoreError
-from pipeline.sinks.clips import ClipRecorder, ClipSettings, Happened
+from pipeline.sinks.clips import ClipRecorder
+from pipeline.sinks.stream_clips import ClipPlace, ClipSettings, Happened
 from pipeline.store import CLIPS, EventStore, NewEvent, prune
 from pipeline.wire.messages import EventMessage, Message, encode
 
@@ -65,10 +66,9 @@ class StoreSink:
     def read_packets(self, address: str) -> None:
         """Make clips of the packets that are sent there, if the settings want any."""
         if self._settings.clips:
-            folder = self._store.folder / CLIPS
-            self._clips = ClipRecorder(
-                self._settings, address, folder, self._store.attach_clip, lambda: not self._is_short()
-            )
+            folder, attach = self._store.folder / CLIPS, self._store.attach_clip
+            place = ClipPlace(self._settings, folder, attach, lambda: not self._is_short())
+            self._clips = ClipRecorder(place, address)
 
     def look(self) -> None:
         """Delete what is not kept any longer, now and then."""

@@ -42,6 +42,13 @@ class PacketMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.codec, self.extradata, self.size, self.aspect, self.rotation
 
     @property
+    def decoded_s(self) -> float:
+        """Stream time at which it is decoded: all pictures up to then were sent before."""
+        if self.pts is None or self.dts is None:
+            return self.time_s
+        return self.time_s - (self.pts - self.dts) * self.time_base[0] / self.time_base[1]
+
+    @property
     def nbytes(self) -> int:
         """Of its data."""
         return len(self.data)
