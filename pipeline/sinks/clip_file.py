@@ -3,13 +3,13 @@
 import os
 from contextlib import suppress
 from fractions import Fraction
-from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import av
 import msgspec
 
+from pipeline.database import PRIVATE
 from pipeline.frames.jpeg import JpegDecoder, frame_of
 from pipeline.sinks.segments import segment_name
 from pipeline.wire.fmp4 import Fragmenter
@@ -37,13 +37,10 @@ class ClipFile:
 
     def __init__(self, folder: Path, first: PacketMessage) -> None:
         self.begin_s, self.nbytes = first.time_s, 0
-        self.format, self._number = first.format, first.number - 1
         self._coder = PictureCoder(first) if first.codec == "mjpeg" else None
         if self._coder is not None:
             first = self._coder.encode(first)
-        self._fragmenter = Fragmenter(first)
-        self._fragmenter.fragment(first)
-        self._first: PacketMessage | None = first
+        self._fragmenter, self._first = Fragmenter(first), first
         self.path, self._file = _new(folder, first.stream, self._fragmenter.base_ns)
         self._put(self._fragmenter.init)
 
@@ -64,12 +61,9 @@ class ClipFile:
             OSError: it cannot be written.
             MessageError: a picture of it is damaged.
         """
-        if self._coder is None:
-            self._put(self._fragmenter.fragment(packet))
-        elif self._first is not None:  # it was encoded when the file was made
-            self._first = None
-        else:
-            self._put(self._fragmenter.fragment(self._coder.encode(packet)))
+        if self._coder is not None:  # the first was encoded when the file was made
+            packet = self._first if packet.number == self._first.number else self._coder.encode(packet)
+        self._put(self._fragmenter.fragment(packet))
 
     def close(self) -> None:
         """Write the last picture, and close the file."""
@@ -79,6 +73,7 @@ class ClipFile:
     def _put(self, data: bytes) -> None:
         if data:
             self._file.write(data)
+            self._file.flush()  # whoever plays it now sees it
             self.nbytes += len(data)
 
 
@@ -121,11 +116,11 @@ class PictureCoder:
         )
 
 
-def _new(folder: Path, stream: str, base_ns: int) -> tuple[Path, FileIO]:
+def _new(folder: Path, stream: str, base_ns: int) -> tuple[Path, BinaryIO]:
     """Make the empty file; the next millisecond is free where there is one of this name."""
     base_ms = base_ns // 1_000_000
     while True:
         path = folder / segment_name(stream, base_ms)
         with suppress(FileExistsError):
-            return path, FileIO(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+            return path, os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE), "wb")
         base_ms += 1

@@ -48,9 +48,12 @@ class Fragmenter:
         self.codec = words  # as RFC 6381 has it: "avc1.640028"
         self.init = _init(first, entry, record)  # the segment before all fragments
         self._convert = _converter(first)
-        self._begin: int | None = None  # decoding time of the first packet, in TIMESCALE
-        self._base_ns = 0
-        self._last = -1  # decoding time of the packet before
+        late = _late(first)
+        self._begin = round(first.time_s * TIMESCALE) - late  # decoding time of media time 0, in TIMESCALE
+        # When media time 0 was captured, Unix time: base_ns + 1e9 * media time is when a picture was.
+        self.base_ns = first.captured_ns - round(late * 1e9 / TIMESCALE)
+        self._begun = False  # whether a key frame came
+        self._last = self._begin - 1  # decoding time of the packet before
         self._step = DEFAULT_STEP
         self._number = 0  # of fragments
         # With its decoding time, and how much later it is shown.
@@ -61,30 +64,16 @@ class Fragmenter:
         """What Media Source Extensions ask for."""
         return f'video/mp4; codecs="{self.codec}"'
 
-    @property
-    def base_ns(self) -> int:
-        """When media time 0 was captured, Unix time: ``base_ns + 1e9 * media time`` is when a picture was."""
-        return self._base_ns
-
-    @property
-    def media_s(self) -> float:
-        """Media time at which the packet that was given last is decoded."""
-        return 0.0 if self._begin is None else (self._last - self._begin) / TIMESCALE
-
     def fragment(self, packet: PacketMessage) -> bytes:
         """Return the fragment of the packet before this one; nothing before the second.
 
         A packet before the first key frame is left out.
         """
-        if self._begin is None and not packet.key:
+        self._begun = self._begun or packet.key
+        if not self._begun:
             return b""
         shown, late = round(packet.time_s * TIMESCALE), _late(packet)
-        decoded = shown - late
-        if self._begin is None:
-            self._begin = decoded
-            self._base_ns = packet.captured_ns - round(late * 1e9 / TIMESCALE)
-            self._last = decoded - 1
-        decoded = max(decoded, self._last + 1)
+        decoded = max(shown - late, self._last + 1)
         done = self._done(decoded)
         self._held, self._last = (packet, decoded, shown - decoded), decoded
         return done
@@ -98,7 +87,6 @@ class Fragmenter:
             return b""
         packet, decoded, late = self._held
         self._held = None
-        assert self._begin is not None
         self._step = next_decoded - decoded
         data = self._convert(packet.data)
         self._number += 1
@@ -111,7 +99,7 @@ class Fragmenter:
                 box(
                     b"traf",
                     full_box(b"tfhd", 0, 0x020000, struct.pack(">I", TRACK)),  # offsets count from the moof
-                    full_box(b"tfdt", 1, 0, struct.pack(">Q", decoded - (self._begin or 0))),
+                    full_box(b"tfdt", 1, 0, struct.pack(">Q", decoded - self._begin)),
                     full_box(b"trun", 1, 0x000F01, struct.pack(">Ii", 1, offset), sample),
                 ),
             )
