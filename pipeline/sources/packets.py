@@ -98,7 +98,7 @@ class PacketTap:
         self._late: int | None = None  # the first packet's pts - dts
         self._tells_order = False  # whether time stamps tell in which order pictures are shown
         self._rotation: Literal[0, 90, 180, 270] = 0
-        self._pictures: PictureSender | None = None
+        self._pictures: JpegSender | None = None
 
     def opened(self, source: VideoStream) -> None:
         """The source was opened, or opened again: what follows does not go on from what was before."""
@@ -219,11 +219,11 @@ class PacketTap:
 
     def _show_picture(self, picture: Picture, captured_ns: int, time_s: float) -> None:
         if self._pictures is None:
-            self._pictures = PictureSender(self._stream, self._target, self._session)
+            self._pictures = JpegSender(self._stream, self._target, self._session)
         self._pictures.show(picture, captured_ns, time_s)
 
 
-class PictureSender:
+class JpegSender:
     """Sends pictures of a source without packets that browsers play, as JPEG and at a rate, while somebody reads.
 
     They are encoded in a thread of low priority; while it is behind, pictures are left out, and counted.
