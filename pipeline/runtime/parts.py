@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from engines.spec import EntryName, Model
 from pipeline.settings.schema import Config
+from pipeline.settings.sinks import wants_packets
 
 if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.engine import Engine
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
+    from pipeline.wire.packet_sockets import PacketHub
 
 Need = Literal[
     "source", "frame engine", "face engine", "gallery", "publisher", "recorder"
@@ -43,6 +45,7 @@ class Parts:
     config: Config
     model: Model
     publisher: "Sinks | None" = None
+    packets: "PacketHub | None" = None
     frame_engine: "Engine | None" = None
     planes_engine: "PlanesEngine | None" = None
     galleries: "tuple[Gallery, ...]" = ()
@@ -59,7 +62,14 @@ class Parts:
         return entry.height, entry.width
 
 
-def open_parts(config: Config, model: Model, needs: Collection[Need], opened: ExitStack, shards: int = 1) -> Parts:
+def open_parts(
+    config: Config,
+    model: Model,
+    needs: Collection[Need],
+    opened: ExitStack,
+    shards: int = 1,
+    folder: str | None = None,
+) -> Parts:
     """Open what some stages need, as far as the run has it.
 
     Args:
@@ -68,6 +78,7 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
         needs: of the stages, see :func:`pipeline.runtime.graph.needs_of`.
         opened: closes it.
         shards: that share these parts.
+        folder: of the sockets between processes; None: there are none.
 
     Raises:
         TrunklineError: something cannot be had.
@@ -82,7 +93,12 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
     if "publisher" in needs:
         from pipeline.sinks.fan_out import Sinks
 
-        parts.publisher = opened.enter_context(Sinks(config))
+        if wants_packets(config):
+            from pipeline.wire.packet_sockets import PacketHub
+
+            parts.packets = opened.enter_context(PacketHub(config.packets, folder))
+        address = None if parts.packets is None else parts.packets.address
+        parts.publisher = opened.enter_context(Sinks(config, address))
     if "frame engine" in needs:
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":

@@ -11,6 +11,7 @@ from pipeline.runtime.graph import SOURCE, SourceParts
 from pipeline.runtime.link import LinkClosed
 from pipeline.settings.schema import InferenceSettings, StreamSettings
 from pipeline.sources.capture import Capture
+from pipeline.sources.packets import PacketTarget
 
 
 class StreamCapture:
@@ -23,6 +24,7 @@ class StreamCapture:
         counters: where they are counted, behind those of earlier streams of the same name.
         admit: takes a frame that was counted; waits for room, and raises LinkClosed when it is not taken.
         publish: publishes what happens to the stream.
+        packets: where its packets go; None: nobody wants them.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class StreamCapture:
         counters: FrameCounters,
         admit: Callable[[Frame], None],
         publish: Tell,
+        packets: PacketTarget | None = None,
     ) -> None:
         self.settings = settings
         self.stop = threading.Event()
         self.reporter = HealthReporter(settings.name, counters, publish)
         self.thread: threading.Thread | None = None
         self._inference, self._source, self._counters, self._take = inference, source, counters, admit
+        self._packets: dict[str, PacketTarget] = {} if packets is None else {"packets": packets}
         self._base = counters.of(settings.name).captured
         self._closed = False
         self._lock = threading.Lock()  # held while a frame is counted, so that none is once it is closed
@@ -65,7 +69,7 @@ class StreamCapture:
             seen=seen,
             base=self._base,
             over=lambda: self.stop.is_set() or self.reporter.over,
-            more={"lost": self._lost},
+            more={"lost": self._lost} | self._packets,
         )
         return SOURCE.make(parts)(iter(()))
 

@@ -29,6 +29,7 @@ from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import Recording
 from pipeline.sources.capture import Capture, mode
+from pipeline.sources.packets import PacketTarget
 from pipeline.wire.build import health_message
 
 log = structlog.get_logger()
@@ -270,8 +271,10 @@ class Pipeline:
         self.frames.expect(False)
 
     def _start(self, settings: StreamSettings) -> None:
+        hub = self.parts.packets
+        packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
         capture = StreamCapture(
-            settings, self.config.inference, self.source, self.counters, self.admit, self._send_health
+            settings, self.config.inference, self.source, self.counters, self.admit, self._send_health, packets
         )
         if settings.name not in self._shard_of:
             others = [(self._shard_of[name], self._is_live(name)) for name in self._streams]

@@ -184,6 +184,14 @@ class RecordSettings(_Section, frozen=True):
     min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
 
 
+class PacketSettings(_Section, frozen=True):
+    """Packets as cameras encoded them, for clips and for whoever looks on; docs/events.md."""
+
+    address: str | None = None  # where readers connect to, ipc://PATH or tcp://127.0.0.1:PORT; None: clips alone read
+    jpeg_rate_hz: Annotated[float, msgspec.Meta(gt=0.0, le=60.0)] = 5.0  # of pictures in place of packets ...
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80  # ... of sources other than H.264, HEVC and AV1
+
+
 class SinkSettings(_Section, frozen=True):
     """One more place where messages go: ``[[sinks]]``, docs/extending.md."""
 
@@ -220,6 +228,7 @@ class Config(_Section, frozen=True):
     publish: PublishSettings = PublishSettings()
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
+    packets: PacketSettings = PacketSettings()
     sinks: tuple[SinkSettings, ...] = ()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

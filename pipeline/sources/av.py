@@ -23,6 +23,7 @@ from pipeline.sources.decode import Decoder
 from pipeline.sources.display import displayed_width, pixel_aspect
 from pipeline.sources.kind import is_live
 from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
+from pipeline.sources.packets import PacketTap
 from pipeline.sources.pictures import RATE_HZ, pictures_of
 from pipeline.sources.viewer import Viewer
 from pipeline.sources.whole import cut_short
@@ -42,6 +43,7 @@ class VideoSource:
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
         self.live = is_live(settings)
+        self.tap: PacketTap | None = None  # takes the packets, too
         self._was_read = False
 
     def check(self) -> None:
@@ -71,7 +73,7 @@ class VideoSource:
         if self._was_read and not self.live and is_pipe(self._settings.source):
             raise SourceError("can be read only once")
         self._was_read = True
-        return _read(self._settings, self.live, stop)
+        return _read(self._settings, self.live, stop, self.tap)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
         """Of a file its own size, else of the largest."""
@@ -106,12 +108,16 @@ def _read_pictures(settings: StreamSettings, stop: threading.Event) -> Generator
             yield Missed(1, "undecodable")
 
 
-def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Given, None, None]:
+def _read(
+    settings: StreamSettings, live: bool, stop: threading.Event, tap: PacketTap | None = None
+) -> Generator[Given, None, None]:
     patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
     with opened(settings, live, stop, partial(_close, live=live)) as (container, stream):
         bursts = _bursts(container, live)
         decoder = Decoder(stream, settings, live or settings.pace == "camera")
         viewer = Viewer(stream, settings, bursts)
+        if tap is not None:
+            tap.opened(stream)
         failure: Incomplete | None = None
         heard_s, length = time.monotonic(), Length(container)
         with closing(_packets(container, stream, settings, live, bursts)) as packets:
@@ -120,6 +126,8 @@ def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Genera
                     if stop.is_set():
                         return
                     length.reached(packet)
+                    if tap is not None:
+                        tap.took(packet)
                     for given in viewer.shown(decoder.decode(packet)):
                         yield given
                         if isinstance(given, Decoded):

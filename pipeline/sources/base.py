@@ -30,6 +30,9 @@ class Decoded:
     notes: tuple[str, ...] = ()  # what is unusual about the source, for people
     damaged: bool = False  # it is shown though parts of it could not be decoded
     bursts: bool = False  # pictures come in bursts, and are to be shown by their own times
+    packet: object | None = None  # marks the packet that it came of: its ``opaque``
+    pts: int | None = None  # of that
+    rotation: Literal[0, 90, 180, 270] = 0  # by which its pixels were turned clockwise
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,6 +146,7 @@ class Timed(NamedTuple):
     time_s: float
     due_s: float | None = None  # time.monotonic() when it was due; None: when it came
     origin: Origin | None = None  # where another host captured it
+    given: Decoded | None = None  # what the source gave
 
 
 Pictures = Generator[Timed | Missed, None, None]

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Protocol
 
 from engines.errors import ConfigError, SourceError
@@ -17,6 +17,7 @@ from pipeline.sources.condition import Condition
 from pipeline.sources.file import read_file
 from pipeline.sources.kind import is_live
 from pipeline.sources.live import read_live
+from pipeline.sources.packets import PacketTap, PacketTarget
 
 
 class Capture(Protocol):
@@ -31,6 +32,7 @@ class Capture(Protocol):
         first_seq: int = 0,
         room_bytes: int | None = None,
         lost: Callable[[int, str], None] | None = None,
+        packets: PacketTarget | None = None,
     ) -> Iterator[Frame]: ...
 
 
@@ -42,6 +44,7 @@ def capture(
     first_seq: int = 0,
     room_bytes: int | None = None,
     lost: Callable[[int, str], None] | None = None,
+    packets: PacketTarget | None = None,
 ) -> Generator[Frame, None, None]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
@@ -54,6 +57,8 @@ def capture(
     Of frames that another host captured, ``captured_ns`` and the steps of ``time_s`` are that host's. ``lost`` hears
     how many pictures are not shown before the next one is, and why: ``lost`` on their way from another host,
     ``undecodable``, ``damaged``. ``seq`` counts those too; without ``lost``, it does not.
+
+    ``packets`` of H.264, HEVC and AV1 go there as they came, of other sources pictures; None: nobody wants them.
     """
     condition = Condition(settings.name, health)
     if first_seq and is_pipe(settings.source) and not is_live(settings):
@@ -63,7 +68,9 @@ def capture(
         pictures = read_live(source, settings, stop, condition, room_bytes)
     else:
         pictures = read_file(source, settings, stop, condition, room_bytes, first_seq)
-    with closing(pictures):
+    with closing(pictures), nullcontext() if packets is None else PacketTap(settings.name, packets) as tap:
+        if isinstance(source, VideoSource):
+            source.tap = tap
         seq = first_seq
         for given in pictures:
             if isinstance(given, Missed):
@@ -71,7 +78,7 @@ def capture(
                     lost(given.count, given.cause)
                     seq += given.count
                 continue
-            picture, time_s, due_s, origin = given
+            picture, time_s, due_s, origin, decoded = given
             captured_ns, clock_ns = time.time_ns(), time.monotonic_ns()
             if due_s is not None:
                 late_ns = clock_ns - round(due_s * 1e9)
@@ -81,6 +88,8 @@ def capture(
                 if lost is not None and origin.missing:
                     lost(origin.missing, "lost")
                     seq += origin.missing
+            if tap is not None:
+                tap.shown(decoded, picture, captured_ns, time_s)
             yield Frame(settings.name, seq, captured_ns, clock_ns, time_s, picture)
             seq += 1
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import av
 import cv2
@@ -55,6 +55,15 @@ class Orientation:
             (True, True, True): "mirrored and rotated by 90 degrees",
         }
         return clockwise[self.transposed, self.mirrored_x, self.mirrored_y]
+
+    @property
+    def clockwise(self) -> Literal[0, 90, 180, 270]:
+        """By how many degrees a viewer turns the picture; 0 also where it mirrors it."""
+        if self.mirrored_x is not (self.mirrored_y is not self.transposed):
+            return 0
+        if not self.transposed:
+            return 180 if self.mirrored_x else 0
+        return 90 if self.mirrored_x else 270
 
     def put_right(self, plane: Plane) -> Plane:
         """Return the plane as it is displayed."""

@@ -51,7 +51,7 @@ def read_file(
                         return
                     condition.picture(given.size, given.codec, given.notes)
                     # A camera would have given it when it was due: what the decoder is late by is latency.
-                    yield Timed(given.picture, time_s, due_s if settings.pace == "camera" else None)
+                    yield Timed(given.picture, time_s, due_s if settings.pace == "camera" else None, given=given)
         except SourceError as error:
             failure = error
         if stop.is_set():

@@ -64,7 +64,7 @@ def read_live(
                             return
                     condition.picture(decoded.size, decoded.codec, notes)
                     time_s = timeline.at(now_s if origin is None else origin.time_s)
-                    yield Timed(decoded.picture, time_s, origin=origin)
+                    yield Timed(decoded.picture, time_s, origin=origin, given=decoded)
         except SourceError as error:
             cause = str(error)
         if not stop.is_set():

@@ -62,4 +62,7 @@ class Viewer:
             notes=self._notes,
             damaged=frame.is_corrupt,
             bursts=self._bursts,
+            packet=frame.opaque,
+            pts=frame.pts,
+            rotation=self._look.orientation.clockwise,
         )

@@ -22,8 +22,11 @@ from pipeline.runtime.transfer import write_picture
 from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
+from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.video import recorder_room
 from pipeline.sources.capture import waits_for_nobody
+from pipeline.sources.packets import PacketTarget
+from pipeline.wire.packet_sockets import inner_address
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
 
@@ -116,9 +119,15 @@ class CaptureThread:
             seen=seen,
             base=base,
             over=lambda: self.stop.is_set() or admission.reporter.over,
-            more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost},
+            more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost} | self._packets(),
         )
         return SOURCE.make(parts)(iter(()))
+
+    def _packets(self) -> dict[str, PacketTarget]:
+        config = self._spec.config
+        if not wants_packets(config):
+            return {}
+        return {"packets": PacketTarget(inner_address(self._spec.context.folder), config.packets)}
 
     def _leave(self, admission: "Admission") -> None:
         """Tell that the stream was removed or changed, if it was, and that this was told."""

@@ -30,7 +30,8 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     stages, alone = context.plan.stages_of("finish"), context.plan.shards == 1
     with ExitStack() as opened:
         model = load_model(config.model.path)
-        parts = open_parts(config, model, needs_of((*stages, FACES) if alone else stages), opened)
+        needs = needs_of((*stages, FACES) if alone else stages)
+        parts = open_parts(config, model, needs, opened, folder=context.folder)
         publisher = parts.publisher
         assert publisher is not None
         events = parts.event_publisher = EventPublisher.of_run(
