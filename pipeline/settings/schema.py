@@ -63,6 +63,17 @@ class LineSettings(_Section, frozen=True):
     margin: Share = 0.01  # share of the picture's height that an object must be away before it can cross back
 
 
+class CameraSettings(_Section, frozen=True):
+    """What a camera of this host is asked for; None: what it gives by itself. It may give something else, and is told."""
+
+    width: Positive | None = None  # pixels
+    height: Positive | None = None
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    pixel_format: (
+        Annotated[str, msgspec.Meta(pattern=r"^[ -~]{4}\Z", description="four letters, such as MJPG")] | None
+    ) = None  # its code in Video4Linux, and of other systems
+
+
 class StreamSettings(_Section, frozen=True):
     """One camera, RTSP address or file."""
 
@@ -84,6 +95,7 @@ class StreamSettings(_Section, frozen=True):
     # Interlaced video: as it is; a picture of each field, at twice the rate; or one of both, combed nowhere.
     deinterlace: Literal["off", "bob", "weave"] = "off"
     rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None  # pictures a second of a source that tells no times
+    camera: CameraSettings = CameraSettings()  # cameras of this host only
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.
