@@ -64,7 +64,7 @@ class LineSettings(_Section, frozen=True):
 
 
 class CameraSettings(_Section, frozen=True):
-    """What a camera of this host is asked for; None: what it gives by itself. It may give something else, and is told."""
+    """What a camera of this host is asked for; None: what it gives by itself. What it gives instead is told."""
 
     width: Positive | None = None  # pixels
     height: Positive | None = None
