@@ -1,0 +1,75 @@
+"""All routes as one application."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from litestar import Litestar, Request, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+
+from engines.errors import RequestError, TrunklineError
+from pipeline.service.auth import SAFE_METHODS
+from pipeline.service.web import events, files, live, login
+from pipeline.service.web.gate import Gate, framework_error, guard, needs, not_allowed, refused, user_of
+from pipeline.service.web.site import Site
+
+MAX_BODY: Final = 20_000_000  # bytes of a request: a photo
+
+
+@get("/api/openapi.json", opt=needs("viewer"), include_in_schema=False, sync_to_thread=True)
+def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """Return the description of all routes."""
+    return request.app.openapi_schema.to_schema()
+
+
+def make_app(site: Site) -> Gate:
+    """Return the application that serves a site, and closes it at the end."""
+
+    @asynccontextmanager
+    async def hearing(_: Litestar) -> AsyncIterator[None]:
+        site.hub.start(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(site.hub.stop)
+            site.close()
+
+    async def record(request: Request[Any, Any, Any]) -> None:
+        await asyncio.to_thread(_record, site, request)
+
+    app = Litestar(
+        route_handlers=[files.index, files.page_file, openapi, *login.ROUTES, *live.ROUTES, *events.ROUTES],
+        guards=[guard],
+        dependencies={
+            "site": Provide(lambda: site, sync_to_thread=False),
+            "user": Provide(_user, sync_to_thread=False),
+        },
+        exception_handlers={
+            RequestError: refused,
+            TrunklineError: not_allowed,
+            HTTPException: framework_error,
+        },
+        after_response=record,
+        lifespan=[hearing],
+        logging_config=None,
+        state=State({"site": site}),
+        request_max_body_size=MAX_BODY,
+        openapi_config=OpenAPIConfig(title="Trunkline", version="1", render_plugins=[]),
+    )
+    return Gate(app, site)
+
+
+def _user(request: Request[Any, Any, Any]) -> Any:
+    return user_of(request)
+
+
+def _record(site: Site, request: Request[Any, Any, Any]) -> None:
+    """Keep what was changed, and by whom; without what was sent."""
+    who = request.scope.get("user")
+    if request.method in SAFE_METHODS or who is None:
+        return
+    site.accounts.record(who.name, login.address_of(request), f"{request.method} {request.url.path}")
