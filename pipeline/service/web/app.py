@@ -13,7 +13,7 @@ from litestar.openapi.config import OpenAPIConfig
 
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
-from pipeline.service.web import events, files, live, login
+from pipeline.service.web import events, files, live, login, people, system, zones
 from pipeline.service.web.gate import Gate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
@@ -42,7 +42,17 @@ def make_app(site: Site) -> Gate:
         await asyncio.to_thread(_record, site, request)
 
     app = Litestar(
-        route_handlers=[files.index, files.page_file, openapi, *login.ROUTES, *live.ROUTES, *events.ROUTES],
+        route_handlers=[
+            files.index,
+            files.page_file,
+            openapi,
+            *login.ROUTES,
+            *live.ROUTES,
+            *events.ROUTES,
+            *people.ROUTES,
+            *zones.ROUTES,
+            *system.ROUTES,
+        ],
         guards=[guard],
         dependencies={
             "site": Provide(lambda: site, sync_to_thread=False),

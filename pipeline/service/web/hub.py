@@ -111,15 +111,23 @@ class Hub:
 
     def __init__(self, address: str, streams: Iterable[StreamSettings] = (), server_key: str | None = None) -> None:
         self.address = address
-        self.settings = {each.name: each for each in streams}
-        self._states = {name: StreamState() for name in self.settings}
+        self.settings: dict[str, StreamSettings] = {}
+        self._states: dict[str, StreamState] = {}
         self._listeners: set[Listener] = set()
         self._lines: deque[dict[str, str]] = deque(maxlen=LOG_LINES)
         self._lock = threading.Lock()  # of the states and lines
+        self.know(streams)
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscriber = Subscriber(address, server_key=server_key)
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+
+    def know(self, streams: Iterable[StreamSettings]) -> None:
+        """Take in which streams the configuration has now."""
+        with self._lock:
+            self.settings = {each.name: each for each in streams}
+            for name in self.settings:
+                self._states.setdefault(name, StreamState())
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen, for readers in this event loop."""

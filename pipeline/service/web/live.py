@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-import msgspec
 from litestar import WebSocket, get, websocket
 from litestar.exceptions import WebSocketDisconnect
 
@@ -13,6 +12,7 @@ from pipeline.service.web.gate import TheSite, TheUser, as_close, needs, user_of
 from pipeline.service.web.hub import Listener
 from pipeline.service.web.site import Site
 from pipeline.service.web.video import video_of
+from pipeline.service.web.zones import places_of
 
 LOOK_S: Final = 5.0  # how often a WebSocket's right is looked at again: sessions and tokens end, users are deleted
 
@@ -25,14 +25,8 @@ def streams(site: TheSite, user: TheUser) -> list[dict[str, Any]]:
 
 def _stream(site: Site, name: str) -> dict[str, Any]:
     video, codec = video_of(name)
-    settings = site.hub.settings.get(name)
-    places = () if settings is None else settings.zones, () if settings is None else settings.lines
-    return site.hub.report(name) | {
-        "video": video,
-        "codec": codec,
-        "zones": msgspec.to_builtins(places[0]),
-        "lines": msgspec.to_builtins(places[1]),
-    }
+    known = {"video": video, "codec": codec} | places_of(site.settings().get(name))
+    return site.hub.report(name) | known
 
 
 @websocket("/api/live", opt=needs("viewer"))
