@@ -5,28 +5,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from litestar import Litestar, Request, get
+from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
-from pipeline.service.web import events, files, live, login, people, system, zones
-from pipeline.service.web.gate import Gate, framework_error, guard, needs, not_allowed, refused, user_of
+from pipeline.service.web import events, files, live, login, people, system, video, zones
+from pipeline.service.web.gate import OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
 MAX_BODY: Final = 20_000_000  # bytes of a request: a photo
 
 
-@get("/api/openapi.json", opt=needs("viewer"), include_in_schema=False, sync_to_thread=True)
-def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """Return the description of all routes."""
-    return request.app.openapi_schema.to_schema()
-
-
-def make_app(site: Site) -> Gate:
+def make_app(site: Site) -> OuterGate:
     """Return the application that serves a site, and closes it at the end."""
 
     @asynccontextmanager
@@ -45,13 +40,13 @@ def make_app(site: Site) -> Gate:
         route_handlers=[
             files.index,
             files.page_file,
-            openapi,
             *login.ROUTES,
             *live.ROUTES,
             *events.ROUTES,
             *people.ROUTES,
             *zones.ROUTES,
             *system.ROUTES,
+            *video.ROUTES,
         ],
         guards=[guard],
         dependencies={
@@ -68,9 +63,14 @@ def make_app(site: Site) -> Gate:
         logging_config=None,
         state=State({"site": site}),
         request_max_body_size=MAX_BODY,
-        openapi_config=OpenAPIConfig(title="Trunkline", version="1", render_plugins=[]),
+        openapi_config=OpenAPIConfig(
+            title="Trunkline",
+            version="1",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            openapi_router=Router(path="/api", route_handlers=[], opt=needs("viewer"), include_in_schema=False),
+        ),
     )
-    return Gate(app, site)
+    return OuterGate(app, site)
 
 
 def _user(request: Request[Any, Any, Any]) -> Any:

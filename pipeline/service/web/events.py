@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import anyio
 import msgspec
 from litestar import Request, Response, delete, get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
 from engines.errors import RequestError
@@ -22,7 +22,7 @@ from pipeline.store import EventQuery, StoredEvent
 CHUNK: Final = 2**18  # bytes
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
-Several = Annotated[list[str] | None, Parameter(description="any of these; repeatable")]
+Several = Annotated[list[str] | None, QueryParameter(description="any of these; repeatable")]
 
 
 class EventOut(msgspec.Struct):
@@ -76,15 +76,15 @@ def events(
     stream: Several = None,
     event: Several = None,
     kind: Several = None,
-    label: str | None = None,
-    person: str | None = None,
-    place: str | None = None,
-    track: int | None = None,
-    min_score: float | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = 50,
-    cursor: str | None = None,
+    label: FromQuery[str | None] = None,
+    person: FromQuery[str | None] = None,
+    place: FromQuery[str | None] = None,
+    track: FromQuery[int | None] = None,
+    min_score: FromQuery[float | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
+    cursor: FromQuery[str | None] = None,
 ) -> EventsOut:
     """Return what happened in the streams that the reader may see, the latest first."""
     for name in stream or ():
@@ -125,20 +125,20 @@ def _event(site: Site, user: TheUser, number: int) -> StoredEvent:
 
 
 @get("/api/events/{number:int}", opt=needs("viewer"), sync_to_thread=True)
-def event(number: int, site: TheSite, user: TheUser) -> EventOut:
+def event(number: FromPath[int], site: TheSite, user: TheUser) -> EventOut:
     """Return one event."""
     return event_out(_event(site, user, number))
 
 
 @delete("/api/events/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def remove_event(number: int, site: TheSite, user: TheUser) -> dict[str, int]:
+def remove_event(number: FromPath[int], site: TheSite, user: TheUser) -> dict[str, int]:
     """Delete an event with its picture and clip."""
     _event(site, user, number)
     return {"deleted": site.store().delete([number])}
 
 
 @get("/api/events/{number:int}/snapshot.jpg", opt=needs("viewer"), sync_to_thread=True)
-def snapshot(number: int, site: TheSite, user: TheUser) -> Response[bytes]:
+def snapshot(number: FromPath[int], site: TheSite, user: TheUser) -> Response[bytes]:
     """Return the picture of an event, JPEG."""
     _event(site, user, number)
     jpeg = site.store().snapshot(number)
@@ -148,7 +148,7 @@ def snapshot(number: int, site: TheSite, user: TheUser) -> Response[bytes]:
 
 
 @get("/api/events/{number:int}/clip.mp4", opt=needs("viewer"), sync_to_thread=True)
-def clip(number: int, request: Request[Any, Any, Any], site: TheSite, user: TheUser) -> Stream:
+def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, user: TheUser) -> Stream:
     """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
     file = site.store().clip_file(_event(site, user, number))
     if file is None or file.name in ("", ".", "..") or not file.is_file():

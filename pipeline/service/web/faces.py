@@ -39,7 +39,7 @@ class FaceFound:
     similarity: float | None  # cosine to the person who resembles it most; None where the gallery is empty
 
 
-class Faces:
+class FaceReading:
     """A model's entries, opened when they are first needed. Thread-safe: one call after the other.
 
     Args:
@@ -79,7 +79,10 @@ class Faces:
             self.check(gallery)
         with self._lock:
             found = reader.find(pixels)
-            rows = [(box, _embedding(reader, pixels, points)) for box, points in zip(found.boxes, found.landmarks)]
+            rows = [
+                (box, _embedding(reader, pixels, points))
+                for box, points in zip(found.boxes, found.landmarks, strict=True)
+            ]
         names = iter(self._names([vector for _, vector in rows if vector is not None], gallery))
         return [
             FaceFound(tuple(box.round(1).tolist()), *((None, None) if vector is None else next(names)))

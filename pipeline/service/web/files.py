@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request, Response, get
+from litestar.params import FromPath
 
 from engines.errors import RequestError
 from pipeline.service.web.gate import needs
@@ -50,6 +51,6 @@ def index(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 @get("/page/{file:path}", opt=needs("nobody"), include_in_schema=False, sync_to_thread=True)
-def page_file(request: Request[Any, Any, Any], file: str) -> Response[bytes]:
+def page_file(request: Request[Any, Any, Any], file: FromPath[str]) -> Response[bytes]:
     """Return a file of the page."""
     return _answer(request, str(file).lstrip("/"))

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException, WebSocketException
 from litestar.handlers.base import BaseRouteHandler
-from litestar.params import Dependency
+from litestar.params import SkipValidation
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from engines.errors import RequestError, StoreError, TrunklineError
@@ -19,8 +20,8 @@ from pipeline.service.web.site import Site
 RIGHT: Final = "right"  # of a route's options
 OF_STREAM: Final = "of_stream"  # the path parameter that names the stream which a route is about
 
-TheSite = Annotated[Site, Dependency(skip_validation=True)]
-TheUser = Annotated[Who, Dependency(skip_validation=True)]
+TheSite = NamedDependency[SkipValidation[Site]]
+TheUser = NamedDependency[SkipValidation[Who]]
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -79,7 +80,7 @@ def user_of(request: ASGIConnection[Any, Any, Any, Any]) -> Who:
     return who
 
 
-class Gate:
+class OuterGate:
     """The outermost ASGI application: checks the names by which a request came, and adds headers to every answer."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:

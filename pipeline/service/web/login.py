@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.datastructures import Cookie
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from engines.errors import RequestError
 from pipeline.service.accounts import SESSION_S, Deed, Token, User
@@ -81,7 +81,7 @@ def me(user: TheUser) -> Me:
 
 
 @post("/api/login", opt=needs("nobody"), status_code=200, sync_to_thread=True)
-def login(request: Request[Any, Any, Any], data: LoginRequest, site: TheSite) -> Response[Me]:
+def login(request: Request[Any, Any, Any], data: JSONBody[LoginRequest], site: TheSite) -> Response[Me]:
     """Log in; 409 where the password was a printed one and ``new`` is missing."""
     if not site.login:
         raise RequestError(409, "no login is needed here")
@@ -115,13 +115,13 @@ def users(site: TheSite) -> list[User]:
 
 
 @post("/api/users", opt=needs("admin"), sync_to_thread=True)
-def add_user(data: NewUser, site: TheSite) -> Added:
+def add_user(data: JSONBody[NewUser], site: TheSite) -> Added:
     """Add a user."""
     return Added(data.name, site.accounts.add_user(data.name, data.role, data.streams))
 
 
 @delete("/api/users/{name:str}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def remove_user(name: str, site: TheSite) -> dict[str, bool]:
+def remove_user(name: FromPath[str], site: TheSite) -> dict[str, bool]:
     """Delete a user, whose sessions end."""
     site.accounts.remove_user(name)
     return {"ok": True}
@@ -134,13 +134,13 @@ def tokens(site: TheSite) -> list[Token]:
 
 
 @post("/api/tokens", opt=needs("admin"), sync_to_thread=True)
-def add_token(data: NewToken, site: TheSite) -> Issued:
+def add_token(data: JSONBody[NewToken], site: TheSite) -> Issued:
     """Make a token for a program."""
     return Issued(*site.accounts.add_token(data.name, data.role, data.streams, data.days))
 
 
 @delete("/api/tokens/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def remove_token(number: int, site: TheSite) -> dict[str, bool]:
+def remove_token(number: FromPath[int], site: TheSite) -> dict[str, bool]:
     """Let a token give no right any more."""
     site.accounts.remove_token(number)
     return {"ok": True}
@@ -148,7 +148,7 @@ def remove_token(number: int, site: TheSite) -> dict[str, bool]:
 
 @get("/api/audit", opt=needs("admin"), sync_to_thread=True)
 def audit(
-    site: TheSite, limit: Annotated[int, Parameter(ge=1, le=1000)] = 200, before: int | None = None
+    site: TheSite, limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 200, before: FromQuery[int | None] = None
 ) -> list[Deed]:
     """Return what was done, the latest first, before a number."""
     return site.accounts.deeds(limit, before)

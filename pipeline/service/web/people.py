@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 from litestar import delete, get, patch, post
 from litestar.datastructures import UploadFile
-from litestar.enums import RequestEncodingType
-from litestar.params import Body, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, MultipartBody, QueryParameter
 from litestar.response import Stream
 
 from engines.errors import RequestError, StoreError
@@ -48,7 +47,7 @@ class NewPerson(msgspec.Struct, forbid_unknown_fields=True):
     keep_photos: bool = True
 
 
-class Change(msgspec.Struct, forbid_unknown_fields=True):
+class PersonChange(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be different of a person; ``expires_at`` null: never."""
 
     rename: Text | msgspec.UnsetType = msgspec.UNSET
@@ -57,7 +56,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     expires_at: Text | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Group(msgspec.Struct):
+class UnknownGroup(msgspec.Struct):
     """Unknown faces that are likely of one person."""
 
     group: int  # the number of the event that shows it best
@@ -83,7 +82,7 @@ def people(site: TheSite) -> list[Person]:
 
 
 @get("/api/people/unknown", opt=needs("admin"), sync_to_thread=True)
-def unknown(site: TheSite, days: Annotated[float, Parameter(gt=0.0, le=365.0)] = 3.0) -> list[Group]:
+def unknown(site: TheSite, days: Annotated[float, QueryParameter(gt=0.0, le=365.0)] = 3.0) -> list[UnknownGroup]:
     """Return the unknown faces of the last days whose pictures were kept, those of one person together."""
     since = datetime.now(UTC) - timedelta(days=days)
     seen, views = [], []
@@ -96,13 +95,13 @@ def unknown(site: TheSite, days: Annotated[float, Parameter(gt=0.0, le=365.0)] =
     return sorted((_group([seen[row] for row in rows], [views[row] for row in rows]) for rows in groups), key=_order)
 
 
-def _order(group: Group) -> tuple[int, int]:
+def _order(group: UnknownGroup) -> tuple[int, int]:
     return -group.count, -group.group
 
 
-def _group(events: list[StoredEvent], views: list[View]) -> Group:
+def _group(events: list[StoredEvent], views: list[View]) -> UnknownGroup:
     best = events[int(np.argmax([view.quality for view in views]))]
-    return Group(
+    return UnknownGroup(
         best.id,
         len(events),
         timestamp(max(event.at_ns for event in events)),
@@ -140,7 +139,7 @@ def _gallery_or_none(site: Site) -> Gallery | None:
 
 
 @post("/api/people", opt=needs("admin"), sync_to_thread=True)
-def name_people(data: NewPerson, site: TheSite) -> Person:
+def name_people(data: JSONBody[NewPerson], site: TheSite) -> Person:
     """Enrol the good views of unknown faces under a name, new or known; a run knows them at once."""
     name, terms, store = clean_name(data.name), agreed(data.consent, data.expires_at), site.store()
     views, flaw = [], "show no face"
@@ -171,7 +170,7 @@ def _source(number: int) -> str:
 
 
 @patch("/api/people/{name:str}", opt=needs("admin"), sync_to_thread=True)
-def change_person(name: str, data: Change, site: TheSite) -> Person:
+def change_person(name: FromPath[str], data: JSONBody[PersonChange], site: TheSite) -> Person:
     """Rename a person, merge them into another, or set consent and expiry."""
     gallery = site.gallery()
     now = _there(gallery, name)
@@ -198,7 +197,7 @@ def _renamed(site: Site, gallery: Gallery, name: str, to: str) -> Person:
 
 
 @delete("/api/people/{name:str}", opt=needs("admin"), status_code=200)
-async def forget_person(name: str, site: TheSite, clips: bool = False) -> Forgotten:
+async def forget_person(name: FromPath[str], site: TheSite, clips: FromQuery[bool] = False) -> Forgotten:
     """Forget a person: gallery, pictures, the name in all events, and with ``clips`` the clips of those."""
     gone = await anyio.to_thread.run_sync(_forget, site, name, clips)
     site.later(AGAIN_S, lambda: _forget_events(site, name, clips))
@@ -221,7 +220,7 @@ def _forget_events(site: Site, name: str, clips: bool) -> int:
 
 
 @delete("/api/people/{name:str}/views/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def take_back(name: str, number: int, site: TheSite) -> Person:
+def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Person:
     """Say that an event does not show this person: its view, if it was enrolled, is taken back, and so is the name."""
     gallery, store = site.gallery(), site.store()
     _there(gallery, name)
@@ -232,7 +231,7 @@ def take_back(name: str, number: int, site: TheSite) -> Person:
 
 
 @get("/api/people/{name:str}/export.zip", opt=needs("admin"))
-async def export_person(name: str, site: TheSite) -> Stream:
+async def export_person(name: FromPath[str], site: TheSite) -> Stream:
     """Return all that is known of a person: photos, embeddings, events, pictures and clips, as a ZIP file."""
     file = await anyio.to_thread.run_sync(_export, site, name)
     headers = {"content-disposition": 'attachment; filename="person.zip"'}
@@ -280,9 +279,7 @@ async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 @post("/api/who", opt=needs("admin"), status_code=200)
-async def who(
-    data: Annotated[dict[str, UploadFile], Body(media_type=RequestEncodingType.MULTI_PART)], site: TheSite
-) -> list[FaceFound]:
+async def who(data: MultipartBody[dict[str, UploadFile]], site: TheSite) -> list[FaceFound]:
     """Return the faces on a photo, sent as the form's part ``photo``, and who they are."""
     photo = data.get("photo")
     if photo is None or len(data) != 1:

@@ -13,7 +13,7 @@ from engines.errors import ConfigError, RequestError, StoreError
 from pipeline.gallery import Gallery
 from pipeline.service.accounts import Accounts
 from pipeline.service.auth import Hosts, Who
-from pipeline.service.web.faces import Faces
+from pipeline.service.web.faces import FaceReading
 from pipeline.service.web.hub import Hub
 from pipeline.settings.load import load
 from pipeline.settings.schema import ModelSettings, StreamSettings
@@ -67,7 +67,7 @@ class Site:
     secure: bool
     local_csrf: str
     examine: Callable[[], Any] = dict
-    faces: Faces = field(init=False)
+    faces: FaceReading = field(init=False)
     _machine: Any = None
     _examining: threading.Lock = field(default_factory=threading.Lock)
     _changed_ns: int = 0  # when the configuration that was read was written
@@ -77,7 +77,7 @@ class Site:
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.faces = Faces(self.places.model)
+        self.faces = FaceReading(self.places.model)
 
     def who(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Who | None:
         """Return who is at the other end; None: nobody in particular; RequestError 401 for a token that is not good."""

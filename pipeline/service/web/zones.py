@@ -12,6 +12,7 @@ import msgspec
 import structlog
 import tomlkit
 from litestar import get, put
+from litestar.params import FromPath, JSONBody
 from tomlkit.items import AoT, InlineTable, Table
 
 from engines.errors import ConfigError, RequestError
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 _writing = threading.Lock()
 
 
-class Places(msgspec.Struct, forbid_unknown_fields=True):
+class StreamPlaces(msgspec.Struct, forbid_unknown_fields=True):
     """Zones and lines as a configuration has them; null is as if it were left out."""
 
     zones: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ class Written(msgspec.Struct):
 
 
 @get("/api/streams/{name:str}/zones", opt=needs("viewer", of_stream="name"), sync_to_thread=True)
-def zones(name: str, site: TheSite) -> dict[str, Any]:
+def zones(name: FromPath[str], site: TheSite) -> dict[str, Any]:
     """Return the zones and lines of a stream."""
     settings = site.settings().get(name)
     if settings is None and name not in site.hub.names():
@@ -59,7 +60,7 @@ def places_of(settings: StreamSettings | None) -> dict[str, Any]:
 
 
 @put("/api/streams/{name:str}/zones", opt=needs("admin", of_stream="name"), sync_to_thread=True)
-def write_zones(name: str, data: Places, site: TheSite) -> Written:
+def write_zones(name: FromPath[str], data: JSONBody[StreamPlaces], site: TheSite) -> Written:
     """Write zones and lines to the configuration, whose old copy is kept, and let the run take them over."""
     config = site.places.config
     if config is None:
@@ -75,7 +76,7 @@ def write_zones(name: str, data: Places, site: TheSite) -> Written:
     return Written(shown["zones"], shown["lines"], site.places.run is not None)
 
 
-def replace_places(path: Path, name: str, places: Places) -> Config:
+def replace_places(path: Path, name: str, places: StreamPlaces) -> Config:
     """Replace the zones and lines of a stream in a configuration file; all other text stays as it is.
 
     Returns:
@@ -107,7 +108,7 @@ def replace_places(path: Path, name: str, places: Places) -> Config:
     return after
 
 
-def _text_with(text: str, row: int, places: Places) -> str:
+def _text_with(text: str, row: int, places: StreamPlaces) -> str:
     document = tomlkit.parse(text)
     stream = document["streams"][row]  # type: ignore[index]  # an array, as it was loaded before
     for key, wanted in (("zones", places.zones), ("lines", places.lines)):
