@@ -10,8 +10,9 @@ from engines.errors import ConfigError
 from pipeline.service.web.server import serve
 from pipeline.service.web.site import Places
 from pipeline.settings.load import load
-from pipeline.settings.schema import GALLERY, Config, ModelSettings, WebSettings
+from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSettings, WebSettings
 from tools.doctor import examine
+from tools.page import reachable
 
 STORE = "events"
 
@@ -64,11 +65,10 @@ def _started(address: str, password: str | None) -> None:
 
 def _results(config: Config | None) -> str:
     """Where the run of a configuration is heard."""
-    address = Config(streams=()).publish.address if config is None else config.publish.address
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if address.startswith("tcp://") and port == "*":
+    address = PublishSettings().address if config is None else config.publish.address
+    if address.startswith("tcp://") and address.endswith(":*"):
         raise ConfigError(f"publish.address is {address!r}, whose port is not known before it runs: give --results")
-    return f"tcp://127.0.0.1:{port}" if host in ("*", "0.0.0.0") else address
+    return reachable(address)
 
 
 def _store(config: Config | None) -> Path | None:
@@ -83,5 +83,5 @@ def _gallery(config: Config | None) -> Path | None:
 
 
 def _model(config: Config | None, named: str | None) -> ModelSettings:
-    model = Config(streams=()).model if config is None else config.model
+    model = ModelSettings() if config is None else config.model
     return model if named is None else msgspec.structs.replace(model, path=named)

@@ -29,6 +29,13 @@ Point = Annotated[
 ]
 GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
 
+HostPort = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):\d{1,5}\Z",
+        description="HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443",
+    ),
+]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -192,7 +199,7 @@ class ZmqSettings(_Section, frozen=True):
 class WebSettings(_Section, frozen=True):
     """The page, served by a process of its own; docs/page.md."""
 
-    address: str = "127.0.0.1:8080"  # host and port; beyond this host: with TLS and login
+    address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
     accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
     hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
     certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts

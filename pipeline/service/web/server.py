@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import secrets
 import socket
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 import uvicorn
 
@@ -21,11 +21,10 @@ from pipeline.service.web.app import make_app
 from pipeline.service.web.certificate import check_certificate, fingerprint, own_certificate
 from pipeline.service.web.hub import Hub
 from pipeline.service.web.site import Places, Site
-from pipeline.settings.schema import StreamSettings, WebSettings
+from pipeline.settings.schema import HostPort, StreamSettings, WebSettings
 
 END_S: Final = 3.0  # that open requests have when the server is to end
 LOOK_S: Final = 1.0  # how often it is looked whether the run is still there
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):(\d{1,5})")
 
 log = structlog.get_logger()
 
@@ -83,10 +82,15 @@ def serve(
 
 def split_address(address: str) -> tuple[str, int]:
     """Return host and port of ``HOST:PORT``; ConfigError where it is none."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or int(found[2]) > 65535:
+    try:
+        msgspec.convert(address, HostPort)
+    except msgspec.ValidationError:
+        port = -1
+    else:
+        port = int(address.rpartition(":")[2])
+    if not 0 <= port <= 65535:
         raise ConfigError(f"web.address is {address!r}, but must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443")
-    return found[1], int(found[2])
+    return address.rpartition(":")[0], port
 
 
 def _certificate(settings: WebSettings, host: str) -> tuple[Path, Path]:
