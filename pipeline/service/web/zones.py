@@ -110,7 +110,7 @@ def replace_places(path: Path, name: str, places: StreamPlaces) -> Config:
 
 def _text_with(text: str, row: int, places: StreamPlaces) -> str:
     document = tomlkit.parse(text)
-    stream = document["streams"][row]  # type: ignore[index]  # an array, as it was loaded before
+    stream = document["streams"][row]
     for key, wanted in (("zones", places.zones), ("lines", places.lines)):
         if key in stream:
             del stream[key]

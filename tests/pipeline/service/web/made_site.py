@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from argon2 import PasswordHasher
 from litestar.testing import TestClient
 
 from pipeline.service.accounts import Accounts
@@ -16,15 +17,16 @@ from pipeline.wire.messages import FrameMessage, HealthMessage, TimingsMessage
 
 NOBODY_LISTENS = "tcp://127.0.0.1:9"
 CSRF = "made"
-PASSWORD = "correct horse battery"
 
 
-def made_site(folder: Path, *, login: bool = False, streams: tuple[str, ...] = ("door", "yard"), **places: Path) -> Site:
+def made_site(
+    folder: Path, *, login: bool = False, streams: tuple[str, ...] = ("door", "yard"), **places: Path
+) -> Site:
     """A site whose files lie in a folder."""
     settings = [StreamSettings(name=name, source="0") for name in streams]
     return Site(
         Hub(NOBODY_LISTENS, settings),
-        Accounts(folder / "accounts.sqlite"),
+        Accounts(folder / "accounts.sqlite", hasher=PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)),
         Places(**{"store": folder / "events", "gallery": folder / "people.sqlite", **places}),
         Hosts(not login, ()),
         login=login,
@@ -36,7 +38,9 @@ def made_site(folder: Path, *, login: bool = False, streams: tuple[str, ...] = (
 
 def client_of(site: Site) -> TestClient:
     """A browser of somebody who needs no login; each change carries what it must."""
-    return TestClient(make_app(site), base_url="http://127.0.0.1:8080", headers={"x-csrf-token": CSRF})  # type: ignore[arg-type]
+    client = TestClient(make_app(site), base_url="http://127.0.0.1:8080")  # type: ignore[arg-type]
+    client.headers["x-csrf-token"] = CSRF
+    return client
 
 
 def bearer(site: Site, role: Role, *streams: str) -> dict[str, str]:
@@ -79,4 +83,6 @@ def frame(stream: str = "door", seq: int = 0, **dropped: int) -> FrameMessage:
 
 def health(state: str, cause: str = "", stream: str = "door") -> HealthMessage:
     """What happened to a stream."""
-    return HealthMessage(stream=stream, at="2026-11-23T09:14:07.120Z", state=state, cause=cause, captured=3, published=2)  # type: ignore[arg-type]
+    return HealthMessage(
+        stream=stream, at="2026-11-23T09:14:07.120Z", state=state, cause=cause, captured=3, published=2
+    )  # type: ignore[arg-type]
