@@ -1,0 +1,133 @@
+// System: what the server tells of itself, whatever that is; and who may come in.
+
+import { call, get, part, post, session } from "./api.js";
+import { h, say } from "./dom.js";
+import { whenOf } from "./format.js";
+import { text } from "./text.js";
+
+const EVERY_MS = 5000;
+const isPlain = (value) => value === null || typeof value !== "object";
+const isHistogram = (value) => Array.isArray(value?.counts) && Array.isArray(value?.bounds_ms);
+const words = (key) => key.replaceAll("_", " ");
+
+class System extends HTMLElement {
+  connectedCallback() {
+    this.facts = h("div", { class: "system" });
+    this.access = h("div", { class: "system" });
+    this.replaceChildren(h("header", { class: "head" }, h("h1", {}, text.views.system)), this.facts, ...(session.loopback ? [] : [h("h2", {}, text.system.access), this.access]));
+  }
+
+  disconnectedCallback() {
+    clearTimeout(this.timer);
+  }
+
+  route() {
+    this.load();
+    if (!session.loopback) this.loadAccess();
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    try {
+      const facts = await get("/api/system");
+      const held = this.facts.querySelector("pre");
+      const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
+      this.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => section(text.system.parts[name] ?? words(name), value)));
+      const log = this.facts.querySelector("pre");
+      if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
+    } catch (error) {
+      if (error.status) this.facts.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+    }
+    if (this.isConnected) this.timer = setTimeout(() => this.load(), EVERY_MS);
+  }
+
+  async loadAccess() {
+    try {
+      const [users, tokens, audit] = await Promise.all([get("/api/users"), get("/api/tokens").catch(() => []), get("/api/audit")]);
+      this.drawAccess(users, tokens, audit);
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+
+  async change(action) {
+    try {
+      const answer = await action();
+      if (answer?.token) this.token = answer.token;
+      await this.loadAccess();
+    } catch (error) {
+      say(error.message, true);
+    }
+  }
+
+  drawAccess(users, tokens, audit) {
+    const { system } = text;
+    const given = (event) => { event.preventDefault(); return Object.fromEntries(new FormData(event.target)); };
+    const role = (name) => h("label", {}, system.role, h("select", { name }, h("option", {}, "viewer"), h("option", {}, "admin")));
+    const addUser = (event) => {
+      const { streams, ...user } = given(event);
+      const names = streams.split(",").map((one) => one.trim()).filter(Boolean);
+      return this.change(() => post("/api/users", { ...user, streams: names }));
+    };
+    const addToken = (event) => {
+      const { ends, ...token } = given(event);
+      return this.change(() => post("/api/tokens", { ...token, ends_at: new Date(`${ends}T23:59:59`).toISOString() }));
+    };
+    const rows = (all, key, path, sure) => h("ul", { class: "rows" }, all.map((one) => h("li", { class: "row" },
+      h("span", { class: "row-words" }, h("strong", {}, String(one.name ?? one.user ?? one[key])), h("span", { class: "muted" }, Object.entries(one).filter(([name]) => !["name", "user", "id"].includes(name)).map(([name, value]) => `${words(name)}: ${shown(value)}`).join(" · "))),
+      h("button", { onclick: () => confirm(sure(one[key])) && this.change(() => call("DELETE", `${path}/${part(one[key])}`)) }, system.remove))));
+    this.access.replaceChildren(
+      h("section", { class: "card" }, h("h2", {}, system.users), rows(users, users[0]?.user ? "user" : "name", "/api/users", system.sureUser),
+        h("form", { class: "stack", onsubmit: addUser }, h("label", {}, system.user, h("input", { name: "user", required: true, autocomplete: "off" })), h("label", {}, system.password, h("input", { name: "password", type: "password", required: true, autocomplete: "new-password" })), role("role"), h("label", {}, system.streamsOf, h("input", { name: "streams" })), h("button", {}, system.addUser))),
+      h("section", { class: "card" }, h("h2", {}, system.tokens), this.token && h("p", { class: "token", role: "status" }, system.tokenOnce(this.token)), rows(tokens, "id", "/api/tokens", () => system.sureToken),
+        h("form", { class: "stack", onsubmit: addToken }, h("label", {}, system.tokenName, h("input", { name: "name", required: true })), role("scope"), h("label", {}, system.ends, h("input", { name: "ends", type: "date", required: true })), h("button", {}, system.addToken))),
+      section(system.audit, audit));
+  }
+}
+
+const DATE = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/;
+
+function shown(value) {
+  if (value === null || value === undefined || value === "") return text.system.none;
+  if (typeof value === "string" && DATE.test(value)) return whenOf(value);
+  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString() : String(Math.round(value * 100) / 100);
+  return isPlain(value) ? String(value) : Array.isArray(value) ? value.map(shown).join(", ") || text.system.none : Object.entries(value).map(([key, one]) => `${words(key)} ${shown(one)}`).join(", ") || text.system.none;
+}
+
+/** A card of whatever it is: facts, rows, histograms, or lines of a log. */
+function section(title, value) {
+  const wide = Array.isArray(value) && value.length > 0;
+  return h("section", { class: wide ? "card wide" : "card" }, h("h2", {}, title), content(value, title));
+}
+
+function content(value, title) {
+  if (isPlain(value)) return h("p", {}, shown(value));
+  if (isHistogram(value)) return histogram(title, value);
+  if (Array.isArray(value)) {
+    if (value.every((one) => typeof one === "string")) return h("pre", { tabindex: "0", "aria-label": title }, value.join("\n"));
+    return table(value);
+  }
+  const plain = Object.entries(value).filter(([, one]) => isPlain(one) || (!isHistogram(one) && Object.values(one).every(isPlain)));
+  const rest = Object.entries(value).filter(([key]) => !plain.some(([name]) => name === key));
+  return [plain.length > 0 && h("dl", {}, plain.map(([key, one]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, shown(one))))),
+    rest.map(([key, one]) => isHistogram(one) ? histogram(key, one) : [h("h3", {}, words(key)), content(one, key)])];
+}
+
+function table(rows) {
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  return h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name]))))))));
+}
+
+/** Bars of {bounds_ms: upper bounds, counts: one more than bounds}. */
+function histogram(name, { bounds_ms: bounds, counts }) {
+  const most = Math.max(1, ...counts);
+  const total = counts.reduce((all, one) => all + one, 0);
+  const { upTo, above, histogram: label } = text.system;
+  return h("figure", { class: "histogram" }, h("figcaption", {}, label(words(name), total)),
+    h("div", { class: "bars", role: "img", "aria-label": counts.map((one, index) => `${index < bounds.length ? upTo(bounds[index]) : above(bounds.at(-1))}: ${one}`).join(", ") },
+      counts.map((one, index) => h("span", { title: `${index < bounds.length ? upTo(bounds[index]) : above(bounds.at(-1))}: ${one}`, style: { height: `${Math.max(one ? 2 : 0, (100 * one) / most)}%` } }))),
+    h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, `${bounds.at(-1)} ms`)));
+}
+
+customElements.define("tl-system", System);
