@@ -98,8 +98,9 @@ class Hub extends EventTarget {
     this.#socket = socket;
     socket.onopen = () => { this.#failures = 0; this.#say(true); };
     socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
-    socket.onclose = () => {
+    socket.onclose = ({ code }) => {
       if (socket !== this.#socket) return;
+      if (code === 4401) return dispatchEvent(new Event("tl-login")); // the session has ended
       this.#say(false);
       this.#timer = setTimeout(() => this.#open(), RETRY_MS[Math.min(this.#failures++, RETRY_MS.length - 1)]);
     };

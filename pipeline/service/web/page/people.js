@@ -129,7 +129,7 @@ class People extends HTMLElement {
     const changes = {};
     if (given.merge_into) changes.merge_into = given.merge_into;
     else if (given.rename.trim() !== one.name) changes.rename = given.rename.trim();
-    if (given.consent.trim() !== (one.consent ?? "")) changes.consent = given.consent.trim() || null;
+    if (given.consent.trim() !== (one.consent ?? "")) changes.consent = given.consent.trim();
     // A person is forgotten when their last day ends, in the reader's zone.
     if (given.expires_at !== (one.expires_at?.replace(LOCAL_TIME, "") ?? "")) changes.expires_at = given.expires_at ? new Date(`${given.expires_at}T23:59:59`).toISOString() : null;
     if (!Object.keys(changes).length || await this.change(() => call("PATCH", `/api/people/${part(one.name)}`, changes), text.people.saved)) this.detail.close();

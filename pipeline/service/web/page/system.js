@@ -8,6 +8,7 @@ import { text } from "./text.js";
 const EVERY_MS = 5000;
 const isPlain = (value) => value === null || typeof value !== "object";
 const isHistogram = (value) => Array.isArray(value?.counts) && Array.isArray(value?.bounds_ms);
+const ELSEWHERE = ["zones", "lines", "id"]; // of a stream, on a page of their own; of a row, nothing that people read
 const words = (key) => key.replaceAll("_", " ");
 
 class System extends HTMLElement {
@@ -32,7 +33,9 @@ class System extends HTMLElement {
       const facts = await get("/api/system");
       const held = this.facts.querySelector("pre");
       const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
-      this.facts.replaceChildren(...Object.entries(facts).map(([name, value]) => section(text.system.parts[name] ?? words(name), value)));
+      const [plain, parts] = [true, false].map((wanted) => Object.entries(facts).filter(([, value]) => isPlain(value) === wanted));
+      const title = (name) => text.system.parts[name] ?? words(name);
+      this.facts.replaceChildren(...(plain.length ? [section(text.system.parts.run, Object.fromEntries(plain))] : []), ...parts.map(([name, value]) => section(title(name), value)));
       const log = this.facts.querySelector("pre");
       if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
     } catch (error) {
@@ -53,7 +56,8 @@ class System extends HTMLElement {
   async change(action) {
     try {
       const answer = await action();
-      if (answer?.token) this.token = answer.token;
+      const { tokenOnce, userOnce } = text.system;
+      this.once = answer?.token ? tokenOnce(answer.token) : answer?.password ? userOnce(answer.name, answer.password) : "";
       await this.loadAccess();
     } catch (error) {
       say(error.message, true);
@@ -62,25 +66,25 @@ class System extends HTMLElement {
 
   drawAccess(users, tokens, audit) {
     const { system } = text;
-    const given = (event) => { event.preventDefault(); return Object.fromEntries(new FormData(event.target)); };
-    const role = (name) => h("label", {}, system.role, h("select", { name }, h("option", {}, "viewer"), h("option", {}, "admin")));
-    const addUser = (event) => {
-      const { streams, ...user } = given(event);
+    const add = (path, event) => {
+      event.preventDefault();
+      const { streams, days, ...given } = Object.fromEntries(new FormData(event.target));
       const names = streams.split(",").map((one) => one.trim()).filter(Boolean);
-      return this.change(() => post("/api/users", { ...user, streams: names }));
+      return this.change(() => post(path, { ...given, streams: names, ...(days ? { days: Number(days) } : {}) }));
     };
-    const addToken = (event) => {
-      const { ends, ...token } = given(event);
-      return this.change(() => post("/api/tokens", { ...token, ends_at: new Date(`${ends}T23:59:59`).toISOString() }));
-    };
+    const fields = (name) => [
+      h("label", {}, name, h("input", { name: "name", required: true, autocomplete: "off" })),
+      h("label", {}, system.role, h("select", { name: "role" }, h("option", {}, "viewer"), h("option", {}, "admin"))),
+      h("label", {}, system.streamsOf, h("input", { name: "streams" }))];
     const rows = (all, key, path, sure) => h("ul", { class: "rows" }, all.map((one) => h("li", { class: "row" },
-      h("span", { class: "row-words" }, h("strong", {}, String(one.name ?? one.user ?? one[key])), h("span", { class: "muted" }, Object.entries(one).filter(([name]) => !["name", "user", "id"].includes(name)).map(([name, value]) => `${words(name)}: ${shown(value)}`).join(" · "))),
-      h("button", { onclick: () => confirm(sure(one[key])) && this.change(() => call("DELETE", `${path}/${part(one[key])}`)) }, system.remove))));
+      h("span", { class: "row-words" }, h("strong", {}, one.name), h("span", { class: "muted" }, Object.entries(one).filter(([name]) => name !== "name" && name !== "id").map(([name, value]) => `${words(name)}: ${shown(value)}`).join(" · "))),
+      h("button", { onclick: () => confirm(sure(one.name)) && this.change(() => call("DELETE", `${path}/${part(one[key])}`)) }, system.remove))));
     this.access.replaceChildren(
-      h("section", { class: "card" }, h("h2", {}, system.users), rows(users, users[0]?.user ? "user" : "name", "/api/users", system.sureUser),
-        h("form", { class: "stack", onsubmit: addUser }, h("label", {}, system.user, h("input", { name: "user", required: true, autocomplete: "off" })), h("label", {}, system.password, h("input", { name: "password", type: "password", required: true, autocomplete: "new-password" })), role("role"), h("label", {}, system.streamsOf, h("input", { name: "streams" })), h("button", {}, system.addUser))),
-      h("section", { class: "card" }, h("h2", {}, system.tokens), this.token && h("p", { class: "token", role: "status" }, system.tokenOnce(this.token)), rows(tokens, "id", "/api/tokens", () => system.sureToken),
-        h("form", { class: "stack", onsubmit: addToken }, h("label", {}, system.tokenName, h("input", { name: "name", required: true })), role("scope"), h("label", {}, system.ends, h("input", { name: "ends", type: "date", required: true })), h("button", {}, system.addToken))),
+      ...(this.once ? [h("p", { class: "token wide", role: "status" }, this.once)] : []),
+      h("section", { class: "card" }, h("h2", {}, system.users), rows(users, "name", "/api/users", system.sureUser),
+        h("form", { class: "stack", onsubmit: (event) => add("/api/users", event) }, fields(system.user), h("button", {}, system.addUser))),
+      h("section", { class: "card" }, h("h2", {}, system.tokens), rows(tokens, "id", "/api/tokens", () => system.sureToken),
+        h("form", { class: "stack", onsubmit: (event) => add("/api/tokens", event) }, fields(system.tokenName), h("label", {}, system.days, h("input", { name: "days", type: "number", min: "1", value: "90" })), h("button", {}, system.addToken))),
       section(system.audit, audit));
   }
 }
@@ -114,9 +118,11 @@ function content(value, title) {
 }
 
 function table(rows) {
-  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  return h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name]))))))));
+  const all = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const pictures = all.filter((name) => rows.some((row) => isHistogram(row[name])));
+  const columns = all.filter((name) => !pictures.includes(name) && !ELSEWHERE.includes(name));
+  return [pictures.length > 0 && h("div", { class: "system" }, rows.flatMap((row) => pictures.filter((name) => isHistogram(row[name])).map((name) => histogram(`${row.name ?? ""} ${name}`, row[name])))), h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name]))))))))];
 }
 
 /** Bars of {bounds_ms: upper bounds, counts: one more than bounds}. */

@@ -26,7 +26,7 @@ export const text = {
   many,
 
   login: {
-    title: "Log in", user: "Name", password: "Password", submit: "Log in",
+    title: "Log in", user: "Name", password: "Password", changed: "New password", submit: "Log in",
     hint: "The first start of Trunkline printed a password for the administrator.",
   },
 
@@ -142,12 +142,13 @@ export const text = {
   },
 
   system: {
-    parts: { machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", log: "Log", doctor: "Checks" },
+    parts: { run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", log: "Log", doctor: "Checks" },
     histogram: (name, total) => `${name}: ${many(total, "frame")}`,
     upTo: (value) => `up to ${value} ms`, above: (value) => `above ${value} ms`,
     access: "Access", users: "Users", tokens: "API tokens", audit: "Audit log",
-    user: "Name", password: "Password", role: "Role", streamsOf: "Streams, with commas (viewer)", addUser: "Add user", remove: "Remove",
-    sureUser: (name) => `Remove ${name}?`, tokenName: "What for", ends: "Ends on", addToken: "Make a token",
+    user: "Name", role: "Role", streamsOf: "Streams, with commas (of a viewer)", addUser: "Add user", remove: "Remove",
+    sureUser: (name) => `Remove ${name}?`, tokenName: "What for", days: "Good for (days)", addToken: "Make a token",
+    userOnce: (name, password) => `The password of ${name} for one login, shown this once: ${password}`,
     tokenOnce: (token) => `The token, shown this once: ${token}`, sureToken: "End this token?",
     none: "none",
   },
