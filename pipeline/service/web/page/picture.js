@@ -10,6 +10,7 @@ const TOO_FAR_S = 1.5;
 const KEEP_S = 10;
 const MJPEG_AT_ONCE = 4; // a browser opens six connections to a server, and requests need one, too
 const RETRY_MS = 1500;
+const [LOOKS, LOOK_MS] = [10, 40];
 let mjpegOpen = 0;
 
 /** `<tl-picture>`: set `stream` (a row of /api/streams) and `show` {boxes, zones}. `shown`: the message drawn last. */
@@ -166,10 +167,15 @@ export class LivePicture extends HTMLElement {
       if (!answer.ok) throw new Error(text.refused(answer.status));
       this.#say(why);
       for await (const [headers, jpeg] of parts(answer.body.getReader())) {
-        this.#bitmap?.close();
-        this.#bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-        this.#bitmapMs = Date.parse(headers["x-captured-at"]) || null;
+        const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+        const capturedMs = Date.parse(headers["x-captured-at"]) || Date.now();
+        // Its message comes a little later: wait for it, so that boxes and picture change together.
+        for (let left = LOOKS; left && !(hub.last(this.#stream.name)?.capturedMs >= capturedMs - 1); left -= 1) await new Promise((done) => { setTimeout(done, LOOK_MS); });
+        if (signal.aborted) return bitmap.close();
+        const before = this.#bitmap;
+        [this.#bitmap, this.#bitmapMs] = [bitmap, capturedMs];
         this.draw();
+        before?.close();
       }
     } catch (error) {
       if (!signal.aborted) this.#say(text.noPicture(error.message));

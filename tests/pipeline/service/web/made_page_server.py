@@ -44,7 +44,14 @@ LOOP = 250  # frames, then it begins anew
 KEY_EVERY = 25
 LATE_S = 0.06  # from a picture to its message
 CSRF = "made-token"
-PERSON = (120, 220)  # width, height of the person in the picture
+WHOLE = (slice(None), slice(None))
+# Of each stream: the backdrop, what moves before it, which part of that photograph, and its width and height.
+SUBJECTS = {
+    "door": (0, "astronaut", (slice(0, 470), slice(90, 346)), (120, 220)),
+    "yard": (2, "cat", WHOLE, (180, 120)),
+    "hall": (1, "cameraman", (slice(60, 500), slice(130, 370)), (120, 220)),
+    "gate": (1, "cameraman", (slice(60, 500), slice(130, 370)), (120, 220)),
+}
 CODE_BITS = 12
 CODE_CELL = 12  # pixels a side: so large that no encoder loses it
 
@@ -54,11 +61,12 @@ def stamp(ns: int) -> str:
     return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def person_box(index: int) -> tuple[float, float, float, float]:
-    """Where the person is in a frame: to the right and back, in a loop of frames."""
+def moving_box(index: int, stream: str = "door") -> tuple[float, float, float, float]:
+    """Where the person or the cat is in a frame: to the right and back, in a loop of frames."""
+    wide, high = SUBJECTS[stream][3]
     share = abs((index % LOOP) / LOOP * 2 - 1)
-    left = round(30 + (1 - share) * (SIZE[0] - PERSON[0] - 60))
-    return left, 120.0, left + PERSON[0], 120.0 + PERSON[1]
+    left = round(30 + (1 - share) * (SIZE[0] - wide - 60))
+    return left, 340.0 - high, left + wide, 340.0
 
 
 @cache
@@ -75,16 +83,13 @@ def _backdrop(row: int) -> Pixels:
     return (cv2.resize(pixels, SIZE) * 0.75).astype(np.uint8)
 
 
-def draw(index: int, stream: str) -> Pixels:
-    """A frame, BGR (H, W, 3); its number stands in the upper left corner as white and black cells."""
-    row, subject, part = {
-        "door": (0, "astronaut", (slice(0, 470), slice(90, 346))),
-        "yard": (2, "cat", (slice(0, 300), slice(140, 300))),
-    }.get(stream, (1, "cameraman", (slice(60, 500), slice(130, 370))))
+def draw(index: int, stream: str, coded: bool = True) -> Pixels:
+    """A frame, BGR (H, W, 3); ``coded``: its number stands in the upper left corner, as white and black cells."""
+    row, subject, part, size = SUBJECTS[stream]
     picture = _backdrop(row).copy()
-    x0, y0, x1, y1 = (round(value) for value in person_box(index))
-    picture[y0:y1, x0:x1] = cv2.resize(_photograph(subject)[part], PERSON)
-    for bit in range(CODE_BITS):
+    x0, y0, x1, y1 = (round(value) for value in moving_box(index, stream))
+    picture[y0:y1, x0:x1] = cv2.resize(_photograph(subject)[part], size)
+    for bit in range(CODE_BITS if coded else 0):
         left = 4 + bit * CODE_CELL
         picture[4 : 4 + CODE_CELL, left : left + CODE_CELL] = 255 * (index >> bit & 1)
     return picture
@@ -102,7 +107,7 @@ class Video:
 
 
 @cache
-def encode(stream: str, first: int = 0, frames: int = LOOP) -> Video:
+def encode(stream: str, first: int = 0, frames: int = LOOP, coded: bool = True) -> Video:
     """Return a stream's frames as fragmented MP4."""
     file = io.BytesIO()
     flags = {"movflags": "empty_moov+default_base_moof+frag_every_frame+omit_tfhd_offset"}
@@ -114,7 +119,7 @@ def encode(stream: str, first: int = 0, frames: int = LOOP) -> Video:
         track.pix_fmt = "yuv420p"
         track.codec_context.gop_size = KEY_EVERY
         for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(draw(first + index, stream), "bgr24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(draw(first + index, stream, coded), "bgr24").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(track.encode(frame))
         container.mux(track.encode())
@@ -147,9 +152,10 @@ def _later(fragment: bytes, ticks: int) -> bytes:
 
 def snapshot(event: dict[str, Any]) -> bytes:
     """Return the picture of an event: the person, or the face."""
-    x0, y0, x1, y1 = (round(value) for value in person_box(event["id"] * 7))
-    high = y0 + (y1 - y0) // 2 if event["kind"] == "face" else y1
-    return bytes(cv2.imencode(".jpg", draw(event["id"] * 7, event["stream"])[y0:high, x0:x1])[1])
+    index, stream = event["id"] * 7, event["stream"]
+    x0, y0, x1, y1 = (round(value) for value in moving_box(index, stream))
+    high = y0 + (y1 - y0) // 2 if event["kind"] in ("face", "identity") else y1
+    return bytes(cv2.imencode(".jpg", draw(index, stream, False)[y0:high, x0:x1])[1])
 
 
 @dataclass
@@ -157,6 +163,7 @@ class MadeRun:
     """What the server tells; tests change it while it runs."""
 
     serving: bool = True  # False ends all sockets
+    coded: bool = True  # whether pictures bear their number
     role: str | None = "admin"
     loopback: bool = True
     base_ns: int = field(default_factory=time.time_ns)
@@ -185,11 +192,12 @@ class MadeRun:
             "id": identifier, "at": stamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
             "label": "person", "person": None, "place": None, "score": 0.91, "has_snapshot": True, "clip": False,
         } | fields  # fmt: skip
-        points = [(second / 5, person_box(second * 5)) for second in range(20)]
+        points = [(second / 5, moving_box(second * 5, stream)) for second in range(20)]
         body = {
             "first_seen": stamp(at - 4 * 10**9), "last_seen": stamp(at), "duration_s": 4.0, "best_score": 0.94,
-            "box": person_box(95), "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
-            "cause": "gone" if event["event"] == "ended" else None, "direction": "a_to_b", "name": event["place"],
+            "box": moving_box(95, stream), "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
+            "cause": "gone" if event["event"] == "ended" else None, "name": event["place"],
+            "direction": "a_to_b" if event["kind"] == "line" else None,
         }  # fmt: skip
         self.events.append(event | {"body": body})
         self.publish({"type": "event", "schema": 1, "stream": stream, "seq": self.index, "captured_at": stamp(at),
@@ -204,11 +212,11 @@ class MadeRun:
 
     def frame(self, stream: str, index: int) -> dict[str, Any]:
         """The message of a frame."""
-        box = person_box(index)
+        box = moving_box(index, stream)
         label = {"door": "person", "yard": "cat"}.get(stream, "person")
-        name = next(iter(self.people), None)
+        name = next((one for one in self.people if one != "Karl"), None)  # Karl is in the hall
         identity = {"name": name, "score": 0.71} if name else None
-        face = [box[0] + 30, box[1] + 8, box[0] + 88, box[1] + 80]
+        face = [box[0] + 36, box[1] + 16, box[0] + 84, box[1] + 78]
         faces = [{"track": 1, "object": 1, "score": 0.98, "box": face, "landmarks": [], "identity": identity}]
         return {
             "type": "frame", "schema": 1, "stream": stream, "seq": index, "size": SIZE,
@@ -329,7 +337,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
     @websocket("/api/video/{name:str}")
     async def video(socket: WebSocket[Any, Any, Any], name: str) -> None:
         await socket.accept()
-        made = encode(name)
+        made = encode(name, coded=run.coded)
         number = run.index // KEY_EVERY * KEY_EVERY
         await socket.send_text(msgspec.json.encode({"codec": made.mime, "base_ns": run.base_ns}).decode())
         await socket.send_bytes(made.init)
@@ -344,7 +352,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
         async def parts() -> AsyncIterator[bytes]:
             while run.serving:
                 number = run.index
-                jpeg = bytes(cv2.imencode(".jpg", draw(number, name))[1])
+                jpeg = bytes(cv2.imencode(".jpg", draw(number, name, run.coded))[1])
                 head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
                 yield f"{head}X-Captured-At: {stamp(run.captured_ns(number))}\r\n\r\n".encode() + jpeg + b"\r\n"
                 await asyncio.sleep(0.2)
@@ -419,7 +427,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
         event = one(number)
         began = datetime.fromisoformat(event["body"]["first_seen"]).timestamp() - 1
         headers = {"X-Captured-At": stamp(round(began * 1e9))}
-        return Response(encode(event["stream"], LOOP - FPS, 125).whole, media_type="video/mp4", headers=headers)
+        return Response(encode(event["stream"], LOOP - FPS, 125, run.coded).whole, media_type="video/mp4", headers=headers)
 
     return [events, event_of, remove, picture, clip]
 
@@ -515,7 +523,8 @@ def fill(run: MadeRun) -> None:
         ("hall", {"label": "person", "event": "new", "score": 0.87}),
         ("door", {"kind": "line", "event": "cross", "place": "threshold", "clip": True}),
         ("hall", {"kind": "face", "event": "ended", "label": None, "score": 0.78}),
-        ("yard", {"kind": "zone", "event": "dwell", "label": "cat", "place": "lawn", "score": 0.82}),
+        ("yard", {"kind": "zone", "event": "dwell", "label": "cat", "place": "bench", "score": 0.82}),
+        ("hall", {"kind": "identity", "event": "new", "label": "Karl", "person": "Karl", "score": 0.74}),
         ("door", {"event": "ended", "clip": True}),
     ]
     for number in range(56):
@@ -525,8 +534,9 @@ def fill(run: MadeRun) -> None:
         ids = [event["id"] for event in run.events if event["stream"] == stream and event["kind"] == "face"][-wanted:]
         run.unknown.append({"group": ids[0], "count": len(ids) * 3, "last_at": run.events[ids[-1] - 1]["at"],
                             "streams": [stream], "event_ids": ids, "snapshot": ids[0]})  # fmt: skip
-    steps = {"name": "steps", "points": [[0.1, 0.55], [0.45, 0.55], [0.5, 0.98], [0.05, 0.98]], "labels": ["person"]}
-    threshold = {"name": "threshold", "points": [[0.62, 0.95], [0.7, 0.55]]}
+    steps = {"name": "steps", "points": [[0.08, 0.78], [0.46, 0.78], [0.5, 0.98], [0.04, 0.98]], "labels": ["person"]}
+    threshold = {"name": "threshold", "points": [[0.62, 0.98], [0.72, 0.74]]}
+    add_person(run, "Karl", 7, consent="works here", expires_at="2027-03-02T23:59:59Z")
     run.zones["door"] = {"zones": [steps], "lines": [threshold]}
     run.down["gate"] = "rtsp://10.0.0.14:554/stream1 does not answer (connection refused)"
 
