@@ -38,12 +38,20 @@ def test_every_script_is_one_that_node_can_read() -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    for script in PAGE.glob("*.js"):
-        source = script.read_text()
-        done = subprocess.run(
-            [node, "--input-type=module", "--check"], input=source, capture_output=True, text=True, timeout=30
-        )
-        assert done.returncode == 0, f"{script.name}: {done.stderr}"
+    # One process for all of them: each takes long to start on a busy machine.
+    read = (
+        "for (const identifier of process.argv.slice(1))"
+        " new vm.SourceTextModule(fs.readFileSync(identifier, 'utf8'), { identifier })"
+    )
+    scripts = sorted(str(script) for script in PAGE.glob("*.js"))
+    assert scripts
+    done = subprocess.run(
+        [node, "--no-warnings", "--experimental-vm-modules", "-e", read, *scripts],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
@@ -119,12 +127,27 @@ def visit(browser: Any, server: MadePageServer, run: MadeRun) -> Iterator[Callab
     yield open_page
     for context in contexts:
         context.close()
-    # A server that is stopped by a test, and a login that is asked for, are no faults of the page.
-    meant = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "status of 401", "WebSocket connection", "ERR_EMPTY_RES")
+    # A server that a test stops, a login that is asked for and pixels that a test reads are no faults of the page.
+    meant = (
+        "willReadFrequently",
+        "ERR_CONNECTION_REFUSED",
+        "ERR_CONNECTION_RESET",
+        "status of 401",
+        "WebSocket connection",
+        "ERR_EMPTY_RES",
+    )
     assert [text for text in wrong if not any(part in text for part in meant)] == []
 
 
-def shown(page: Page, stream: str) -> str:
+def wait_until(page: Page, expression: str) -> None:
+    """Return once JavaScript is true; Playwright's own way needs eval, which the page's policy forbids."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"in vain: {expression}"
+        page.wait_for_timeout(40)
+
+
+def shown(stream: str) -> str:
     """JavaScript that finds the picture of a stream."""
     return f"document.querySelector('[data-stream={stream}] tl-picture')"
 
@@ -132,18 +155,19 @@ def shown(page: Page, stream: str) -> str:
 @in_browser
 def test_boxes_are_drawn_where_the_message_says(visit: Callable[..., Page]) -> None:
     page = visit("#/live")
-    picture = shown(page, "hall")  # which has no video: boxes on a dark field
-    page.wait_for_function(f"{picture}?.shown?.seq > 3")
+    picture = shown("hall")  # which has no video: boxes on a dark field
+    wait_until(page, f"{picture}?.shown?.seq > 3")
     found = page.evaluate(
         f"""() => {{
             const picture = {picture};
             picture.draw();
             const {{ canvas, context, scale }} = picture.overlay;
-            const [x0, y0, x1] = picture.shown.objects[0].box;
-            const lit = (x, y) => Math.max(...context.getImageData(Math.round(x * scale), Math.round(y * scale), 1, 1).data);
-            const y = y0 + 60;
-            return {{ left: lit(x0, y), right: lit(x1, y), middle: lit((x0 + x1) / 2, y), box: picture.shown.objects[0].box,
-                      seq: picture.shown.seq, fits: Math.abs(canvas.width / scale - picture.shown.size[0]) < 2 }};
+            const {{ seq, size, objects: [{{ box }}] }} = picture.shown;
+            const [x0, y0, x1] = box.map((value) => Math.round(value * scale));
+            const row = context.getImageData(0, y0 + Math.round(60 * scale), canvas.width, 1).data;
+            const lit = (x) => Math.max(...row.slice(4 * x, 4 * x + 4));
+            return {{ left: lit(x0), right: lit(x1), middle: lit((x0 + x1) >> 1), box, seq,
+                      fits: Math.abs(canvas.width / scale - size[0]) < 2 }};
         }}"""
     )
     assert found["left"] > 150, "the left edge is drawn at x0"
@@ -156,10 +180,10 @@ def test_boxes_are_drawn_where_the_message_says(visit: Callable[..., Page]) -> N
 @in_browser
 def test_video_plays_and_its_boxes_belong_to_the_picture_that_is_shown(visit: Callable[..., Page]) -> None:
     page = visit("#/live/door")
-    picture = shown(page, "door")
-    page.wait_for_function(f"{picture}?.dataset.mode === 'mse'")
+    picture = shown("door")
+    wait_until(page, f"{picture}?.dataset.mode === 'mse'")
     began = page.evaluate(f"{picture}.video.currentTime")
-    page.wait_for_function(f"{picture}.video.currentTime > {began} + 0.5")
+    wait_until(page, f"{picture}.video.currentTime > {began} + 0.5")
     # The number of a frame stands in its picture; it is read at the moment that the page has drawn its boxes.
     errors = page.evaluate(
         f"""() => new Promise((done) => {{
@@ -169,8 +193,9 @@ def test_video_plays_and_its_boxes_belong_to_the_picture_that_is_shown(visit: Ca
             const found = [];
             const look = () => {{
                 context.drawImage(picture.video, -4, -4);
-                const number = [...Array({CODE_BITS}).keys()].reduce((sum, bit) =>
-                    sum + (context.getImageData(bit * {CODE_CELL} + {CODE_CELL // 2}, {CODE_CELL // 2}, 1, 1).data[0] > 128 ? 1 << bit : 0), 0);
+                const row = context.getImageData(0, {CODE_CELL // 2}, canvas.width, 1).data;
+                const isSet = (bit) => row[4 * (bit * {CODE_CELL} + {CODE_CELL // 2})] > 128;
+                const number = [...Array({CODE_BITS}).keys()].reduce((sum, bit) => sum + (isSet(bit) << bit), 0);
                 if (picture.shown) found.push(picture.shown.seq % 250 - number);
                 if (found.length < 20) picture.video.requestVideoFrameCallback(look);
                 else done(found);
@@ -186,11 +211,10 @@ def test_video_plays_and_its_boxes_belong_to_the_picture_that_is_shown(visit: Ca
 @in_browser
 def test_pictures_are_shown_where_there_is_no_video(visit: Callable[..., Page]) -> None:
     page = visit("#/live")
-    picture = shown(page, "yard")
-    page.wait_for_function(f"{picture}?.mode === 'mjpeg' && {picture}.shown?.seq > 3")
+    picture = shown("yard")
+    wait_until(page, f"{picture}?.mode === 'mjpeg' && {picture}.shown?.seq > 3")
     middle = f"[...{picture}.overlay.context.getImageData({picture}.overlay.canvas.width / 2, 30, 1, 1).data]"
-    page.wait_for_function(f"Math.max(...{middle}.slice(0, 3)) > 20")
-    page.goto("about:blank")
+    wait_until(page, f"Math.max(...{middle}.slice(0, 3)) > 20")
 
 
 @in_browser
@@ -200,7 +224,9 @@ def test_a_stream_that_is_down_says_why(visit: Callable[..., Page], run: MadeRun
     tile = page.locator("[data-stream=gate]")
     expect(tile).to_contain_text("gate is down: rtsp://10.0.0.14:554/stream1 does not answer (connection refused).")
     run.down["hall"] = "the cable is cut"
-    run.publish({"type": "health", "stream": "hall", "at": stamp(time.time_ns()), "state": "down", "cause": "the cable is cut"})
+    run.publish(
+        {"type": "health", "stream": "hall", "at": stamp(time.time_ns()), "state": "down", "cause": "the cable is cut"}
+    )
     expect(page.locator("[data-stream=hall]")).to_contain_text("hall is down: the cable is cut")
 
 
@@ -216,7 +242,7 @@ def test_an_event_appears_while_the_page_is_open_and_its_clip_plays(visit: Calla
     expect(first).to_contain_text("Bicycle gone")
     assert page.locator("tl-events li", has_text="Dog").count() == 0, "it does not fit the filter"
     first.locator("a").click()
-    page.wait_for_function("document.querySelector('dialog video').currentTime > 0.2")
+    wait_until(page, "document.querySelector('dialog video').currentTime > 0.2")
     assert page.evaluate("location.hash") == f"#/events/{event['id']}?stream=door"
     page.on("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Delete").click()
@@ -231,7 +257,7 @@ def test_filters_stand_in_the_address_and_survive_a_reload(visit: Callable[..., 
     page.locator("tl-events label.chip", has_text="yard").locator("input").check()
     page.get_by_label("Label").fill("cat")
     page.get_by_label("Label").press("Enter")
-    page.wait_for_function("location.hash === '#/events?stream=yard&label=cat'")
+    wait_until(page, "location.hash === '#/events?stream=yard&label=cat'")
     for _ in range(2):
         expect(page.locator("tl-events li", has_text="door")).to_have_count(0)
         expect(page.locator("tl-events li", has_text="yard").first).to_be_visible()
@@ -270,13 +296,13 @@ def test_an_unknown_face_is_named_and_the_next_frames_bear_the_name(visit: Calla
     expect = sync_api.expect
     group = run.unknown[0]
     card = page.locator(f"[data-group='{group['group']}']")
-    card.get_by_role("textbox").fill("Eileen")
+    card.locator("input").fill("Eileen")
     card.get_by_role("button", name="Name").click()
     expect(page.locator(".people", has_text="Eileen")).to_be_visible()
     expect(card).to_have_count(0)
     assert ("POST", "/api/people", {"name": "Eileen", "event_ids": group["event_ids"]}) in run.sent
     page.locator(".links [data-view=live]").click()
-    page.wait_for_function(f"{shown(page, 'door')}?.shown?.faces[0]?.identity?.name === 'Eileen'")
+    wait_until(page, f"{shown('door')}?.shown?.faces[0]?.identity?.name === 'Eileen'")
 
 
 @in_browser
@@ -316,8 +342,9 @@ def test_a_zone_is_drawn_with_the_mouse_and_sent(visit: Callable[..., Page], run
     corners = [(0.2, 0.3), (0.8, 0.3), (0.6, 0.9), (0.2, 0.3)]
     for x, y in corners:
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-    page.get_by_label("Name").fill("bench")
-    page.get_by_label("Labels").fill("cat, dog")
+    shape = page.locator(".shape-row").last
+    shape.get_by_label("Name").fill("bench")
+    shape.get_by_label("Labels").fill("cat, dog")
     page.get_by_role("button", name="Save").click()
     sync_api.expect(page.locator(".toast")).to_contain_text("saved")
     (zone,) = run.zones["yard"]["zones"]
@@ -332,7 +359,7 @@ def test_a_zone_is_drawn_with_the_keyboard_alone(visit: Callable[..., Page], run
     keys = ["Enter", "Enter", *["Shift+ArrowRight"] * 3, "Enter", *["Shift+ArrowDown"] * 4, "ArrowUp", "Enter", "Enter"]
     for key in keys:
         page.keyboard.press(key)
-    sync_api.expect(page.get_by_label("Name")).to_be_focused()
+    sync_api.expect(page.locator(".shape-row").get_by_label("Name")).to_be_focused()
     page.get_by_role("button", name="Corner 3 of zone-1").focus()
     page.keyboard.press("ArrowLeft")
     page.get_by_role("button", name="Save").focus()
@@ -382,8 +409,8 @@ def test_the_page_survives_the_servers_restart(
 ) -> None:
     page = visit("#/live")
     expect = sync_api.expect
-    picture = shown(page, "door")
-    page.wait_for_function(f"{picture}?.shown")
+    picture = shown("door")
+    wait_until(page, f"{picture}?.shown")
     server.stop()
     try:
         expect(page.locator(".banner")).to_be_visible()
@@ -391,7 +418,7 @@ def test_the_page_survives_the_servers_restart(
     finally:
         server.start()
     expect(page.locator(".banner")).to_be_hidden()
-    page.wait_for_function(f"{picture}.shown?.seq > {before} && {picture}.dataset.mode === 'mse'")
+    wait_until(page, f"{picture}.shown?.seq > {before} && {picture}.dataset.mode === 'mse'")
 
 
 @in_browser
@@ -418,11 +445,11 @@ def test_everything_is_reached_with_the_keyboard(visit: Callable[..., Page]) -> 
     expect(page.locator("dialog")).to_be_visible()
     first = page.evaluate("location.hash")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"location.hash !== '{first}'")
+    wait_until(page, f"location.hash !== '{first}'")
     expect(page.locator("dialog")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
-    page.wait_for_function("location.hash === '#/events'")
+    wait_until(page, "location.hash === '#/events'")
 
 
 # What is written on what.
@@ -448,8 +475,11 @@ def luminance(rgb: str) -> float:
 def test_what_is_written_has_a_contrast_of_4_5(visit: Callable[..., Page], scheme: str) -> None:
     page = visit("#/live", color_scheme=scheme)
     colours = page.evaluate(
-        """(names) => { const probe = document.body.appendChild(document.createElement("i"));
-            return Object.fromEntries(names.map((name) => { probe.style.color = `var(--${name})`; return [name, getComputedStyle(probe).color]; })); }""",
+        """(names) => Object.fromEntries(names.map((name) => {
+            const probe = document.body.appendChild(document.createElement("i"));
+            probe.style.color = `var(--${name})`;
+            return [name, getComputedStyle(probe).color];
+        }))""",
         sorted({name for pair in WRITTEN for name in pair}),
     )
     dark = luminance(colours["ground"]) < 0.2
@@ -466,7 +496,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit: Callable[..., Page]
     page = visit("#/live", viewport={"width": 360, "height": 740})
     for view in ("live", "live/door", "events", "people", "zones", "system"):
         page.goto(page.url.split("#")[0] + f"#/{view}")
-        page.wait_for_function("document.querySelector('main h1')")
+        wait_until(page, "document.querySelector('main h1')")
         page.wait_for_timeout(250)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, view
 

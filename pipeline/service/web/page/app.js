@@ -110,7 +110,7 @@ class App extends HTMLElement {
       this.main.replaceChildren(h(`tl-${view}`));
       this.listen();
     }
-    this.main.firstElementChild.route(address.name, address.query);
+    this.main.firstElementChild.route(view === address.view ? address.name : "", address.query);
   }
 }
 

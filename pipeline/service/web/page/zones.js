@@ -13,6 +13,7 @@ const within = (value) => Math.round(Math.min(1, Math.max(0, value)) * 10_000) /
 const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) < NEAR;
 
 class Zones extends HTMLElement {
+  #wanted = "";
   #name = "";
   #saved = "";
   shapes = []; // {kind, ...as in the configuration}
@@ -36,7 +37,7 @@ class Zones extends HTMLElement {
         h("div", { class: "stage" }, h("div", { class: "editor" }, this.picture, this.tags, this.surface), this.hint),
         h("aside", { class: "card" }, this.list, this.state,
           h("div", { class: "inline" }, h("button", { class: "main", onclick: () => this.save() }, text.save), h("button", { onclick: () => this.load() }, text.zones.revert)))));
-    this.onChange = () => this.route(this.#name);
+    this.onChange = () => this.route(this.#wanted);
     streams.addEventListener("change", this.onChange);
   }
 
@@ -45,8 +46,10 @@ class Zones extends HTMLElement {
   }
 
   route(name) {
+    this.#wanted = name;
     const row = streams.named(name) ?? streams.rows[0];
     if (!row) return;
+    this.#wanted ||= row.name;
     this.select.replaceChildren(...streams.rows.map((one) => h("option", { ".selected": one.name === row.name }, one.name)));
     this.picture.stream = row;
     if (this.#name === row.name) return;

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import av
 import cv2
@@ -25,7 +25,7 @@ import numpy as np
 import uvicorn
 from litestar import Litestar, Request, Response, WebSocket, delete, get, patch, post, put, websocket
 from litestar.exceptions import HTTPException
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
 from engines.arrays import Pixels
@@ -269,14 +269,14 @@ def app(run: MadeRun) -> Litestar:
         return Response((PAGE / "index.html").read_bytes(), media_type=TYPES[".html"])
 
     @get("/page/{name:str}")
-    async def page(name: str) -> Response[bytes]:
+    async def page(name: FromPath[str]) -> Response[bytes]:
         files = {file.name: file for file in PAGE.iterdir()}
         if name not in files:
             raise _refuse(404, f"no file {name}")
         return Response(files[name].read_bytes(), media_type=TYPES[files[name].suffix])
 
     @post("/api/login", status_code=200)
-    async def login(data: dict[str, str]) -> dict[str, Any]:
+    async def login(data: JSONBody[dict[str, str]]) -> dict[str, Any]:
         if data["password"] != "open sesame":
             raise _refuse(401, "the name or the password is wrong")
         run.role = "admin"
@@ -335,7 +335,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
             del run.listeners[queue]
 
     @websocket("/api/video/{name:str}")
-    async def video(socket: WebSocket[Any, Any, Any], name: str) -> None:
+    async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str]) -> None:
         await socket.accept()
         made = encode(name, coded=run.coded)
         number = run.index // KEY_EVERY * KEY_EVERY
@@ -348,7 +348,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
             await asyncio.sleep(max(0.0, (run.captured_ns(number) - time.time_ns()) / 1e9))
 
     @get("/api/mjpeg/{name:str}")
-    async def mjpeg(name: str) -> Stream:
+    async def mjpeg(name: FromPath[str]) -> Stream:
         async def parts() -> AsyncIterator[bytes]:
             while run.serving:
                 number = run.index
@@ -360,18 +360,18 @@ def _live_routes(run: MadeRun) -> list[Any]:
         return Stream(parts(), media_type="multipart/x-mixed-replace; boundary=x")
 
     @get("/api/streams/{name:str}/zones")
-    async def zones(name: str) -> dict[str, Any]:
+    async def zones(name: FromPath[str]) -> dict[str, Any]:
         return run.zones.get(name, {"zones": [], "lines": []})
 
     @put("/api/streams/{name:str}/zones")
-    async def put_zones(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    async def put_zones(name: FromPath[str], data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
         run.zones[name] = data
         return data | {"taken_over": True}
 
     return [streams, live, video, mjpeg, zones, put_zones]
 
 
-Several = Annotated[list[str] | None, Parameter()]
+Several = FromQuery[list[str] | None]
 
 
 def _event_routes(run: MadeRun) -> list[Any]:
@@ -386,13 +386,13 @@ def _event_routes(run: MadeRun) -> list[Any]:
         stream: Several = None,
         event: Several = None,
         kind: Several = None,
-        label: str | None = None,
-        person: str | None = None,
-        place: str | None = None,
-        min_score: float | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-        until: str | None = None,
+        label: FromQuery[str | None] = None,
+        person: FromQuery[str | None] = None,
+        place: FromQuery[str | None] = None,
+        min_score: FromQuery[float | None] = None,
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[str | None] = None,
+        until: FromQuery[str | None] = None,
     ) -> dict[str, Any]:
         found = [
             each
@@ -410,24 +410,26 @@ def _event_routes(run: MadeRun) -> list[Any]:
         return {"events": found[begin : begin + limit], "next": str(begin + limit) if more else None}
 
     @get("/api/events/{number:int}")
-    async def event_of(number: int) -> dict[str, Any]:
+    async def event_of(number: FromPath[int]) -> dict[str, Any]:
         return one(number)
 
     @delete("/api/events/{number:int}", status_code=200)
-    async def remove(number: int) -> dict[str, bool]:
+    async def remove(number: FromPath[int]) -> dict[str, bool]:
         run.events.remove(one(number))
         return {"ok": True}
 
     @get("/api/events/{number:int}/snapshot.jpg")
-    async def picture(number: int) -> Response[bytes]:
+    async def picture(number: FromPath[int]) -> Response[bytes]:
         return Response(snapshot(one(number)), media_type="image/jpeg")
 
     @get("/api/events/{number:int}/clip.mp4")
-    async def clip(number: int) -> Response[bytes]:
+    async def clip(number: FromPath[int]) -> Response[bytes]:
         event = one(number)
         began = datetime.fromisoformat(event["body"]["first_seen"]).timestamp() - 1
         headers = {"X-Captured-At": stamp(round(began * 1e9))}
-        return Response(encode(event["stream"], LOOP - FPS, 125, run.coded).whole, media_type="video/mp4", headers=headers)
+        return Response(
+            encode(event["stream"], LOOP - FPS, 125, run.coded).whole, media_type="video/mp4", headers=headers
+        )
 
     return [events, event_of, remove, picture, clip]
 
@@ -442,23 +444,23 @@ def _people_routes(run: MadeRun) -> list[Any]:
         return run.unknown
 
     @post("/api/people")
-    async def enrol(data: dict[str, Any]) -> dict[str, Any]:
+    async def enrol(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
         run.unknown = [group for group in run.unknown if group["event_ids"] != data["event_ids"]]
         return add_person(run, data["name"], len(data["event_ids"]))
 
     @patch("/api/people/{name:str}")
-    async def change(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    async def change(name: FromPath[str], data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
         person = run.people.pop(name)
         into = data.pop("merge_into", None)
         person |= data | {"name": into or data.pop("rename", name)}
         return run.people.setdefault(person["name"], person)
 
     @delete("/api/people/{name:str}", status_code=200)
-    async def forget(name: str) -> dict[str, Any]:
+    async def forget(name: FromPath[str]) -> dict[str, Any]:
         return run.people.pop(name)
 
     @get("/api/people/{name:str}/export.zip")
-    async def export(name: str) -> Response[bytes]:
+    async def export(name: FromPath[str]) -> Response[bytes]:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("person.json", name)
@@ -499,7 +501,7 @@ def _system_routes(run: MadeRun) -> list[Any]:
         return [{"name": "ada", "role": "admin", "streams": [], "added_at": stamp(run.base_ns)}]
 
     @post("/api/users")
-    async def add_user(data: dict[str, Any]) -> dict[str, Any]:
+    async def add_user(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
         return {"name": data["name"], "password": "once-1234"}
 
     @get("/api/tokens")
