@@ -29,7 +29,7 @@ class Zones extends HTMLElement {
     this.hint = h("p", { class: "muted", role: "status" });
     this.list = h("ul", { class: "shapes" });
     this.state = h("p", { class: "muted", role: "status" });
-    const tool = (kind) => h("button", { class: "toggle", "aria-pressed": "false", dataset: { kind }, onclick: () => this.begin(kind) }, text.zones[kind]);
+    const tool = (kind) => h("button", { class: "toggle", "aria-pressed": "false", disabled: true, dataset: { kind }, onclick: () => this.begin(kind) }, text.zones[kind]);
     this.tools = ["zone", "line"].map(tool);
     this.replaceChildren(
       h("header", { class: "head" }, h("h1", {}, text.views.zones), h("label", { class: "inline" }, text.zones.stream, this.select), h("div", { class: "spring" }), this.tools),
@@ -54,6 +54,7 @@ class Zones extends HTMLElement {
     this.picture.stream = row;
     if (this.#name === row.name) return;
     this.#name = row.name;
+    for (const tool of this.tools) tool.disabled = true; // what is drawn before the shapes are there would be lost
     this.load();
   }
 
@@ -64,6 +65,7 @@ class Zones extends HTMLElement {
     } catch (error) {
       return say(error.message, true);
     }
+    for (const tool of this.tools) tool.disabled = false;
     this.#saved = this.#sent;
     this.drawing = null;
     this.drawList();
