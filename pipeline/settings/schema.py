@@ -29,6 +29,13 @@ Point = Annotated[
 ]
 GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
 
+HostPort = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):\d{1,5}\Z",
+        description="HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443",
+    ),
+]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -189,6 +196,16 @@ class ZmqSettings(_Section, frozen=True):
     live_picture: tuple[Positive, Positive] = (1920, 1080)
 
 
+class WebSettings(_Section, frozen=True):
+    """The page, served by a process of its own; docs/page.md."""
+
+    address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
+    accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
+    hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
+    key: str | None = None  # PEM file of the certificate's key
+
+
 class Config(_Section, frozen=True):
     """A whole run."""
 
@@ -202,5 +219,6 @@ class Config(_Section, frozen=True):
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
     sinks: tuple[SinkSettings, ...] = ()
+    web: WebSettings | None = None  # None: no page, unless the command line asks for one
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()
