@@ -13,7 +13,7 @@ const words = (key) => key.replaceAll("_", " ");
 
 class System extends HTMLElement {
   connectedCallback() {
-    this.facts = h("div", { class: "system" });
+    this.facts = h("div", { class: "system" }, h("p", { class: "muted", role: "status" }, text.system.looking));
     this.access = h("div", { class: "system" });
     this.replaceChildren(h("header", { class: "head" }, h("h1", {}, text.views.system)), this.facts, ...(session.loopback ? [] : [h("h2", {}, text.system.access), this.access]));
   }

@@ -145,6 +145,7 @@ export const text = {
     parts: { run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", log: "Log", doctor: "Checks" },
     histogram: (name, total) => `${name}: ${many(total, "frame")}`,
     upTo: (value) => `up to ${value} ms`, above: (value) => `above ${value} ms`,
+    looking: "Looking at the machine; the first time this takes some seconds …",
     access: "Access", users: "Users", tokens: "API tokens", audit: "Audit log",
     user: "Name", role: "Role", streamsOf: "Streams, with commas (of a viewer)", addUser: "Add user", remove: "Remove",
     sureUser: (name) => `Remove ${name}?`, tokenName: "What for", days: "Good for (days)", addToken: "Make a token",
