@@ -2,10 +2,11 @@
 
 import { call, get, part, post, session } from "./api.js";
 import { h, say } from "./dom.js";
-import { whenOf } from "./format.js";
+import { bytes, count, whenOf } from "./format.js";
 import { text } from "./text.js";
 
 const EVERY_MS = 5000;
+const LONG = 44; // characters that stand beside their name
 const isPlain = (value) => value === null || typeof value !== "object";
 const isHistogram = (value) => Array.isArray(value?.counts) && Array.isArray(value?.bounds_ms);
 const ELSEWHERE = ["zones", "lines", "id"]; // of a stream, on a page of their own; of a row, nothing that people read
@@ -33,9 +34,7 @@ class System extends HTMLElement {
       const facts = await get("/api/system");
       const held = this.facts.querySelector("pre");
       const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
-      const [plain, parts] = [true, false].map((wanted) => Object.entries(facts).filter(([, value]) => isPlain(value) === wanted));
-      const title = (name) => text.system.parts[name] ?? words(name);
-      this.facts.replaceChildren(...(plain.length ? [section(text.system.parts.run, Object.fromEntries(plain))] : []), ...parts.map(([name, value]) => section(title(name), value)));
+      this.facts.replaceChildren(...cards(facts, "run"));
       const log = this.facts.querySelector("pre");
       if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
     } catch (error) {
@@ -77,7 +76,7 @@ class System extends HTMLElement {
       h("label", {}, system.role, h("select", { name: "role" }, h("option", {}, "viewer"), h("option", {}, "admin"))),
       h("label", {}, system.streamsOf, h("input", { name: "streams" }))];
     const rows = (all, key, path, sure) => h("ul", { class: "rows" }, all.map((one) => h("li", { class: "row" },
-      h("span", { class: "row-words" }, h("strong", {}, one.name), h("span", { class: "muted" }, Object.entries(one).filter(([name]) => name !== "name" && name !== "id").map(([name, value]) => `${words(name)}: ${shown(value)}`).join(" · "))),
+      h("span", { class: "row-words" }, h("strong", {}, one.name), h("span", { class: "muted" }, Object.entries(one).filter(([name]) => name !== "name" && name !== "id").map(([name, value]) => `${words(name)}: ${shown(value, name)}`).join(" · "))),
       h("button", { onclick: () => confirm(sure(one.name)) && this.change(() => call("DELETE", `${path}/${part(one[key])}`)) }, system.remove))));
     this.access.replaceChildren(
       ...(this.once ? [h("p", { class: "token wide", role: "status" }, this.once)] : []),
@@ -85,36 +84,49 @@ class System extends HTMLElement {
         h("form", { class: "stack", onsubmit: (event) => add("/api/users", event) }, fields(system.user), h("button", {}, system.addUser))),
       h("section", { class: "card" }, h("h2", {}, system.tokens), rows(tokens, "id", "/api/tokens", () => system.sureToken),
         h("form", { class: "stack", onsubmit: (event) => add("/api/tokens", event) }, fields(system.tokenName), h("label", {}, system.days, h("input", { name: "days", type: "number", min: "1", value: "90" })), h("button", {}, system.addToken))),
-      section(system.audit, audit));
+      section(system.audit, list(system.audit, audit), true));
   }
 }
 
 const DATE = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/;
 
-function shown(value) {
-  if (value === null || value === undefined || value === "") return text.system.none;
+function shown(value, key = "") {
+  const { none, yes, no } = text.system;
+  if (value === null || value === undefined || value === "") return none;
+  if (typeof value === "boolean") return value ? yes : no;
   if (typeof value === "string" && DATE.test(value)) return whenOf(value);
-  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString() : String(Math.round(value * 100) / 100);
-  return isPlain(value) ? String(value) : Array.isArray(value) ? value.map(shown).join(", ") || text.system.none : Object.entries(value).map(([key, one]) => `${words(key)} ${shown(one)}`).join(", ") || text.system.none;
+  if (typeof value === "number") return key.endsWith("bytes") ? bytes(value) : Number.isInteger(value) ? count(value) : String(Math.round(value * 100) / 100);
+  if (isPlain(value)) return String(value);
+  if (Array.isArray(value)) return value.map((one) => shown(one)).join(", ") || none;
+  return Object.entries(value).map(([name, one]) => `${words(name)} ${shown(one, name)}`).join(", ") || none;
 }
 
-/** A card of whatever it is: facts, rows, histograms, or lines of a log. */
-function section(title, value) {
-  const wide = Array.isArray(value) && value.length > 0;
-  return h("section", { class: wide ? "card wide" : "card" }, h("h2", {}, title), content(value, title));
+/** Cards of whatever it is: what is plain in one under that title, and each thing that has parts in one of its own. */
+function cards(facts, title) {
+  const entries = Object.entries(facts);
+  const isShort = (value) => Array.isArray(value) && value.every(isPlain) && value.join().length <= LONG;
+  const plain = entries.filter(([, value]) => isPlain(value) || !Object.keys(value).length || isShort(value));
+  const named = text.system.parts[title] ?? words(title);
+  return [
+    ...(plain.length ? [section(named, h("dl", {}, plain.map(([key, value]) => fact(key, value))))] : []),
+    ...entries.filter((entry) => !plain.includes(entry)).flatMap(([key, value]) => {
+      if (isHistogram(value)) return [section(words(key), histogram(key, value))];
+      return Array.isArray(value) ? [section(text.system.parts[key] ?? words(key), list(key, value), true)] : cards(value, key);
+    })];
 }
 
-function content(value, title) {
-  if (isPlain(value)) return h("p", {}, shown(value));
-  if (isHistogram(value)) return histogram(title, value);
-  if (Array.isArray(value)) {
-    if (value.every((one) => typeof one === "string")) return h("pre", { tabindex: "0", "aria-label": title }, value.join("\n"));
-    return table(value);
-  }
-  const plain = Object.entries(value).filter(([, one]) => isPlain(one) || (!isHistogram(one) && Object.values(one).every(isPlain)));
-  const rest = Object.entries(value).filter(([key]) => !plain.some(([name]) => name === key));
-  return [plain.length > 0 && h("dl", {}, plain.map(([key, one]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, shown(one))))),
-    rest.map(([key, one]) => isHistogram(one) ? histogram(key, one) : [h("h3", {}, words(key)), content(one, key)])];
+function fact(key, value) {
+  const told = shown(value, key);
+  return h("div", { class: told.length > LONG ? "long" : "" }, h("dt", {}, words(key.replace(/_bytes$/, ""))), h("dd", {}, told));
+}
+
+function section(title, content, wide = false) {
+  return h("section", { class: wide ? "card wide" : "card" }, h("h2", {}, title), content);
+}
+
+/** Lines of a log, or rows. */
+function list(title, values) {
+  return values.every(isPlain) ? h("pre", { tabindex: "0", "aria-label": title }, values.map((one) => shown(one)).join("\n")) : table(values);
 }
 
 function table(rows) {
@@ -122,7 +134,7 @@ function table(rows) {
   const pictures = all.filter((name) => rows.some((row) => isHistogram(row[name])));
   const columns = all.filter((name) => !pictures.includes(name) && !ELSEWHERE.includes(name));
   return [pictures.length > 0 && h("div", { class: "system" }, rows.flatMap((row) => pictures.filter((name) => isHistogram(row[name])).map((name) => histogram(`${row.name ?? ""} ${name}`, row[name])))), h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name]))))))))];
+    h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name], name))))))))];
 }
 
 /** Bars of {bounds_ms: upper bounds, counts: one more than bounds}. */

@@ -151,6 +151,6 @@ export const text = {
     sureUser: (name) => `Remove ${name}?`, tokenName: "What for", days: "Good for (days)", addToken: "Make a token",
     userOnce: (name, password) => `The password of ${name} for one login, shown this once: ${password}`,
     tokenOnce: (token) => `The token, shown this once: ${token}`, sureToken: "End this token?",
-    none: "none",
+    none: "none", yes: "yes", no: "no",
   },
 };
