@@ -150,8 +150,9 @@ def snapshot(number: FromPath[int], site: TheSite, user: TheUser) -> Response[by
 @get("/api/events/{number:int}/clip.mp4", opt=needs("viewer"), sync_to_thread=True)
 def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, user: TheUser) -> Stream:
     """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
-    file = site.store().clip_file(_event(site, user, number))
-    if file is None or file.name in ("", ".", "..") or not file.is_file():
+    found = _event(site, user, number)
+    file = site.store().clip_file(found)
+    if file is None or file.name != found.clip or not file.is_file():
         raise RequestError(404, f"event {number} has no clip")
     size = file.stat().st_size
     first, last, partial = byte_range(request.headers.get("range"), size)
