@@ -22,7 +22,7 @@ RIGHT: Final = "right"  # of a route's options
 OF_STREAM: Final = "of_stream"  # the path parameter that names the stream which a route is about
 
 TheSite = NamedDependency[SkipValidation[Site]]
-TheUser = NamedDependency[SkipValidation[Who]]
+TheReader = NamedDependency[SkipValidation[Who]]
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
