@@ -133,6 +133,8 @@ def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: s
         value = value[step]
         kind = _below(kind, step)
     key = (*at, *key)
+    if isinstance(kind, msgspec.inspect.UnionType) and isinstance(value, dict):  # a table that may be left out
+        kind = next(one for one in kind.types if isinstance(one, msgspec.inspect.StructType))
     if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
         return _explain_keys(key, kind, value, why)
     told = HIDDEN if key[-1:] == ("password",) else shown(value)

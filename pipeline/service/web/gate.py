@@ -22,7 +22,7 @@ RIGHT: Final = "right"  # of a route's options
 OF_STREAM: Final = "of_stream"  # the path parameter that names the stream which a route is about
 
 TheSite = NamedDependency[SkipValidation[Site]]
-TheUser = NamedDependency[SkipValidation[Who]]
+TheReader = NamedDependency[SkipValidation[Who]]
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -140,6 +140,6 @@ def not_allowed(_: Request[Any, Any, Any], error: TrunklineError) -> Response[di
 
 def framework_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
     """Answer what the framework refuses, in our form."""
-    extra = error.extra
-    why = "; ".join(f"{each['key']}: {each['message']}" for each in extra) if isinstance(extra, list) and extra else ""
+    extra = error.extra if isinstance(error.extra, list) else []
+    why = "; ".join(": ".join(filter(None, (each.get("key"), each.get("message")))) for each in extra)
     return _error(error.status_code, f"{error.detail}{f' ({why})' if why else ''}")

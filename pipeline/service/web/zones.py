@@ -137,12 +137,14 @@ def _array(places: list[dict[str, Any]], inline: bool) -> Any:
 
 
 def _keys(place: dict[str, Any]) -> dict[str, Any]:
-    return {key: _rounded(value) for key, value in place.items() if value is not None}
+    return {key: _plain(value) for key, value in place.items() if value is not None}
 
 
-def _rounded(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and "${" in value:  # or a name would show what a variable holds
+        raise RequestError(400, f"{value[:60]!r} must not name a variable")
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_plain(each) for each in value]
     return round(value, DECIMALS) if isinstance(value, float) else value
 
 
