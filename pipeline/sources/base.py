@@ -31,7 +31,6 @@ class Decoded:
     damaged: bool = False  # it is shown though parts of it could not be decoded
     bursts: bool = False  # pictures come in bursts, and are to be shown by their own times
     packet: object | None = None  # marks the packet that it came of: its ``opaque``
-    pts: int | None = None  # of that
     rotation: Literal[0, 90, 180, 270] = 0  # by which its pixels were turned clockwise
 
     @property

@@ -28,6 +28,7 @@ MAX_HELD: Final = 256  # packets whose frames have not come yet
 MAX_REORDERED: Final = 16  # frames shown before one that is decoded before them: as many as H.264 and H.265 keep
 MAX_GROUP_BYTES: Final = 64_000_000  # since the last key frame, kept for who reads from now on
 NAMES: Final[dict[str, Codec]] = {"libdav1d": "av1", "libaom-av1": "av1"}  # decoders that are not named as their codec
+SAME_S: Final = 1e-4  # by which times of one picture may differ that were rounded
 NICE: Final = 10
 ASK_S: Final = 0.5  # how long a thread that makes pictures rests at the most
 
@@ -65,6 +66,12 @@ class _Held:
     captured_ns: int = 0
     time_s: float = 0.0
     format: "_Format | None" = field(default=None, repr=False)
+
+    @property
+    def source_s(self) -> float | None:
+        """The source's own time of it."""
+        packet = self.packet
+        return None if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class PacketTap:
         self._look()
         self._rotation = given.rotation
         for held in self._held:
-            if given.packet is not None and given.packet is held.packet.opaque:
+            if not held.captured_ns and self._gave(held, given):
                 held.captured_ns, held.time_s = captured_ns, time_s
                 self._last = held.packet.pts or 0, captured_ns, time_s
                 break
@@ -148,11 +155,18 @@ class PacketTap:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _gave(self, held: _Held, given: Decoded) -> bool:
+        """Whether a frame came of a packet; what deinterlaces forgets its mark, and is known by its time."""
+        if given.packet is not None or given.source_s is None:
+            return given.packet is not None and given.packet is held.packet.opaque
+        return held.source_s is not None and abs(held.source_s - given.source_s) < SAME_S
+
     def _passed(self, held: _Held, given: Decoded) -> bool:
         """Whether a frame that comes later was captured already: this packet gives none that is shown."""
         assert self._source is not None
         if self._tells_order or not self._source.codec_context.has_b_frames:
-            return given.pts is not None and held.packet.pts is not None and held.packet.pts < given.pts
+            at_s, given_s = held.source_s, given.source_s
+            return at_s is not None and given_s is not None and at_s < given_s - SAME_S
         return sum(other.captured_ns > 0 for other in self._held) > MAX_REORDERED
 
     def _release_all(self) -> None:

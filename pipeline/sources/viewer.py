@@ -63,6 +63,5 @@ class Viewer:
             damaged=frame.is_corrupt,
             bursts=self._bursts,
             packet=frame.opaque,
-            pts=frame.pts,
             rotation=self._look.orientation.clockwise,
         )

@@ -26,8 +26,11 @@ LONGEST_PACKET: Final = 1 << 26  # bytes; whoever sends more is disconnected
 log = structlog.get_logger()
 
 
-def check_packets_address(address: str) -> None:
+def check_packets_address(settings: PacketSettings) -> None:
     """Refuse with a ConfigError an address that other hosts could reach: there are no keys."""
+    address = settings.address
+    if address is None:
+        return
     tcp = parse_tcp(address)
     if not (tcp and is_loopback(tcp[0])) and not (address.startswith("ipc://") and len(address) > len("ipc://")):
         raise ConfigError(
@@ -53,11 +56,11 @@ class PacketHub:
     """
 
     def __init__(self, settings: PacketSettings, folder: str | None = None) -> None:
+        check_packets_address(settings)
         self._own = tempfile.TemporaryDirectory(prefix="trunkline-packets-") if folder is None else None
         place = folder or (self._own.name if self._own else "")
         self.inner = inner_address(place)
         wanted = settings.address or f"ipc://{place}/packet-readers"
-        check_packets_address(wanted)
         self._context = zmq.Context()
         captures, readers = self._context.socket(zmq.XSUB), self._context.socket(zmq.XPUB)
         try:

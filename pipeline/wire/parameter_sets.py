@@ -34,9 +34,12 @@ def with_lengths(units: Iterable[bytes]) -> bytes:
 
 
 def parameter_sets(codec: str, data: bytes) -> bytes:
-    """Return the parameter sets among the NAL units of a packet (Annex B), between start codes; empty: it has none."""
+    """Return the parameter sets in a packet (Annex B), between start codes; nothing unless it has all kinds of them."""
     kind, wanted = (_h264_type, H264_SETS) if codec == "h264" else (_hevc_type, HEVC_SETS)
-    return b"".join(b"\x00\x00\x00\x01" + unit for unit in nal_units(data) if kind(unit) in wanted)
+    found = [unit for unit in nal_units(data) if kind(unit) in wanted]
+    if not {*wanted} <= {*map(kind, found)}:
+        return b""
+    return b"".join(b"\x00\x00\x00\x01" + unit for unit in found)
 
 
 def h264_record(extradata: bytes) -> bytes:

@@ -49,8 +49,7 @@ def shown_s(path: Path) -> list[float]:
         return [frame.time or 0.0 for frame in container.decode(video=0)]
 
 
-@pytest.mark.parametrize("links", ["queue", "zmq"])
-@pytest.mark.parametrize("pace", ["fast", "camera"])
+@pytest.mark.parametrize(("links", "pace"), [("queue", "camera"), ("zmq", "fast")])
 def test_the_events_of_a_run_have_clips_with_the_time_before_and_after(
     model: Model, clip: Path, tmp_path: Path, links: str, pace: str
 ) -> None:

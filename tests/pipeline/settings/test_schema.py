@@ -176,6 +176,16 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             id="a zone of a stream that nobody looks at here",
         ),
         pytest.param(
+            ONE + 'forward = "tcp://10.0.0.1:5600"\n[packets]\naddress = "ipc:///tmp/packets"\n',
+            "packets.address is there, but must be left out where streams are forwarded",
+            id="packets of streams that another host reads",
+        ),
+        pytest.param(
+            ONE + "[packets]\njpeg_rate_hz = 0\n",
+            "packets.jpeg_rate_hz is 0, but must be a number above 0 and at most 60",
+            id="no pictures a second",
+        ),
+        pytest.param(
             ONE + "[zmq]\nlive_picture = [0, 720]\n",
             "zmq.live_picture[0] is 0, but must be a whole number above 0",
             id="one number of two",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from pipeline.wire.fmp4 import Fragmenter
 from pipeline.wire.packet_sockets import PacketHub, PacketReader
 from pipeline.wire.packets import PacketMessage
 from tests.integration.made_server import Server, gstreamer_works
-from tests.pipeline.made_clips import write_clip
+from tests.pipeline.made_clips import ONE, write_clip
 
 PATIENCE_S = 30.0
 FRAMES = 75
@@ -129,6 +130,33 @@ def test_the_number_drawn_into_a_picture_comes_out_at_the_capture_time_told_of_i
         number, media_s = number_in(frame.picture.planes[0]), shown[frame.seq]
         assert number == frame.seq and media_s is not None
         assert abs(watched.base_ns + media_s * 1e9 - frame.captured_ns) < 2e6  # of 40 ms that a frame lasts
+
+
+@pytest.mark.parametrize(("mode", "fields"), [("weave", 1), ("bob", 2)])
+def test_packets_of_interlaced_video_have_the_times_of_their_first_field(
+    tmp_path: Path, mode: str, fields: int
+) -> None:
+    options = {"g": "25", "bf": "2", "flags": "+ildct+ilme", "x264-params": "tff=1"}
+    path = write_clip(tmp_path / "clip.mp4", 50, (128, 64), options=options)
+    settings = msgspec.convert({"name": "door", "source": str(path), "deinterlace": mode}, StreamSettings)
+    watched = Watched(settings).run()
+    assert len(watched.frames) == 50 * fields
+    told = sorted((packet.captured_ns, packet.time_s) for packet in watched.packets)
+    assert told == [(frame.captured_ns, frame.time_s) for frame in watched.frames[::fields]]
+
+
+@pytest.mark.parametrize(
+    ("turns", "degrees"), [((1, 0, 0, 1), 0), ((0, 1, -1, 0), 90), ((-1, 0, 0, -1), 180), ((0, -1, 1, 0), 270)]
+)
+def test_a_clip_of_a_turned_source_is_shown_as_the_frames_are(
+    tmp_path: Path, turns: tuple[int, int, int, int], degrees: int
+) -> None:
+    a, b, c, d = (number * ONE for number in turns)
+    path = write_clip(tmp_path / "clip.mp4", 10, (128, 64), matrix=[a, b, 0, c, d, 0, 0, 0, 1 << 30])
+    watched = Watched(StreamSettings(name="door", source=str(path))).run()
+    assert {packet.rotation for packet in watched.packets} == {degrees}
+    with av.open(io.BytesIO(watched.mp4())) as made, av.open(str(path)) as original:
+        assert next(made.decode(video=0)).rotation == next(original.decode(video=0)).rotation
 
 
 def test_packets_of_a_file_that_begins_again_go_on(tmp_path: Path) -> None:

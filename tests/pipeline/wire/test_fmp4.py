@@ -99,6 +99,8 @@ def test_parameter_sets_are_found_in_the_key_frame_of_a_source_that_told_none_be
     packets = packets_of(clip_of(tmp_path / "clip.ts", "libx264"))
     assert list(nal_units(parameter_sets("h264", packets[0].data))) == list(nal_units(packets[0].extradata))
     assert parameter_sets("h264", packets[1].data) == b""
+    sps = next(unit for unit in nal_units(packets[0].data) if unit[0] & 31 == 7)
+    assert parameter_sets("h264", b"\x00\x00\x01" + sps) == b""  # alone it does not say how to decode anything
 
 
 def test_media_time_tells_when_each_picture_was_captured(tmp_path: Path) -> None:

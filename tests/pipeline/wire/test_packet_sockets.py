@@ -118,7 +118,7 @@ def test_a_reader_that_never_reads_loses_packets_and_holds_up_nobody(hub: Packet
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5556", "tcp://192.168.1.2:5556", "tcp://127.0.0.1", "ipc://", "x"])
 def test_an_address_that_others_reach_or_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match=r"packets.address is .*, but must be ipc://PATH"):
-        check_packets_address(address)
+        check_packets_address(PacketSettings(address=address))
 
 
 def test_an_address_that_is_taken_is_refused() -> None:
