@@ -30,6 +30,14 @@ def with_events(config: Config) -> Config:
     return msgspec.structs.replace(config, sinks=(*config.sinks, store), events=EventSettings(best_crops=True))
 
 
+def with_packets(config: Config, folder: str) -> Config:
+    """Return the same run with its packets where the page finds them: where it says, or in a folder."""
+    if config.packets.address is not None:
+        return config
+    packets = msgspec.structs.replace(config.packets, address=f"ipc://{folder}/packets")
+    return msgspec.structs.replace(config, packets=packets)
+
+
 def reachable(address: str) -> str:
     """Return the address at which this host reaches what listens on one, such as all of its own."""
     for everywhere in ("tcp://*:", "tcp://0.0.0.0:"):
@@ -75,6 +83,7 @@ class Page:
             "--address": self._address,
             "--gallery": self._config.identity.gallery,
             "--model": self._config.model.path,
+            "--packets": self._config.packets.address,
             "--run": str(os.getpid()),
         }
         given = [part for option, value in options.items() if value is not None for part in (option, value)]

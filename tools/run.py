@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,7 +19,7 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
-from tools.page import Page, make_gallery, with_events
+from tools.page import Page, make_gallery, with_events, with_packets
 
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
@@ -65,15 +66,20 @@ def run(
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
     loaded = _wanted(what, insecure, model)
+    asked = loaded
     if web and not _is_file(what):
         loaded = with_events(loaded)
-    page = Page(what, loaded, web_address) if web or loaded.web is not None else None
+    folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
+    page = None
+    if web or loaded.web is not None:
+        loaded = with_packets(loaded, folder.name)
+        page = Page(what, loaded, web_address)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
     if hasattr(signal, "SIGHUP") and _is_file(what):
-        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, loaded, control))
+        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, asked, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def started(address: str) -> None:
@@ -94,6 +100,7 @@ def run(
         timer.cancel()
         if page is not None:
             page.stop()
+        folder.cleanup()
     text = json.dumps(finished.to_json(), indent=2)
     typer.echo(text if as_json else _table(finished))
     if summary:

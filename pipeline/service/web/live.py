@@ -8,7 +8,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 from engines.errors import RequestError
 from pipeline.service.auth import permit
-from pipeline.service.web.gate import TheSite, TheReader, as_close, needs, user_of
+from pipeline.service.web.gate import TheReader, TheSite, as_close, needs, user_of
 from pipeline.service.web.hub import Listener
 from pipeline.service.web.site import Site
 from pipeline.service.web.video import video_of
@@ -24,8 +24,7 @@ def streams(site: TheSite, reader: TheReader) -> list[dict[str, Any]]:
 
 
 def _stream(site: Site, name: str) -> dict[str, Any]:
-    video, codec = video_of(name)
-    known = {"video": video, "codec": codec} | places_of(site.settings().get(name))
+    known = {"video": video_of(site, name)} | places_of(site.settings().get(name))
     return site.hub.report(name) | known
 
 

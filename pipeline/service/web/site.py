@@ -35,6 +35,7 @@ class Places:
         config: the configuration file of the run; None: it has none.
         run: number of the process that reads the configuration again at SIGHUP; None: none is known.
         model: that the run uses.
+        packets: address of the run's packets; None: it sends none, and there is no video.
     """
 
     store: Path | None = None
@@ -42,6 +43,7 @@ class Places:
     config: Path | None = None
     run: int | None = None
     model: ModelSettings = ModelSettings()
+    packets: str | None = None
 
 
 @dataclass(slots=True)
