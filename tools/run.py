@@ -18,7 +18,7 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
-from tools.page import Page, make_gallery, with_events
+from tools.page import RunPage, make_gallery, with_events
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     loaded = _wanted(what, insecure, model)
     if web and not _is_file(what):
         loaded = with_events(loaded)
-    page = Page(what, loaded, web_address) if web or loaded.web is not None else None
+    page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
