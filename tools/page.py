@@ -46,7 +46,7 @@ def reachable(address: str) -> str:
     return address
 
 
-class Page:
+class RunPage:
     """The page of a run.
 
     Args:

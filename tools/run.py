@@ -19,7 +19,7 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
-from tools.page import Page, make_gallery, with_events, with_packets
+from tools.page import RunPage, make_gallery, with_events, with_packets
 
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
@@ -73,7 +73,7 @@ def run(
     page = None
     if web or loaded.web is not None:
         loaded = with_packets(loaded, folder.name)
-        page = Page(what, loaded, web_address)
+        page = RunPage(what, loaded, web_address)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))

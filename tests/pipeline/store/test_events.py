@@ -197,6 +197,43 @@ def test_a_person_is_forgotten_and_what_happened_is_not(store: EventStore) -> No
     assert store.page(EventQuery(person="Ada")).events == ()
 
 
+def test_a_name_that_is_not_ascii_is_forgotten_where_an_event_tells_it_as_the_one_before(store: EventStore) -> None:
+    body = msgspec.json.encode({"kind": "identity", "label": "Ada", "previous": "José"})  # as messages are written
+    (number,) = store.add([event(kind="identity", label="Ada", person="Ada", body=body)])
+    assert store.forget_person("José") == 1
+    assert msgspec.json.decode(store.get(number).body)["previous"] is None
+
+
+def test_who_is_renamed_is_found_and_forgotten_by_the_new_name(store: EventStore) -> None:
+    face = {"identity": {"name": "Ada", "score": 0.7}}
+    bodies = [{"kind": "identity", "label": "Ada", "previous": None}, {"kind": "face", "best_face": face}]
+    given = [json.dumps(body).encode() for body in bodies]
+    ids = store.add(
+        [
+            event(1, kind="identity", label="Ada", person="Ada", body=given[0], snapshot=b"jpeg"),
+            event(2, kind="face", label=None, person="Ada", body=given[1]),
+        ]
+    )
+    assert store.rename_person("Ada", "Grace") == 2
+    first, second = (msgspec.json.decode(store.get(number).body) for number in ids)
+    assert (first["label"], second["best_face"]["identity"]) == ("Grace", {"name": "Grace", "score": 0.7})
+    assert store.get(ids[0]).has_snapshot
+    assert store.forget_person("Ada") == 0
+    assert store.forget_person("Grace") == 2
+
+
+def test_clips_of_who_is_forgotten_go_when_they_are_to_and_others_stay(store: EventStore) -> None:
+    clips = store.folder / CLIPS
+    clips.mkdir()
+    ids = store.add([event(1, person="Ada"), event(2), event(3)])
+    for name, number in (("ada.mp4", ids[0]), ("ada.mp4", ids[1]), ("other.mp4", ids[2])):
+        (clips / name).write_bytes(b"video")
+        store.attach_clip(number, name)
+    store.forget_person("Ada", clips=True)
+    assert [store.get(number).clip for number in ids] == [None, None, "other.mp4"]
+    assert [file.name for file in clips.iterdir()] == ["other.mp4"]
+
+
 WRITER = textwrap.dedent("""
     import sys
     from tests.pipeline.store.test_events import event
