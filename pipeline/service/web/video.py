@@ -20,6 +20,7 @@ from engines.errors import MessageError, RequestError
 from pipeline.frames.clock import timestamp
 from pipeline.service.web.gate import TheSite, as_close, needs
 from pipeline.service.web.site import Site
+from pipeline.service.web.sockets import serve
 from pipeline.wire.fmp4 import Fragmenter
 from pipeline.wire.packet_sockets import PacketReader
 from pipeline.wire.packets import PacketMessage
@@ -152,8 +153,6 @@ async def _from_thread(
 @websocket("/api/video/{name:str}", opt=needs("viewer", of_stream="name"))
 async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str], site: TheSite) -> None:
     """Send a stream's video as fragmented MP4, behind a JSON text with its codec and the time of its first picture."""
-    from pipeline.service.web.live import serve  # it imports video_of
-
     with as_close(socket):
         address = _address(site, name)
     await socket.accept()
