@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -19,6 +19,9 @@ from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
 from tools.page import RunPage, make_gallery, with_events
+
+EXIT_PART: Final = 3  # of a file only a part could be read
+EXIT_NOTHING: Final = 4  # of a file nothing could be
 
 
 def run(
@@ -53,6 +56,9 @@ def run(
     Example: trunkline run configs/camera.toml
 
     Example: trunkline run rtsp://camera.local/stream --web
+
+    Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
+    only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
@@ -92,6 +98,9 @@ def run(
     typer.echo(text if as_json else _table(finished))
     if summary:
         _write(summary, text)
+    outcomes = {end.read for end in finished.ends.values()}
+    if status := EXIT_NOTHING if "nothing" in outcomes else EXIT_PART if "part" in outcomes else 0:
+        raise typer.Exit(status)
 
 
 def _is_file(what: list[str]) -> bool:
@@ -147,6 +156,9 @@ def _table(finished: Summary) -> str:
         drops = ", ".join(f"{count} {cause}" for cause, count in account.dropped.items()) or "none"
         done = "published" if finished.backend else "forwarded"
         lines.append(f"{name}: captured {account.captured}, {done} {account.published}, dropped {drops}")
+        if name in finished.ends and finished.ends[name].read != "all":
+            end = finished.ends[name]
+            lines.append(f"{name}: {'only a part' if end.read == 'part' else 'nothing'} could be read: {end.cause}")
     for name, count in (finished.left_out or {}).items():
         lines.append(f"{name}: recording left out {count} frame{'' if count == 1 else 's'}")
     for name, counts in finished.sinks.items():

@@ -9,6 +9,7 @@ from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import check_source
+from pipeline.sources.kind import settled
 
 
 class Control:
@@ -56,6 +57,7 @@ class Control:
         with self._running() as run:
             if settings.name in _names(run):
                 raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
+            settings = settled(settings)
             check_settings(settings)
             run.add(settings)
 
@@ -69,6 +71,7 @@ class Control:
             known = {stream.name: stream for stream in run.streams()}
             if settings.name not in known:
                 raise ConfigError(f"stream {settings.name!r} cannot be changed: {_there_are(known)}")
+            settings = settled(settings)
             if known[settings.name] != settings:
                 check_settings(settings)
                 run.change(settings)

@@ -57,6 +57,15 @@ class Looking(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsPackets(Protocol):
+    """A sink that reads packets of the streams, too."""
+
+    def read_packets(self, address: str) -> None:
+        """Begin to, at the address of a :class:`pipeline.wire.packet_sockets.PacketHub`; called before any message."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SinkCounts:
     """What became of the messages of a run."""
