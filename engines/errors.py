@@ -12,6 +12,7 @@ TrunklineError                 base: one plain sentence, safe to show to a perso
 │   ├── DamagedGallery         pages of the file cannot be read
 │   └── EnrollError            a photo that cannot be enrolled
 ├── StoreError                 the event store
+├── RequestError               a request to the page's server, which is answered with its status
 ├── MessageError               a message that does not follow the schema
 └── StageError                 a stage that crashed too often; the run ends
 
@@ -70,6 +71,14 @@ class StoreError(TrunklineError):
 
 class MessageError(TrunklineError):
     """A message does not follow the schema."""
+
+
+class RequestError(TrunklineError):
+    """A request to the page's server is refused; ``status`` is HTTP's."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class StageError(TrunklineError):

@@ -28,6 +28,15 @@ def read_rgb(path: str | Path) -> Pixels:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"picture {path}: cannot be read: {error.strerror}") from error
+    return decode_rgb(content, path)
+
+
+def decode_rgb(content: bytes, path: str | Path) -> Pixels:
+    """Return the pixels of a picture file's content as RGB (H, W, 3), turned upright as the file says.
+
+    Raises:
+        DataError: it is not a picture, or is HEIF and the extra ``heif`` is missing; ``path`` is how it is called.
+    """
     if content[4:8] == b"ftyp" and content[8:12] in AVIF + HEIF:
         return _read_with_pillow(content, path)
     data = np.frombuffer(content, np.uint8)

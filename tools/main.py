@@ -34,6 +34,12 @@ def _subscribe() -> Callable[..., None]:
     return subscribe
 
 
+def _view() -> Callable[..., None]:
+    from tools.view import view
+
+    return view
+
+
 def _demo() -> Callable[..., None]:
     from tools.demo import demo
 
@@ -121,6 +127,7 @@ def _import() -> Callable[..., None]:
 VERBS = {
     "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
+    "view": Verb("Show a run in a browser: live pictures, events, people.", _view),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
     "events": Verb("List, show, export and delete the events that a run keeps.", _events),
     "enroll": Verb("Add a person to the gallery.", _enroll),

@@ -18,6 +18,7 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
+from tools.page import Page, make_gallery, with_events
 
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
@@ -41,6 +42,12 @@ def run(
     summary: Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve the page, too; of sources, also keep events and make a gallery.")
+    ] = False,
+    web_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve it there; beyond this host: with TLS and login.")
+    ] = None,
 ) -> None:
     """Run every stream until all have ended, or until ctrl-C.
 
@@ -48,22 +55,31 @@ def run(
 
     Example: trunkline run configs/camera.toml
 
+    Example: trunkline run rtsp://camera.local/stream --web
+
     Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
+    if (web := web or web_address is not None) and not _is_file(what):
+        make_gallery(model)
     loaded = _wanted(what, insecure, model)
+    if web and not _is_file(what):
+        loaded = with_events(loaded)
+    page = Page(what, loaded, web_address) if web or loaded.web is not None else None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
-    if hasattr(signal, "SIGHUP") and Path(what[0]).suffix.lower() == ".toml":
+    if hasattr(signal, "SIGHUP") and _is_file(what):
         signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, loaded, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def started(address: str) -> None:
         typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
+        if page is not None:
+            page.start(address)
         if seconds is not None:
             timer.start()
 
@@ -76,6 +92,8 @@ def run(
             finished = run_forwarding(loaded, stop, started)
     finally:
         timer.cancel()
+        if page is not None:
+            page.stop()
     text = json.dumps(finished.to_json(), indent=2)
     typer.echo(text if as_json else _table(finished))
     if summary:
@@ -83,6 +101,11 @@ def run(
     outcomes = {end.read for end in finished.ends.values()}
     if status := EXIT_NOTHING if "nothing" in outcomes else EXIT_PART if "part" in outcomes else 0:
         raise typer.Exit(status)
+
+
+def _is_file(what: list[str]) -> bool:
+    """Whether it is a configuration."""
+    return Path(what[0]).suffix.lower() == ".toml"
 
 
 def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config:

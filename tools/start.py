@@ -26,6 +26,7 @@ EXTRA_OF: Final = {
     "heif": ("pillow_heif",),
     "import": ("onnx",),
     "tracking": ("trackeval",),
+    "web": ("anyio", "argon2", "cryptography", "litestar", "tomlkit", "uvicorn", "websockets"),
     "tensorrt": ("cuda", "tensorrt"),
 }
 

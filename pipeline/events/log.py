@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from pipeline.events.crops import BestCrops
+from pipeline.events.crops import FACE_MARGIN, BestCrops
 from pipeline.events.history import FaceViews, TrackHistory, TrackRecord
 from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent
 from pipeline.frames.events import BestFace, Cause, Event, TrackCrop
@@ -56,7 +56,7 @@ class StreamEvents:
         self._stream, self._labels, self._scenes = stream, labels, scenes
         self._places, self._patience_s = places, patience_s
         self._objects, self._faces = TrackHistory(foot=True), TrackHistory(foot=False)
-        self._object_crops, self._face_crops = BestCrops(), BestCrops()
+        self._object_crops, self._face_crops = BestCrops(), BestCrops(FACE_MARGIN)
         self._crops = crops
         self._names: dict[int, _ActiveLabel] = {}  # of faces
         self._face_labels: defaultdict[int, dict[str, FaceLabel]] = defaultdict(dict)  # of faces, by task

@@ -58,11 +58,13 @@ class Imported:
     replaced: list[str]  # those of the people who had been there
 
 
-def export_gallery(gallery: Gallery) -> Export:
-    """Return everything a gallery holds, for ``msgspec.json.encode``."""
+def export_gallery(gallery: Gallery, only: str | None = None) -> Export:
+    """Return everything a gallery holds, or all of one person, for ``msgspec.json.encode``."""
     rows = gallery.file.rows(
         "SELECT name, people.added_at, consent, expires_at, source, quality, embeddings.added_at, vector, crop"
-        " FROM embeddings JOIN people ON person = people.id ORDER BY name, embeddings.id"
+        " FROM embeddings JOIN people ON person = people.id WHERE name = coalesce(?, name)"
+        " ORDER BY name, embeddings.id",
+        only,
     )
     people = []
     for (name, since, consent, expires_at), group in groupby(rows, key=lambda row: row[:4]):

@@ -73,6 +73,7 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 "streams[0]: all streams of a configuration are forwarded, or none"
             )
     _check_sinks(config)
+    _check_web(config)
     if config.streams[0].forward is not None and config.links != "queue":
         raise RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
 
@@ -91,6 +92,15 @@ def _check_sinks(config: Config) -> None:
         raise RefusedError("packets.address is there, but must be left out where streams are forwarded")
     if config.sinks and config.streams[0].forward is not None:
         raise RefusedError("sinks is there, but must be left out where streams are forwarded: nothing is seen here")
+
+
+def _check_web(config: Config) -> None:
+    if config.web is None:
+        return
+    if config.streams[0].forward is not None:
+        raise RefusedError("web is there, but must be left out where streams are forwarded: nothing is seen here")
+    if (config.web.certificate is None) != (config.web.key is None):
+        raise RefusedError("web.certificate and web.key must both be there, or both be left out")
 
 
 def _check_places(index: int, stream: StreamSettings, written: dict[str, Any]) -> None:

@@ -26,13 +26,22 @@ def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Confi
             or where a value of the configuration is refused later: it is shown as it is written.
     """
     try:
-        written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    return parse(text, path, environment)
+
+
+def parse(text: str, path: str | Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration of a text, which errors call ``path``; otherwise as :func:`load`."""
+    try:
+        written = tomllib.loads(text)
         filled = _fill(written, environment, ())
         config = _convert(written, filled)
         check(config, written)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     except RefusedError as refusal:
         raise ConfigError(f"{path}: {refusal}") from None
@@ -124,6 +133,8 @@ def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: s
         value = value[step]
         kind = _below(kind, step)
     key = (*at, *key)
+    if isinstance(kind, msgspec.inspect.UnionType) and isinstance(value, dict):  # a table that may be left out
+        kind = next(one for one in kind.types if isinstance(one, msgspec.inspect.StructType))
     if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
         return _explain_keys(key, kind, value, why)
     told = HIDDEN if key[-1:] == ("password",) else shown(value)

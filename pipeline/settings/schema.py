@@ -31,6 +31,13 @@ GALLERY: Final = "people.sqlite"  # which the command line takes unless told oth
 
 STANDARD_INPUT: Final = "-"  # as a source
 
+HostPort = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:/\[\]\s]+):\d{1,5}\Z",
+        description="HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443",
+    ),
+]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
 Anchor = Literal[
@@ -63,6 +70,17 @@ class LineSettings(_Section, frozen=True):
     margin: Share = 0.01  # share of the picture's height that an object must be away before it can cross back
 
 
+class CameraSettings(_Section, frozen=True):
+    """What a camera of this host is asked for; None: what it gives by itself. What it gives instead is told."""
+
+    width: Positive | None = None  # pixels
+    height: Positive | None = None
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    pixel_format: (
+        Annotated[str, msgspec.Meta(pattern=r"^[ -~]{4}\Z", description="four letters, such as MJPG")] | None
+    ) = None  # its code in Video4Linux, and of other systems
+
+
 class StreamSettings(_Section, frozen=True):
     """One camera, RTSP address or file."""
 
@@ -84,6 +102,7 @@ class StreamSettings(_Section, frozen=True):
     # Interlaced video: as it is; a picture of each field, at twice the rate; or one of both, combed nowhere.
     deinterlace: Literal["off", "bob", "weave"] = "off"
     rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None  # pictures a second of a source that tells no times
+    camera: CameraSettings = CameraSettings()  # cameras of this host only
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.
@@ -215,6 +234,16 @@ class ZmqSettings(_Section, frozen=True):
     live_picture: tuple[Positive, Positive] = (1920, 1080)
 
 
+class WebSettings(_Section, frozen=True):
+    """The page, served by a process of its own; docs/page.md."""
+
+    address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
+    accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
+    hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
+    key: str | None = None  # PEM file of the certificate's key
+
+
 class Config(_Section, frozen=True):
     """A whole run."""
 
@@ -230,5 +259,6 @@ class Config(_Section, frozen=True):
     record: RecordSettings = RecordSettings()
     packets: PacketSettings = PacketSettings()
     sinks: tuple[SinkSettings, ...] = ()
+    web: WebSettings | None = None  # None: no page, unless the command line asks for one
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

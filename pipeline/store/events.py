@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -252,25 +253,35 @@ class EventStore:
             gone += self._delete_some([number for (number,) in rows])
         return gone
 
-    def forget_person(self, name: str) -> int:
-        """Take a person's name and snapshots out of all events, which stay; return how many had them."""
-        changed = 0
+    def forget_person(self, name: str, clips: bool = False) -> int:
+        """Take a person's name and snapshots out of all events, which stay; return how many had them.
+
+        Args:
+            name: of the gallery.
+            clips: whether the clips of their events go, too, though others may be seen in them.
+        """
         with self.file.transaction() as db:
-            rows = db.execute(
-                "SELECT id, body FROM events WHERE person = ? OR (kind = 'identity' AND instr(body, ?))",
-                (name, json.dumps(name)[1:-1].encode()),
+            shown = db.execute(
+                "SELECT DISTINCT clip FROM events WHERE person = ? AND clip NOT NULL", (name,)
             ).fetchall()
-            for number, body in rows:
-                nameless = json.dumps(_nameless(json.loads(body), name), separators=(",", ":"), ensure_ascii=False)
-                db.execute(
-                    "UPDATE events SET snapshot = CASE WHEN person = :name THEN NULL ELSE snapshot END,"
-                    " label = CASE WHEN kind = 'identity' AND label = :name THEN NULL ELSE label END,"
-                    " person = nullif(person, :name), body = :body WHERE id = :id",
-                    {"name": name, "body": nameless.encode(), "id": number},
-                )
-                changed += 1
+            gone = [(clip,) for (clip,) in shown] if clips else []
+            db.execute("UPDATE events SET snapshot = NULL WHERE person = ?", (name,))
+            db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", gone)
+            changed = _call(db, name, None)
+        for (clip,) in gone:
+            (self.folder / CLIPS / clip).unlink(missing_ok=True)
         self.file.empty_log()
         return changed
+
+    def rename_person(self, name: str, to: str) -> int:
+        """Let all events name a person otherwise, so that they are found and forgotten by it; return how many did."""
+        with self.file.transaction() as db:
+            return _call(db, name, to)
+
+    def set_person(self, numbers: Sequence[int], name: str | None) -> None:
+        """Say whom events are about, None: nobody who is known; that they were published otherwise stays as it is."""
+        with self.file.transaction() as db:
+            db.executemany("UPDATE events SET person = ? WHERE id = ?", [(name, number) for number in numbers])
 
     def size(self) -> int:
         """Return the bytes that events, snapshots and clips take."""
@@ -311,11 +322,27 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
     )
 
 
-def _nameless(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """The JSON of an event, with null wherever it names a person."""
+def _call(db: sqlite3.Connection, name: str, to: str | None) -> int:
+    """Let all events call a person ``to``, None: nothing; return how many named them."""
+    rows = db.execute(
+        "SELECT id, body FROM events WHERE person = ? OR (kind = 'identity' AND instr(body, ?))",
+        (name, json.dumps(name, ensure_ascii=False)[1:-1].encode()),
+    ).fetchall()
+    for number, body in rows:
+        called = json.dumps(_called(json.loads(body), name, to), separators=(",", ":"), ensure_ascii=False)
+        db.execute(
+            "UPDATE events SET label = CASE WHEN kind = 'identity' AND label = :name THEN :to ELSE label END,"
+            " person = CASE WHEN person = :name THEN :to ELSE person END, body = :body WHERE id = :id",
+            {"name": name, "to": to, "body": called.encode(), "id": number},
+        )
+    return len(rows)
+
+
+def _called(body: dict[str, Any], name: str, to: str | None) -> dict[str, Any]:
+    """The JSON of an event, with another name, or null, wherever it names a person."""
     if body.get("kind") == "identity":
-        body |= {key: None for key in ("label", "previous") if body.get(key) == name}
+        body |= {key: to for key in ("label", "previous") if body.get(key) == name}
     face = body.get("best_face")
     if face and face.get("identity") and face["identity"]["name"] == name:
-        body["best_face"] = face | {"identity": None}
+        body["best_face"] = face | {"identity": None if to is None else face["identity"] | {"name": to}}
     return body

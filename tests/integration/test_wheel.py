@@ -68,6 +68,8 @@ def test_the_wheel_holds_every_module_and_no_training_weights(wheel: Path) -> No
         if not path.is_relative_to(ROOT / "tools" / "peers") and not path.is_relative_to(ROOT / "pipeline" / "public")
     }
     assert modules <= names
+    page = ROOT / "pipeline" / "service" / "web" / "page"
+    assert {str(file.relative_to(ROOT)) for file in page.iterdir()} <= names
     assert {"trunkline/__init__.py", "trunkline/py.typed", "pipeline/py.typed", "engines/py.typed"} <= names
     for folder in (ROOT / "engines" / "zoo").glob("*/"):
         files = (file for file in folder.iterdir() if file.is_file())  # not .checked, which is this machine's

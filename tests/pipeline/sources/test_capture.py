@@ -12,6 +12,7 @@ import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import cv2
@@ -25,7 +26,7 @@ from engines.arrays import Pixels
 from engines.errors import SourceError
 from pipeline.frames.picture import Matrix
 from pipeline.frames.types import Frame, Health
-from pipeline.settings.schema import StreamSettings
+from pipeline.settings.schema import CameraSettings, StreamSettings
 from pipeline.sources.capture import capture, check_source, waits_for_nobody
 from pipeline.sources.condition import Condition
 from pipeline.sources.file import OUT_OF_STEP_S
@@ -531,6 +532,12 @@ class FakeCamera:
         self._left -= 1
         return (True, np.full((4, 6, 3), (255, 0, 0), np.uint8)) if self._left >= 0 else (False, None)
 
+    def set(self, what: int, value: float) -> bool:
+        return False
+
+    def get(self, what: int) -> float:
+        return 0.0
+
     def release(self) -> None:
         FakeCamera.released += 1
 
@@ -550,6 +557,41 @@ def test_camera_gives_rgb_pictures_is_released_and_opened_again_when_it_fails() 
     assert len(frames) == 6
     assert (frames[0].picture.rgb() == [0, 0, 255]).all()
     assert FakeCamera.released == 2
+
+
+class ModeCamera(FakeCamera):
+    """Has MJPG at 6x4 and 25 frames/s, whatever else it is asked for; sizes are known once the format is."""
+
+    asked: ClassVar[list[int]] = []
+
+    def set(self, what: int, value: float) -> bool:
+        ModeCamera.asked.append(what)
+        return True
+
+    def get(self, what: int) -> float:
+        modes = {cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"), cv2.CAP_PROP_FPS: 25.0}
+        return float(modes.get(what, 0.0))
+
+
+@pytest.mark.usefixtures("cameras")
+def test_a_camera_is_asked_for_a_mode_and_what_it_gives_instead_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", ModeCamera)
+    ModeCamera.asked.clear()
+    wanted = {"width": 1920, "height": 4, "rate_hz": 30.0, "pixel_format": "MJPG"}
+    captured = Captured("0", camera=msgspec.convert(wanted, CameraSettings))
+    captured.until_reports(1)
+    assert captured.health[0] == (
+        "up", "6x4 camera MJPG 25 frames/s, width 6 instead of 1920, rate_hz 25 instead of 30",
+    )  # fmt: skip
+    assert ModeCamera.asked == [
+        cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["MJ", "MJPEG", ""])
+def test_a_pixel_format_is_four_letters(code: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"matching regex"):
+        msgspec.convert({"pixel_format": code}, CameraSettings)
 
 
 class HangingCamera(FakeCamera):

@@ -1,0 +1,199 @@
+"""What happened: events of the store, their pictures and clips."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import anyio
+import msgspec
+from litestar import Request, Response, delete, get
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.response import Stream
+
+from engines.errors import RequestError
+from pipeline.frames.clock import timestamp
+from pipeline.service.auth import permit
+from pipeline.service.web.gate import TheSite, TheReader, needs
+from pipeline.service.web.site import Site
+from pipeline.store import EventQuery, StoredEvent
+
+CHUNK: Final = 2**18  # bytes
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+Several = Annotated[list[str] | None, QueryParameter(description="any of these; repeatable")]
+
+
+class EventOut(msgspec.Struct):
+    """An event; ``body`` is the message as it was published, without its picture."""
+
+    id: int
+    at: str
+    stream: str
+    event: str
+    kind: str
+    track: int | None
+    label: str | None
+    person: str | None
+    place: str | None
+    score: float | None
+    has_snapshot: bool
+    clip: bool
+    body: Any
+
+
+class EventsOut(msgspec.Struct):
+    """Events, the latest first, and where the next page goes on."""
+
+    events: list[EventOut]
+    next: str | None
+
+
+def event_out(event: StoredEvent) -> EventOut:
+    """Return an event as the API shows it."""
+    return EventOut(
+        event.id,
+        timestamp(event.at_ns),
+        event.stream,
+        event.event,
+        event.kind,
+        event.track,
+        event.label,
+        event.person,
+        event.place,
+        event.score,
+        event.has_snapshot,
+        event.clip is not None,
+        msgspec.json.decode(event.body),
+    )
+
+
+@get("/api/events", opt=needs("viewer"), sync_to_thread=True)
+def events(
+    site: TheSite,
+    reader: TheReader,
+    stream: Several = None,
+    event: Several = None,
+    kind: Several = None,
+    label: FromQuery[str | None] = None,
+    person: FromQuery[str | None] = None,
+    place: FromQuery[str | None] = None,
+    track: FromQuery[int | None] = None,
+    min_score: FromQuery[float | None] = None,
+    since: FromQuery[str | None] = None,
+    until: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
+    cursor: FromQuery[str | None] = None,
+) -> EventsOut:
+    """Return what happened in the streams that the reader may see, the latest first."""
+    for name in stream or ():
+        permit(reader, "viewer", name)
+    streams = tuple(stream or (() if reader.role == "admin" else reader.streams))
+    if not streams and reader.role != "admin":
+        return EventsOut([], None)
+    query = EventQuery(
+        streams=streams,
+        events=tuple(event or ()),
+        kinds=tuple(kind or ()),
+        label=label,
+        person=person,
+        place=place,
+        track=track,
+        min_score=min_score,
+        since_ns=None if since is None else moment_ns("since", since),
+        until_ns=None if until is None else moment_ns("until", until),
+    )
+    page = site.store().page(query, limit, cursor)
+    return EventsOut([event_out(each) for each in page.events], page.next)
+
+
+def moment_ns(name: str, text: str) -> int:
+    """Return an RFC 3339 moment, UTC where it says no zone, as Unix time; RequestError 400 where it is none."""
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not escaped arrives as a space
+    except ValueError:
+        raise RequestError(400, f"{name} must be a moment such as 2026-11-23T09:00:00Z, got {text[:60]!r}") from None
+    return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000) * 1_000_000
+
+
+def _event(site: Site, reader: TheReader, number: int) -> StoredEvent:
+    """An event that the reader may see."""
+    found = site.store().get(number)
+    permit(reader, "viewer", found.stream)
+    return found
+
+
+@get("/api/events/{number:int}", opt=needs("viewer"), sync_to_thread=True)
+def event(number: FromPath[int], site: TheSite, reader: TheReader) -> EventOut:
+    """Return one event."""
+    return event_out(_event(site, reader, number))
+
+
+@delete("/api/events/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
+def remove_event(number: FromPath[int], site: TheSite, reader: TheReader) -> dict[str, int]:
+    """Delete an event with its picture and clip."""
+    _event(site, reader, number)
+    return {"deleted": site.store().delete([number])}
+
+
+@get("/api/events/{number:int}/snapshot.jpg", opt=needs("viewer"), sync_to_thread=True)
+def snapshot(number: FromPath[int], site: TheSite, reader: TheReader) -> Response[bytes]:
+    """Return the picture of an event, JPEG."""
+    _event(site, reader, number)
+    jpeg = site.store().snapshot(number)
+    if jpeg is None:
+        raise RequestError(404, f"event {number} has no picture")
+    return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, no-cache"})
+
+
+@get("/api/events/{number:int}/clip.mp4", opt=needs("viewer"), sync_to_thread=True)
+def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, reader: TheReader) -> Stream:
+    """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
+    found = _event(site, reader, number)
+    file = site.store().clip_file(found)
+    if file is None or file.name != found.clip or not file.is_file():
+        raise RequestError(404, f"event {number} has no clip")
+    size = file.stat().st_size
+    first, last, partial = byte_range(request.headers.get("range"), size)
+    headers = {"accept-ranges": "bytes", "content-length": str(last - first + 1), "cache-control": "private, no-cache"}
+    if partial:
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+    return Stream(
+        _part(file, first, last), media_type="video/mp4", status_code=206 if partial else 200, headers=headers
+    )
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:
+    """Return the first and last byte that a Range header asks for, and whether it asks for a part (RFC 9110, 14).
+
+    Several ranges, and what is no range, are answered with the whole file.
+
+    Raises:
+        RequestError: 416; it lies beyond the file.
+
+    >>> byte_range("bytes=2-", 10), byte_range("bytes=-3", 10), byte_range("bytes=0-99", 10), byte_range(None, 10)
+    ((2, 9, True), (7, 9, True), (0, 9, True), (0, 9, False))
+    """
+    found = None if header is None else _RANGE.fullmatch(header.strip())
+    if found is None or not (found[1] or found[2]):
+        return 0, size - 1, False
+    if not found[1]:
+        first, last = max(0, size - int(found[2])), size - 1
+    else:
+        first, last = int(found[1]), min(int(found[2]) if found[2] else size - 1, size - 1)
+    if first > last:
+        raise RequestError(416, f"the Range header asks for {header[:60] if header else ''!r} of {size} bytes")
+    return first, last, True
+
+
+async def _part(file: Path, first: int, last: int) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(file, "rb") as opened:
+        await opened.seek(first)
+        left = last - first + 1
+        while left > 0 and (chunk := await opened.read(min(CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+
+
+ROUTES = (events, event, remove_event, snapshot, clip)

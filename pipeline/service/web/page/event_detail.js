@@ -1,0 +1,103 @@
+// One event: its clip with the way of the track drawn over it, or its snapshot; its facts; what can be done with it.
+
+import { call, get, isAdmin } from "./api.js";
+import { dialog, h, icon, say } from "./dom.js";
+import { duration, percent, whenOf } from "./format.js";
+import { colourOf, Overlay } from "./overlay.js";
+import { text } from "./text.js";
+
+const BEFORE_S = 3; // how long before its event a clip begins, where the server does not say when it does
+
+/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null. */
+export async function showEvent(id, newer, older, removed) {
+  let event;
+  try {
+    event = await get(`/api/events/${id}`);
+  } catch (error) {
+    say(error.status === 404 ? text.events.gone : error.message, true);
+    return null;
+  }
+  const words = text.happened(event);
+  const step = (address, label, picture) => h("a", { class: "button", href: address ?? "", "aria-label": label, title: label, hidden: !address }, icon(picture));
+  const box = dialog(words, text.close,
+    event.clip ? clip(event, words) : event.has_snapshot ? h("img", { class: "snapshot", src: `/api/events/${id}/snapshot.jpg`, alt: text.events.snapshotOf(words) }) : way(event),
+    facts(event),
+    h("footer", {},
+      step(newer, text.events.newer, "back"), step(older, text.events.older, "next"), h("div", { class: "spring" }),
+      event.clip && h("a", { class: "button", href: `/api/events/${id}/clip.mp4`, download: `trunkline-${id}.mp4` }, text.events.download),
+      event.has_snapshot && h("a", { class: "button", href: `/api/events/${id}/snapshot.jpg`, download: `trunkline-${id}.jpg` }, text.events.downloadSnapshot),
+      isAdmin() && event.kind === "face" && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
+      isAdmin() && h("button", { class: "danger", onclick: () => remove(id, box, removed) }, text.events.remove)));
+  box.dataset.id = id;
+  box.addEventListener("keydown", ({ key, target }) => {
+    const address = target.tagName === "VIDEO" ? null : { ArrowLeft: newer, ArrowRight: older }[key];
+    if (address) location.hash = address;
+  });
+  return box;
+}
+
+async function remove(id, box, removed) {
+  if (!confirm(text.events.sure)) return;
+  try {
+    await call("DELETE", `/api/events/${id}`);
+  } catch (error) {
+    return say(error.message, true);
+  }
+  removed();
+  box.close();
+  say(text.events.removed);
+}
+
+function facts(event) {
+  const { facts: names } = text.events;
+  const { body } = event;
+  const lines = [
+    [names.at, whenOf(event.at)], [names.stream, event.stream], [names.label, event.label], [names.person, event.person], [names.place, event.place],
+    [names.direction, body.direction && text.direction[body.direction]], [names.score, event.score === null ? null : percent(event.score)],
+    [names.best, body.best_score ? percent(body.best_score) : null], [names.duration, body.duration_s ? duration(body.duration_s) : null],
+    [names.first, body.first_seen && whenOf(body.first_seen)], [names.last, body.last_seen && whenOf(body.last_seen)],
+    [names.cause, body.cause && text.causes[body.cause]], [names.track, event.track],
+    [names.counts, body.counts && Object.entries(body.counts).map(([side, by]) => `${text.direction[side] ?? side}: ${Object.entries(by).map(([label, number]) => `${number} ${label}`).join(", ")}`).join("; ")],
+  ];
+  return h("dl", { class: "facts" }, lines.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
+}
+
+/** The clip, and over it where the track was at the time that is shown. */
+function clip(event, words) {
+  const address = `/api/events/${event.id}/clip.mp4`;
+  const trouble = h("p", { class: "picture-note", hidden: true }, text.events.brokenClip);
+  const video = h("video", { src: address, controls: true, ".muted": true, autoplay: true, playsinline: true, "aria-label": `${text.events.clip}: ${words}`, onerror: () => { trouble.hidden = false; } });
+  const overlay = new Overlay(h("canvas", { "aria-hidden": "true" }));
+  let began = Date.parse(event.body.first_seen ?? event.at) - BEFORE_S * 1000;
+  // The server may tell when the clip's first picture was taken.
+  fetch(address, { headers: { Range: "bytes=0-0" } }).then((answer) => { began = Date.parse(answer.headers.get("X-Captured-At")) || began; }).catch(() => {});
+  const shown = (_, { mediaTime }) => {
+    if (video.isConnected) video.requestVideoFrameCallback(shown);
+    if (overlay.begin([video.videoWidth, video.videoHeight])) drawTrack(overlay, event, (began + mediaTime * 1000 - Date.parse(event.body.first_seen)) / 1000);
+  };
+  video.requestVideoFrameCallback(shown);
+  return h("div", { class: "clip" }, video, overlay.canvas, trouble);
+}
+
+function drawTrack(overlay, event, seconds) {
+  const { path, box } = event.body;
+  const colour = colourOf(event.label);
+  const here = path && overlay.path(path, seconds, colour);
+  if (!here || !box) return;
+  // The path says where the foot of an object is, or the middle of a face; the box keeps its last size.
+  const [wide, high] = [box[2] - box[0], box[3] - box[1]];
+  const top = event.kind === "object" ? here[1] - high : here[1] - high / 2;
+  overlay.box([here[0] - wide / 2, top, here[0] + wide / 2, top + high], colour, event.person || event.label || "");
+}
+
+/** Without clip and snapshot: the way alone. */
+function way(event) {
+  const { path, box } = event.body;
+  if (!path?.length) return null;
+  const overlay = new Overlay(h("canvas", { role: "img", "aria-label": text.events.wayThrough }));
+  const xs = path.map(([, x]) => x).concat(box ? [box[0], box[2]] : []);
+  const ys = path.map(([, , y]) => y).concat(box ? [box[1], box[3]] : []);
+  const size = [Math.max(...xs) * 1.1, Math.max(...ys) * 1.1];
+  requestAnimationFrame(() => overlay.begin(size) && drawTrack(overlay, event, path.at(-1)[0]));
+  return h("div", { class: "clip way" }, overlay.canvas);
+}

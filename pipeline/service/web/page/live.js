@@ -1,0 +1,147 @@
+// Live: all streams in a grid, or one large with its figures; what happened just now beside it.
+
+import { get, hub, isAdmin, part } from "./api.js";
+import { h, icon } from "./dom.js";
+import { eventRow } from "./event_row.js";
+import { count, ms, sum } from "./format.js";
+import "./picture.js";
+import { streams } from "./streams.js";
+import { text } from "./text.js";
+
+const RECENT = 14;
+const RECENT_KINDS = ["object", "identity", "zone", "line"];
+
+/** One stream of the grid. */
+class Tile {
+  constructor(row, show) {
+    this.picture = h("tl-picture", { ".show": show, ".stream": row });
+    this.state = h("span", { class: "state" });
+    this.figures = h("span", { class: "figures" });
+    this.why = h("p", { class: "why" });
+    this.element = h("a", { class: "tile", href: `#/live/${part(row.name)}`, "aria-label": text.live.open(row.name), dataset: { stream: row.name } },
+      this.picture,
+      h("span", { class: "tile-head" }, this.state, h("strong", {}, row.name), this.figures),
+      this.why);
+    this.update(row);
+  }
+
+  update(row) {
+    this.picture.stream = row;
+    this.element.dataset.state = row.state;
+    this.state.textContent = text.state[row.state];
+    const p50 = row.latency_ms?.p50;
+    this.figures.replaceChildren(...(row.state === "up" ? [text.rate(row.fps), p50 ? ms(p50) : "", text.droppedCount(sum(row.dropped))] : []).filter(Boolean).map((words) => h("span", {}, words)));
+    this.why.textContent = text.health[row.state](row.name, row.cause);
+    this.why.hidden = row.state === "up";
+  }
+}
+
+class Live extends HTMLElement {
+  #tiles = new Map();
+  #name = "";
+  #timer = 0;
+  show = { boxes: true, zones: true };
+
+  connectedCallback() {
+    this.grid = h("div", { class: "grid" });
+    this.facts = h("section", { class: "card facts", hidden: true });
+    this.recent = h("ol", { class: "rows" });
+    this.recentTitle = h("h2", {});
+    this.heading = h("h1", {});
+    this.back = h("a", { class: "button", href: "#/live", hidden: true }, icon("back"), text.live.all);
+    this.more = h("a", { class: "small" }, text.live.allEvents);
+    const toggle = (key) => h("button", { class: "toggle", "aria-pressed": "true", onclick: ({ currentTarget }) => this.toggle(key, currentTarget) }, text.live[key]);
+    this.replaceChildren(
+      h("header", { class: "head" }, this.back, this.heading, h("div", { class: "spring" }), toggle("boxes"), toggle("zones")),
+      h("div", { class: "with-side" },
+        h("div", { class: "stage" }, this.grid),
+        h("aside", {}, this.facts, h("section", {}, h("header", { class: "head small" }, this.recentTitle, h("div", { class: "spring" }), this.more), this.recent))));
+    this.onChange = () => this.draw();
+    this.onEvent = ({ detail }) => RECENT_KINDS.includes(detail.kind) && this.soon();
+    this.onState = ({ detail }) => detail && this.soon();
+    streams.addEventListener("change", this.onChange);
+    hub.addEventListener("event", this.onEvent);
+    hub.addEventListener("state", this.onState);
+  }
+
+  disconnectedCallback() {
+    streams.removeEventListener("change", this.onChange);
+    hub.removeEventListener("event", this.onEvent);
+    hub.removeEventListener("state", this.onState);
+    clearTimeout(this.#timer);
+  }
+
+  route(name) {
+    this.#name = name;
+    this.recent.replaceChildren();
+    this.draw();
+    this.load();
+  }
+
+  toggle(key, button) {
+    this.show[key] = !this.show[key];
+    button.setAttribute("aria-pressed", String(this.show[key]));
+    for (const tile of this.#tiles.values()) tile.picture.draw();
+  }
+
+  draw() {
+    const names = new Set(streams.rows.map((row) => row.name));
+    for (const [name, tile] of this.#tiles) if (!names.has(name)) { tile.element.remove(); this.#tiles.delete(name); }
+    for (const row of streams.rows) {
+      const tile = this.#tiles.get(row.name);
+      if (tile) { tile.update(row); continue; }
+      this.#tiles.set(row.name, new Tile(row, this.show));
+      this.grid.append(this.#tiles.get(row.name).element);
+    }
+    if (!names.size) this.grid.replaceChildren(...(streams.loaded ? [h("p", { class: "empty" }, text.live.empty)] : []));
+    else this.grid.querySelector(".empty")?.remove();
+    const one = this.#tiles.has(this.#name);
+    this.dataset.mode = one ? "one" : "all";
+    this.grid.dataset.count = String(Math.min(names.size, 9));
+    for (const [name, tile] of this.#tiles) tile.element.classList.toggle("large", one && name === this.#name);
+    this.back.hidden = !one;
+    this.heading.textContent = one ? this.#name : text.views.live;
+    this.recentTitle.textContent = one ? text.live.recentOf(this.#name) : text.live.recent;
+    this.more.href = one ? `#/events?stream=${part(this.#name)}` : "#/events";
+    this.facts.hidden = !one;
+    if (one) this.drawFacts(streams.named(this.#name));
+  }
+
+  drawFacts(row) {
+    const { facts, none, video } = text.live;
+    const scene = hub.last(row.name)?.scene?.[0];
+    const lines = [
+      [facts.state, text.state[row.state]],
+      [facts.rate, text.rate(row.fps)],
+      [facts.p50, row.latency_ms?.p50 ? ms(row.latency_ms.p50) : none],
+      [facts.p99, row.latency_ms?.p99 ? ms(row.latency_ms.p99) : none],
+      [facts.captured, count(row.captured)],
+      [facts.published, count(row.published)],
+      [facts.dropped, sum(row.dropped) ? text.droppedBy(row.dropped) : none],
+      [facts.size, row.size ? row.size.join(" × ") : none],
+      [facts.video, video[row.video](row.codec)],
+      [facts.scene, scene?.label ?? none],
+    ];
+    this.facts.replaceChildren(
+      h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+      ...(isAdmin() ? [h("a", { class: "button", href: `#/zones/${part(row.name)}` }, text.live.editZones)] : []));
+  }
+
+  soon() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.load(), 500);
+  }
+
+  async load() {
+    const name = this.#name;
+    const query = new URLSearchParams({ limit: RECENT });
+    for (const kind of RECENT_KINDS) query.append("kind", kind);
+    if (name) query.append("stream", name);
+    const page = await get(`/api/events?${query}`).catch(() => null);
+    if (!page || name !== this.#name) return;
+    const known = new Map([...this.recent.children].map((row) => [row.dataset.id, row]));
+    this.recent.replaceChildren(...page.events.map((event) => known.get(String(event.id)) ?? eventRow(event, name ? new URLSearchParams({ stream: name }) : new URLSearchParams())));
+  }
+}
+
+customElements.define("tl-live", Live);

@@ -1,0 +1,149 @@
+"""The server's process: from settings to a socket that is served."""
+
+import asyncio
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+import uvicorn
+
+from engines.errors import ConfigError
+from pipeline.service.accounts import Accounts
+from pipeline.service.auth import Hosts, is_loopback
+from pipeline.service.web.app import make_app
+from pipeline.service.web.certificate import check_certificate, fingerprint, own_certificate
+from pipeline.service.web.hub import Hub
+from pipeline.service.web.site import Places, Site
+from pipeline.settings.schema import HostPort, StreamSettings, WebSettings
+
+END_S: Final = 3.0  # that open requests have when the server is to end
+LOOK_S: Final = 1.0  # how often it is looked whether the run is still there
+
+log = structlog.get_logger()
+
+
+def serve(
+    settings: WebSettings,
+    results: str,
+    places: Places,
+    streams: Iterable[StreamSettings] = (),
+    server_key: str | None = None,
+    examine: Callable[[], Any] = dict,
+    started: Callable[[str, str | None], None] = lambda address, password: None,
+) -> None:
+    """Serve the page until SIGINT or SIGTERM, or until the run that started it is gone.
+
+    Args:
+        settings: where, and how.
+        results: address of the run's results socket.
+        places: where store, gallery and configuration lie.
+        streams: that are known to be there.
+        server_key: the run's public key file, where it uses keys.
+        examine: looks at the machine, in some seconds.
+        started: called with the page's address, and the administrator's password where it was made now.
+
+    Raises:
+        ConfigError: something of it cannot be used.
+    """
+    host, port = split_address(settings.address)
+    loopback = is_loopback(host)
+    login = not loopback or bool(settings.hosts)
+    tls = None if loopback and settings.certificate is None else _certificate(settings, host)
+    with _listening(host, port, settings.address) as listening:
+        accounts = Accounts(settings.accounts)
+        hub = Hub(results, streams, server_key)
+        site = Site(
+            hub,
+            accounts,
+            places,
+            Hosts(loopback, settings.hosts),
+            login=login,
+            secure=tls is not None or bool(settings.hosts),
+            local_csrf=secrets.token_hex(32),
+            examine=examine,
+        )
+        password = accounts.first_password() if login else None
+        server = uvicorn.Server(_uvicorn(site, tls))
+        if places.run is not None:
+            threading.Thread(target=_end_with, args=(places.run, server), daemon=True).start()
+        shown = _shown(host, listening.getsockname()[1], tls is not None)
+        started(shown, password)
+        if tls is not None:
+            log.info("certificate", sha256=fingerprint(tls[0]))
+        asyncio.run(server.serve(sockets=[listening]))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; ConfigError where it is none."""
+    try:
+        msgspec.convert(address, HostPort)
+    except msgspec.ValidationError:
+        port = -1
+    else:
+        port = int(address.rpartition(":")[2])
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"web.address is {address!r}, but must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443")
+    return address.rpartition(":")[0], port
+
+
+def _certificate(settings: WebSettings, host: str) -> tuple[Path, Path]:
+    if (settings.certificate is None) != (settings.key is None):
+        raise ConfigError("web.certificate and web.key must both be there, or both be left out")
+    if settings.certificate is None or settings.key is None:
+        folder = Path(settings.accounts).expanduser().parent
+        return own_certificate(folder, (*settings.hosts, *([] if host in ("0.0.0.0", "[::]") else [host])))
+    files = Path(settings.certificate).expanduser(), Path(settings.key).expanduser()
+    check_certificate(*files)
+    return files
+
+
+def _listening(host: str, port: int, address: str) -> socket.socket:
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        place = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)[0][4]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"web.address is {address!r}, which cannot be listened on: {error.strerror}") from error
+    return listening
+
+
+def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(site),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="websockets-sansio",
+        ws_max_size=2**16,  # nothing longer is said to it
+        limit_concurrency=512,
+        timeout_graceful_shutdown=round(END_S),
+        ssl_certfile=None if tls is None else str(tls[0]),
+        ssl_keyfile=None if tls is None else str(tls[1]),
+    )
+
+
+def _shown(host: str, port: int, tls: bool) -> str:
+    """The address that a browser takes."""
+    name = socket.gethostname() if host in ("0.0.0.0", "[::]") else host
+    return f"http{'s' if tls else ''}://{name}:{port}"
+
+
+def _end_with(run: int, server: uvicorn.Server) -> None:
+    """End the server once the run that started it is gone."""
+    while os.getppid() == run:
+        time.sleep(LOOK_S)
+    server.should_exit = True

@@ -1,0 +1,47 @@
+"""The machine, and what the run says of itself."""
+
+from typing import Any, Final
+
+import msgspec
+from litestar import get
+
+from pipeline.service.web.gate import TheSite, needs
+from pipeline.settings.redact import redact
+
+BOUNDS_MS: Final = (5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
+
+
+@get("/api/system", opt=needs("admin"), sync_to_thread=True)
+def system(site: TheSite) -> dict[str, Any]:
+    """Return what ``trunkline doctor`` says, the books and latencies of all streams, and what happened to them last.
+
+    The first answer takes some seconds: the machine is looked at once. ``counts`` of ``latency`` has one number more
+    than ``bounds_ms``, for all that took longer.
+    """
+    streams = [
+        site.hub.report(name) | {"latency": {"bounds_ms": BOUNDS_MS, "counts": histogram(site.hub.latencies_ms(name))}}
+        for name in site.hub.names()
+    ]
+    return {
+        "machine": msgspec.to_builtins(site.machine()),
+        "results": redact(site.hub.address),
+        "model": redact(site.places.model.path),
+        "config": None if site.places.config is None else str(site.places.config),
+        "streams": streams,
+        "log": site.hub.lines(),
+    }
+
+
+def histogram(times_ms: list[float]) -> list[int]:
+    """Return how many times lie up to each bound, and how many beyond the last.
+
+    >>> histogram([4.0, 5.0, 12.0, 5000.0])
+    [2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    """
+    counts = [0] * (len(BOUNDS_MS) + 1)
+    for time_ms in times_ms:
+        counts[next((row for row, bound in enumerate(BOUNDS_MS) if time_ms <= bound), len(BOUNDS_MS))] += 1
+    return counts
+
+
+ROUTES = (system,)

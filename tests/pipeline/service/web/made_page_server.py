@@ -1,0 +1,578 @@
+"""A server of the page with a made run behind it: what tests of the page in a browser, and pictures of it, look at.
+
+``python -m tests.pipeline.service.web.made_page_server 8080`` serves it until it is interrupted.
+"""
+
+import asyncio
+import io
+import struct
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import cv2
+import msgspec
+import numpy as np
+import uvicorn
+from litestar import Litestar, Request, Response, WebSocket, delete, get, patch, post, put, websocket
+from litestar.exceptions import HTTPException
+from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.response import Stream
+
+from engines.arrays import Pixels
+from tools.demo_scene import BACKDROPS, PHOTOGRAPHS
+
+PAGE = Path(__file__).parents[4] / "pipeline" / "service" / "web" / "page"
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+# Stricter than the server's: the page needs no more than this.
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SIZE = (640, 360)
+FPS = 25
+LOOP = 250  # frames, then it begins anew
+KEY_EVERY = 25
+LATE_S = 0.06  # from a picture to its message
+CSRF = "made-token"
+WHOLE = (slice(None), slice(None))
+# Of each stream: the backdrop, what moves before it, which part of that photograph, and its width and height.
+SUBJECTS = {
+    "door": (0, "astronaut", (slice(0, 470), slice(90, 346)), (120, 220)),
+    "yard": (2, "cat", WHOLE, (180, 120)),
+    "hall": (1, "cameraman", (slice(60, 500), slice(130, 370)), (120, 220)),
+    "gate": (1, "cameraman", (slice(60, 500), slice(130, 370)), (120, 220)),
+}
+CODE_BITS = 12
+CODE_CELL = 12  # pixels a side: so large that no encoder loses it
+
+
+def stamp(ns: int) -> str:
+    """RFC 3339 in milliseconds, as messages tell it."""
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moving_box(index: int, stream: str = "door") -> tuple[float, float, float, float]:
+    """Where the person or the cat is in a frame: to the right and back, in a loop of frames."""
+    wide, high = SUBJECTS[stream][3]
+    share = abs((index % LOOP) / LOOP * 2 - 1)
+    left = round(30 + (1 - share) * (SIZE[0] - wide - 60))
+    return left, 340.0 - high, left + wide, 340.0
+
+
+@cache
+def _photograph(name: str) -> Pixels:
+    pixels = cv2.imread(str(PHOTOGRAPHS[name].path))
+    assert pixels is not None
+    return pixels  # type: ignore[return-value]
+
+
+@cache
+def _backdrop(row: int) -> Pixels:
+    pixels = cv2.imread(str(BACKDROPS[row].path))
+    assert pixels is not None
+    return (cv2.resize(pixels, SIZE) * 0.75).astype(np.uint8)
+
+
+def draw(index: int, stream: str, coded: bool = True) -> Pixels:
+    """A frame, BGR (H, W, 3); ``coded``: its number stands in the upper left corner, as white and black cells."""
+    row, subject, part, size = SUBJECTS[stream]
+    picture = _backdrop(row).copy()
+    x0, y0, x1, y1 = (round(value) for value in moving_box(index, stream))
+    picture[y0:y1, x0:x1] = cv2.resize(_photograph(subject)[part], size)
+    for bit in range(CODE_BITS if coded else 0):
+        left = 4 + bit * CODE_CELL
+        picture[4 : 4 + CODE_CELL, left : left + CODE_CELL] = 255 * (index >> bit & 1)
+    return picture
+
+
+@dataclass
+class Video:
+    """One loop of H.264 as fragments of one picture each."""
+
+    mime: str
+    init: bytes
+    fragments: list[bytes]
+    ticks: int  # of a frame
+    whole: bytes
+
+
+@cache
+def encode(stream: str, first: int = 0, frames: int = LOOP, coded: bool = True) -> Video:
+    """Return a stream's frames as fragmented MP4."""
+    file = io.BytesIO()
+    flags = {"movflags": "empty_moov+default_base_moof+frag_every_frame+omit_tfhd_offset"}
+    with av.open(file, "w", format="mp4", options=flags) as container:
+        track = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
+        )
+        track.width, track.height = SIZE
+        track.pix_fmt = "yuv420p"
+        track.codec_context.gop_size = KEY_EVERY
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(draw(first + index, stream, coded), "bgr24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    whole = file.getvalue()
+    boxes = list(_boxes(whole))
+    moofs = [row for row, (kind, _) in enumerate(boxes) if kind == b"moof"]
+    init = b"".join(data for kind, data in boxes if kind in (b"ftyp", b"moov"))
+    at = init.index(b"avcC") + 5
+    fragments = [boxes[row][1] + boxes[row + 1][1] for row in moofs]
+    ticks = _decode_time(fragments[1]) - _decode_time(fragments[0])
+    return Video(f'video/mp4; codecs="avc1.{init[at : at + 3].hex()}"', init, fragments, ticks, whole)
+
+
+def _boxes(data: bytes) -> Any:
+    at = 0
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, data[at : at + size]
+        at += size
+
+
+def _decode_time(fragment: bytes) -> int:
+    return int(struct.unpack_from(">Q", fragment, fragment.index(b"tfdt") + 8)[0])
+
+
+def _later(fragment: bytes, ticks: int) -> bytes:
+    at = fragment.index(b"tfdt") + 8
+    return fragment[:at] + struct.pack(">Q", _decode_time(fragment) + ticks) + fragment[at + 8 :]
+
+
+def snapshot(event: dict[str, Any]) -> bytes:
+    """Return the picture of an event: the person, or the face."""
+    index, stream = event["id"] * 7, event["stream"]
+    x0, y0, x1, y1 = (round(value) for value in moving_box(index, stream))
+    high = y0 + (y1 - y0) // 2 if event["kind"] in ("face", "identity") else y1
+    return bytes(cv2.imencode(".jpg", draw(index, stream, False)[y0:high, x0:x1])[1])
+
+
+@dataclass
+class MadeRun:
+    """What the server tells; tests change it while it runs."""
+
+    serving: bool = True  # False ends all sockets
+    coded: bool = True  # whether pictures bear their number
+    role: str | None = "admin"
+    loopback: bool = True
+    base_ns: int = field(default_factory=time.time_ns)
+    events: list[dict[str, Any]] = field(default_factory=list)  # oldest first
+    people: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unknown: list[dict[str, Any]] = field(default_factory=list)
+    zones: dict[str, dict[str, Any]] = field(default_factory=dict)
+    down: dict[str, str] = field(default_factory=dict)
+    sent: list[tuple[str, str, Any]] = field(default_factory=list)  # changes: method, path, body
+    listeners: dict[asyncio.Queue[str], asyncio.AbstractEventLoop] = field(default_factory=dict)
+    video: ClassVar[dict[str, str]] = {"door": "mse", "yard": "mjpeg", "hall": "none", "gate": "none"}
+
+    @property
+    def index(self) -> int:
+        """The newest frame."""
+        return int((time.time_ns() - self.base_ns) * FPS // 10**9)
+
+    def captured_ns(self, index: int) -> int:
+        return self.base_ns + index * 10**9 // FPS
+
+    def add_event(self, stream: str = "door", **fields: Any) -> dict[str, Any]:
+        """Store an event and publish it."""
+        identifier = len(self.events) + 1
+        at = fields.pop("at_ns", time.time_ns())
+        event = {
+            "id": identifier, "at": stamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
+            "label": "person", "person": None, "place": None, "score": 0.91, "has_snapshot": True, "clip": False,
+        } | fields  # fmt: skip
+        points = [(second / 5, moving_box(second * 5, stream)) for second in range(20)]
+        body = {
+            "first_seen": stamp(at - 4 * 10**9), "last_seen": stamp(at), "duration_s": 4.0, "best_score": 0.94,
+            "box": moving_box(95, stream), "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
+            "cause": "gone" if event["event"] == "ended" else None, "name": event["place"],
+            "direction": "a_to_b" if event["kind"] == "line" else None,
+        }  # fmt: skip
+        self.events.append(event | {"body": body})
+        self.publish({"type": "event", "schema": 1, "stream": stream, "seq": self.index, "captured_at": stamp(at),
+                      "event": event["event"], "kind": event["kind"]})  # fmt: skip
+        return self.events[-1]
+
+    def publish(self, message: dict[str, Any]) -> None:
+        """Send a message to every open page."""
+        text = msgspec.json.encode(message).decode()
+        for queue, loop in list(self.listeners.items()):
+            loop.call_soon_threadsafe(queue.put_nowait, text)
+
+    def frame(self, stream: str, index: int) -> dict[str, Any]:
+        """The message of a frame."""
+        box = moving_box(index, stream)
+        label = {"door": "person", "yard": "cat"}.get(stream, "person")
+        name = next((one for one in self.people if one != "Karl"), None)  # Karl is in the hall
+        identity = {"name": name, "score": 0.71} if name else None
+        face = [box[0] + 36, box[1] + 16, box[0] + 84, box[1] + 78]
+        faces = [{"track": 1, "object": 1, "score": 0.98, "box": face, "landmarks": [], "identity": identity}]
+        return {
+            "type": "frame", "schema": 1, "stream": stream, "seq": index, "size": SIZE,
+            "captured_at": stamp(self.captured_ns(index)),
+            "objects": [{"track": 1, "label": label, "score": 0.91, "box": box}],
+            "faces": faces if stream == "door" else [], "scene": [{"label": "street", "score": 0.83}],
+            "timings_ms": {"queue": 2.0, "infer": 6.0, "post": 0.7, "total": 8.7}, "dropped": {},
+        }  # fmt: skip
+
+    def row(self, stream: str) -> dict[str, Any]:
+        """What /api/streams tells of a stream."""
+        down = self.down.get(stream)
+        return {
+            "name": stream, "state": "up" if down is None else "down", "cause": down or "", "size": SIZE, "fps": 25.0,
+            "latency_ms": {"p50": 8.7, "p99": 14.2}, "captured": self.index, "published": self.index - 3,
+            "dropped": {"stale": 3}, "video": self.video[stream],
+            "codec": "avc1.42c01e" if self.video[stream] == "mse" else None,
+            **self.zones.get(stream, {"zones": [], "lines": []}),
+        }  # fmt: skip
+
+
+def _refuse(status: int, sentence: str) -> HTTPException:
+    return HTTPException(status_code=status, detail=sentence)
+
+
+def _error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
+    return Response({"error": error.detail}, status_code=error.status_code, media_type="application/json")
+
+
+def app(run: MadeRun) -> Litestar:
+    """The routes of the contract, over a made run."""
+
+    async def gate(request: Request[Any, Any, Any]) -> None:
+        path = request.url.path
+        if not path.startswith("/api/") or path == "/api/login":
+            return
+        if run.role is None:
+            raise _refuse(401, "log in first")
+        if request.method != "GET":
+            if request.headers.get("x-csrf-token") != CSRF:
+                raise _refuse(403, "the header X-CSRF-Token is missing or wrong")
+            if run.role != "admin" and path != "/api/logout":
+                raise _refuse(403, "this needs an administrator")
+            is_json = "json" in request.headers.get("content-type", "")
+            body = await request.json() if is_json else None
+            run.sent.append((request.method, path, body))
+
+    @get("/")
+    async def index() -> Response[bytes]:
+        return Response((PAGE / "index.html").read_bytes(), media_type=TYPES[".html"])
+
+    @get("/page/{name:str}")
+    async def page(name: FromPath[str]) -> Response[bytes]:
+        files = {file.name: file for file in PAGE.iterdir()}
+        if name not in files:
+            raise _refuse(404, f"no file {name}")
+        return Response(files[name].read_bytes(), media_type=TYPES[files[name].suffix])
+
+    @post("/api/login", status_code=200)
+    async def login(data: JSONBody[dict[str, str]]) -> dict[str, Any]:
+        if data["password"] != "open sesame":
+            raise _refuse(401, "the name or the password is wrong")
+        run.role = "admin"
+        return _me(run)
+
+    @post("/api/logout", status_code=200)
+    async def logout() -> dict[str, bool]:
+        run.role = None
+        return {"ok": True}
+
+    @get("/api/me")
+    async def me() -> dict[str, Any]:
+        return _me(run)
+
+    routes = [index, page, login, logout, me, *_live_routes(run), *_event_routes(run), *_people_routes(run)]
+    return Litestar(
+        [*routes, *_system_routes(run)],
+        before_request=gate,
+        exception_handlers={HTTPException: _error},
+        response_headers={"Content-Security-Policy": CSP, "Cache-Control": "no-store"},
+        openapi_config=None,
+    )
+
+
+def _me(run: MadeRun) -> dict[str, Any]:
+    if run.role is None:
+        raise _refuse(401, "log in first")
+    return {"user": "ada", "role": run.role, "csrf": CSRF, "loopback": run.loopback, "streams": []}
+
+
+def _live_routes(run: MadeRun) -> list[Any]:
+    @get("/api/streams")
+    async def streams() -> list[dict[str, Any]]:
+        return [run.row(name) for name in run.video]
+
+    @websocket("/api/live")
+    async def live(socket: WebSocket[Any, Any, Any]) -> None:
+        await socket.accept()
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        run.listeners[queue] = asyncio.get_running_loop()
+        frames = "frame" in socket.query_params.get("types", "frame")
+        asked = socket.query_params["streams"].split(",")
+        sent = run.index
+        try:
+            while run.serving:
+                while not queue.empty():
+                    await socket.send_text(queue.get_nowait())
+                ready = int((time.time_ns() - run.base_ns - LATE_S * 1e9) * FPS // 10**9)
+                for number in range(sent + 1, ready + 1):
+                    for name in asked:
+                        if frames and name not in run.down:
+                            await socket.send_text(msgspec.json.encode(run.frame(name, number)).decode())
+                sent = max(sent, ready)
+                await asyncio.sleep(0.02)
+        finally:
+            del run.listeners[queue]
+
+    @websocket("/api/video/{name:str}")
+    async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str]) -> None:
+        await socket.accept()
+        made = encode(name, coded=run.coded)
+        number = run.index // KEY_EVERY * KEY_EVERY
+        await socket.send_text(msgspec.json.encode({"codec": made.mime, "base_ns": run.base_ns}).decode())
+        await socket.send_bytes(made.init)
+        while run.serving:
+            fragment = made.fragments[number % LOOP]
+            await socket.send_bytes(_later(fragment, number // LOOP * LOOP * made.ticks))
+            number += 1
+            await asyncio.sleep(max(0.0, (run.captured_ns(number) - time.time_ns()) / 1e9))
+
+    @get("/api/mjpeg/{name:str}")
+    async def mjpeg(name: FromPath[str]) -> Stream:
+        async def parts() -> AsyncIterator[bytes]:
+            while run.serving:
+                number = run.index
+                jpeg = bytes(cv2.imencode(".jpg", draw(number, name, run.coded))[1])
+                head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
+                yield f"{head}X-Captured-At: {stamp(run.captured_ns(number))}\r\n\r\n".encode() + jpeg + b"\r\n"
+                await asyncio.sleep(0.2)
+
+        return Stream(parts(), media_type="multipart/x-mixed-replace; boundary=x")
+
+    @get("/api/streams/{name:str}/zones")
+    async def zones(name: FromPath[str]) -> dict[str, Any]:
+        return run.zones.get(name, {"zones": [], "lines": []})
+
+    @put("/api/streams/{name:str}/zones")
+    async def put_zones(name: FromPath[str], data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
+        run.zones[name] = data
+        return data | {"taken_over": True}
+
+    return [streams, live, video, mjpeg, zones, put_zones]
+
+
+Several = FromQuery[list[str] | None]
+
+
+def _event_routes(run: MadeRun) -> list[Any]:
+    def one(number: int) -> dict[str, Any]:
+        for event in run.events:
+            if event["id"] == number:
+                return event
+        raise _refuse(404, f"there is no event {number}")
+
+    @get("/api/events")
+    async def events(
+        stream: Several = None,
+        event: Several = None,
+        kind: Several = None,
+        label: FromQuery[str | None] = None,
+        person: FromQuery[str | None] = None,
+        place: FromQuery[str | None] = None,
+        min_score: FromQuery[float | None] = None,
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[str | None] = None,
+        until: FromQuery[str | None] = None,
+    ) -> dict[str, Any]:
+        found = [
+            each
+            for each in sorted(run.events, key=lambda each: each["at"], reverse=True)
+            if (not stream or each["stream"] in stream)
+            and (not event or each["event"] in event)
+            and (not kind or each["kind"] in kind)
+            and all(value is None or each[key] == value for key, value in (("label", label), ("person", person)))
+            and (place is None or each["place"] == place)
+            and (min_score is None or each["score"] >= min_score)
+            and (until is None or each["at"] < until)
+        ]
+        begin = int(cursor or 0)
+        more = begin + limit < len(found)
+        return {"events": found[begin : begin + limit], "next": str(begin + limit) if more else None}
+
+    @get("/api/events/{number:int}")
+    async def event_of(number: FromPath[int]) -> dict[str, Any]:
+        return one(number)
+
+    @delete("/api/events/{number:int}", status_code=200)
+    async def remove(number: FromPath[int]) -> dict[str, bool]:
+        run.events.remove(one(number))
+        return {"ok": True}
+
+    @get("/api/events/{number:int}/snapshot.jpg")
+    async def picture(number: FromPath[int]) -> Response[bytes]:
+        return Response(snapshot(one(number)), media_type="image/jpeg")
+
+    @get("/api/events/{number:int}/clip.mp4")
+    async def clip(number: FromPath[int]) -> Response[bytes]:
+        event = one(number)
+        began = datetime.fromisoformat(event["body"]["first_seen"]).timestamp() - 1
+        headers = {"X-Captured-At": stamp(round(began * 1e9))}
+        return Response(
+            encode(event["stream"], LOOP - FPS, 125, run.coded).whole, media_type="video/mp4", headers=headers
+        )
+
+    return [events, event_of, remove, picture, clip]
+
+
+def _people_routes(run: MadeRun) -> list[Any]:
+    @get("/api/people")
+    async def people() -> list[dict[str, Any]]:
+        return list(run.people.values())
+
+    @get("/api/people/unknown")
+    async def unknown() -> list[dict[str, Any]]:
+        return run.unknown
+
+    @post("/api/people")
+    async def enrol(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
+        run.unknown = [group for group in run.unknown if group["event_ids"] != data["event_ids"]]
+        return add_person(run, data["name"], len(data["event_ids"]))
+
+    @patch("/api/people/{name:str}")
+    async def change(name: FromPath[str], data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
+        person = run.people.pop(name)
+        into = data.pop("merge_into", None)
+        person |= data | {"name": into or data.pop("rename", name)}
+        return run.people.setdefault(person["name"], person)
+
+    @delete("/api/people/{name:str}", status_code=200)
+    async def forget(name: FromPath[str]) -> dict[str, Any]:
+        return run.people.pop(name)
+
+    @get("/api/people/{name:str}/export.zip")
+    async def export(name: FromPath[str]) -> Response[bytes]:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("person.json", name)
+        return Response(file.getvalue(), media_type="application/zip")
+
+    @post("/api/who", status_code=200)
+    async def who(request: Request[Any, Any, Any]) -> list[dict[str, Any]]:
+        await request.form()
+        return [{"box": PHOTOGRAPHS["astronaut"].face, "name": next(iter(run.people), None), "similarity": 0.66}]
+
+    return [people, unknown, enrol, change, forget, export, who]
+
+
+def add_person(run: MadeRun, name: str, views: int = 5, **fields: Any) -> dict[str, Any]:
+    """Put somebody into the made gallery."""
+    run.people[name] = {
+        "name": name, "embeddings": views, "photos": views, "added_at": stamp(time.time_ns()), "consent": None,
+        "expires_at": None, "expired": False,
+    } | fields  # fmt: skip
+    return run.people[name]
+
+
+def _system_routes(run: MadeRun) -> list[Any]:
+    @get("/api/system")
+    async def system() -> dict[str, Any]:
+        counts = [12, 240, 610, 180, 40, 9, 2]
+        latency = {"bounds_ms": [5.0, 10.0, 20.0, 30.0, 50.0, 100.0], "counts": counts}
+        return {
+            "machine": {"cpu": "made", "cores": 2, "backends": {"openvino": "2026.1", "onnxruntime": "1.24"}},
+            "model": "engines/zoo/n",
+            "results": "tcp://127.0.0.1:5555",
+            "streams": [run.row(name) | {"latency": latency} for name in run.video],
+            "log": [{"at": stamp(time.time_ns()), "stream": "gate", "state": "down", "cause": "made"}],
+        }
+
+    @get("/api/users")
+    async def users() -> list[dict[str, Any]]:
+        return [{"name": "ada", "role": "admin", "streams": [], "added_at": stamp(run.base_ns)}]
+
+    @post("/api/users")
+    async def add_user(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
+        return {"name": data["name"], "password": "once-1234"}
+
+    @get("/api/tokens")
+    async def tokens() -> list[dict[str, Any]]:
+        return []
+
+    @get("/api/audit")
+    async def audit() -> list[dict[str, Any]]:
+        return [{"id": 1, "at": stamp(run.base_ns), "who": "ada", "address": "127.0.0.1", "action": "login"}]
+
+    return [system, users, add_user, tokens, audit]
+
+
+def fill(run: MadeRun) -> None:
+    """A morning of events, two groups of unknown faces, and zones."""
+    second = 10**9
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("yard", {"label": "cat", "event": "ended"}),
+        ("door", {"kind": "face", "event": "ended", "label": None}),
+        ("door", {"kind": "zone", "event": "enter", "place": "steps"}),
+        ("hall", {"label": "person", "event": "new", "score": 0.87}),
+        ("door", {"kind": "line", "event": "cross", "place": "threshold", "clip": True}),
+        ("hall", {"kind": "face", "event": "ended", "label": None, "score": 0.78}),
+        ("yard", {"kind": "zone", "event": "dwell", "label": "cat", "place": "bench", "score": 0.82}),
+        ("hall", {"kind": "identity", "event": "new", "label": "Karl", "person": "Karl", "score": 0.74}),
+        ("door", {"event": "ended", "clip": True}),
+    ]
+    for number in range(56):
+        stream, fields = rows[number % len(rows)]
+        run.add_event(stream, at_ns=time.time_ns() - (56 - number) * 97 * second, **fields)
+    for stream, wanted in (("door", 6), ("hall", 3)):
+        ids = [event["id"] for event in run.events if event["stream"] == stream and event["kind"] == "face"][-wanted:]
+        run.unknown.append({"group": ids[0], "count": len(ids) * 3, "last_at": run.events[ids[-1] - 1]["at"],
+                            "streams": [stream], "event_ids": ids, "snapshot": ids[0]})  # fmt: skip
+    steps = {"name": "steps", "points": [[0.08, 0.78], [0.46, 0.78], [0.5, 0.98], [0.04, 0.98]], "labels": ["person"]}
+    threshold = {"name": "threshold", "points": [[0.62, 0.98], [0.72, 0.74]]}
+    add_person(run, "Karl", 7, consent="works here", expires_at="2027-03-02T23:59:59Z")
+    run.zones["door"] = {"zones": [steps], "lines": [threshold]}
+    run.down["gate"] = "rtsp://10.0.0.14:554/stream1 does not answer (connection refused)"
+
+
+class MadePageServer:
+    """Serves a made run on a port of loopback, in a thread, until it is stopped; it may be started again."""
+
+    def __init__(self, run: MadeRun, port: int) -> None:
+        self.run, self.port = run, port
+        self.address = f"http://127.0.0.1:{port}"
+
+    def start(self) -> None:
+        """Return once it answers."""
+        config = uvicorn.Config(
+            app(self.run), port=self.port, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1
+        )
+        self.run.serving = True
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive(), "the made server did not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Return once nobody answers any more."""
+        self.run.serving, self._server.should_exit = False, True
+        self._thread.join(10)
+
+
+if __name__ == "__main__":
+    made = MadeRun()
+    fill(made)
+    encode("door")
+    serving = MadePageServer(made, int(sys.argv[1]))
+    serving.start()
+    threading.Event().wait()

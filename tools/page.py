@@ -1,0 +1,81 @@
+"""The page that a run serves: what it needs, and the process that serves it."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from engines.spec import load_model
+from pipeline.gallery import Gallery
+from pipeline.runtime.logs import log_settings
+from pipeline.service.page_process import PageProcess
+from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings
+from pipeline.sinks.store import StoreSettings
+
+STORE = "store"  # the kind of sink that keeps events
+
+
+def make_gallery(model: str | None) -> None:
+    """Make ``people.sqlite``, where it is missing and the model knows faces: people are named while it runs."""
+    loaded = load_model(model or ModelSettings().path)
+    if {"faces", "identity"} <= set(loaded.spec.network.tasks) and not Path(GALLERY).is_file():
+        Gallery(GALLERY, loaded.fingerprint).close()
+
+
+def with_events(config: Config) -> Config:
+    """Return the same run with its events kept, and with their pictures."""
+    store = SinkSettings(kind=STORE, options=StoreSettings())
+    return msgspec.structs.replace(config, sinks=(*config.sinks, store), events=EventSettings(best_crops=True))
+
+
+def reachable(address: str) -> str:
+    """Return the address at which this host reaches what listens on one, such as all of its own."""
+    for everywhere in ("tcp://*:", "tcp://0.0.0.0:"):
+        if address.startswith(everywhere):
+            return f"tcp://127.0.0.1:{address.removeprefix(everywhere)}"
+    return address
+
+
+class Page:
+    """The page of a run.
+
+    Args:
+        what: what ``trunkline run`` was given.
+        config: what is run.
+        address: HOST:PORT to serve on; None: as the configuration says.
+
+    Raises:
+        ModuleNotFoundError: the extra ``web`` is not installed.
+    """
+
+    def __init__(self, what: list[str], config: Config, address: str | None) -> None:
+        if importlib.util.find_spec("litestar") is None:
+            raise ModuleNotFoundError("No module named 'litestar'", name="litestar")
+        self._what, self._config, self._address = what, config, address
+        self._process: PageProcess | None = None
+
+    def start(self, results: str) -> None:
+        """Serve what is heard at an address."""
+        self._process = PageProcess(self._command(results))
+        self._process.start()
+
+    def stop(self) -> None:
+        """Serve no longer."""
+        if self._process is not None:
+            self._process.stop()
+
+    def _command(self, results: str) -> list[str]:
+        logs = log_settings()
+        told = [] if logs is None else ["--log-level", logs.level, *(["--log-json"] if logs.as_json else [])]
+        file = self._what if Path(self._what[0]).suffix.lower() == ".toml" else []
+        options = {
+            "--results": reachable(results),
+            "--address": self._address,
+            "--gallery": self._config.identity.gallery,
+            "--model": self._config.model.path,
+            "--run": str(os.getpid()),
+        }
+        given = [part for option, value in options.items() if value is not None for part in (option, value)]
+        return [sys.executable, "-m", "tools.main", *told, "view", *file, *given]
