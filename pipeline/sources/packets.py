@@ -19,11 +19,12 @@ from pipeline.settings.schema import PacketSettings
 from pipeline.sources.base import Decoded
 from pipeline.sources.display import pixel_aspect
 from pipeline.wire.packet_ring import PacketRing
-from pipeline.wire.packet_sockets import PacketSender
+from pipeline.wire.packet_sockets import HIGH_WATER_MARK, PacketSender
 from pipeline.wire.packets import AS_THEY_CAME, Codec, PacketMessage
 from pipeline.wire.parameter_sets import is_annex_b, parameter_sets
 from pipeline.wire.remote import planes_of
 
+MAX_AGAIN: Final = HIGH_WATER_MARK // 2  # packets that are sent again for who is new
 MAX_HELD: Final = 256  # packets whose frames have not come yet
 MAX_REORDERED: Final = 16  # frames shown before one that is decoded before them: as many as H.264 and H.265 keep
 MAX_GROUP_BYTES: Final = 64_000_000  # since the last key frame, kept for who reads from now on
@@ -188,9 +189,12 @@ class PacketTap:
             self._send(held)
 
     def _look(self) -> None:
-        """See who reads; whoever is new gets what there was since the last key frame."""
-        if self._sender.look():
-            for held in self._ring.newest():
+        """See who reads; whoever is new gets what there was since the last key frame.
+
+        Unless that is so much that others, who get it again, would lose packets by it.
+        """
+        if self._sender.look() and len(group := list(self._ring.newest())) <= MAX_AGAIN:
+            for held in group:
                 self._send(held)
 
     def _told_format(self, packet: "av.Packet[VideoStream]") -> "_Format | None":

@@ -18,7 +18,7 @@ from pipeline.settings.schema import PacketSettings
 from pipeline.wire.curve import LONGEST_HEARD, is_loopback, parse_tcp
 from pipeline.wire.packets import TOPIC, PacketMessage, pack_packet, packet_topic, unpack_packet
 
-HIGH_WATER_MARK: Final = 500  # packets that wait for whoever is slow; later ones are lost to it
+HIGH_WATER_MARK: Final = 1000  # packets that wait for whoever is slow; later ones are lost to it
 SUBSCRIBES: Final = 1  # first byte of a subscription; 0 takes one back
 MAX_READ: Final = 128  # subscriptions between two packets
 LONGEST_PACKET: Final = 1 << 26  # bytes; whoever sends more is disconnected

@@ -238,3 +238,22 @@ def test_packets_of_a_camera_come_with_the_times_of_its_frames_and_play(camera: 
     first = watched.packets[0]
     for packet, media_s in zip(watched.packets, times, strict=True):
         assert media_s is not None and abs(media_s - (packet.time_s - first.time_s)) < 1e-3
+
+
+def test_a_newcomer_does_not_make_others_lose_packets_where_key_frames_are_very_rare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sources.packets.MAX_AGAIN", 20)
+    path = write_clip(tmp_path / "clip.mp4", 60, (128, 64), options={"g": "60", "bf": "0", "sc_threshold": "0"})
+    with PacketHub(PacketSettings()) as hub:
+        target = PacketTarget(hub.inner, PacketSettings())
+        settings = StreamSettings(name="door", source=str(path), pace="realtime")
+        frames = capture(settings, stop=threading.Event(), health=lambda _: None, packets=target)
+        for _ in range(30):
+            next(frames)
+        with PacketReader(hub.address, ("door",)) as late:
+            time.sleep(0.3)
+            for _ in frames:
+                pass
+            first = late.read(PATIENCE_S)
+    assert first is not None and first.number >= 30
