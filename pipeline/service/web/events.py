@@ -15,7 +15,7 @@ from litestar.response import Stream
 from engines.errors import RequestError
 from pipeline.frames.clock import timestamp
 from pipeline.service.auth import permit
-from pipeline.service.web.gate import TheSite, TheReader, needs
+from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import Site
 from pipeline.store import EventQuery, StoredEvent
 

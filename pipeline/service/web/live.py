@@ -8,10 +8,9 @@ from litestar.exceptions import WebSocketDisconnect
 
 from engines.errors import RequestError
 from pipeline.service.auth import permit
-from pipeline.service.web.gate import TheSite, TheReader, as_close, needs, user_of
+from pipeline.service.web.gate import TheReader, TheSite, as_close, needs, user_of
 from pipeline.service.web.hub import Listener
 from pipeline.service.web.site import Site
-from pipeline.service.web.video import video_of
 from pipeline.service.web.zones import places_of
 
 LOOK_S: Final = 5.0  # how often a WebSocket's right is looked at again: sessions and tokens end, users are deleted
@@ -24,7 +23,7 @@ def streams(site: TheSite, reader: TheReader) -> list[dict[str, Any]]:
 
 
 def _stream(site: Site, name: str) -> dict[str, Any]:
-    video, codec = video_of(name)
+    video, codec = site.kinds.of(name)
     known = {"video": video, "codec": codec} | places_of(site.settings().get(name))
     return site.hub.report(name) | known
 

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from engines.errors import RequestError
 from pipeline.service.accounts import SESSION_S, Deed, Token, User
 from pipeline.service.auth import Role, Who
-from pipeline.service.web.gate import TheSite, TheReader, needs
+from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import COOKIE
 
 Text = Annotated[str, msgspec.Meta(max_length=500)]
