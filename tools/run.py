@@ -4,6 +4,7 @@ import json
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -69,18 +70,20 @@ def run(
     asked = loaded
     if web and not _is_file(what):
         loaded = with_events(loaded)
-    folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
-    page = None
-    if web or loaded.web is not None:
-        loaded = with_packets(loaded, folder.name)
-        page = RunPage(what, loaded, web_address)
+    page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
+    if page is not None:
+        loaded = page.with_packets(loaded)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
     if hasattr(signal, "SIGHUP") and _is_file(what):
-        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, asked, control))
+        signal.signal(signal.SIGHUP, lambda *_: _reload(again, loaded, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
+
+    def again() -> Config:
+        config = _wanted(what, insecure)
+        return config if page is None else page.with_packets(config)
 
     def started(address: str) -> None:
         typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
@@ -122,9 +125,9 @@ def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config
     return loaded
 
 
-def _reload(what: list[str], insecure: bool, running: Config, control: Control) -> None:
+def _reload(read: Callable[[], Config], running: Config, control: Control) -> None:
     """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(lambda: _wanted(what, insecure), running, control), daemon=True).start()
+    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:

@@ -29,6 +29,9 @@ def view(
     packets: Annotated[str | None, typer.Option(help="Address of the run's packets, for video.")] = None,
     accounts: Annotated[str | None, typer.Option(help="File of users, tokens and what was done.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or released model of the run.")] = None,
+    packets: Annotated[
+        str | None, typer.Option(help="Address of the run's packets, for live video: packets.address.")
+    ] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
 ) -> None:
     """Show the live picture, what happened and who is known, in a browser.

@@ -8,8 +8,6 @@ from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheReader, TheSite, as_close, needs, user_of
 from pipeline.service.web.hub import Listener
 from pipeline.service.web.site import Site
-from pipeline.service.web.sockets import serve
-from pipeline.service.web.video import video_of
 from pipeline.service.web.zones import places_of
 
 
@@ -20,7 +18,8 @@ def streams(site: TheSite, reader: TheReader) -> list[dict[str, Any]]:
 
 
 def _stream(site: Site, name: str) -> dict[str, Any]:
-    known = {"video": video_of(site, name)} | places_of(site.settings().get(name))
+    video, codec = site.kinds.of(name)
+    known = {"video": video, "codec": codec} | places_of(site.settings().get(name))
     return site.hub.report(name) | known
 
 

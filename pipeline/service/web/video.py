@@ -1,192 +1,120 @@
-"""Live video of a stream: its packets as they came, or pictures where a browser cannot play those."""
+"""Live video of a stream, as its packets came: MP4 for browsers that play them, pictures where they are JPEG."""
 
 import asyncio
-import re
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator
 from contextlib import closing
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-import av
-import cv2
-import msgspec
-import numpy as np
-import numpy.typing as npt
-from litestar import WebSocket, get, websocket
+from litestar import Request, WebSocket, get, websocket
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
 from engines.errors import MessageError, RequestError
 from pipeline.frames.clock import timestamp
+from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheSite, as_close, needs
+from pipeline.service.web.live import LOOK_S, serve
 from pipeline.service.web.site import Site
-from pipeline.service.web.sockets import serve
-from pipeline.wire.fmp4 import Fragmenter
+from pipeline.service.web.video_kinds import Kind
+from pipeline.wire.live_video import LiveVideo
 from pipeline.wire.packet_sockets import PacketReader
 from pipeline.wire.packets import PacketMessage
 
-Kind = Literal["mse", "mjpeg", "none"]
+WAIT_S: Final = 1.0  # ZeroMQ tells only of what comes after everything was read: now and then it is looked anyhow
+WAITING: Final = 200  # packets that wait for a viewer, some seconds; it goes on from the next key frame then
+BOUNDARY: Final = "trunkline-picture"
 
-POLL_S: Final = 0.5
-MAX_WAITING: Final = 8 << 20  # bytes for a viewer that is slow; one that has more waiting begins again at the newest
-BOUNDARY: Final = b"picture"
-QUALITY: Final = 80
-UP: Final = re.compile(r"\d+x\d+ (\w+)")  # what the health message of a stream that is up begins with
-CODECS: Final = ("h264", "hevc", "av1")
-
-
-def video_of(site: Site, stream: str) -> Kind:
-    """Return how a stream's video can be had; ``none`` where the run sends no packets."""
-    if site.places.packets is None:
-        return "none"
-    told = UP.match(str(site.hub.report(stream)["cause"]))
-    return "mjpeg" if told and told[1] not in CODECS else "mse"  # where nobody knows, the packets tell
-
-
-def packets_of(address: str, stream: str, stop: threading.Event) -> Iterator[PacketMessage]:
-    """Yield the packets of a stream from a key frame on, and after a loss from the next one."""
-    lost, broken = 0, True
-    with closing(PacketReader(address, (stream,))) as reader:
-        while not stop.is_set():
-            packet = reader.read(POLL_S)
-            if packet is None:
-                continue
-            broken, lost = broken or reader.lost.get(stream, 0) != lost, reader.lost.get(stream, 0)
-            broken = broken and not packet.key
-            if not broken:
-                yield packet
-
-
-def parts_of(packets: Iterator[PacketMessage]) -> Iterator[str | bytes]:
-    """Yield what a viewer gets: a head as JSON, the init segment and fragments, until the format changes.
-
-    Of pictures, the head alone: the viewer asks for them elsewhere.
-    """
-    fragmenter: Fragmenter | None = None
-    for packet in packets:
-        if fragmenter is None:
-            if packet.codec == "mjpeg":
-                yield msgspec.json.encode({"codec": "image/jpeg", "base_ns": packet.captured_ns}).decode()
-                return
-            fragmenter = Fragmenter(packet)
-            yield msgspec.json.encode({"codec": fragmenter.mime, "base_ns": fragmenter.base_ns}).decode()
-            yield fragmenter.init
-        elif packet.format != fragmenter.format:
-            return
-        if fragment := fragmenter.fragment(packet):
-            yield fragment
-
-
-def pictures_of(packets: Iterator[PacketMessage], fps: float) -> Iterator[tuple[int, bytes]]:
-    """Yield pictures as JPEG with the time of their capture, at most ``fps`` a second; decoded where need be."""
-    shown_ns, decoder, form = 0, None, None
-    for packet in packets:
-        due = packet.captured_ns - shown_ns >= 1e9 / fps
-        if packet.codec == "mjpeg":
-            if due:
-                shown_ns = packet.captured_ns
-                yield packet.captured_ns, packet.data
-            continue
-        if decoder is None or packet.format != form:
-            decoder, form = av.CodecContext.create(packet.codec, "r"), packet.format
-            decoder.extradata = packet.extradata or None
-        for frame in decoder.decode(_packet(packet)):
-            if due and isinstance(frame, av.VideoFrame):
-                shown_ns = packet.captured_ns
-                yield packet.captured_ns, _jpeg(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), packet)
-
-
-def _packet(packet: PacketMessage) -> "av.Packet[Any]":
-    given: av.Packet[Any] = av.Packet(packet.data)
-    given.pts, given.dts = packet.pts, packet.dts
-    return given
-
-
-def _jpeg(pixels: npt.NDArray[np.uint8], packet: PacketMessage) -> bytes:
-    """A decoded picture as it is displayed."""
-    wide, high = packet.aspect
-    if wide != high:
-        pixels = np.asarray(cv2.resize(pixels, (round(pixels.shape[1] * wide / high), pixels.shape[0])), np.uint8)
-    turned = np.ascontiguousarray(np.rot90(pixels, -packet.rotation // 90))
-    return cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-
-
-async def _from_thread(
-    make: Callable[[threading.Event], Iterator[Any]], size: Callable[[Any], int]
-) -> AsyncIterator[Any]:
-    """Yield what an iterator gives that runs in a thread of its own, until it ends or the reader is too slow.
-
-    Args:
-        make: the iterator; it ends when the event is set.
-        size: bytes of an item.
-    """
-    loop, stop = asyncio.get_running_loop(), threading.Event()
-    queue: asyncio.Queue[Any] = asyncio.Queue()
-    waiting = 0
-
-    def put(item: Any) -> None:
-        nonlocal waiting
-        waiting += 0 if item is None else size(item)
-        queue.put_nowait(item)
-
-    def run() -> None:
-        try:
-            for item in make(stop):
-                loop.call_soon_threadsafe(put, item)
-                if stop.is_set() or waiting > MAX_WAITING:
-                    break
-        except (MessageError, av.FFmpegError):  # the viewer begins again, at another key frame
-            pass
-        finally:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(put, None)
-
-    threading.Thread(target=run, name="viewer", daemon=True).start()
-    try:
-        while (item := await queue.get()) is not None:
-            waiting -= size(item)
-            yield item
-    finally:
-        stop.set()
+Wanted = Annotated[float, QueryParameter(gt=0.0, le=30.0)]
 
 
 @websocket("/api/video/{name:str}", opt=needs("viewer", of_stream="name"))
 async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str], site: TheSite) -> None:
-    """Send a stream's video as fragmented MP4, behind a JSON text with its codec and the time of its first picture."""
+    """Send a stream's video: what it is and when it was captured as JSON, then fragmented MP4."""
     with as_close(socket):
         address = _address(site, name)
     await socket.accept()
-    await serve(socket, site, [name], _send_video(socket, address, name))
+    with closing(PacketReader(address, (name,), WAITING)) as reader:
+        await serve(socket, site, [name], _send(socket, reader))
+        await _close(socket)
 
 
-async def _send_video(socket: WebSocket[Any, Any, Any], address: str, name: str) -> None:
-    async for part in _from_thread(lambda stop: parts_of(packets_of(address, name, stop)), len):
-        if isinstance(part, str):
-            await socket.send_text(part)
-        else:
-            await socket.send_bytes(part)
+async def _send(socket: WebSocket[Any, Any, Any], reader: PacketReader) -> None:
+    """Send until the format of the stream changes: the page connects again then."""
+    live = LiveVideo()
+    async for packet in packets(reader):
+        try:
+            parts = live.take(packet)
+        except MessageError as error:
+            raise RequestError(404, str(error)) from error
+        for part in parts:
+            await (socket.send_text(part) if isinstance(part, str) else socket.send_bytes(part))
+        if live.over:
+            return
+
+
+async def _close(socket: WebSocket[Any, Any, Any]) -> None:
+    if socket.connection_state != "disconnect":
+        await socket.close()
+
+
+async def packets(reader: PacketReader) -> AsyncIterator[PacketMessage]:
+    """Yield packets as they come, without a thread."""
+    loop, some = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(reader.fileno(), some.set)
+    try:
+        while True:
+            some.clear()
+            for packet in reader.waiting():
+                yield packet
+            try:
+                await asyncio.wait_for(some.wait(), WAIT_S)
+            except TimeoutError:
+                continue
+    finally:
+        loop.remove_reader(reader.fileno())
 
 
 @get("/api/mjpeg/{name:str}", opt=needs("viewer", of_stream="name"), sync_to_thread=False)
-def mjpeg(name: FromPath[str], site: TheSite, fps: Annotated[float, QueryParameter(gt=0.0, le=30.0)] = 5.0) -> Stream:
-    """Return a stream's pictures one after the other, JPEG, each with the header X-Captured-At."""
-    address = _address(site, name)
-
-    async def body() -> AsyncIterator[bytes]:
-        pictures = _from_thread(
-            lambda stop: pictures_of(packets_of(address, name, stop), fps), lambda picture: len(picture[1])
-        )
-        async for captured_ns, jpeg in pictures:
-            head = f"X-Captured-At: {timestamp(captured_ns)}\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            yield b"--" + BOUNDARY + b"\r\nContent-Type: image/jpeg\r\n" + head.encode() + jpeg + b"\r\n"
-
-    return Stream(body(), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
+def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, fps: Wanted = 5.0) -> Stream:
+    """Return a stream's pictures one after the other, JPEG, where its source has no packets that browsers play."""
+    address = _address(site, name, ("mjpeg",))
+    return Stream(
+        _pictures(request, site, name, address, fps),
+        media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
+    )
 
 
-def _address(site: Site, name: str) -> str:
-    if site.places.packets is None or name not in site.hub.names():
-        raise RequestError(404, f"there is no video of the stream {name!r}")
-    return site.places.packets
+async def _pictures(
+    request: Request[Any, Any, Any], site: Site, name: str, address: str, fps: float
+) -> AsyncIterator[bytes]:
+    shown_s, looked_s = -1.0, time.monotonic()
+    with closing(PacketReader(address, (name,), WAITING)) as reader:
+        async for packet in packets(reader):
+            if packet.codec != "mjpeg":
+                return
+            if (now_s := time.monotonic()) - looked_s > LOOK_S:
+                looked_s = now_s
+                permit(await asyncio.to_thread(site.who, request), "viewer", name)
+            if now_s - shown_s >= 1.0 / fps:
+                shown_s = now_s
+                yield _part(packet)
+
+
+def _part(packet: PacketMessage) -> bytes:
+    head = (
+        f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(packet.data)}\r\n"
+        f"X-Captured-At: {timestamp(packet.captured_ns)}\r\n\r\n"
+    )
+    return head.encode() + packet.data + b"\r\n"
+
+
+def _address(site: Site, name: str, kinds: tuple[Kind, ...] = ("mse", "mjpeg", "none")) -> str:
+    """Where a stream's packets are read; RequestError 404 where none are sent, or they are not of these kinds."""
+    address = site.places.packets
+    if address is None or site.kinds.of(name)[0] not in kinds:
+        raise RequestError(404, f"there is no such video of the stream {name!r}")
+    return address
 
 
 ROUTES = (video, mjpeg)
