@@ -31,14 +31,6 @@ def with_events(config: Config) -> Config:
     return msgspec.structs.replace(config, sinks=(*config.sinks, store), events=EventSettings(best_crops=True))
 
 
-def with_packets(config: Config, folder: str) -> Config:
-    """Return the same run with its packets where the page finds them: where it says, or in a folder."""
-    if config.packets.address is not None:
-        return config
-    packets = msgspec.structs.replace(config.packets, address=f"ipc://{folder}/packets")
-    return msgspec.structs.replace(config, packets=packets)
-
-
 def reachable(address: str) -> str:
     """Return the address at which this host reaches what listens on one, such as all of its own."""
     for everywhere in ("tcp://*:", "tcp://0.0.0.0:"):

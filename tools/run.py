@@ -2,7 +2,6 @@
 
 import json
 import signal
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
-from tools.page import RunPage, make_gallery, with_events, with_packets
+from tools.page import RunPage, make_gallery, with_events
 
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
@@ -67,7 +66,6 @@ def run(
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
     loaded = _wanted(what, insecure, model)
-    asked = loaded
     if web and not _is_file(what):
         loaded = with_events(loaded)
     page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
@@ -103,7 +101,6 @@ def run(
         timer.cancel()
         if page is not None:
             page.stop()
-        folder.cleanup()
     text = json.dumps(finished.to_json(), indent=2)
     typer.echo(text if as_json else _table(finished))
     if summary:

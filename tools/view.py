@@ -26,7 +26,6 @@ def view(
     server_key: Annotated[str | None, typer.Option(help="The run's public CURVE key, where it uses keys.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the event store.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="File of the gallery.")] = None,
-    packets: Annotated[str | None, typer.Option(help="Address of the run's packets, for video.")] = None,
     accounts: Annotated[str | None, typer.Option(help="File of users, tokens and what was done.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or released model of the run.")] = None,
     packets: Annotated[

@@ -10,7 +10,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 
 import pipeline.service.web.hub
-import pipeline.service.web.sockets
+import pipeline.service.web.live
 from pipeline.service.web.hub import MAX_FRAMES, MAX_OTHERS, SILENT_S, Listener, StreamState
 from pipeline.service.web.site import Site
 from tests.pipeline.service.web.made_site import bearer, client_of, frame, health, made_site
@@ -50,7 +50,7 @@ def test_a_viewer_hears_own_streams_alone(client: TestClient, site: Site) -> Non
 def test_a_reader_whose_token_was_taken_back_is_shut_out(
     client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.service.web.sockets, "LOOK_S", 0.05)
+    monkeypatch.setattr(pipeline.service.web.live, "LOOK_S", 0.05)
     headers = bearer(site, "viewer", "door")
     with client.websocket_connect("/api/live", headers=headers) as socket:
         site.accounts.remove_token(site.accounts.tokens()[-1].id)
