@@ -19,7 +19,9 @@ CSRF = "made"
 PASSWORD = "correct horse battery"
 
 
-def made_site(folder: Path, *, login: bool = False, streams: tuple[str, ...] = ("door", "yard"), **places: Path) -> Site:
+def made_site(
+    folder: Path, *, login: bool = False, streams: tuple[str, ...] = ("door", "yard"), **places: Path
+) -> Site:
     """A site whose files lie in a folder."""
     settings = [StreamSettings(name=name, source="0") for name in streams]
     return Site(
@@ -79,4 +81,6 @@ def frame(stream: str = "door", seq: int = 0, **dropped: int) -> FrameMessage:
 
 def health(state: str, cause: str = "", stream: str = "door") -> HealthMessage:
     """What happened to a stream."""
-    return HealthMessage(stream=stream, at="2026-11-23T09:14:07.120Z", state=state, cause=cause, captured=3, published=2)  # type: ignore[arg-type]
+    return HealthMessage(
+        stream=stream, at="2026-11-23T09:14:07.120Z", state=state, cause=cause, captured=3, published=2
+    )  # type: ignore[arg-type]

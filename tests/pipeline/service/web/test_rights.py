@@ -70,7 +70,9 @@ def client(site: Site) -> Iterator[TestClient[Litestar]]:
 def ask(client: TestClient[Litestar], route: str, headers: dict[str, str], stream: str = "door") -> int:
     method, path = route.split(" ")
     number = {"door": "1", "yard": "2"}.get(stream, "99")
-    return client.request(method, path.replace("{name}", stream).replace("{number}", number), headers=headers).status_code
+    return client.request(
+        method, path.replace("{name}", stream).replace("{number}", number), headers=headers
+    ).status_code
 
 
 def test_the_table_above_has_every_route(client: TestClient[Litestar], site: Site) -> None:
