@@ -106,7 +106,8 @@ class Wire:
         for each in (source, target):
             self._open.discard(each)
             with contextlib.suppress(OSError):
-                each.close()
+                each.shutdown(socket.SHUT_RDWR)  # closing alone tells nobody while the other thread reads from it
+            each.close()
 
 
 class Listener:
