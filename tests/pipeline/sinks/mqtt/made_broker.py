@@ -33,7 +33,9 @@ class Broker:
         self.port = free_port()
         self._file = folder / f"mosquitto-{self.port}.conf"
         options = lines or ("allow_anonymous true",)
-        self._file.write_text("\n".join((f"listener {self.port} 127.0.0.1", "persistence false", "user root", *options)) + "\n")
+        self._file.write_text(
+            "\n".join((f"listener {self.port} 127.0.0.1", "persistence false", "user root", *options)) + "\n"
+        )
         self.log = folder / f"mosquitto-{self.port}.log"
         self.start()
 
