@@ -167,7 +167,7 @@ class FrigateTopics:
 def _id(message: EventMessage) -> str:
     """As Frigate's: when it was first seen, and six characters that no other object of then has."""
     first = _unix(message.first_seen or message.captured_at)
-    return f"{first:.6f}-{crc32(f'{message.stream}:{message.track}'.encode()) % 36**6:06x}"
+    return f"{first:.6f}-{crc32(f'{message.stream}:{message.track}'.encode()) % 16**6:06x}"
 
 
 def _place(tracked: _Tracked, message: EventMessage) -> None:

@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 class Broker:
-    """Mosquitto by a configuration of its own, as the user that runs the tests; what it retains is gone when it is killed."""
+    """Mosquitto by a configuration of its own, as the user of the tests; what it retains is gone when it is killed."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
         if BROKER is None:
