@@ -16,6 +16,14 @@ Topic = Annotated[
         description="an MQTT topic without + and #, and without / at its ends",
     ),
 ]
+Prefix = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^/+#\x00$][^+#\x00]*[^/+#\x00]\Z|^[^/+#\x00$]\Z|^\Z",
+        max_length=200,
+        description='an MQTT topic without + and #, and without / at its ends, or "" for none',
+    ),
+]
 Command = Literal["detect", "enroll"]
 
 
@@ -36,7 +44,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     prefix: Topic | None = None  # None: the dialect's name
     labels: tuple[str, ...] = ("person", "car", "dog", "cat")  # whose counts are told though none was seen yet
     snapshots: bool = True  # with events.best_crops
-    discovery: Topic | None = "homeassistant"  # Home Assistant's prefix, in the dialect "trunkline"; see discovers
+    discovery: Prefix = "homeassistant"  # Home Assistant's own; "": it is not told of devices
     commands: tuple[Command, ...] = ()  # that the broker's clients may give
     events_kept: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000  # while the broker is away; the oldest go first
 
@@ -48,7 +56,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     @property
     def discovers(self) -> bool:
         """Whether Home Assistant is told of devices: Frigate's own integration finds those of its dialect itself."""
-        return self.discovery is not None and self.dialect == "trunkline"
+        return bool(self.discovery) and self.dialect == "trunkline"
 
     @property
     def broker_port(self) -> int:

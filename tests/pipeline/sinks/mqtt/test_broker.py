@@ -71,7 +71,7 @@ def test_what_an_earlier_run_left_behind_is_taken_away_and_that_of_others_stays(
     with Broker(tmp_path) as broker, Listener(broker.port) as other:
         for topic in ("trunkline/door/count/zebra", "trunkline/yard/count/person", "else/where"):
             other.publish(topic, "3", retain=True)
-        sink = MqttSink(settings(broker.port, discovery=None))
+        sink = MqttSink(settings(broker.port, discovery=""))
         sink.attach(DOOR, None)
         kept = {"trunkline/yard/count/person": b"3", "else/where": b"3"}
         await_that(lambda: retained(broker.port) == {**sink.state, **kept})

@@ -62,7 +62,7 @@ def test_names_that_differ_have_ids_that_differ_and_that_home_assistant_takes() 
 
 
 @pytest.mark.parametrize(
-    ("keys", "discovers"), [({}, True), ({"discovery": None}, False), ({"dialect": "frigate"}, False)]
+    ("keys", "discovers"), [({}, True), ({"discovery": ""}, False), ({"dialect": "frigate"}, False)]
 )
 def test_who_is_told(keys: dict[str, Any], discovers: bool) -> None:
     assert msgspec.convert({"host": "a", **keys}, MqttSettings).discovers is discovers
