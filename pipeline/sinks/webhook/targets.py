@@ -6,14 +6,15 @@ name server that answers otherwise the next time (DNS rebinding) changes nothing
 
 import ipaddress
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engines.errors import ConfigError, MessageError, one_line
 from pipeline.settings.redact import redact
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[..., Sequence[tuple[Any, ...]]]
 NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -30,9 +31,7 @@ class Target:
         ConfigError: the URL is none, or is an address that may not be reached.
     """
 
-    def __init__(
-        self, url: str, allow: tuple[str, ...], resolve: Callable[..., list[tuple[object, ...]]] = socket.getaddrinfo
-    ) -> None:
+    def __init__(self, url: str, allow: tuple[str, ...], resolve: Resolve = socket.getaddrinfo) -> None:
         try:
             parts = urlsplit(str(url))
             port = parts.port
@@ -60,7 +59,7 @@ class Target:
             OSError: the name is not known.
         """
         rows = self._resolve(self.host, self.port, type=socket.SOCK_STREAM)
-        found = list(dict.fromkeys(str(row[4][0]) for row in rows))  # type: ignore[index]
+        found = list(dict.fromkeys(str(row[4][0]) for row in rows))
         for text in found:
             address = _address(text)
             why = "which is no address" if address is None else self._refusal(address)

@@ -236,6 +236,19 @@ def test_json_has_the_picture_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert base64.b64decode(with_picture["best_crop"]["jpeg"]) == CROP.jpeg
 
 
+def test_the_page_s_receiver_takes_what_is_genuine_and_nothing_else(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "webhooks.md").read_text()
+    namespace: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], namespace)
+    genuine = namespace["genuine"]
+    got = received(tmp_path, secret=KEY)
+    assert genuine(got.headers, got.body, KEY.encode())
+    assert not genuine(got.headers, got.body + b" ", KEY.encode())
+    assert not genuine(got.headers, got.body, b"another secret")
+    old = str(int(got.headers["webhook-timestamp"]) - 600)
+    assert not genuine({**got.headers, "webhook-timestamp": old}, got.body, KEY.encode())
+
+
 def test_cloud_events_have_their_fields(tmp_path: Path) -> None:
     got = received(tmp_path, format="cloudevents")
     value = msgspec.json.decode(got.body)
