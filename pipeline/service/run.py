@@ -21,7 +21,7 @@ from pipeline.runtime.processes import run_processes
 from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
-from pipeline.service.control import Control
+from pipeline.service.control import Control, Switches
 from pipeline.settings.schema import Config
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
@@ -70,6 +70,7 @@ def run(
     with ExitStack() as opened:
         parts = open_parts(config, model, needs_of((*STEPS, FACES)), opened, shard_count(config))
         assert parts.publisher is not None
+        parts.publisher.attach(None if control is None else Switches(control))
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
         summary = Pipeline(parts, stop, source).run(attached)

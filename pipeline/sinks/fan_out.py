@@ -9,7 +9,16 @@ import msgspec
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from
 from pipeline.settings.schema import Config, SinkSettings
-from pipeline.sinks.base import CLOSE_S, GROUP, Counted, ReadsPackets, SinkClass, SinkCounts, SinkThread
+from pipeline.sinks.base import (
+    CLOSE_S,
+    GROUP,
+    Counted,
+    ReadsPackets,
+    SinkClass,
+    SinkCounts,
+    SinkThread,
+    StreamSwitches,
+)
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.messages import HealthMessage, Message
 
@@ -26,6 +35,7 @@ class Sinks:
     """
 
     def __init__(self, config: Config, packets: str | None = None) -> None:
+        self._config = config
         self.publisher = Publisher(config.publish)
         self._threads = [self.publisher.thread]
         self._others: dict[str, Counted] = {}
@@ -40,6 +50,11 @@ class Sinks:
     def address(self) -> str:
         """Where the results socket listens."""
         return self.publisher.address
+
+    def attach(self, switches: StreamSwitches | None) -> None:
+        """Let sinks know the run before its first message, and what they may change of it; None: nothing."""
+        for thread in self._threads:
+            thread.attach(self._config, switches)
 
     def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait until somebody subscribed; see :meth:`pipeline.sinks.zmq.Publisher.await_subscriber`."""

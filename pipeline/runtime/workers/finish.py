@@ -34,6 +34,7 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
         parts = open_parts(config, model, needs, opened, folder=context.folder)
         publisher = parts.publisher
         assert publisher is not None
+        publisher.attach(None)  # the streams are the business of the process that started this one
         events = parts.event_publisher = EventPublisher.of_run(
             config, model, publisher, context.frames, worker_spec.open_events
         )

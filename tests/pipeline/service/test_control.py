@@ -19,7 +19,7 @@ from pipeline.frames.counters import FrameCounts
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.summary import Summary
-from pipeline.service.control import Control
+from pipeline.service.control import Control, Switches
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
@@ -290,6 +290,26 @@ def test_the_books_are_true_whatever_is_added_changed_and_removed(
     while left := set(threading.enumerate()) - threads:
         assert time.monotonic() < end, left
         time.sleep(0.01)
+
+
+def test_a_stream_is_switched_off_and_on_by_the_settings_it_had(model: Model) -> None:
+    run = Controlled(model, "door", "yard")
+    switches = Switches(run.control)
+    before = run.control.streams()
+    switches.pause("door")
+    assert [stream.name for stream in run.control.streams()] == ["yard"]
+    with pytest.raises(ConfigError, match="stream 'door' cannot be removed: there is none of this name"):
+        switches.pause("door")
+    with pytest.raises(ConfigError, match="stream 'yard' cannot be switched on: it was not switched off"):
+        switches.resume("yard")
+    switches.resume("door")
+    assert set(run.control.streams()) == set(before)
+    run.flows("door")
+    switches.pause("door")
+    run.control.add(camera("door", reconnect_max_s=5.0))  # somebody else was faster, with other settings
+    switches.resume("door")
+    assert {stream.name: stream.reconnect_max_s for stream in run.control.streams()}["door"] == 5.0
+    check_books(run, run.end_now())
 
 
 def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:
