@@ -3,8 +3,9 @@
 import json
 import signal
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -18,6 +19,8 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
+
+METRICS: Final = "127.0.0.1:9464"  # the port that OpenTelemetry's exporters for Prometheus have
 
 
 def run(
@@ -37,6 +40,9 @@ def run(
     ] = 0.0,
     summary: Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help=f"Serve metrics for Prometheus, at {METRICS} unless configured.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")] = False,
 ) -> None:
     """Run every stream until all have ended, or until ctrl-C.
@@ -47,13 +53,13 @@ def run(
 
     SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
-    loaded = _wanted(what, insecure, model)
+    loaded = _wanted(what, insecure, metrics, model)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
     if hasattr(signal, "SIGHUP") and Path(what[0]).suffix.lower() == ".toml":
-        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, loaded, control))
+        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, metrics, loaded, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def started(address: str) -> None:
@@ -76,16 +82,19 @@ def run(
         _write(summary, text)
 
 
-def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config:
+def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = None) -> Config:
     loaded = _config(what, model)
     if insecure:
         loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    if metrics and loaded.metrics.address is None:
+        loaded = msgspec.structs.replace(loaded, metrics=msgspec.structs.replace(loaded.metrics, address=METRICS))
     return loaded
 
 
-def _reload(what: list[str], insecure: bool, running: Config, control: Control) -> None:
+def _reload(what: list[str], insecure: bool, metrics: bool, running: Config, control: Control) -> None:
     """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(lambda: _wanted(what, insecure), running, control), daemon=True).start()
+    read = partial(_wanted, what, insecure, metrics)
+    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:

@@ -25,6 +25,7 @@ EXTRA_OF: Final = {
     "train": ("faster_coco_eval", "matplotlib", "torch"),
     "heif": ("pillow_heif",),
     "import": ("onnx",),
+    "metrics": ("prometheus_client", "pynvml"),
     "tracking": ("trackeval",),
     "tensorrt": ("cuda", "tensorrt"),
 }

@@ -82,6 +82,8 @@ def _check_sinks(config: Config) -> None:
                 f"{taken[sink.shown_name]} has it already"
             )
         taken[sink.shown_name] = f"sinks[{index}]"
+    if config.metrics.address is not None and config.streams[0].forward is not None:
+        raise RefusedError("metrics.address is there, but must be left out where streams are forwarded")
     if config.sinks and config.streams[0].forward is not None:
         raise RefusedError("sinks is there, but must be left out where streams are forwarded: nothing is seen here")
 

@@ -173,6 +173,13 @@ class RecordSettings(_Section, frozen=True):
     min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
 
 
+class MetricsSettings(_Section, frozen=True):
+    """What Prometheus reads of a run; docs/metrics.md."""
+
+    address: str | None = None  # HOST:PORT to serve them at; None: nowhere, unless the command line asks for it
+    insecure: bool = False  # beyond this host, where whoever reaches the address reads them
+
+
 class SinkSettings(_Section, frozen=True):
     """One more place where messages go: ``[[sinks]]``, docs/extending.md."""
 
@@ -210,5 +217,6 @@ class Config(_Section, frozen=True):
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
     sinks: tuple[SinkSettings, ...] = ()
+    metrics: MetricsSettings = MetricsSettings()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

@@ -63,6 +63,7 @@ class SinkCounts:
 
     sent: int
     lost: dict[str, int]  # by cause, see Lost
+    waiting: int = 0  # in its queue now
 
 
 class Counted(Protocol):
@@ -118,7 +119,8 @@ class SinkThread:
     def counts(self) -> SinkCounts:
         """So far."""
         with self._changed:
-            return SinkCounts(self._sent, {cause: count for cause, count in self._lost.items() if count})
+            lost = {cause: count for cause, count in self._lost.items() if count}
+            return SinkCounts(self._sent, lost, 0 if self._ended else len(self._waiting) + len(self._in_hand))
 
     def finish(self) -> None:
         """No message comes any more; those that wait are still sent."""
