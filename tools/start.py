@@ -26,6 +26,7 @@ EXTRA_OF: Final = {
     "heif": ("pillow_heif",),
     "import": ("onnx",),
     "metrics": ("prometheus_client", "pynvml"),
+    "supervision": ("supervision",),
     "tracking": ("trackeval",),
     "tensorrt": ("cuda", "tensorrt"),
 }

@@ -329,7 +329,8 @@ class ProcessSupervisor:
     def reading(self) -> Reading:
         """What the run tells of itself now."""
         frames, plan, reported = self.frames, self._plan, self._reported
-        links: list[Link] = ["prepared", "inferred", *(["results"] if plan.shards > 1 else [])]
+        # A single shard is in the process that publishes, so that there is no link between them.
+        links: tuple[Link, ...] = ("prepared", "inferred", "results") if plan.shards > 1 else ("prepared", "inferred")
         sent = {link: sum(map(frames.sent_to, plan.readers(link))) for link in links}
         pids = {
             worker.worker_spec.name: worker.process.pid

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, get_args
 
@@ -190,7 +191,7 @@ def _of_sinks(reading: Reading) -> Iterator[Metric]:
 def _of_processes(processes: dict[str, int]) -> Iterator[Metric]:
     families: dict[str, Metric] = {}
     for name, pid in processes.items():
-        for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():
+        for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
             if metric.name in PROCESS_METRICS:
                 ours = PROCESS_METRICS[metric.name]
                 family = families.setdefault(ours, Metric(ours, metric.documentation, metric.type))
