@@ -86,6 +86,8 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     loaded = _config(what, model)
     if insecure:
         loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    if metrics and loaded.streams[0].forward is not None:
+        raise ConfigError("--metrics is there, but must be left out where streams are forwarded")
     if metrics and loaded.metrics.address is None:
         loaded = msgspec.structs.replace(loaded, metrics=msgspec.structs.replace(loaded.metrics, address=METRICS))
     return loaded
