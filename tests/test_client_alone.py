@@ -59,6 +59,20 @@ print(message.stream, message.state)
     assert (done.returncode, done.stdout) == (0, "door up\n"), done.stderr
 
 
+def test_messages_are_converted_with_msgspec_and_pyzmq_alone_but_for_what_supervision_needs() -> None:
+    code = """
+from trunkline import AsyncSubscriber, FrameMessage, TimingsMessage, to_coco, to_detections
+timings = TimingsMessage(0.0, 0.0, 0.0, 0.0)
+frame = FrameMessage(stream="door", seq=7, captured_at="", size=(64, 48), objects=(), faces=(), scene=(),
+                     timings_ms=timings, dropped={})
+print(to_coco([frame])["images"][0]["file_name"])
+to_detections(frame)
+"""
+    done = alone(code)
+    assert done.stdout == "door/7.jpg\n", done.stderr
+    assert "which the extra 'supervision' brings: pip install 'trunkline[supervision]'" in done.stderr
+
+
 def test_the_fence_around_the_client_holds() -> None:
     assert "No module named 'numpy'" in alone("import numpy").stderr
 
@@ -91,6 +105,7 @@ PACKAGES = {  # of the modules that are called otherwise
     "cuda": "cuda-bindings",
     "cv2": "opencv-python-headless",
     "markdown_it": "markdown-it-py",
+    "pynvml": "nvidia-ml-py",
     "skimage": "scikit-image",
 }
 

@@ -24,6 +24,8 @@ from tools.page import RunPage, make_gallery, with_events
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
 
+METRICS: Final = "127.0.0.1:9464"  # the port that OpenTelemetry's exporters for Prometheus have
+
 
 def run(
     what: Annotated[
@@ -42,6 +44,9 @@ def run(
     ] = 0.0,
     summary: Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help=f"Serve metrics for Prometheus, at {METRICS} unless configured.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")] = False,
     web: Annotated[
         bool, typer.Option("--web", help="Serve the page, too; of sources, also keep events and make a gallery.")
@@ -65,7 +70,7 @@ def run(
     """
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
-    loaded = _wanted(what, insecure, model)
+    loaded = _wanted(what, insecure, metrics, model)
     if web and not _is_file(what):
         loaded = with_events(loaded)
     page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
@@ -80,7 +85,7 @@ def run(
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def again() -> Config:
-        config = _wanted(what, insecure)
+        config = _wanted(what, insecure, metrics)
         return config if page is None else page.with_packets(config)
 
     def started(address: str) -> None:
@@ -115,10 +120,14 @@ def _is_file(what: list[str]) -> bool:
     return Path(what[0]).suffix.lower() == ".toml"
 
 
-def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config:
+def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = None) -> Config:
     loaded = _config(what, model)
     if insecure:
         loaded = msgspec.structs.replace(loaded, publish=msgspec.structs.replace(loaded.publish, insecure=True))
+    if metrics and loaded.streams[0].forward is not None:
+        raise ConfigError("--metrics is there, but must be left out where streams are forwarded")
+    if metrics and loaded.metrics.address is None:
+        loaded = msgspec.structs.replace(loaded, metrics=msgspec.structs.replace(loaded.metrics, address=METRICS))
     return loaded
 
 

@@ -26,6 +26,8 @@ EXTRA_OF: Final = {
     "heif": ("pillow_heif",),
     "integrations": ("aiomqtt", "httpx", "paho"),
     "import": ("onnx",),
+    "metrics": ("prometheus_client", "pynvml"),
+    "supervision": ("supervision",),
     "tracking": ("trackeval",),
     "web": ("anyio", "argon2", "cryptography", "litestar", "tomlkit", "uvicorn", "websockets"),
     "tensorrt": ("cuda", "tensorrt"),

@@ -152,6 +152,11 @@ class Batcher(Generic[W]):
         """Whether no frame waits."""
         return not self._count
 
+    @property
+    def waiting(self) -> int:
+        """How many frames wait."""
+        return self._count
+
     def offer(self, frame: W, now_ns: int) -> tuple[W, ...]:
         """Let a frame wait; returns the stale frames that it takes the place of."""
         queue = self._queues[frame.stream]

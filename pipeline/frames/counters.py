@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from pipeline.frames.types import StreamStatus
+
 SETTLE_S: Final = 60.0
 SETTLE_LOOK_S: Final = 0.005
 
@@ -22,6 +24,18 @@ class FrameCounts:
     def in_flight(self) -> int:
         """Frames between capture and message right now; 0 after a run, or there is a bug."""
         return self.captured - self.published - sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What happened to a stream last, and how often it came back."""
+
+    state: StreamStatus | None = None  # None: nothing was told of it yet
+    reconnects: int = 0  # how often it came up after it was down
+
+    def told(self, state: StreamStatus) -> "StreamState":
+        """The state after one more report."""
+        return StreamState(state, self.reconnects + (self.state == "down" and state == "up"))
 
 
 class CountsReader(Protocol):
@@ -47,6 +61,7 @@ class FrameCounters:
         self._captured: Counter[str] = Counter()
         self._published: Counter[str] = Counter()
         self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._states: defaultdict[str, StreamState] = defaultdict(StreamState)
 
     def captured(self, stream: str, count: int = 1) -> None:
         """A source gave frames."""
@@ -67,3 +82,13 @@ class FrameCounters:
         """The books of one stream."""
         with self._lock:
             return FrameCounts(self._captured[stream], self._published[stream], dict(self._dropped[stream]))
+
+    def told(self, stream: str, state: StreamStatus) -> None:
+        """What happened to a stream was published."""
+        with self._lock:
+            self._states[stream] = self._states[stream].told(state)
+
+    def state(self, stream: str) -> StreamState:
+        """What happened to a stream last."""
+        with self._lock:
+            return self._states[stream]

@@ -2,11 +2,29 @@
 
 import math
 from collections import Counter
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
 
 from pipeline.frames.types import Result
 
 BATCHES_OPEN: Final = 64  # batches whose frames may come by turns: more than shards have waiting
+
+
+# Upper bounds of the buckets that metrics have, in seconds.
+BOUNDS_S: Final = (
+    *(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Latencies in the few buckets of a metric."""
+
+    cumulative: tuple[int, ...] = (0,) * len(BOUNDS_S)  # how many were within each of BOUNDS_S
+    count: int = 0
+    sum_s: float = 0.0
 
 
 class LatencyHistogram:
@@ -25,12 +43,14 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self.count = 0
+        self.sum_ms = 0.0
         self.worst_ms = 0.0
 
     def add(self, ms: float) -> None:
         """Note one latency in milliseconds; what is below a microsecond counts as one."""
         self._buckets[round(math.log(max(ms, self.MIN_MS) / self.MIN_MS, self.RATIO))] += 1
         self.count += 1
+        self.sum_ms += ms
         self.worst_ms = max(self.worst_ms, ms)
 
     def quantile(self, share: float) -> float:
@@ -42,10 +62,35 @@ class LatencyHistogram:
                 return min(self.MIN_MS * self.RATIO**bucket, self.worst_ms)
         return self.worst_ms
 
+    def copy(self) -> Self:
+        """The same latencies, which no other thread adds to."""
+        other = type(self)()
+        other._buckets, other.count = self._buckets.copy(), self.count
+        other.sum_ms, other.worst_ms = self.sum_ms, self.worst_ms
+        return other
+
+    def within_bounds(self) -> Histogram:
+        """How many latencies were within each of BOUNDS_S, which is exact to 1 % of the bound."""
+        within, cumulative, buckets = 0, [], sorted(self._buckets.items(), reverse=True)
+        for bound_s in BOUNDS_S:
+            while buckets and self.MIN_MS * self.RATIO ** buckets[-1][0] <= 1000 * bound_s:
+                within += buckets.pop()[1]
+            cumulative.append(within)
+        return Histogram(tuple(cumulative), self.count, self.sum_ms / 1000)
+
     def summary(self) -> dict[str, float]:
         """Median, tail and worst, in milliseconds."""
         tails = {f"p{share}": round(self.quantile(share / 100), 2) for share in (50, 90, 95, 99)}
         return {**tails, "max": round(self.worst_ms, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long frames took so far, for metrics."""
+
+    stages: dict[str, Histogram]  # of frames, by step; "total" is from capture to message
+    engine: Histogram  # of batches
+    skipped: int  # frames that were not inferred
 
 
 class StageTimes:
@@ -56,6 +101,7 @@ class StageTimes:
         self._steps = {name: LatencyHistogram() for name in steps}
         self._sizes: dict[int, int] = {}  # frames so far of the last batches, by when the engine began each
         self._batches: Counter[int] = Counter()
+        self._engine = LatencyHistogram()  # of batches
         self.skipped = 0  # frames that were not inferred
 
     def add(self, result: Result) -> None:
@@ -75,15 +121,25 @@ class StageTimes:
         if result.skipped:
             self.skipped += 1
         else:
-            self._count(timestamps.infer_started_ns)
+            self._count(timestamps.infer_started_ns, timestamps.infer_ended_ns)
 
-    def _count(self, started_ns: int) -> None:
+    def _count(self, started_ns: int, ended_ns: int) -> None:
         # No two batches begin in the same nanosecond; the frames of one come beside those of its neighbours.
         size = self._sizes[started_ns] = self._sizes.pop(started_ns, 0) + 1
+        if size == 1:
+            self._engine.add((ended_ns - started_ns) / 1e6)
         self._batches[size - 1] -= 1
         self._batches[size] += 1
         if len(self._sizes) > BATCHES_OPEN:
             del self._sizes[next(iter(self._sizes))]
+
+    def copy(self) -> Callable[[], Times]:
+        """Copy what was noted so far, in microseconds; what is returned works the metrics out, in any thread."""
+        stages, engine = {name: histogram.copy() for name, histogram in self._steps.items()}, self._engine.copy()
+        skipped = self.skipped
+        return lambda: Times(
+            {name: histogram.within_bounds() for name, histogram in stages.items()}, engine.within_bounds(), skipped
+        )
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Milliseconds by step: wait for a batch, letterbox, wait for the engine, engine, all after it, and the sum."""

@@ -21,6 +21,7 @@ from pipeline.frames.picture import Picture
 # every_frame: nothing is lost, the source waits, as for a file that runs at its own pace. bulk: likewise, and nobody
 # minds how long a frame waits, as in a file that runs as fast as it goes.
 Mode = Literal["freshest", "every_frame", "bulk"]
+StreamStatus = Literal["up", "down", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ class Health:
     """A stream came up, went down or ended."""
 
     stream: str
-    state: Literal["up", "down", "ended"]
+    state: StreamStatus
     cause: str  # one clause without addresses' passwords
     at_ns: int  # Unix time
     read: ReadOutcome | None = None  # of a file that has ended by itself: how much of it could be read

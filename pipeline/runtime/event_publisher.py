@@ -10,7 +10,7 @@ from pipeline.events.log import EventLog
 from pipeline.events.zones import ZoneCounter, zone_counters_of
 from pipeline.frames.counters import CountsReader, FrameCounts
 from pipeline.frames.events import Cause
-from pipeline.frames.stage_times import StageTimes
+from pipeline.frames.stage_times import StageTimes, Times
 from pipeline.frames.types import Counts, Health, Result
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.settings.schema import Config, StreamSettings
@@ -122,6 +122,12 @@ class EventPublisher:
         """Of a stream's zones and lines, as of its last frame."""
         with self._lock:
             return self._events.counts(stream)
+
+    def times_so_far(self) -> Times:
+        """How long frames took so far; any thread may ask, and frames wait microseconds for it."""
+        with self._lock:
+            work_out = self.times.copy()
+        return work_out()
 
     def check(self, settings: StreamSettings) -> None:
         """Refuse a stream with a zone or line for a label that the model does not know, with a ConfigError."""

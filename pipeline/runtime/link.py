@@ -48,6 +48,12 @@ class QueueLink(Generic[T]):
                 self._changed.notify_all()
             yield item
 
+    @property
+    def waiting(self) -> int:
+        """How many frames are in it."""
+        with self._changed:
+            return sum(len(item.frames) for item in self._items)
+
     def finish(self) -> None:
         """The writer is done; what is inside is still read."""
         with self._changed:
@@ -87,6 +93,12 @@ class FrameLink:
         self._sleeps_until = -math.inf  # ... ns; -inf: it does not wait
         self._broken = False
         self._over = False  # there will be no batch any more
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait for a batch."""
+        with self._lock:
+            return self._batcher.waiting
 
     def put(self, frame: Frame) -> None:
         """Offer a frame; the source of a file waits for room. LinkClosed when nobody will take it."""

@@ -12,6 +12,7 @@ from engines.errors import ConfigError, StageError
 from engines.spec import Model
 from pipeline.events.zones import zone_counters_of
 from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.runtime.reading import Reading
 from pipeline.runtime.ring import Ring
 from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
@@ -33,6 +34,9 @@ class ProcessRun(Protocol):
     over: bool
     captures: list[Worker]
 
+    def reading(self) -> Reading:
+        """What the run tells of itself now."""
+
     def capture(self, settings: StreamSettings) -> None:
         """Start a capture process for one stream; raise StageError where it cannot be started."""
 
@@ -49,6 +53,10 @@ class ProcessStreams:
     def streams(self) -> tuple[StreamSettings, ...]:
         """Those that were not removed."""
         return self._run.config.streams
+
+    def reading(self) -> Reading:
+        """What the run tells of itself now."""
+        return self._run.reading()
 
     def add(self, settings: StreamSettings) -> None:
         """Capture one stream more."""

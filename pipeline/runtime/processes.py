@@ -23,10 +23,11 @@ from engines.errors import ConfigError, StageError, TrunklineError
 from engines.spec import Model
 from pipeline.frames.types import Health
 from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
-from pipeline.runtime.graph import ProcessPlan
+from pipeline.runtime.graph import Link, ProcessPlan
 from pipeline.runtime.logs import log_settings
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.process_streams import ProcessStreams
+from pipeline.runtime.reading import NO_TIMES, Reading, StreamReading
 from pipeline.runtime.ring import MAX_PROCESSES, Ring
 from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.sizing import rings, shares
@@ -35,7 +36,7 @@ from pipeline.runtime.summary import Summary
 from pipeline.runtime.supervision import HURRY_S, MAX_CRASHES, source_patience_s
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.worker_process import Worker
-from pipeline.runtime.workers.spec import Done, Opened, WorkerRefused, WorkerSpec
+from pipeline.runtime.workers.spec import Done, Opened, Told, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
 from pipeline.sinks.fan_out import Sinks
@@ -193,7 +194,7 @@ class ProcessSupervisor:
         for said in worker.heard():
             heard = True
             match said:
-                case Opened(reported):
+                case Opened(reported) | Told(reported):
                     self._reported |= reported
                 case Done(reported):
                     for key, value in reported.items():  # what every shard counts is added up
@@ -221,6 +222,7 @@ class ProcessSupervisor:
             wait([self._sentinel(worker) for worker in self._all if not worker.over], NOTICED_S)
             for worker in [worker for worker in self._all if not worker.over]:
                 if self._alive(worker):
+                    self._hear(worker)
                     worker.kill_if_stuck(time.monotonic())
                 else:
                     self._ended(worker)
@@ -323,6 +325,28 @@ class ProcessSupervisor:
             for name in names:
                 report = Health(name, "ended", "the run was stopped", time.time_ns())
                 publisher.send(health_message(report, self.frames.of(name)))
+
+    def reading(self) -> Reading:
+        """What the run tells of itself now."""
+        frames, plan, reported = self.frames, self._plan, self._reported
+        # A single shard is in the process that publishes, so that there is no link between them.
+        links: tuple[Link, ...] = ("prepared", "inferred", "results") if plan.shards > 1 else ("prepared", "inferred")
+        sent = {link: sum(map(frames.sent_to, plan.readers(link))) for link in links}
+        pids = {
+            worker.worker_spec.name: worker.process.pid
+            for worker in self._all
+            if worker.process is not None and worker.process.pid is not None and not worker.over
+        }
+        return Reading(
+            {
+                stream.name: StreamReading(frames.of(stream.name), frames.streams.state(stream.name))
+                for stream in self.config.streams
+            },
+            {"frames": frames.waiting} | sent,
+            reported.get("times", NO_TIMES),
+            reported.get("sinks", {}),
+            pids,
+        )
 
     def summary(self, seconds: float) -> Summary:
         """What a run of so many seconds tells, once it has ended."""

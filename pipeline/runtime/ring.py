@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from engines.arrays import Pixels
 from pipeline.frames.counters import FrameCounts
-from pipeline.frames.types import Mode, Ticket
+from pipeline.frames.types import Mode, StreamStatus, Ticket
 from pipeline.runtime.process_lock import ProcessLock
 from pipeline.runtime.shared_file import shared_file
 from pipeline.runtime.stream_rows import StreamTable
@@ -300,8 +300,10 @@ class Ring:
         """The last one."""
         return int(self._signs[process])
 
-    def tell(self, stream: str) -> None:
-        """What happened to a stream was published."""
+    def tell(self, stream: str, state: StreamStatus | None = None) -> None:
+        """What happened to a stream was published; None: that it was added."""
+        if state is not None:
+            self.streams.told(stream, state)
         with self.lock:
             self._reported[self.streams.row(stream)] += 1
 
@@ -317,6 +319,17 @@ class Ring:
         with self.lock:
             dropped = {cause: int(count) for cause, count in zip(CAUSES, self._dropped[row], strict=True) if count}
             return FrameCounts(int(self._captured[row]), int(self._published[row]), dropped)
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait for a batch."""
+        with self.lock:
+            return int(((self._holders != 0) & (self._progress == WAITING)).sum())
+
+    def sent_to(self, process: int) -> int:
+        """How many slots are on their way to a process."""
+        with self.lock:
+            return int((self._untaken & 1 << process != 0).sum())
 
     def close(self) -> None:
         """Give the file back; the memory goes when nothing points into it any more."""

@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import ConfigError
-from pipeline.frames.types import Mode
+from pipeline.frames.counters import StreamState
+from pipeline.frames.types import Mode, StreamStatus
 
 MODES: Final[tuple[Mode, ...]] = ("freshest", "every_frame", "bulk")
+STATES: Final[tuple[StreamStatus | None, ...]] = (None, "up", "down", "ended")
 # What is to become of a stream: it is captured on, removed or changed; or its capture has ended for that.
 KEPT, REMOVED, CHANGED, LEFT = 0, 1, 2, 3
 NAME_WORDS: Final = 8  # of 8 bytes: a stream's name has 64 characters at most
+COLUMNS: Final = 5  # of a StreamTable
 
 Words = npt.NDArray[np.int64]
 
@@ -75,14 +78,15 @@ class StreamTable:
     """
 
     def __init__(self, words: Words, names: Iterable[str]) -> None:
-        rows = (len(words) - 1) // (NAME_WORDS + 3)
-        self._rows = StreamRows(words[3 * rows :], names)
-        self._mode, self._wanted, self._shard = words[:rows], words[rows : 2 * rows], words[2 * rows : 3 * rows]
+        rows = (len(words) - 1) // (NAME_WORDS + COLUMNS)
+        self._rows = StreamRows(words[COLUMNS * rows :], names)
+        columns = words[: COLUMNS * rows].reshape(COLUMNS, rows)
+        self._mode, self._wanted, self._shard, self._state, self._reconnects = columns
 
     @staticmethod
     def words(rows: int) -> int:
         """How many words it takes for so many streams."""
-        return StreamRows.words(rows) + 3 * rows
+        return StreamRows.words(rows) + COLUMNS * rows
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,3 +122,13 @@ class StreamTable:
     def wanted(self, name: str) -> int:
         """What was said last: KEPT, REMOVED, CHANGED or LEFT."""
         return int(self._wanted[self.row(name)])
+
+    def told(self, name: str, state: StreamStatus) -> None:
+        """What happened to a stream was published; for the process that publishes alone."""
+        after, row = self.state(name).told(state), self.row(name)
+        self._state[row], self._reconnects[row] = STATES.index(after.state), after.reconnects
+
+    def state(self, name: str) -> StreamState:
+        """What happened to a stream last."""
+        row = self.row(name)
+        return StreamState(STATES[int(self._state[row])], int(self._reconnects[row]))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from pipeline.runtime.reading import Reading
 from pipeline.settings.schema import StreamSettings
 
 
@@ -12,6 +13,10 @@ class Streams(Protocol):
 
     def streams(self) -> tuple[StreamSettings, ...]:
         """Those that were not removed."""
+        ...
+
+    def reading(self) -> Reading:
+        """What the run tells of itself now; any thread may ask, and no frame waits for it."""
         ...
 
     def add(self, settings: StreamSettings) -> None:

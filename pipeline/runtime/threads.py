@@ -21,6 +21,7 @@ from pipeline.runtime.graph import FACES, STEPS, Stage, chained
 from pipeline.runtime.link import FrameLink, LinkClosed, QueueLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.postprocess import Postprocessor
+from pipeline.runtime.reading import Reading, StreamReading
 from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached
@@ -234,6 +235,19 @@ class Pipeline:
         """Those that were not removed."""
         return tuple(capture.settings for capture in tuple(self._streams.values()))
 
+    def reading(self) -> Reading:
+        """What the run tells of itself now."""
+        waiting = {name: sum(link.waiting for link in links) for name, links in self.queues.items()}
+        return Reading(
+            {
+                stream.name: StreamReading(self.counters.of(stream.name), self.counters.state(stream.name))
+                for stream in self.streams()
+            },
+            {"frames": self.frames.waiting} | waiting,
+            self.events.times_so_far(),
+            self.publisher.counts,
+        )
+
     def add(self, settings: StreamSettings) -> None:
         """Capture one stream more; see :class:`pipeline.service.control.Control`."""
         with self._changing:
@@ -314,6 +328,7 @@ class Pipeline:
         self.events.reported(report)
         self._ends |= file_end(report)
         self.publisher.send(health_message(report, self.counters.of(report.stream)))
+        self.counters.told(report.stream, report.state)
 
     def _summary(self, seconds: float) -> Summary:
         faces, times = self.parts.faces, self.events.times

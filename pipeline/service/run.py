@@ -5,8 +5,8 @@ postprocess. Here it is chosen whether they are threads or processes.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import structlog
@@ -19,6 +19,7 @@ from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
 from pipeline.runtime.sharding import shard_count
+from pipeline.runtime.streams import Attached, Streams
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
 from pipeline.service.control import Control, Switches
@@ -64,10 +65,10 @@ def run(
     _check_tasks(config, model)
     if config.record.directory is not None:
         SegmentFolder(config.record).check()
-    attached = (control or Control()).of
-    if config.links == "zmq":
-        return run_processes(config, model, stop, wait_for_subscriber_s, started, attached)
     with ExitStack() as opened:
+        attached = _attached(config, control or Control(), opened)
+        if config.links == "zmq":
+            return run_processes(config, model, stop, wait_for_subscriber_s, started, attached)
         parts = open_parts(config, model, needs_of((*STEPS, FACES)), opened, shard_count(config))
         assert parts.publisher is not None
         parts.publisher.attach(None if control is None else Switches(control))
@@ -75,6 +76,23 @@ def run(
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
         summary = Pipeline(parts, stop, source).run(attached)
     return replace(summary, sinks=parts.publisher.counts)
+
+
+def _attached(config: Config, control: Control, opened: ExitStack) -> Attached:
+    """Who may use the streams of the run while it goes on: its control, and the metrics where they are asked for."""
+    if config.metrics.address is None:
+        return control.of
+    from pipeline.service.metrics import MetricsServer  # it needs the extra "metrics"
+
+    metrics = opened.enter_context(MetricsServer(config))
+    log.info("metrics", port=metrics.port)
+
+    @contextmanager
+    def attached(streams: Streams) -> Iterator[None]:
+        with control.of(streams), metrics.of(streams):
+            yield
+
+    return attached
 
 
 def _check_tasks(config: Config, model: Model) -> None:

@@ -90,6 +90,8 @@ def _check_sinks(config: Config) -> None:
         taken[sink.shown_name] = f"sinks[{index}]"
     if config.packets.address is not None and config.streams[0].forward is not None:
         raise RefusedError("packets.address is there, but must be left out where streams are forwarded")
+    if config.metrics.address is not None and config.streams[0].forward is not None:
+        raise RefusedError("metrics.address is there, but must be left out where streams are forwarded")
     if config.sinks and config.streams[0].forward is not None:
         raise RefusedError("sinks is there, but must be left out where streams are forwarded: nothing is seen here")
 

@@ -211,6 +211,13 @@ class PacketSettings(_Section, frozen=True):
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80  # ... of sources other than H.264, HEVC and AV1
 
 
+class MetricsSettings(_Section, frozen=True):
+    """What Prometheus reads of a run; docs/metrics.md."""
+
+    address: str | None = None  # HOST:PORT to serve them at; None: nowhere, unless the command line asks for it
+    insecure: bool = False  # beyond this host, where whoever reaches the address reads them
+
+
 class SinkSettings(_Section, frozen=True):
     """One more place where messages go: ``[[sinks]]``, docs/extending.md."""
 
@@ -260,5 +267,6 @@ class Config(_Section, frozen=True):
     packets: PacketSettings = PacketSettings()
     sinks: tuple[SinkSettings, ...] = ()
     web: WebSettings | None = None  # None: no page, unless the command line asks for one
+    metrics: MetricsSettings = MetricsSettings()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

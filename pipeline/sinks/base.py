@@ -106,6 +106,7 @@ class SinkCounts:
 
     sent: int
     lost: dict[str, int]  # by cause, see Lost
+    waiting: int = 0  # in its queue now
 
 
 class Counted(Protocol):
@@ -162,8 +163,9 @@ class SinkThread:
         """So far."""
         later = Counter(self._sink.lost if isinstance(self._sink, Later) else {})
         with self._changed:
-            lost = self._lost + later
-            return SinkCounts(max(0, self._sent - later.total()), dict(lost))
+            lost = {cause: count for cause, count in (self._lost + later).items() if count}
+            waiting = 0 if self._ended else len(self._waiting) + len(self._in_hand)
+            return SinkCounts(max(0, self._sent - later.total()), lost, waiting)
 
     def attach(self, config: Config, switches: StreamSwitches | None) -> None:
         """Let the sink know the run, if it wants to."""

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import zmq
 
@@ -47,6 +47,62 @@ class Gaps:
         self.missed = self._settled + max(0, number - self._first + 1 - self._received)
 
 
+class Subscription:
+    """A socket that is connected to a publisher, and what is known of the messages that come from it.
+
+    Args:
+        socket: a SUB socket, which is closed where this raises.
+        address: as of :class:`Subscriber`, like all that follows.
+        streams: names of the streams to hear of; None: all.
+        types: ``frame``, ``event``, ``health``; None: all.
+        server_key: the publisher's public key file, where it uses keys.
+
+    Raises:
+        ConfigError: the address or the key file cannot be used.
+    """
+
+    def __init__(
+        self,
+        socket: zmq.Socket[Any],
+        address: str,
+        streams: Collection[str] | None,
+        types: Collection[MessageType] | None,
+        server_key: str | Path | None,
+    ) -> None:
+        self._gaps: defaultdict[str, Gaps] = defaultdict(Gaps)
+        kinds = get_args(MessageType) if types is None else types
+        self._topics = None if streams is None else {f"{kind}/{name}".encode() for kind in kinds for name in streams}
+        try:
+            # Before connecting, so that the publisher is told all of it at once.
+            for prefix in self._topics if self._topics is not None else [f"{kind}/".encode() for kind in kinds]:
+                socket.subscribe(prefix)
+            _connect(socket, address, server_key)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+
+    @property
+    def missed(self) -> dict[str, int]:
+        """Frame messages that were sent and did not arrive, by stream, between the first and the last that did."""
+        return {stream: gaps.missed for stream, gaps in self._gaps.items()}
+
+    def take(self, parts: list[bytes]) -> Message | None:
+        """The message in what was received; None: it is not one that was asked for.
+
+        Raises:
+            MessageError: it does not follow the schema.
+        """
+        # ZeroMQ matches prefixes: who asks for "door" gets "door2" too.
+        if self._topics is not None and parts[0] not in self._topics:
+            return None
+        if len(parts) != 2:
+            raise MessageError(f"a message has {len(parts)} parts, but must have 2: topic and body")
+        message = decode(parts[1])
+        if isinstance(message, FrameMessage):
+            self._gaps[message.stream].take(message.seq, sum(message.dropped.values()))
+        return message
+
+
 class Subscriber:
     """Iterates over the messages of a publisher; connects again by itself when the publisher comes back.
 
@@ -71,55 +127,21 @@ class Subscriber:
         timeout_s: float | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._gaps: defaultdict[str, Gaps] = defaultdict(Gaps)
-        kinds = get_args(MessageType) if types is None else types
-        self._topics = None if streams is None else {f"{kind}/{name}".encode() for kind in kinds for name in streams}
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        try:
-            # Before connecting, so that the publisher is told all of it at once.
-            for prefix in self._topics if self._topics is not None else [f"{kind}/".encode() for kind in kinds]:
-                self._socket.subscribe(prefix)
-            self._connect(address, server_key)
-        except BaseException:
-            self.close()
-            raise
-
-    def _connect(self, address: str, server_key: str | Path | None) -> None:
-        self._socket.linger = 0
-        self._socket.maxmsgsize = LONGEST_MESSAGE
-        self._socket.heartbeat_ivl = HEARTBEAT_MS
-        self._socket.heartbeat_timeout = 2 * HEARTBEAT_MS
-        self._socket.ipv6 = "[" in address
-        if server_key is not None:
-            _use_server_key(self._socket, server_key)
-        try:
-            port = address.rpartition(":")[2]
-            if port.isdecimal() and int(port) > 65535:  # ZeroMQ would take it for another one
-                raise zmq.ZMQError(errno.EINVAL)
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
-            shown, cause = redact(address), redact_in(str(error), address)
-            raise ConfigError(f"address is {shown!r}, but must be tcp://HOST:PORT or ipc://PATH: {cause}") from error
+        self._subscription = Subscription(self._socket, address, streams, types, server_key)
 
     @property
     def missed(self) -> dict[str, int]:
         """Frame messages that were sent and did not arrive, by stream, between the first and the last that did."""
-        return {stream: gaps.missed for stream, gaps in self._gaps.items()}
+        return self._subscription.missed
 
     def receive(self, timeout_s: float | None = None) -> Message | None:
         """The next message, or None when none came in time; a timeout of None waits for ever."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        while self._socket.poll(_milliseconds_until(end)):
-            parts = self._socket.recv_multipart()
-            # ZeroMQ matches prefixes: who asks for "door" gets "door2" too.
-            if self._topics is None or parts[0] in self._topics:
-                return self._counted(_message(parts))
+        while self._socket.poll(milliseconds_until(end)):
+            if (message := self._subscription.take(self._socket.recv_multipart())) is not None:
+                return message
         return None
-
-    def _counted(self, message: Message) -> Message:
-        if isinstance(message, FrameMessage):
-            self._gaps[message.stream].take(message.seq, sum(message.dropped.values()))
-        return message
 
     def close(self) -> None:
         """Disconnect; may be called twice."""
@@ -141,17 +163,30 @@ class Subscriber:
         self.close()
 
 
-def _message(parts: list[bytes]) -> Message:
-    if len(parts) != 2:
-        raise MessageError(f"a message has {len(parts)} parts, but must have 2: topic and body")
-    return decode(parts[1])
-
-
-def _milliseconds_until(end: float) -> int | None:
+def milliseconds_until(end: float) -> int | None:
+    """From now to ``end`` of ``time.monotonic()``, 0 at least; None where that is infinite."""
     return None if math.isinf(end) else max(0, math.ceil((end - time.monotonic()) * 1000))
 
 
-def _use_server_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
+def _connect(socket: zmq.Socket[Any], address: str, server_key: str | Path | None) -> None:
+    socket.linger = 0
+    socket.maxmsgsize = LONGEST_MESSAGE
+    socket.heartbeat_ivl = HEARTBEAT_MS
+    socket.heartbeat_timeout = 2 * HEARTBEAT_MS
+    socket.ipv6 = "[" in address
+    if server_key is not None:
+        _use_server_key(socket, server_key)
+    try:
+        port = address.rpartition(":")[2]
+        if port.isdecimal() and int(port) > 65535:  # ZeroMQ would take it for another one
+            raise zmq.ZMQError(errno.EINVAL)
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        shown, cause = redact(address), redact_in(str(error), address)
+        raise ConfigError(f"address is {shown!r}, but must be tcp://HOST:PORT or ipc://PATH: {cause}") from error
+
+
+def _use_server_key(socket: zmq.Socket[Any], file: str | Path) -> None:
     try:
         connect_with_key(socket, file)
     except KEY_ERRORS as error:

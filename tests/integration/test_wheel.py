@@ -1,10 +1,8 @@
 """``pip install .`` away from the checkout: all packages and the released models are there, and a run runs."""
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import trunkline
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import FrameMessage
+from tests.integration.made_environments import copy_of_source, show_other_packages
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 12
@@ -24,13 +23,8 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that neither a build folder of the checkout gets in nor one is left there."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for part in ("engines", "pipeline", "tools"):
-        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, source)
+    source = copy_of_source(folder / "source")
     command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
     subprocess.run([sys.executable, "-m", "pip", *command], check=True, timeout=100)
     (built,) = folder.glob("*.whl")
@@ -42,10 +36,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` of an environment with Trunkline from the wheel, which sees this one's other packages."""
     environment = tmp_path_factory.mktemp("environment") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=60)
-    (packages,) = environment.glob("lib/python*/site-packages")
-    # Plain paths: hooks of an editable install, which would find the checkout, are not in them.
-    others = [path for path in sys.path if path.endswith("site-packages") and path != str(packages)]
-    (packages / "others.pth").write_text("\n".join([*others, sysconfig.get_paths()["purelib"]]) + "\n")
+    show_other_packages(environment)
     command = ["--python", str(environment / "bin" / "python"), "install", "--quiet", "--no-deps", "--ignore-installed"]
     subprocess.run([sys.executable, "-m", "pip", *command, str(wheel)], check=True, timeout=100)
     return environment / "bin"

@@ -11,7 +11,9 @@ Needs msgspec and pyzmq alone, which is what ``pip install trunkline`` brings; w
 
 from engines.errors import ConfigError, MessageError, TrunklineError
 from pipeline.frames.events import Cause, EventKind, EventName
+from pipeline.wire.async_client import AsyncSubscriber
 from pipeline.wire.client import Subscriber
+from pipeline.wire.convert import to_coco, to_detections
 from pipeline.wire.messages import (
     CropMessage,
     EventMessage,
@@ -30,6 +32,7 @@ from pipeline.wire.messages import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncSubscriber",
     "Cause",
     "ConfigError",
     "CropMessage",
@@ -50,4 +53,6 @@ __all__ = [
     "TrunklineError",
     "__version__",
     "decode",
+    "to_coco",
+    "to_detections",
 ]

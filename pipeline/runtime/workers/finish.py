@@ -1,9 +1,11 @@
 """The finish process: results become messages and recordings; a single shard's postprocessing is in it, too."""
 
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from engines.spec import load_model
 from pipeline.frames.types import Carrier, Health, Result, Ticket
@@ -15,13 +17,15 @@ from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.postprocess import Shard
-from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import Done, Opened, Pipe, Told, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, ShardRestarted, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.video import Recorder, Recording
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
+
+TELL_S: Final = 1.0  # between two words to who serves metrics
 
 
 def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
@@ -47,14 +51,15 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
             stopped = partial(context.frames.is_shut, context.number)
             pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
         step = chained(stages, parts)
-        supervise(
-            stages[0].called,
-            step if shard is None else lambda items: step(shard.taken(items)),
-            receiver.__iter__,
-            ending.finished,
-            partial(drop, context),
-            pulse,
-        )
+        with _telling(pipe, events, publisher, wanted=config.metrics.address is not None):
+            supervise(
+                stages[0].called,
+                step if shard is None else lambda items: step(shard.taken(items)),
+                receiver.__iter__,
+                ending.finished,
+                partial(drop, context),
+                pulse,
+            )
         if shard is not None:
             shard.end()
         ending.end()
@@ -62,6 +67,27 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     done = {"stages_ms": times.summary(), "batches": times.batches(), "carried": times.skipped}
     done |= {"left_out": ending.left_out, "ends": ending.ends, "sinks": publisher.counts}
     pipe.send(Done(done | ({} if shard is None else shard.counts)))
+
+
+@contextmanager
+def _telling(pipe: "Pipe[Any, Any]", events: EventPublisher, publisher: Sinks, wanted: bool) -> Iterator[None]:
+    """Let the first process hear, every TELL_S, how long frames took and what became of messages."""
+    over = threading.Event()
+
+    def tell() -> None:
+        with suppress(OSError):  # the first process is gone, and this one ends with it
+            while not over.wait(TELL_S):
+                pipe.send(Told({"times": events.times_so_far(), "sinks": publisher.counts}))
+
+    thread = threading.Thread(target=tell, name="metrics", daemon=True)
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if wanted:
+            thread.join()  # one thread at a time writes to the pipe
 
 
 class Ending:
@@ -114,7 +140,7 @@ class Ending:
                 self.ends |= file_end(report)
                 if report.state == "ended":
                     self._end(report.stream)
-                self._context.frames.tell(report.stream)
+                self._context.frames.tell(report.stream, report.state)
             case ShardRestarted(shard):
                 for stream in self._known:
                     if self._context.frames.streams.shard(stream) == shard:

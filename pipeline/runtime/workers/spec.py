@@ -41,6 +41,13 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a process says of itself now and then, while it works."""
+
+    reported: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRefused:
     """A process cannot play its part, with whatever luck."""
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.frames.counters import FrameCounters, FrameCounts
-from pipeline.frames.stage_times import LatencyHistogram, StageTimes
+from pipeline.frames.stage_times import BOUNDS_S, Histogram, LatencyHistogram, StageTimes
 from pipeline.frames.types import Result, Timestamps
 from tests.pipeline.made_results import make_result
 
@@ -130,3 +130,48 @@ def test_frames_whose_batch_began_together_are_one_batch() -> None:
 
 def test_a_run_without_frames_had_no_batches() -> None:
     assert StageTimes().batches() == {}
+
+
+@given(st.lists(st.floats(0.001, 1e5), max_size=200))
+def test_buckets_of_metrics_are_exact_to_1_percent_of_their_bounds(latencies: list[float]) -> None:
+    found = histogram_of(*latencies).within_bounds()
+    for bound_s, within in zip(BOUNDS_S, found.cumulative, strict=True):
+        least, most = (sum(ms <= 1000 * bound_s * factor for ms in latencies) for factor in (1 / 1.011, 1.011))
+        assert least <= within <= most
+    assert found.count == len(latencies)
+    assert found.sum_s == pytest.approx(sum(latencies) / 1000)
+
+
+def test_a_copy_of_times_does_not_change_while_frames_come() -> None:
+    times = StageTimes()
+    times.add(timed(1, 3, 7, 15, 31))
+    work_out = times.copy()
+    times.add(timed(1, 3, 8, 15, 31))
+    told = work_out()
+    assert {histogram.count for histogram in told.stages.values()} == {1}
+    assert told.stages["total"].sum_s == pytest.approx(0.031)
+
+
+def test_the_engine_is_timed_by_the_batch_and_not_by_the_frame() -> None:
+    times = StageTimes()
+    for _ in range(4):
+        times.add(timed(1, 3, 5, 15, 31))
+    times.add(timed(1, 3, 20, 25, 31))
+    told = times.copy()()
+    assert told.engine.count == 2
+    assert told.engine.sum_s == pytest.approx(0.015)
+    assert told.stages["infer"].count == 5
+
+
+def test_without_frames_histograms_are_empty() -> None:
+    assert StageTimes().copy()().engine == Histogram()
+
+
+def test_a_stream_that_comes_up_after_it_was_down_is_a_reconnect() -> None:
+    counters = FrameCounters()
+    told = []
+    for state in ("up", "down", "down", "up", "down", "ended"):
+        counters.told("door", state)
+        told.append((counters.state("door").state, counters.state("door").reconnects))
+    assert told == [("up", 0), ("down", 0), ("down", 0), ("up", 1), ("down", 1), ("ended", 1)]
+    assert counters.state("yard").state is None

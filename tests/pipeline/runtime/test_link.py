@@ -60,6 +60,13 @@ def test_what_is_put_comes_out_in_order_and_a_finished_link_is_read_to_its_end()
     assert list(link) == []
 
 
+def test_frames_in_a_link_are_counted() -> None:
+    link = filled(QueueLink[Frame](4), 3)
+    assert link.waiting == 3
+    next(iter(link))
+    assert link.waiting == 2
+
+
 def test_many_items_pass_through_a_narrow_link() -> None:
     link = QueueLink[Frame](1)
 
@@ -156,6 +163,14 @@ def test_all_that_waits_is_one_batch_and_nobody_else_is_waited_for(link: FrameLi
     assert names(taken.frames) == ["b0", "f0"]
     assert began_ns <= taken.taken_ns <= time.monotonic_ns()
     assert taken.skipped == frozenset()
+
+
+def test_frames_that_wait_for_a_batch_are_counted(link: FrameLink) -> None:
+    for stream in "fba":
+        link.put(make_frame(stream, 0))
+    assert link.waiting == 3
+    next(link.batches())
+    assert link.waiting == 0
 
 
 def test_a_frame_that_comes_wakes_the_reader(link: FrameLink) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from engines.errors import ConfigError
-from pipeline.frames.counters import FrameCounts
+from pipeline.frames.counters import FrameCounts, StreamState
 from pipeline.frames.types import Ticket
 from pipeline.runtime import shared_file
 from pipeline.runtime.ring import CAUSES, Gone, Layout, Ring, accept, hand_over, take_back
@@ -153,6 +153,28 @@ def test_only_so_many_frames_of_a_stream_wait_for_a_batch(ring: Ring) -> None:
     ring.batched(CAMERA, [first])
     assert ring.claim(CAMERA, "door", most_waiting=2)
     assert ring.of("door").captured == 3, "a frame that found no room was counted"
+
+
+def test_frames_that_wait_and_those_on_their_way_are_counted(ring: Ring) -> None:
+    tickets = [claimed(ring), claimed(ring, "yard")]
+    assert (ring.waiting, ring.sent_to(ENGINE)) == (2, 0)
+    ring.batched(CAMERA, tickets)
+    ring.send(CAMERA, tickets, ENGINE)
+    assert (ring.waiting, ring.sent_to(ENGINE), ring.sent_to(VIEWER)) == (0, 2, 0)
+    ring.take(ENGINE, tickets[:1])
+    assert ring.sent_to(ENGINE) == 1
+    ring.reclaim(ENGINE)
+    assert ring.sent_to(ENGINE) == 0
+
+
+def test_what_happened_to_a_stream_is_kept_where_every_process_sees_it(ring: Ring) -> None:
+    assert ring.streams.state("door") == StreamState()
+    for state in ("up", "down", "up"):
+        ring.tell("door", state)
+    ring.tell("yard")
+    assert ring.streams.state("door") == StreamState("up", reconnects=1)
+    assert ring.streams.state("yard") == StreamState()
+    assert (ring.reported("door"), ring.reported("yard")) == (3, 1)
 
 
 def test_slots_of_no_stream_are_in_no_books(ring: Ring) -> None:

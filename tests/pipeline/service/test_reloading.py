@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from engines.errors import ConfigError
+from pipeline.runtime.reading import Reading
 from pipeline.service.control import Control
 from pipeline.service.reloading import reload
 from pipeline.settings.schema import Config, InferenceSettings, StreamSettings
@@ -23,6 +24,9 @@ class MadeRun:
 
     def streams(self) -> tuple[StreamSettings, ...]:
         return tuple(self.there.values())
+
+    def reading(self) -> Reading:
+        return Reading()
 
     def add(self, settings: StreamSettings) -> None:
         self._put("add", settings)

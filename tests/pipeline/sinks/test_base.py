@@ -79,10 +79,12 @@ def test_a_sink_that_blocks_for_ever_loses_what_finds_no_room_and_nobody_waits(g
         for number in range(100):
             thread.send(message(number))
         assert thread.counts.lost == {"full": 100 - ROOM}
+        assert thread.counts.waiting == ROOM
         thread.finish()
         assert not thread.join(time.monotonic() + 0.1)
     assert time.monotonic() - began_s < 5.0
     assert (thread.counts.sent, thread.counts.lost) == (0, {"full": 100 - ROOM, "shutdown": ROOM})
+    assert thread.counts.waiting == 0
     assert [line["event"] for line in logs] == ["sink loses messages", "sink is not done and is left behind"]
     thread.send(message(100))
     assert thread.counts.lost["shutdown"] == ROOM + 1
