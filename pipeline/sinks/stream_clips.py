@@ -89,8 +89,8 @@ class StreamClips:
         self._place = place
         self._pending: deque[Happened] = deque()
         self._last: PacketMessage | None = None
-        self._now = Session(place)
-        self._before: Session | None = None
+        self._now = ClipSession(place)
+        self._before: ClipSession | None = None
         self.left_out = 0  # events without a clip
 
     def happened(self, event: Happened) -> None:
@@ -104,7 +104,7 @@ class StreamClips:
         if last is not None and (packet.session != last.session or packet.format != last.format):
             if self._before is not None:
                 self._before.close()
-            self._before, self._now = self._now, Session(self._place)
+            self._before, self._now = self._now, ClipSession(self._place)
         self._now.take(packet, last is not None and packet.number == last.number + 1)
         if self._before is not None and packet.captured_ns > self._now.since_ns + LATE_S * 1e9:
             self._before.close()
@@ -139,7 +139,7 @@ class StreamClips:
             self._place.attach(event.number, clip.name)
 
 
-class Session:
+class ClipSession:
     """What a stream sends in one format, and the clip that is being written of it.
 
     Args:
