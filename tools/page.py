@@ -26,9 +26,14 @@ def make_gallery(model: str | None) -> None:
 
 
 def with_events(config: Config) -> Config:
-    """Return the same run with its events kept, with their pictures and clips."""
+    """Return the same run with its events kept, with their pictures and clips, and files at their own pace."""
     store = SinkSettings(kind=STORE, options=StoreSettings(clips=True))
-    return msgspec.structs.replace(config, sinks=(*config.sinks, store), events=EventSettings(best_crops=True))
+    return msgspec.structs.replace(
+        config,
+        streams=tuple(msgspec.structs.replace(stream, pace="realtime") for stream in config.streams),
+        sinks=(*config.sinks, store),
+        events=EventSettings(best_crops=True),
+    )
 
 
 def reachable(address: str) -> str:

@@ -29,7 +29,8 @@ PATIENCE_S = 60.0
 
 def test_a_run_of_sources_keeps_its_events_with_their_pictures() -> None:
     config = with_events(config_of(["clip.mp4"]))
-    assert [sink.kind for sink in config.sinks] == ["store"] and config.events.best_crops
+    assert [(sink.kind, sink.options.clips) for sink in config.sinks] == [("store", True)] and config.events.best_crops
+    assert config.streams[0].pace == "realtime", "who wants to watch a file wants to see it"
 
 
 def test_a_gallery_is_made_where_there_is_none_and_stays_where_there_is_one(
