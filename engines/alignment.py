@@ -5,9 +5,8 @@ import math
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Float
+from engines.arrays import Double, Float, Pixels
 
 SIZE = 112  # width and height of an aligned face, pixels
 
@@ -25,7 +24,7 @@ MARGIN = 2.0  # pixels around the crop that interpolation may touch
 MIN_LIKENESS = 0.05  # correlation with the template once turned; a face seen wholly from the side has 0.8
 
 
-def similarity(landmarks: Float) -> npt.NDArray[np.float64]:
+def similarity(landmarks: Float) -> Double:
     """The rotation, scale and shift that bring ``landmarks`` closest to :data:`TEMPLATE`.
 
     Least squares without reflection after Umeyama, "Least-squares estimation of transformation parameters between
@@ -73,7 +72,7 @@ def region(landmarks: Float) -> tuple[float, float, float, float]:
     return _region(*_similarity(landmarks))
 
 
-def align(pixels: npt.NDArray[np.uint8], landmarks: Float) -> npt.NDArray[np.uint8]:
+def align(pixels: Pixels, landmarks: Float) -> Pixels:
     """Cut out a face, upright and at the size the face entry takes.
 
     Args:
@@ -106,7 +105,7 @@ def align(pixels: npt.NDArray[np.uint8], landmarks: Float) -> npt.NDArray[np.uin
     return np.asarray(face, np.uint8)
 
 
-def _shrink(pixels: npt.NDArray[np.uint8], factor: int) -> tuple[npt.NDArray[np.uint8], tuple[float, float]]:
+def _shrink(pixels: Pixels, factor: int) -> tuple[Pixels, tuple[float, float]]:
     """Average blocks of about ``factor`` pixels, so that the warp after it does not alias; and the exact ratios."""
     if factor == 1:
         return pixels, (1.0, 1.0)

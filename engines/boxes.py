@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Double, Float, Rows
+from engines.arrays import Double, Flags, Float, Rows
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
 
@@ -108,7 +107,7 @@ def iou_matrix(a: Float, b: Float) -> Float:
     return np.asarray(ious, np.float32)
 
 
-def filled(boxes: Float) -> npt.NDArray[np.bool_]:
+def filled(boxes: Float) -> Flags:
     """Which of the xyxy ``boxes`` (N, 4) have an area: (N,) booleans; False for boxes that are not finite."""
     x0, y0, x1, y1 = boxes.T  # one column at a time: loops over rows of two or four cost several times as much
     # False, too, for what is not a number.

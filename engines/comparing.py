@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Array, Double
 from engines.boxes import iou_matrix
 from engines.tasks import Task
 
-Outputs = Mapping[str, npt.NDArray[np.generic]]  # by name, batch first
+Outputs = Mapping[str, Array]  # by name, batch first
 
 COUNTED_SCORE: Final = 0.05  # rows below this are noise that nothing depends on, not even their order
 BOX_PX: Final = 0.5
@@ -68,7 +68,7 @@ def compare_part(task: Task) -> ComparePart:
     return cast("ComparePart", task.part("compare"))
 
 
-def floats(outputs: Outputs, name: str) -> npt.NDArray[np.float64]:
+def floats(outputs: Outputs, name: str) -> Double:
     """One of the outputs in double precision."""
     return outputs[name].astype(np.float64)
 
@@ -78,7 +78,7 @@ def share(value: float) -> float:
     return min(1.0, max(0.0, value)) if np.isfinite(value) else 1.0
 
 
-def greatest(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> float:
+def greatest(a: Array, b: Array) -> float:
     """The greatest difference between two arrays of a shape; not a number where one has something that is none."""
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
 

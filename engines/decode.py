@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Float
+from engines.arrays import Array, Float
 from engines.boxes import Letterbox, Letterboxes
 from engines.nms import Suppression
 from engines.spec import Thresholds
@@ -32,7 +31,7 @@ NO_SCENE: Float = np.zeros(0, np.float32)
 
 
 def decode(
-    outputs: Mapping[str, npt.NDArray[np.generic]],
+    outputs: Mapping[str, Array],
     boxes: Sequence[Letterbox],
     thresholds: Thresholds,
     suppression: Suppression = "class-aware",

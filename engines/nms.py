@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Double, Float, Rows
+from engines.arrays import ClassIds, Double, Float, Rows
 
 Suppression = Literal["class-aware", "class-agnostic", "soft"]
-ClassIds = npt.NDArray[np.integer]
 
 FAR: Final = 1e18  # pixels from the origin; beyond it areas would not be finite in float32
 SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper

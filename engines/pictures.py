@@ -35,7 +35,7 @@ def decode_rgb(content: bytes, path: str | Path) -> Pixels:
     """Return the pixels of a picture file's content as RGB (H, W, 3), turned upright as the file says.
 
     Raises:
-        DataError: it is not a picture, or is HEIF and the extra ``heif`` is not installed; ``path`` is how it is called.
+        DataError: it is not a picture, or is HEIF and the extra ``heif`` is missing; ``path`` is how it is called.
     """
     if content[4:8] == b"ftyp" and content[8:12] in AVIF + HEIF:
         return _read_with_pillow(content, path)

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from engines.arrays import Float, Plane
 from engines.backends.base import Engine, Running
 from engines.boxes import Letterbox
 from engines.errors import EngineError
@@ -17,9 +15,9 @@ from engines.spec import EntrySpec
 class Planes:
     """A picture and its place in the network's input."""
 
-    planes: tuple[npt.NDArray[np.uint8], ...]  # (y, u, v) of 4:2:0, chroma of odd sizes rounded up; or RGB (H, W, 3)
+    planes: tuple[Plane, ...]  # (y, u, v) of 4:2:0, chroma of odd sizes rounded up; or RGB (H, W, 3)
     letterbox: Letterbox
-    rgb_from_yuv: npt.NDArray[np.float32] | None  # (3, 4): from 8-bit Y, U, V, 1 to 8-bit R, G, B; None: it is RGB
+    rgb_from_yuv: Float | None  # (3, 4): from 8-bit Y, U, V, 1 to 8-bit R, G, B; None: it is RGB
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

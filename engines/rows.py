@@ -6,13 +6,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engines.arrays import Float, Rows
+from engines.arrays import Array, Float, Labels, Rows
 from engines.boxes import Letterboxes
 
 TOP: Final = 300  # rows of a picture that are looked at: as many as the frame entry gives
 
 
-def likely(scores: npt.NDArray[np.generic], least: float) -> tuple[Rows, Rows, Float]:
+def likely(scores: Array, least: float) -> tuple[Rows, Rows, Float]:
     """What scores at least so much: (N,) its row in all pictures, one after the other, its picture, and its score."""
     known = scores.astype(np.float32, copy=False)
     sure = known >= least
@@ -22,9 +22,7 @@ def likely(scores: npt.NDArray[np.generic], least: float) -> tuple[Rows, Rows, F
     return rows, rows // known.shape[1], known.reshape(-1)[rows]
 
 
-def apart(
-    pictures: Rows, places: Letterboxes, labels: npt.NDArray[np.int32] | None = None
-) -> npt.NDArray[np.integer] | None:
+def apart(pictures: Rows, places: Letterboxes, labels: Labels | None = None) -> npt.NDArray[np.integer] | None:
     """What keeps boxes from suppressing each other: that they are in different pictures, or of different classes."""
     if places.count == 1:
         return labels

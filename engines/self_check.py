@@ -8,7 +8,6 @@ and timed.
 import hashlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,12 +17,13 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import structlog
 
+from engines.arrays import Pictures
 from engines.backends.base import Engine
 from engines.drift import drift
 from engines.errors import EngineError, ModelError
+from engines.files import write_whole
 from engines.hardware import cpu
 from engines.pictures import read_rgb, resize
 from engines.spec import Backend, CheckPictures, EntryName, EntrySpec, Model, Precision, TaskName
@@ -151,7 +151,7 @@ def compared(
     entry: EntryName,
     tasks: Sequence[TaskName],
     engines: Mapping[str, Engine],
-    batch: npt.NDArray[np.uint8],
+    batch: Pictures,
     allowed: Mapping[TaskName, float],
 ) -> tuple[FormFinding, ...]:
     """How engines of several precisions do on pictures (N, H, W, 3); the first one is the reference."""
@@ -184,7 +184,7 @@ def fastest(forms: Sequence[FormFinding]) -> Precision:
     return taken.precision
 
 
-def read_pictures(file: Path, check: CheckPictures, spec: EntrySpec) -> npt.NDArray[np.uint8]:
+def read_pictures(file: Path, check: CheckPictures, spec: EntrySpec) -> Pictures:
     """The pictures of a self-check as an entry takes them: (count, height, width, 3).
 
     Raises:
@@ -245,10 +245,7 @@ def _remember(folders: Sequence[Path], found: Finding) -> None:
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor, part = tempfile.mkstemp(dir=folder, suffix=".part")
-            with os.fdopen(descriptor, "wb") as out:
-                out.write(content + b"\n")
-            os.replace(part, folder / found.key.name)
+            write_whole(folder / found.key.name, content + b"\n")
             return
         except OSError as error:
             failed = error

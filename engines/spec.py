@@ -5,7 +5,6 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 """
 
 import hashlib
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Array
 from engines.errors import EngineError, ModelError
+from engines.files import write_whole
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
 from engines.zoo import model_folder
@@ -76,7 +76,7 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: Positive
     outputs: dict[str, tuple[int, ...]]  # name -> shape without the batch dimension
 
-    def check(self, batch: npt.NDArray[np.generic]) -> None:
+    def check(self, batch: Array) -> None:
         """Raise EngineError unless ``batch`` is uint8 (N, height, width, 3) with at least one picture."""
         if batch.dtype != np.uint8:
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
@@ -308,9 +308,7 @@ def load_model(path: str | Path) -> Model:
 def write_spec(spec: ModelSpec, folder: Path) -> None:
     """Write ``spec.json``, atomically."""
     text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
-    part = folder / "spec.json.part"
-    part.write_bytes(text + b"\n")
-    os.replace(part, folder / "spec.json")
+    write_whole(folder / "spec.json", text + b"\n")
 
 
 def _check_entries(spec: ModelSpec, folder: Path) -> None:

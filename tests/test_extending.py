@@ -94,7 +94,8 @@ def test_the_example_of_a_source(tmp_path: Path) -> None:
         cv2.imwrite(str(album / f"{number:02}.jpg"), np.full((SIZE[1], SIZE[0], 3), 10 * number, np.uint8))
     # As processes: each of them has to find the package.
     summary = run(tmp_path, site, "zmq", f'{stream}[[sinks]]\nkind = "jsonl"\npath = "run.jsonl"\n')
-    assert summary["streams"] == {"album": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert summary["streams"] == {"album": {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end}
     messages = [decode(line) for line in (tmp_path / "run.jsonl").read_bytes().splitlines()]
     assert [one.seq for one in messages if isinstance(one, FrameMessage)] == list(range(FRAMES))
 

@@ -11,6 +11,7 @@ from pipeline.cluster.forwarding import check_hosts
 from pipeline.settings.load import load
 from pipeline.settings.redact import redact
 from pipeline.sinks.zmq import check_address
+from pipeline.wire.packet_sockets import check_packets_address
 
 
 def check_config(
@@ -24,6 +25,7 @@ def check_config(
     config = load(file)
     try:
         check_address(config.publish)
+        check_packets_address(config.packets)
         for stream in config.streams:
             check_hosts(stream)
     except ConfigError as error:

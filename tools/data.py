@@ -1,6 +1,5 @@
 """``trunkline data``: look at the training data before training on it."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -9,6 +8,7 @@ import msgspec
 import typer
 
 from engines.errors import BackendUnavailable, ConfigError, DataError
+from engines.files import write_whole
 from tools.data_label import label
 
 if TYPE_CHECKING:
@@ -131,11 +131,9 @@ def _waiting(what: str, call: Callable[[], Made]) -> Made:
 def _write_png(path: Path, pixels: "Pixels") -> None:
     from engines.training.drawing import as_png
 
-    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(as_png(pixels))
-        os.replace(part, path)
+        write_whole(path, as_png(pixels))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 

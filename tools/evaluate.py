@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError
+from engines.evaluation.sets import NAMED_SETS, SetName
 from engines.spec import TASKS, Precision, load_model
 from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
@@ -47,7 +48,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option(help="Training configuration whose validation sets say what DATA holds.")
 ]
 SetOption = Annotated[
-    Literal["cameras", "coco", "celebrities", "places"] | None,
+    SetName | None,
     typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")]
@@ -150,10 +151,9 @@ def _check_ready(out: Path | None, plots: Path | None) -> None:
 
 
 def _opened(
-    model: Path, data: Path, config: Path | None, named: str | None, chosen: tuple[str, ...], limit: int | None
+    model: Path, data: Path, config: Path | None, named: SetName | None, chosen: tuple[str, ...], limit: int | None
 ) -> "tuple[Model, Path | Truth]":
     """Return the model, and the data that it is scored on."""
-    from engines.evaluation.sets import NAMED_SETS
     from engines.evaluation.truth import configured_truth, labelled_truth
     from engines.training.settings import load_settings
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,8 @@ def make_gallery(model: str | None) -> None:
 
 
 def with_events(config: Config) -> Config:
-    """Return the same run with its events kept, and with their pictures."""
-    store = SinkSettings(kind=STORE, options=StoreSettings())
+    """Return the same run with its events kept, with their pictures and clips."""
+    store = SinkSettings(kind=STORE, options=StoreSettings(clips=True))
     return msgspec.structs.replace(config, sinks=(*config.sinks, store), events=EventSettings(best_crops=True))
 
 
@@ -38,7 +39,7 @@ def reachable(address: str) -> str:
     return address
 
 
-class Page:
+class RunPage:
     """The page of a run.
 
     Args:
@@ -53,8 +54,15 @@ class Page:
     def __init__(self, what: list[str], config: Config, address: str | None) -> None:
         if importlib.util.find_spec("litestar") is None:
             raise ModuleNotFoundError("No module named 'litestar'", name="litestar")
-        self._what, self._config, self._address = what, config, address
+        # Only this user may read what cameras see.
+        self._folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
+        self._what, self._config, self._address = what, self.with_packets(config), address
         self._process: PageProcess | None = None
+
+    def with_packets(self, config: Config) -> Config:
+        """Return the same run with its packets sent to where the page reads them."""
+        address = config.packets.address or f"ipc://{self._folder.name}/packets"
+        return msgspec.structs.replace(config, packets=msgspec.structs.replace(config.packets, address=address))
 
     def start(self, results: str) -> None:
         """Serve what is heard at an address."""
@@ -65,6 +73,7 @@ class Page:
         """Serve no longer."""
         if self._process is not None:
             self._process.stop()
+        self._folder.cleanup()
 
     def _command(self, results: str) -> list[str]:
         logs = log_settings()
@@ -75,6 +84,7 @@ class Page:
             "--address": self._address,
             "--gallery": self._config.identity.gallery,
             "--model": self._config.model.path,
+            "--packets": self._config.packets.address,
             "--run": str(os.getpid()),
         }
         given = [part for option, value in options.items() if value is not None for part in (option, value)]

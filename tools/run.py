@@ -3,8 +3,9 @@
 import json
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -18,7 +19,10 @@ from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
 from pipeline.settings.schema import Config
-from tools.page import Page, make_gallery, with_events
+from tools.page import RunPage, make_gallery, with_events
+
+EXIT_PART: Final = 3  # of a file only a part could be read
+EXIT_NOTHING: Final = 4  # of a file nothing could be
 
 
 def run(
@@ -54,6 +58,9 @@ def run(
 
     Example: trunkline run rtsp://camera.local/stream --web
 
+    Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
+    only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
+
     SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
     """
     if (web := web or web_address is not None) and not _is_file(what):
@@ -61,14 +68,20 @@ def run(
     loaded = _wanted(what, insecure, model)
     if web and not _is_file(what):
         loaded = with_events(loaded)
-    page = Page(what, loaded, web_address) if web or loaded.web is not None else None
+    page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
+    if page is not None:
+        loaded = page.with_packets(loaded)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
     if hasattr(signal, "SIGHUP") and _is_file(what):
-        signal.signal(signal.SIGHUP, lambda *_: _reload(what, insecure, loaded, control))
+        signal.signal(signal.SIGHUP, lambda *_: _reload(again, loaded, control))
     timer = threading.Timer(seconds or 0.0, stop.set)
+
+    def again() -> Config:
+        config = _wanted(what, insecure)
+        return config if page is None else page.with_packets(config)
 
     def started(address: str) -> None:
         typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
@@ -92,6 +105,9 @@ def run(
     typer.echo(text if as_json else _table(finished))
     if summary:
         _write(summary, text)
+    outcomes = {end.read for end in finished.ends.values()}
+    if status := EXIT_NOTHING if "nothing" in outcomes else EXIT_PART if "part" in outcomes else 0:
+        raise typer.Exit(status)
 
 
 def _is_file(what: list[str]) -> bool:
@@ -106,9 +122,9 @@ def _wanted(what: list[str], insecure: bool, model: str | None = None) -> Config
     return loaded
 
 
-def _reload(what: list[str], insecure: bool, running: Config, control: Control) -> None:
+def _reload(read: Callable[[], Config], running: Config, control: Control) -> None:
     """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(lambda: _wanted(what, insecure), running, control), daemon=True).start()
+    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:
@@ -147,6 +163,9 @@ def _table(finished: Summary) -> str:
         drops = ", ".join(f"{count} {cause}" for cause, count in account.dropped.items()) or "none"
         done = "published" if finished.backend else "forwarded"
         lines.append(f"{name}: captured {account.captured}, {done} {account.published}, dropped {drops}")
+        if name in finished.ends and finished.ends[name].read != "all":
+            end = finished.ends[name]
+            lines.append(f"{name}: {'only a part' if end.read == 'part' else 'nothing'} could be read: {end.cause}")
     for name, count in (finished.left_out or {}).items():
         lines.append(f"{name}: recording left out {count} frame{'' if count == 1 else 's'}")
     for name, counts in finished.sinks.items():

@@ -24,6 +24,7 @@ EXTRA_OF: Final = {
     "demo": ("skimage",),
     "train": ("faster_coco_eval", "matplotlib", "torch"),
     "heif": ("pillow_heif",),
+    "integrations": ("aiomqtt", "httpx", "paho"),
     "import": ("onnx",),
     "tracking": ("trackeval",),
     "web": ("anyio", "argon2", "cryptography", "litestar", "tomlkit", "uvicorn", "websockets"),

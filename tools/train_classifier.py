@@ -1,7 +1,6 @@
 """``trunkline train`` for a plain classifier."""
 
 import csv
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 
 from engines.errors import ConfigError
+from engines.files import write_whole
 from tools.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def train_classifier(config: Path, data: Path, out: Path | None, device: "torch.
             file.flush()
             bar.update(task, completed=now.number, told=f"loss {now.loss:.3f} validation {now.validation_top1:.3f}")
     scores = score(trainer.evidence())
-    part = folder / f"{SCORES}.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
-    os.replace(part, folder / SCORES)
+    write_whole(folder / SCORES, msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
     save_classifier(trainer, folder / CHECKPOINT)
     right = sum(row[index] for index, row in enumerate(scores.confusion))
     typer.echo(f"validation accuracy {scores.top1:.3f}, {right} of {scores.pictures} pictures: {folder / SCORES}")

@@ -28,6 +28,9 @@ def view(
     gallery: Annotated[Path | None, typer.Option(help="File of the gallery.")] = None,
     accounts: Annotated[str | None, typer.Option(help="File of users, tokens and what was done.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or released model of the run.")] = None,
+    packets: Annotated[
+        str | None, typer.Option(help="Address of the run's packets, for live video: packets.address.")
+    ] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
 ) -> None:
     """Show the live picture, what happened and who is known, in a browser.
@@ -49,6 +52,7 @@ def view(
             config=config,
             run=run,
             model=_model(loaded, model),
+            packets=packets or (None if loaded is None else loaded.packets.address),
         ),
         () if loaded is None else loaded.streams,
         server_key or (None if loaded is None else loaded.publish.curve_secret_file),

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Final, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
+from engines.arrays import Array, Pictures
 from engines.errors import BackendUnavailable, one_line
 from engines.spec import Backend, EntryName, EntrySpec, Model, Precision
 
@@ -22,7 +20,7 @@ GROUP: Final = "trunkline.backends"
 class Running(Protocol):
     """A batch under way in an engine."""
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Wait for the batch and return the entry's outputs, batch first; they stay as they are. To be called once.
 
         Raises:
@@ -44,7 +42,7 @@ class Engine(Protocol):
     device: str
     depth: int  # batches that are worth having under way at once; more gain nothing
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
+    def start(self, batch: Pictures) -> Running:
         """Begin to run uint8 RGB pictures (N, H, W, 3).
 
         A contiguous batch is read where it lies: it must not change until its outputs have been returned.
@@ -54,7 +52,7 @@ class Engine(Protocol):
         """
         ...
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+    def infer(self, batch: Pictures) -> dict[str, Array]:
         """Run uint8 RGB pictures (N, H, W, 3) and return the entry's outputs: :meth:`start` and wait."""
         ...
 
@@ -71,14 +69,14 @@ class StartedEngine(ABC):
     """What follows from :meth:`start` and :meth:`close` in every engine of ours."""
 
     @abstractmethod
-    def start(self, batch: npt.NDArray[np.uint8]) -> Running:
+    def start(self, batch: Pictures) -> Running:
         """Begin to run uint8 RGB pictures (N, H, W, 3), as :meth:`Engine.start` says."""
 
     @abstractmethod
     def close(self) -> None:
         """Give back what the engine holds; may be called twice."""
 
-    def infer(self, batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+    def infer(self, batch: Pictures) -> dict[str, Array]:
         """Run uint8 RGB pictures (N, H, W, 3); EngineError where the batch or the run is not good."""
         return self.start(batch).outputs()
 

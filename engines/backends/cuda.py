@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from cuda.bindings import runtime
 
+from engines.arrays import Bytes
 from engines.errors import BackendUnavailable, EngineError
 
-Bytes = npt.NDArray[np.uint8]
 MIB: Final = 2**20
 
 

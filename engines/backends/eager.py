@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
 from engines.backends.eager_cuda import TorchCudaEngine
 from engines.backends.torch_compile import Network, compile_now, compiled
@@ -40,7 +40,7 @@ class TorchEngine(StartedEngine):
         if torch_compile:
             compile_now(self.infer, self.spec)
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> "Computed":
+    def start(self, batch: Pictures) -> "Computed":
         """Run uint8 RGB pictures (N, H, W, 3) at once: what is under way on a CPU keeps the next batch waiting."""
         if self._entry is None:
             raise EngineError("the engine is closed")
@@ -64,10 +64,10 @@ class TorchEngine(StartedEngine):
 class Computed:
     """A batch whose outputs are there."""
 
-    def __init__(self, outputs: dict[str, npt.NDArray[np.generic]]) -> None:
+    def __init__(self, outputs: dict[str, Array]) -> None:
         self._outputs = outputs
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Return the entry's outputs, batch first."""
         return self._outputs
 

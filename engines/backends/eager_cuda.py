@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 import torch
 
+from engines.arrays import Array, Pictures
 from engines.backends.torch_compile import Network, compile_now, compiled
 from engines.backends.torch_letterbox import TorchLetterbox
 from engines.backends.underway import SlotEngine
@@ -121,7 +121,7 @@ class _CudaSlot:
         self._running: _Sized | None = None
         self._letterbox: TorchLetterbox | None = None  # until decoded planes come
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> None:
+    def start(self, batch: Pictures) -> None:
         """Copy a batch, and begin to run it."""
         sized = self._for(len(batch))
         if sized.pinned is None:
@@ -156,7 +156,7 @@ class _CudaSlot:
                 taken.copy_(value, non_blocking=True)
             self._done.record(self._stream)
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Wait for the batch and copy what it gave."""
         self._done.synchronize()
         assert self._running is not None, "nothing was started"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
+from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
@@ -15,7 +15,7 @@ from engines.spec import INPUT, EntryName, Model, Precision
 
 QUIET = 4  # errors reach the user as exceptions, and need not be on the terminal as well
 
-Arrays = Sequence[npt.NDArray[np.generic]]
+Arrays = Sequence[Array]
 
 
 class OnnxRuntimeEngine(StartedEngine):
@@ -59,7 +59,7 @@ class OnnxRuntimeEngine(StartedEngine):
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="onnxruntime")
         self._under_way: list[Future[Arrays]] = []
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> "OnnxRuntimeRun":
+    def start(self, batch: Pictures) -> "OnnxRuntimeRun":
         """Begin to run uint8 RGB pictures (N, H, W, 3), which must not change before their outputs were returned.
 
         Raises:
@@ -89,7 +89,7 @@ class OnnxRuntimeRun:
     def __init__(self, file: str, names: list[str], runs: list[Future[Arrays]]) -> None:
         self._file, self._names, self._runs = file, names, runs
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Wait for the batch and return the entry's outputs, batch first; to be called once.
 
         Raises:

@@ -5,9 +5,9 @@ from collections import deque
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import openvino
 
+from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
 from engines.cpu_load import CpuLoad
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
@@ -69,7 +69,7 @@ class OpenVinoEngine(StartedEngine):
         self._cpu_load = CpuLoad()
         self._busy: set[_Request] = set()
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> "OpenVinoRun":
+    def start(self, batch: Pictures) -> "OpenVinoRun":
         """Begin to run uint8 RGB pictures (N, H, W, 3), which must not change before their outputs were returned.
 
         Raises:
@@ -117,13 +117,13 @@ class OpenVinoRun:
         self._file, self._names, self._busy = file, names, busy
         self._requests: list[_Request] = []
 
-    def add(self, graph: "_Graph", pictures: npt.NDArray[np.uint8]) -> None:
+    def add(self, graph: "_Graph", pictures: Pictures) -> None:
         """Start a request for the next pictures."""
         request = _Request(graph, pictures)
         self._busy.add(request)
         self._requests.append(request)
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Wait for the batch and return the entry's outputs, batch first; to be called once.
 
         Raises:
@@ -177,25 +177,25 @@ class _Slot:
         self._ports = graph.ports
         self._views = self._ask() if all(port.partial_shape.is_static for port in self._ports) else None
 
-    def outputs(self) -> list[npt.NDArray[np.generic]]:
+    def outputs(self) -> list[Array]:
         """Return the outputs of the last run, valid until the next."""
         return self._ask() if self._views is None else self._views
 
-    def _ask(self) -> list[npt.NDArray[np.generic]]:
+    def _ask(self) -> list[Array]:
         return [self.running.get_tensor(port).data for port in self._ports]
 
 
 class _Request:
     """An inference request under way, and the pictures that it reads where they lie."""
 
-    def __init__(self, graph: _Graph, pictures: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, graph: _Graph, pictures: Pictures) -> None:
         self.graph, self._pictures = graph, pictures
         self.slot = graph.idle.popleft() if graph.idle else _Slot(graph)
         self.slot.running.set_input_tensor(openvino.Tensor(pictures, shared_memory=True))
         self.slot.running.start_async()
 
 
-def _joined(parts: list[list[npt.NDArray[np.generic]]]) -> list[npt.NDArray[np.generic]]:
+def _joined(parts: list[list[Array]]) -> list[Array]:
     """Copy the outputs of requests, those of one after those of the other."""
     if len(parts) == 1:
         return [array.copy() for array in parts[0]]

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from engines.arrays import Pictures
 from engines.errors import BackendUnavailable, EngineError
 from engines.spec import EntrySpec
 
@@ -29,7 +29,7 @@ def compiled(network: nn.Module) -> Network:
     return run
 
 
-def compile_now(infer: Callable[[npt.NDArray[np.uint8]], object], spec: EntrySpec) -> None:
+def compile_now(infer: Callable[[Pictures], object], spec: EntrySpec) -> None:
     """Compile all kernels, which takes about a minute.
 
     Raises:

@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engines.arrays import Float
 from engines.boxes import Letterbox
 from engines.errors import BackendUnavailable, EngineError, one_line
 from engines.pictures import PADDING_GREY
@@ -96,7 +96,7 @@ class TorchLetterbox:
         rgb = torch.baddbmm(colour[..., 3:], colour[..., :3], torch.cat([y, uv], dim=1).flatten(2))
         return rgb.view(-1, 3, height, width)
 
-    def _colour(self, rgb_from_yuv: npt.NDArray[np.float32]) -> Tensor:
+    def _colour(self, rgb_from_yuv: Float) -> Tensor:
         key = rgb_from_yuv.tobytes()
         if key not in self._colours:
             self._colours[key] = torch.from_numpy(rgb_from_yuv).to(self._device)

@@ -8,7 +8,6 @@ is damaged.
 import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 import structlog
 
 from engines.errors import EngineError
+from engines.files import write_whole
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ def cached(folder: Path, key: EngineKey, build: Callable[[], bytes], load: Calla
             if held is not None:
                 log.warning("TensorRT does not take a cached engine, it is built again", file=str(file))
             plan = build()
-            _write(file, msgspec.json.encode(Header(FORMAT, hashlib.sha256(plan).hexdigest(), key)) + b"\n" + plan)
+            write_whole(file, msgspec.json.encode(Header(FORMAT, hashlib.sha256(plan).hexdigest(), key)) + b"\n" + plan)
     except OSError as error:
         raise EngineError(f"the engine cache {folder} cannot be used: {error.strerror}") from error
     engine = load(plan)
@@ -110,7 +110,8 @@ def read_timing(folder: Path, key: EngineKey) -> bytes:
 
 def write_timing(folder: Path, key: EngineKey, measured: bytes) -> None:
     """Keep them. Of two builds at once the later one's stay: they only save time."""
-    _write(_timing(folder, key), measured)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(_timing(folder, key), measured)
 
 
 def _file(folder: Path, key: EngineKey) -> Path:
@@ -136,18 +137,6 @@ def _read(file: Path, key: EngineKey) -> bytes | None:
         log.warning("a cached engine is damaged, and is built again", file=str(file))
         return None
     return plan
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-        os.replace(part, file)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 @contextmanager

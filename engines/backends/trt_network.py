@@ -23,7 +23,6 @@ LAYERS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 ELEMENTWISE: Final = frozenset({"Relu", "Add", "Mul", "Sigmoid", "HardSigmoid", "HardSwish", "MaxPool", "Resize"})
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXELS: Final = "pixels_f32"
-FORM: Final = 1  # to be counted up when a change here makes another network of the same file
 
 
 def tensorrt_network(file: Path, precision: Precision) -> bytes:

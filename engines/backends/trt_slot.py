@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 import tensorrt as trt
 
+from engines.arrays import Array, Pictures
 from engines.backends.cuda import CudaError, CudaEvent, DeviceMemory, Graph, PinnedMemory, Stream
 from engines.backends.trt_log import Log
 from engines.errors import BackendUnavailable, EngineError, one_line
@@ -90,7 +90,7 @@ class Slot:
             self._release()
             raise
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> None:
+    def start(self, batch: Pictures) -> None:
         """Copy a batch, and begin to run it.
 
         Raises:
@@ -128,7 +128,7 @@ class Slot:
             sized.runs += 1
         self._stream.record(self._done)
 
-    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+    def outputs(self) -> dict[str, Array]:
         """Wait for the batch and copy what it gave.
 
         Raises:
@@ -138,7 +138,7 @@ class Slot:
             self._done.wait()
         except CudaError as error:
             raise EngineError(f"{self._file} failed in TensorRT: {error}; {self._loaded.log.failure()}") from error
-        found: dict[str, npt.NDArray[np.generic]] = {}
+        found: dict[str, Array] = {}
         for each in self._loaded.outputs:
             values = self._buffers[each.name].host.array[: self._count * each.size].view(each.dtype)
             found[each.name] = values.reshape(self._count, *each.shape).copy()

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import structlog
 
+from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
 from engines.errors import EngineError
 from engines.planes import Planes, check_planes
@@ -20,7 +19,7 @@ log = structlog.get_logger()
 
 DEPTH: Final = 2  # while the GPU computes one batch, the next one goes up
 
-Outputs = dict[str, npt.NDArray[np.generic]]
+Outputs = dict[str, Array]
 
 
 class Underway:
@@ -56,7 +55,7 @@ class Underway:
 class BatchSlot(Protocol):
     """A stream, and the memory of one batch under way."""
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> None:
+    def start(self, batch: Pictures) -> None:
         """Copy a batch (N, H, W, 3), and begin to run it; EngineError where that fails."""
         ...
 
@@ -87,7 +86,7 @@ class SlotEngine(StartedEngine):
         self._free: list[BatchSlot] = []
         self._closed = False
 
-    def start(self, batch: npt.NDArray[np.uint8]) -> Underway:
+    def start(self, batch: Pictures) -> Underway:
         """Begin to run uint8 RGB pictures (N, H, W, 3).
 
         Raises:

@@ -4,10 +4,10 @@ import pickle
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from engines.arrays import Array
 from engines.errors import EngineError, ModelError, one_line
 from engines.network.entries import FaceEntry, FrameEntry
 from engines.network.network import Network, build_network
@@ -34,7 +34,7 @@ def check_outputs(values: tuple[torch.Tensor, ...], names: dict[str, tuple[int, 
         raise EngineError(f"the PyTorch network gives {len(values)} outputs, expected {len(names)}")
 
 
-def as_array(value: torch.Tensor) -> npt.NDArray[np.generic]:
+def as_array(value: torch.Tensor) -> Array:
     """Return the values of a tensor in this machine's memory; NumPy has no bfloat16."""
     return np.asarray((value.float() if value.is_floating_point() else value).numpy())
 

@@ -96,6 +96,7 @@ class QuantisedEntry:
     calibration: Calibration
     in_float: list[str] = field(default_factory=list)
     errors: dict[str, dict[str, float]] = field(default_factory=dict)  # by layer, then output; measured when needed
+    written: QuantisedFile | None = None  # the file as it lies in the folder, while it is up to date
 
     def put_back(self, failed: set[TaskName]) -> bool:
         """Put the layers that cost the ``failed`` tasks most into float; False where that would leave none in int8."""
@@ -105,20 +106,31 @@ class QuantisedEntry:
         in_int8 = {layer: errors for layer, errors in self.errors.items() if layer not in self.in_float}
         chosen = costliest(shares(in_int8, failed.intersection(self.tasks)))
         self.in_float += chosen
+        self.written = None
         return bool(chosen) and len(self.in_float) < len(self.quantiser.layers)
 
     def write(self, folder: Path) -> QuantisedFile:
-        """Write the int8 file as it is to be now."""
-        file = folder / f"{Path(self.file).stem}.{SUFFIXES[self.quantiser.form]}.onnx"
-        self.quantiser.write(file, self.in_float)
-        in_order = tuple(layer for layer in self.quantiser.layers if layer in self.in_float)
-        return QuantisedFile(file.name, sha256_of(file), len(self.quantiser.layers), in_order, self.calibration.counts)
+        """Write the int8 file as it is to be now, unless it lies there already."""
+        if self.written is None:
+            file, layers = self._int8(folder), self.quantiser.layers
+            self.quantiser.write(file, self.in_float)
+            self._simulated(folder).unlink(missing_ok=True)
+            in_order = tuple(layer for layer in layers if layer in self.in_float)
+            self.written = QuantisedFile(file.name, sha256_of(file), len(layers), in_order, self.calibration.counts)
+        return self.written
 
     def simulated(self, spec: EntrySpec, folder: Path) -> EntrySpec:
         """Write the int8 file in f32 operators, and describe it as an f32 file."""
-        file = folder / f"{Path(self.file).stem}.simulated.onnx"
-        write_simulated(folder / f"{Path(self.file).stem}.{SUFFIXES[self.quantiser.form]}.onnx", file)
+        file = self._simulated(folder)
+        if not file.is_file():
+            write_simulated(self._int8(folder), file)
         return msgspec.structs.replace(spec, file=file.name, sha256=sha256_of(file))
+
+    def _int8(self, folder: Path) -> Path:
+        return folder / f"{Path(self.file).stem}.{SUFFIXES[self.quantiser.form]}.onnx"
+
+    def _simulated(self, folder: Path) -> Path:
+        return folder / f"{Path(self.file).stem}.simulated.onnx"
 
 
 def shares(errors: Mapping[str, Mapping[str, float]], tasks: Iterable[TaskName]) -> dict[str, float]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from engines.alignment import SIZE as FACE_SIZE
-from engines.arrays import Pictures
+from engines.arrays import Array, Pictures
 from engines.boxes import letterbox
 from engines.comparing import BOX_PX, COSINE, SCORE, Gap, Outputs, compare_part
 from engines.engine import open_engine
@@ -75,7 +74,7 @@ def _batches(arrays: Sequence[Pictures]) -> list[Pictures]:
 
 def _outputs(model: Model, backend: Backend, inputs: Mapping[EntryName, Sequence[Pictures]]) -> Outputs:
     """What a backend gives for the pictures of every entry."""
-    outputs: dict[str, npt.NDArray[np.generic]] = {}
+    outputs: dict[str, Array] = {}
     for entry, batches in inputs.items():
         with open_engine(model, entry, backend, "f32") as engine:
             parts = [engine.infer(batch) for batch in batches]

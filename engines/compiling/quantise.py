@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnxruntime.quantization import (
@@ -28,7 +27,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from engines.arrays import Pictures
+from engines.arrays import Double, Pictures
 from engines.errors import ModelError, one_line
 from engines.hardware import usable_cores
 from engines.spec import INPUT
@@ -48,7 +47,7 @@ OPTIONS: Final[dict[Form, dict[str, object]]] = {
     "tensorrt": {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False},
 }
 
-Signals = dict[str, npt.NDArray[np.float64]]
+Signals = dict[str, Double]
 
 
 class Quantiser:
@@ -79,7 +78,7 @@ class Quantiser:
 
     def write(self, out: Path, in_float: Collection[str] = ()) -> None:
         """Write the int8 form, with those of :attr:`layers` that are named ``in_float`` left as they are."""
-        self._save(out, self._body.difference(in_float))
+        onnx.save(self._quantised(self._body.difference(in_float)), out)
 
     def errors(self, batch: Pictures) -> Iterator[tuple[str, dict[str, float]]]:
         """What each layer costs: with it alone in int8, the noise of the heads by the signal they had in f32.
@@ -89,14 +88,11 @@ class Quantiser:
             all head outputs that the entry's output is made from. Errors of layers nearly add up.
         """
         reference = self._signals(self._network, batch)
-        with tempfile.TemporaryDirectory() as folder:
-            part = Path(folder) / "part.onnx"
-            for layer in self.layers:
-                self._save(part, self._body.difference(self.layers) | {layer})
-                signals = self._signals(onnx.load(part), batch)
-                yield layer, self._errors(reference, signals)
+        for layer in self.layers:
+            alone = self._quantised(self._body.difference(self.layers) | {layer})
+            yield layer, self._errors(reference, self._signals(alone, batch))
 
-    def _save(self, out: Path, nodes: Collection[str]) -> None:
+    def _quantised(self, nodes: Collection[str]) -> onnx.ModelProto:
         network = onnx.ModelProto()
         network.CopyFrom(self._network)  # the library changes what it gets
         # Named one by one: nodes of these kinds stand in the decoding, too.
@@ -113,7 +109,9 @@ class Quantiser:
             extra_options=dict(OPTIONS[self.form]),
         )
         quantiser.quantize_model()
-        quantiser.model.save_model_to_file(str(out), False)
+        quantiser.model.topological_sort()
+        made: onnx.ModelProto = quantiser.model.model
+        return made
 
     def _signals(self, network: onnx.ModelProto, batch: Pictures) -> Signals:
         """What the heads' output layers say, before anything is decoded."""
@@ -126,6 +124,7 @@ class Quantiser:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = usable_cores()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # each session runs once
         session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
         values = session.run(list(self._heads), {INPUT: batch})
         return {name: np.asarray(value, np.float64) for name, value in zip(self._heads, values, strict=True)}

@@ -7,10 +7,10 @@ cuts what does not fit: 2 x 255 x 127 does not, 2 x 255 x 64 does. Weights withi
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from engines.arrays import Array, Float
 from engines.errors import ModelError
 
 REDUCED_LIMIT = 64  # the greatest magnitude of a 7-bit weight: 2 x 255 x 64 fits into a signed 16-bit number
@@ -61,7 +61,7 @@ def greatest_weight(file: Path) -> int:
     return max((int(np.abs(numpy_helper.to_array(stored[name]).astype(np.int32)).max()) for name in weights), default=0)
 
 
-def _dequantised(node: onnx.NodeProto, inputs: list[npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+def _dequantised(node: onnx.NodeProto, inputs: list[Array]) -> Float:
     values, scales, *zeros = (each.astype(np.float64) for each in inputs)
     axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
     shape = [-1 if position == axis % max(1, values.ndim) else 1 for position in range(values.ndim)]
@@ -83,7 +83,7 @@ def _rounded(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _limits(name: str, zero: npt.NDArray[np.generic]) -> list[onnx.TensorProto]:
+def _limits(name: str, zero: Array) -> list[onnx.TensorProto]:
     """The range of a quantised tensor, less its zero point."""
     kind, at = np.iinfo(zero.dtype.name), int(zero)
     ends = {"least": kind.min - at, "greatest": kind.max - at}

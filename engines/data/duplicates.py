@@ -2,13 +2,10 @@
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from engines.arrays import Pixels, Rows
-
-Hashes = npt.NDArray[np.uint64]
+from engines.arrays import Hashes, Pixels, Rows
 
 SAME_BITS = 6  # hashes that differ in at most so many of 64 bits are of one picture
 SIDE, LOW = 32, 8

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Float
 from engines.data.coco import FivePoints
 from engines.data.reading import PICTURE_SUFFIXES, read_json
 from engines.errors import DataError
@@ -40,7 +40,7 @@ class FacePoints(msgspec.Struct, frozen=True):
     points5: FivePoints
 
 
-def read_embeddings(path: Path, folder: Path) -> dict[Path, npt.NDArray[np.float32]]:
+def read_embeddings(path: Path, folder: Path) -> dict[Path, Float]:
     """Embeddings (D,) of pictures by a teacher, by picture path.
 
     The file is NumPy's ``npz`` with ``paths`` (N,), relative to ``folder``, and ``embeddings`` (N, D).

@@ -1,6 +1,5 @@
 """Labelling folders of pictures by a detector, as COCO JSON with scores."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from engines.arrays import Pixels
 from engines.data.reading import PICTURE_SUFFIXES, read_json
 from engines.detectors.detector import Found
 from engines.errors import DataError
+from engines.files import write_whole
 from engines.pictures import read_rgb
 
 SAVED_EVERY = 200  # pictures between two writings of the file: what an interrupted run keeps
@@ -87,9 +87,9 @@ def label_folder(
         except DataError as error:
             unread(str(error))
         if number % SAVED_EVERY == 0:
-            _write(content, out)
+            write_whole(out, msgspec.json.encode(content))
         told(len(done) + number, len(files))
-    _write(content, out)
+    write_whole(out, msgspec.json.encode(content))
     return content
 
 
@@ -120,9 +120,3 @@ def _add(content: SilverFile, name: str, picture: Pixels, detect: Callable[[Pixe
                 len(content.annotations) + 1, number, label + 1, (x, y, w, h), round(w * h), round(score, 3)
             )
             content.annotations.append(row)
-
-
-def _write(content: SilverFile, out: Path) -> None:
-    part = out.with_name(f"{out.name}.part")
-    part.write_bytes(msgspec.json.encode(content))
-    os.replace(part, out)

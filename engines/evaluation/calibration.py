@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from engines.arrays import Flags, Float, Rows
+from engines.arrays import Double, Flags, Float, Rows
 from engines.data.coco import CocoSet
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
@@ -63,7 +62,7 @@ def best_temperature(probabilities: Float, target: Rows) -> float:
     return math.exp(float(found.x))
 
 
-def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: int, beta: float = 1.0) -> float:
+def best_f_threshold(scores: Double, correct: Flags, wanted: int, beta: float = 1.0) -> float:
     """The score threshold with the best F-beta: recall is worth ``beta`` precisions (van Rijsbergen 1979).
 
     Args:
@@ -89,7 +88,7 @@ def best_f_threshold(scores: npt.NDArray[np.float64], correct: Flags, wanted: in
     return float(ranked[best] + below[best]) / 2
 
 
-def matched(truth: CocoSet, detections: Sequence[BoxDetection]) -> tuple[npt.NDArray[np.float64], Flags, int]:
+def matched(truth: CocoSet, detections: Sequence[BoxDetection]) -> tuple[Double, Flags, int]:
     """Match detections to boxes at IoU 0.5 (see :func:`match`).
 
     Returns:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
-from engines.arrays import Float
+from engines.arrays import Double, Float
 from engines.data.coco import CocoSet
 
 MAX_DETECTIONS = 100  # per picture, best first
@@ -50,9 +49,7 @@ def mean_of(values: dict[str, float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def detections_of(
-    image_id: int, boxes: Float, scores: npt.NDArray[np.float32], categories: Sequence[int]
-) -> list[BoxDetection]:
+def detections_of(image_id: int, boxes: Float, scores: Float, categories: Sequence[int]) -> list[BoxDetection]:
     """The best detections of one picture: boxes (N, 4) xyxy in pixels, scores (N,), best first, a category id each."""
     sized = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)[:MAX_DETECTIONS].tolist()
     return [
@@ -88,7 +85,7 @@ def average_precision(truth: CocoSet, detections: Sequence[BoxDetection]) -> Ave
     )
 
 
-def _by_category(names: Sequence[str], values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+def _by_category(names: Sequence[str], values: Double) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for column, name in enumerate(names):
         known = values[:, :, column]

@@ -1,6 +1,5 @@
 """What the figures of several tasks have in common, and how one is written."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from engines.evaluation.detection import BoxEvidence
 from engines.evaluation.matching import precision_recall
+from engines.files import replacing
 
 COLUMNS = 6  # of small multiples
 SIDE_INCHES = 5.0
@@ -19,9 +19,8 @@ DPI = 110
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; a file that is there is replaced when the new one is whole."""
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=DPI)
-    os.replace(part, path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=DPI)
 
 
 def square() -> tuple[Figure, Axes]:

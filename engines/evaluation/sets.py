@@ -1,6 +1,6 @@
 """Named sets of the standard folders that models are compared on, beside the standard validation data."""
 
-from typing import Final
+from typing import Final, Literal
 
 from engines.data.sources import Coco, Folders
 from engines.training.settings import DatasetSettings
@@ -11,7 +11,8 @@ VOC_AND_FRUIT: Final = (
 )  # fmt: skip
 ON_THE_ROAD: Final = ("person", "car", "motorcycle", "bus")
 
-NAMED_SETS: Final = {
+SetName = Literal["cameras", "coco", "celebrities", "places"]
+NAMED_SETS: Final[dict[SetName, DatasetSettings]] = {
     "cameras": DatasetSettings(
         name="cameras",
         images="detection_cameras/images/val",

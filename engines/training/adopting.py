@@ -2,18 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from engines.data.names import coco_name
+from engines.spec import Model
 
 OBJECT_ROWS, SCENE_ROWS = "objects.predict.", "scene.linear."  # the layers with rows, or first rows, for classes
+
+
+Names = tuple[Sequence[str], Sequence[str]]  # of objects and scenes
+
+
+def adopt_model(model: Model, own: Mapping[str, Tensor], ours: Names) -> dict[str, Tensor]:
+    """Return ``own`` state with the weights of a released model; see :func:`adopt_classes`."""
+    weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return adopt_classes(weights, own, (model.spec.objects, model.spec.scenes), ours)
 
 
 def adopt_classes(
     weights: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
-    theirs: tuple[Sequence[str], Sequence[str]],
-    ours: tuple[Sequence[str], Sequence[str]],
+    theirs: Names,
+    ours: Names,
 ) -> dict[str, Tensor]:
     """Return ``own`` state with the ``weights`` of another network of the same shape, class by class.
 

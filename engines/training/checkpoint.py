@@ -1,7 +1,6 @@
 """Checkpoints: everything a run needs to go on, in one file written atomically."""
 
 import io
-import os
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engines.errors import DataError
+from engines.files import replacing
 from engines.training.settings import TrainingSettings
 
 # What a file that is no checkpoint, or half of one, makes torch and msgspec raise.
@@ -55,13 +55,11 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path, previous: Path | None = 
     """Write a checkpoint; the old one stays whole until the new one is, and then as the file ``previous`` if named."""
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     fields["settings"] = msgspec.json.encode(checkpoint.settings)
-    part = file.with_suffix(".part")
-    torch.save(fields, part)
-    if previous is not None and file.is_file():
-        kept = previous.with_suffix(".part")
-        shutil.copyfile(file, kept)  # not moved: at no time may there be no checkpoint
-        os.replace(kept, previous)
-    os.replace(part, file)
+    with replacing(file) as new:
+        torch.save(fields, new)
+        if previous is not None and file.is_file():
+            with file.open("rb") as last, replacing(previous) as kept:
+                shutil.copyfileobj(last, kept)  # not moved: at no time may there be no checkpoint
 
 
 def load_checkpoint(file: Path) -> Checkpoint:

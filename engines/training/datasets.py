@@ -5,33 +5,31 @@ holds it. A set says which tasks it labels; whatever it does not label is absent
 """
 
 import re
-import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.alignment import SIZE as FACE_SIZE
+from engines.arrays import Double, Ints
 from engines.data.coco import CocoBox, CocoSet
-from engines.data.crops import LabelledCrop, read_crop
+from engines.data.crops import LabelledCrop
 from engines.data.folders import read_embeddings
 from engines.data.reading import SkippedRows, spread
 from engines.data.sources import FaceSource, labelled_pictures, read_boxes
 from engines.errors import DataError
-from engines.pictures import PADDING_GREY, read_rgb, resize
-from engines.spec import EntryName
+from engines.spec import EntryName, TaskName
 from engines.tasks import task
+from engines.training.canvases import halved, load_faces, load_pictures
 from engines.training.crops import crops_of
 from engines.training.partial_labels import boxes_by_file, merged
 from engines.training.settings import DatasetSettings, Kind, entry_of
 
-READERS = 4  # threads; decoding releases the interpreter lock
+Labels = TypeVar("Labels", "BoxLabels", "PictureSet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +47,7 @@ class BoxLabels:
 
     def to(self, device: torch.device) -> "BoxLabels":
         """The same labels on a device."""
-
-        def moved(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device)
-
-        return replace(
-            self,
-            boxes=self.boxes.to(device),
-            classes=self.classes.to(device),
-            ignore=self.ignore.to(device),
-            landmarks=moved(self.landmarks),
-            has_landmarks=moved(self.has_landmarks),
-            known=moved(self.known),
-            scores=moved(self.scores),
-        )
+        return _moved(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +67,7 @@ class PictureSet:
     classes: int = 0  # how many different labels the run has
     choices: Tensor | None = None  # (K,) int64: the labels that the set tells apart; None: all of the run's
     files: tuple[Path, ...] = ()  # N
-    groups: npt.NDArray[np.int64] | None = None  # (N,): pictures of one number show the same thing
+    groups: Ints | None = None  # (N,): pictures of one number show the same thing
     broken: tuple[str, ...] = ()  # what could not be read, one sentence each
 
     def __len__(self) -> int:
@@ -93,20 +78,26 @@ class PictureSet:
         """Which entry sees the pictures."""
         return entry_of(self.kind)
 
+    @property
+    def tasks(self) -> Iterator[TaskName]:
+        """What the set labels."""
+        if self.objects is not None:
+            yield "objects"
+        if self.faces is not None:
+            yield "faces"
+        if self.labels is not None:
+            yield self.kind
+
     def to(self, device: torch.device) -> "PictureSet":
         """The same set on a device."""
-        return replace(
-            self,
-            pictures=self.pictures.to(device),
-            half=None if self.half is None else self.half.to(device),
-            extents=self.extents.to(device),
-            objects=None if self.objects is None else self.objects.to(device),
-            faces=None if self.faces is None else self.faces.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            scene_targets=None if self.scene_targets is None else self.scene_targets.to(device),
-            embeddings=None if self.embeddings is None else self.embeddings.to(device),
-            choices=None if self.choices is None else self.choices.to(device),
-        )
+        return _moved(self, device)
+
+
+def _moved(held: Labels, device: torch.device) -> Labels:
+    """A copy whose tensors are on a device."""
+    values: dict[str, Any] = {field.name: getattr(held, field.name) for field in fields(held)}
+    moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor | BoxLabels)}
+    return replace(held, **moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +128,6 @@ class _Rows:
     faces: CocoSet | None = None
     labels: tuple[str, ...] = ()  # of each file, where one says what it shows
     crops: tuple[LabelledCrop, ...] = ()  # where the pictures are faces: one for each file
-
-
-@dataclass(frozen=True, slots=True)
-class _Canvases:
-    pictures: Tensor
-    extents: Tensor
-    scales: npt.NDArray[np.float64]
-    kept: list[int]
 
 
 def load_sets(
@@ -229,7 +212,11 @@ def _boxes(source: FaceSource | None, entry: DatasetSettings, data: Path, skippe
 def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | None) -> PictureSet:
     """Decode the pictures of a set and number its labels by their place in ``names``."""
     entry = rows.entry
-    canvases = _load_faces(rows) if entry.entry == "face" else _load(rows.files, entry, rows.skipped, cache)
+    canvases = (
+        load_faces(rows.crops, entry.name, rows.skipped)
+        if entry.entry == "face"
+        else load_pictures(rows.files, entry.canvas, entry.name, rows.skipped, cache)
+    )
     files = [rows.files[row] for row in canvases.kept]
     numbers = {name: number for number, name in enumerate(names)}
     labels = [numbers[rows.labels[row]] for row in canvases.kept] if rows.labels else None
@@ -242,7 +229,7 @@ def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | N
         objects=_object_labels(rows, files, canvases.scales, names),
         faces=_face_labels(rows, files, canvases.scales),
         labels=None if labels is None else torch.tensor(labels),
-        half=None if entry.entry == "face" else _halved(canvases.pictures, cache),
+        half=None if entry.entry == "face" else halved(canvases.pictures, cache),
         embeddings=_teacher_embeddings(entry, files, data),
         classes=len(names),
         choices=torch.tensor(own) if own and len(own) < len(names) else None,
@@ -252,81 +239,7 @@ def _decode_set(rows: _Rows, names: tuple[str, ...], data: Path, cache: Path | N
     )
 
 
-def _decode(one: Callable[[int], None], files: Sequence[Path], name: str, skipped: SkippedRows) -> list[int]:
-    """Call ``one`` with every row, side by side; the rows for which it did not raise DataError."""
-
-    def outcome(row: int) -> str | None:
-        try:
-            one(row)
-        except DataError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(READERS) as pool:
-        outcomes = list(pool.map(outcome, range(len(files))))
-    for reason in outcomes:
-        if reason is not None:
-            skipped.add(f"training set {name}, pictures", len(files), reason)
-    kept = [row for row, reason in enumerate(outcomes) if reason is None]
-    if not kept:
-        raise DataError(f"training set {name}: none of its {len(files)} pictures can be read")
-    return kept
-
-
-def _canvas_store(count: int, side: int, cache: Path | None) -> Tensor:
-    """Room for uint8 (count, side, side, 3): in memory, or in a file without a name that ends with the process."""
-    if cache is None:
-        return torch.empty(count, side, side, 3, dtype=torch.uint8)
-    with tempfile.NamedTemporaryFile(dir=cache) as file:
-        return torch.from_file(file.name, shared=True, size=count * side * side * 3, dtype=torch.uint8).view(
-            count, side, side, 3
-        )
-
-
-def _load(files: Sequence[Path], entry: DatasetSettings, skipped: SkippedRows, cache: Path | None) -> _Canvases:
-    """Decode all files onto canvases."""
-    side = entry.canvas
-    pictures = _canvas_store(len(files), side, cache)
-    extents = torch.zeros(len(files), 2)
-    scales = np.zeros(len(files))
-
-    def one(row: int) -> None:
-        pixels = read_rgb(files[row])
-        height, width = pixels.shape[:2]
-        scales[row] = scale = side / max(height, width)
-        fitted = resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))))
-        pictures[row] = PADDING_GREY
-        pictures[row, : fitted.shape[0], : fitted.shape[1]] = torch.from_numpy(fitted)
-        extents[row] = torch.tensor([fitted.shape[1], fitted.shape[0]])
-
-    kept = _decode(one, files, entry.name, skipped)
-    if len(kept) < len(files):
-        pictures, extents, scales = pictures[kept], extents[kept], scales[kept]
-    return _Canvases(pictures, extents, scales, kept)
-
-
-def _load_faces(rows: _Rows) -> _Canvases:
-    """Face crops, aligned where five points are known, else as they are."""
-    pictures = torch.zeros(len(rows.files), FACE_SIZE, FACE_SIZE, 3, dtype=torch.uint8)
-
-    def one(row: int) -> None:
-        pictures[row] = torch.from_numpy(read_crop(rows.crops[row]))
-
-    kept = _decode(one, rows.files, rows.entry.name, rows.skipped)
-    if len(kept) < len(rows.files):
-        pictures = pictures[kept]
-    return _Canvases(pictures, torch.full((len(kept), 2), float(FACE_SIZE)), np.ones(len(kept)), kept)
-
-
-def _halved(pictures: Tensor, cache: Path | None) -> Tensor:
-    """Canvases (N, S, S, 3), S even, at half the size."""
-    half = _canvas_store(len(pictures), pictures.shape[1] // 2, cache)
-    for rows, out in zip(torch.split(pictures, 64), torch.split(half, 64), strict=True):
-        out.copy_(F.avg_pool2d(rows.permute(0, 3, 1, 2).float(), 2).round_().permute(0, 2, 3, 1))
-    return half
-
-
-def _groups(entry: DatasetSettings, files: Sequence[Path], labels: list[int] | None) -> npt.NDArray[np.int64]:
+def _groups(entry: DatasetSettings, files: Sequence[Path], labels: list[int] | None) -> Ints:
     """Which pictures show the same thing: one person, or what the names have in common; else each its own."""
     if entry.kind == "identity" and labels is not None:
         return np.array(labels, np.int64)
@@ -344,9 +257,7 @@ def _groups(entry: DatasetSettings, files: Sequence[Path], labels: list[int] | N
     return np.array([numbers[key] for key in keys], np.int64)
 
 
-def _object_labels(
-    rows: _Rows, files: Sequence[Path], scales: npt.NDArray[np.float64], names: tuple[str, ...]
-) -> BoxLabels | None:
+def _object_labels(rows: _Rows, files: Sequence[Path], scales: Double, names: tuple[str, ...]) -> BoxLabels | None:
     source, coco = rows.entry.objects, rows.objects
     if source is None or coco is None:
         return None
@@ -362,7 +273,7 @@ def _object_labels(
     )
 
 
-def _face_labels(rows: _Rows, files: Sequence[Path], scales: npt.NDArray[np.float64]) -> BoxLabels | None:
+def _face_labels(rows: _Rows, files: Sequence[Path], scales: Double) -> BoxLabels | None:
     source, coco = rows.entry.faces, rows.faces
     if source is None or coco is None:
         return None
@@ -387,7 +298,7 @@ def _teacher_embeddings(entry: DatasetSettings, files: Sequence[Path], data: Pat
 
 
 def _padded(
-    rows: Sequence[list[CocoBox]], scales: npt.NDArray[np.float64], only: int | None
+    rows: Sequence[list[CocoBox]], scales: Double, only: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Boxes, classes, ignore, landmarks, which have them, and scores, padded to the fullest picture. Canvas pixels.
 

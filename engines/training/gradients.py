@@ -26,3 +26,15 @@ def cosines(gradients: Mapping[str, Tensor]) -> dict[str, float]:
         scale = (norms[one] * norms[other]).clamp(min=1e-20)
         found[f"gradient.{one}.{other}"] = float((gradients[one] @ gradients[other]) / scale)
     return found
+
+
+class Gradients:
+    """Sums of the tasks' gradients on the trunk over a step's micro-batches."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, gradients: Mapping[str, Tensor]) -> None:
+        """Take in a micro-batch."""
+        for task, gradient in gradients.items():
+            self.sums[task] = self.sums[task] + gradient if task in self.sums else gradient

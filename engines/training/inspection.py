@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 import torch
 
-from engines.arrays import Pixels
-from engines.data.duplicates import Hashes, near, perceptual_hash
+from engines.arrays import Hashes, Pixels
+from engines.data.duplicates import near, perceptual_hash
 from engines.data.reading import PICTURE_SUFFIXES, spread
 from engines.errors import DataError
 from engines.pictures import read_rgb
 from engines.training.augmentation import Augmenter
-from engines.training.datasets import READERS, BoxLabels, LoadedDatasets, PictureSet
+from engines.training.canvases import READERS
+from engines.training.datasets import BoxLabels, LoadedDatasets, PictureSet
 from engines.training.drawing import CELL, drawn, sheet
 from engines.training.preview import STILL
 

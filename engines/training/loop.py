@@ -17,6 +17,8 @@ from engines.training.teaching import teach
 from engines.training.trainer import Trainer
 from engines.zoo import model_folder
 
+Validate = Callable[[Checkpoint], Mapping[str, float]]  # scores of a checkpoint's averaged weights, by task
+
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-previous.pt", "best.pt"
 
 
@@ -69,14 +71,13 @@ def train(
     processes: Processes | None = None,
     loaded: LoadedDatasets | None = None,
     tasks: Collection[TaskName] | None = None,
-    validate: Callable[[Checkpoint], Mapping[str, float]] | None = None,
+    validate: Validate | None = None,
     stop: Callable[[], bool] = lambda: False,
     opened: Callable[[str], None] = lambda _: None,
 ) -> Generator[Progress, None, None]:
     """Train until the configured steps, yielding after each; checkpoints go to ``out/checkpoint.pt``.
 
     The one before is kept as ``out/checkpoint-previous.pt``, and none is written of weights that are not numbers.
-
     With several processes, each calls this with the same arguments; only the leading one writes.
 
     Args:
@@ -93,7 +94,7 @@ def train(
         processes: that train together; by default this one alone.
         loaded: the sets of the configuration, where they are in memory already.
         tasks: learn these alone (see :class:`Trainer`); by default all that the settings have and the data labels.
-        validate: scores a checkpoint's averaged weights, by task; called as ``settings.validation`` says. The one
+        validate: scores a checkpoint's averaged weights, by task, as often as ``settings.validation`` says. The one
             with the best mean is kept as ``out/best.pt``.
         stop: asked after each step whether to end early, with a checkpoint.
         opened: called with one line per set once they are in memory.
@@ -103,55 +104,80 @@ def train(
         TrainingError: losses, weights or the gradients of many steps in a row are no longer numbers; the last
             checkpoint is from before.
     """
-    processes = processes or Processes()
-    loaded = teach(
-        loaded or load_sets(settings.datasets, data, objects=settings.objects, cache=cache), teachers, opened
-    )
-    for each in loaded.sets:
+    sets = loaded or load_sets(settings.datasets, data, objects=settings.objects, cache=cache)
+    sets = teach(sets, teachers, opened)
+    for each in sets.sets:
         opened(f"{each.name}: {len(each)} pictures, {len(each.broken)} unreadable")
-    trainer = Trainer(settings, loaded.sets, (loaded.objects, loaded.scenes), device, processes, tasks)
-    patience = Patience(settings.validation) if settings.validation and validate else None
-    file, before = out / CHECKPOINT, 0.0
-    if resume and file.is_file():
-        saved = load_checkpoint(file)
-        trainer.restore(saved)
-        before = saved.seconds
-        if patience:
-            patience.best, patience.since = saved.best
-    elif init is not None and model_folder(init).is_dir():
-        trainer.begin_from_model(load_model(init), at_step)
-    elif init is not None:
-        trainer.begin_from(load_checkpoint(init))
-    out.mkdir(parents=True, exist_ok=True)
-    began, first, end = time.monotonic(), trainer.step, min(settings.steps, stop_at or settings.steps)
-    over = trainer.step >= end or (patience is not None and patience.over)
-    while not over:
-        rate = trainer.train_step()
-        scores: dict[str, float] = {}
-        if patience and validate and trainer.step % patience.settings.steps == 0:
-            scores = processes.agreed(_scores(trainer, validate) if processes.leads else {})
-            if patience.better(scores["mean"]) and processes.leads:
-                _require_finite(trainer, out / BEST)
-                save_checkpoint(trainer.checkpoint(), out / BEST)
-        spent = time.monotonic() - began
-        over = processes.agreed(stop() or trainer.step >= end or (patience is not None and patience.over))
-        if processes.leads and (over or trainer.step % settings.checkpoint_steps == 0):
-            best = (patience.best, patience.since) if patience else (float("-inf"), 0)
-            _require_finite(trainer, file)
-            save_checkpoint(trainer.checkpoint(before + spent, best), file, out / PREVIOUS)
-        speed = (trainer.step - first) / max(spent, 1e-9)
-        yield Progress(trainer.step, settings.steps, before + spent, speed, rate, dict(trainer.means), scores)
+    trainer = Trainer(settings, sets.sets, (sets.objects, sets.scenes), device, processes, tasks)
+    run = _Run(trainer, out, validate)
+    run.begin(resume, init, at_step)
+    yield from run.steps(min(settings.steps, stop_at or settings.steps), stop)
 
 
-def _require_finite(trainer: Trainer, file: Path) -> None:
-    if not trainer.finite():
-        raise TrainingError(
-            f"weights are no longer numbers at step {trainer.step}, and are not written to {file}: lower "
-            "learning_rate, and go on from the last checkpoint with --resume"
-        )
+class _Run:
+    """A trainer, and what lies in the folder of its run."""
 
+    def __init__(self, trainer: Trainer, out: Path, validate: Validate | None) -> None:
+        self.trainer = trainer
+        self.out = out
+        self.validate = validate
+        validation = trainer.settings.validation
+        self.patience = Patience(validation) if validation and validate else None
+        self.before = 0.0  # seconds that the run took until it was resumed
 
-def _scores(trainer: Trainer, validate: Callable[[Checkpoint], Mapping[str, float]]) -> dict[str, float]:
-    """The scores by task and, as "mean", the multi-task score."""
-    scores = dict(validate(trainer.checkpoint()))
-    return scores | {"mean": sum(scores.values()) / len(scores)}
+    def begin(self, resume: bool, init: Path | None, at_step: int) -> None:
+        """Take over what the run goes on from or begins with, and make its folder."""
+        file = self.out / CHECKPOINT
+        if resume and file.is_file():
+            saved = load_checkpoint(file)
+            self.trainer.restore(saved)
+            self.before = saved.seconds
+            if self.patience:
+                self.patience.best, self.patience.since = saved.best
+        elif init is not None and model_folder(init).is_dir():
+            self.trainer.begin_from_model(load_model(init), at_step)
+        elif init is not None:
+            self.trainer.begin_from(load_checkpoint(init))
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def steps(self, end: int, stop: Callable[[], bool]) -> Generator[Progress, None, None]:
+        """Train until the step ``end``, until ``stop`` says so, or until there is no hope of a better validation."""
+        trainer, settings, processes = self.trainer, self.trainer.settings, self.trainer.processes
+        began, first = time.monotonic(), trainer.step
+        over = trainer.step >= end or self._hopeless
+        while not over:
+            rate = trainer.train_step()
+            scores = self._validated()
+            spent = time.monotonic() - began
+            over = processes.agreed(stop() or trainer.step >= end or self._hopeless)
+            if processes.leads and (over or trainer.step % settings.checkpoint_steps == 0):
+                best = (self.patience.best, self.patience.since) if self.patience else (float("-inf"), 0)
+                self._save(trainer.checkpoint(self.before + spent, best), CHECKPOINT, self.out / PREVIOUS)
+            speed = (trainer.step - first) / max(spent, 1e-9)
+            yield Progress(trainer.step, settings.steps, self.before + spent, speed, rate, dict(trainer.means), scores)
+
+    @property
+    def _hopeless(self) -> bool:
+        return self.patience is not None and self.patience.over
+
+    def _validated(self) -> dict[str, float]:
+        """The scores by task and, as "mean", the multi-task score, if this step is validated; the best one is kept."""
+        trainer, processes = self.trainer, self.trainer.processes
+        if self.validate is None or self.patience is None or trainer.step % self.patience.settings.steps:
+            return {}
+        own: dict[str, float] = {}
+        if processes.leads:
+            own = dict(self.validate(trainer.checkpoint()))
+            own["mean"] = sum(own.values()) / len(own)
+        scores = processes.agreed(own)
+        if self.patience.better(scores["mean"]) and processes.leads:
+            self._save(trainer.checkpoint(), BEST)
+        return scores
+
+    def _save(self, checkpoint: Checkpoint, name: str, previous: Path | None = None) -> None:
+        if not self.trainer.finite():
+            raise TrainingError(
+                f"weights are no longer numbers at step {checkpoint.step}, and are not written to {self.out / name}: "
+                "lower learning_rate, and go on from the last checkpoint with --resume"
+            )
+        save_checkpoint(checkpoint, self.out / name, previous)

@@ -12,7 +12,8 @@ from engines.boxes import iou_matrix
 from engines.data.coco import CocoBox, CocoSet
 
 SAME_IOU = 0.5  # a detector's box that overlaps a labelled one so much shows the same thing
-UNKNOWN: tuple[float, float, float, float] = (0.0, 0.0, 1e6, 1e6)  # x, y, width, height of more than any picture
+# A picture that nobody labelled: an ignored box that is larger than it.
+UNLABELLED = CocoBox(id=-1, image_id=-1, category_id=0, bbox=(0.0, 0.0, 1e6, 1e6), ignore=1)
 
 
 def merged(
@@ -41,7 +42,7 @@ def merged(
     rows, known = [], torch.zeros(len(files), len(names), dtype=torch.bool)
     for row, file in enumerate(files):
         if file not in own:
-            rows.append([CocoBox(id=-1, image_id=-1, category_id=0, bbox=UNKNOWN, ignore=1)])
+            rows.append([UNLABELLED])
             continue
         covered = {numbers[name] for name in said.get(file, everything) if name in numbers}
         added = [box for box in more.get(file, ()) if box.category_id not in covered and not _on_any(box, own[file])]
@@ -50,27 +51,33 @@ def merged(
     return rows, known
 
 
-def _named(coco: CocoSet, numbers: Mapping[str, int]) -> dict[Path, list[CocoBox]]:
-    """The boxes of each file, numbered as ``numbers`` says; those of other classes are left out."""
+def boxes_by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
+    """Return the boxes of each file, of whatever class: :data:`UNLABELLED` for one that the source does not list."""
+    found = _by_file(coco)
+    return [found.get(file, [UNLABELLED]) for file in files]
+
+
+def _by_file(coco: CocoSet) -> dict[Path, list[CocoBox]]:
     found: dict[Path, list[CocoBox]] = {path: [] for path in coco.pictures.values()}
     for box in coco.boxes:
-        number = numbers.get(coco.categories[box.category_id])
-        if number is not None:
-            found[coco.pictures[box.image_id]].append(msgspec.structs.replace(box, category_id=number))
+        found[coco.pictures[box.image_id]].append(box)
     return found
+
+
+def _named(coco: CocoSet, numbers: Mapping[str, int]) -> dict[Path, list[CocoBox]]:
+    """The boxes of each file, numbered as ``numbers`` says; those of other classes are left out."""
+    places = {key: numbers[name] for key, name in coco.categories.items() if name in numbers}
+    return {
+        file: [
+            msgspec.structs.replace(box, category_id=places[box.category_id])
+            for box in boxes
+            if box.category_id in places
+        ]
+        for file, boxes in _by_file(coco).items()
+    }
 
 
 def _on_any(box: CocoBox, others: Sequence[CocoBox]) -> bool:
     """Whether a box overlaps one of the others by :data:`SAME_IOU` or more."""
     corners = np.array([box.xyxy, *(other.xyxy for other in others)], np.float32)
     return bool((iou_matrix(corners[:1], corners[1:]) >= SAME_IOU).any())
-
-
-def boxes_by_file(coco: CocoSet, files: Iterable[Path]) -> list[list[CocoBox]]:
-    """The boxes of each file. One that the source does not list is unlabelled there: an ignored box covers it all."""
-    found: dict[Path, list[CocoBox]] = {path: [] for path in coco.pictures.values()}
-    for box in coco.boxes:
-        found[coco.pictures[box.image_id]].append(box)
-    some = next(iter(coco.categories), 0)
-    unlabelled = [CocoBox(id=-1, image_id=-1, category_id=some, bbox=UNKNOWN, ignore=1)]
-    return [found.get(file, unlabelled) for file in files]

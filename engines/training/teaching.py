@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engines.arrays import Array
 from engines.boxes import letterbox
 from engines.decode import Detections, decode
 from engines.engine import Engine, open_engine
@@ -148,7 +148,7 @@ def _teach_faces(data: PictureSet, teacher: Model, engine: Engine, told: Callabl
     return replace(data, embeddings=torch.from_numpy(np.concatenate(found)))
 
 
-def _padded(rows: Sequence[npt.NDArray[np.generic]], filling: float) -> Tensor:
+def _padded(rows: Sequence[Array], filling: float) -> Tensor:
     """Arrays (n_i, ...) -> one tensor (N, max(n_i), ...)."""
     most = max(1, max(len(row) for row in rows))
     padded = np.full((len(rows), most, *rows[0].shape[1:]), filling, rows[0].dtype)

@@ -1,7 +1,7 @@
 """One step of joint training, and all that must be saved to go on exactly."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,14 @@ from engines.errors import DataError, TrainingError
 from engines.network.features import Grid, anchor_points
 from engines.network.network import Raw, build_network
 from engines.spec import TASKS, USUAL_TASKS, Model, TaskName
-from engines.training.adopting import adopt_classes
+from engines.training.adopting import adopt_model
 from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import Checkpoint
 from engines.training.criteria import Learning, build_criteria, criterion
 from engines.training.datasets import PictureSet
 from engines.training.ema import Ema
-from engines.training.gradients import cosines, trunk_gradients
+from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
@@ -66,7 +66,7 @@ def _with_tasks(
     settings: TrainingSettings, sets: Sequence[PictureSet], chosen: Collection[TaskName] | None
 ) -> TrainingSettings:
     """The settings with only those of their (or the chosen) tasks that the sets label: other heads learn nothing."""
-    labelled = {each.name: set(_tasks_of(each)) for each in sets}
+    labelled = {each.name: set(each.tasks) for each in sets}
     wanted = settings.network.tasks
     for name, found in labelled.items():
         if not found & set(wanted):
@@ -77,27 +77,6 @@ def _with_tasks(
     learnt = wanted if chosen is None else [task for task in wanted if task in chosen]
     tasks = tuple(task for task in learnt if any(task in found for found in labelled.values()))
     return msgspec.structs.replace(settings, network=msgspec.structs.replace(settings.network, tasks=tasks))
-
-
-def _tasks_of(data: PictureSet) -> Iterator[TaskName]:
-    if data.objects is not None:
-        yield "objects"
-    if data.faces is not None:
-        yield "faces"
-    if data.labels is not None:
-        yield data.kind
-
-
-class Gradients:
-    """Sums of the tasks' gradients on the trunk over a step's micro-batches."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-
-    def add(self, gradients: Mapping[str, Tensor]) -> None:
-        """Take in a micro-batch."""
-        for task, gradient in gradients.items():
-            self.sums[task] = self.sums[task] + gradient if task in self.sums else gradient
 
 
 class Trainer:
@@ -122,7 +101,7 @@ class Trainer:
         self.processes = processes or Processes()
         self.labels = labels
         self.sets = [s.to(device) for s in sets]
-        self.learnt = {row for row, s in enumerate(sets) if set(_tasks_of(s)) & set(settings.network.tasks)}
+        self.learnt = {row for row, s in enumerate(sets) if set(s.tasks) & set(settings.network.tasks)}
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
@@ -256,7 +235,7 @@ class Trainer:
             size = shapes[int(torch.randint(len(shapes), (), generator=self.generator))]
         return Draw(index, rows, size, mosaic, seed)
 
-    def _run(self, draws: Sequence[Draw], gradients: "Gradients | None") -> "list[MicroBatchResult]":
+    def _run(self, draws: Sequence[Draw], gradients: Gradients | None) -> list[MicroBatchResult]:
         """Forward and backward of this process' micro-batches; what all processes found, in order."""
         found, statistics = {}, {}
         if self.norms:
@@ -271,7 +250,7 @@ class Trainer:
             self._note_gradients(gradients)
         return self.processes.gathered(found)
 
-    def _backward(self, draw: Draw, gradients: "Gradients | None" = None) -> "MicroBatchResult":
+    def _backward(self, draw: Draw, gradients: Gradients | None = None) -> MicroBatchResult:
         losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
@@ -294,7 +273,7 @@ class Trainer:
     def _note(self, name: str, value: float) -> None:
         self.means[name] = value if name not in self.means else 0.98 * self.means[name] + 0.02 * value
 
-    def _note_gradients(self, mine: "Gradients") -> None:
+    def _note_gradients(self, mine: Gradients) -> None:
         like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
         self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
 
@@ -391,9 +370,7 @@ class Trainer:
         with_own_tasks = msgspec.structs.replace(spec.network, tasks=own.tasks)
         if with_own_tasks != own or not set(spec.network.tasks) <= set(own.tasks):
             raise DataError(f"--init {model.path}: the model's network is not the configuration's")
-        weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
-        weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-        adopted = adopt_classes(weights, self.network.state_dict(), (spec.objects, spec.scenes), self.labels)
+        adopted = adopt_model(model, self.network.state_dict(), self.labels)
         self.network.load_state_dict(adopted)
         self.ema.network.load_state_dict(adopted)
         self.step = self.began = min(at_step, self.settings.steps)

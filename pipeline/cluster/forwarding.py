@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import structlog
 import zmq
+from msgspec import structs
 
 from engines.errors import ConfigError
 from pipeline.frames.counters import FrameCounters
@@ -16,11 +17,12 @@ from pipeline.frames.jpeg import JpegEncoder
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.capturing import Tell, keep_capturing
 from pipeline.runtime.link import LinkClosed
-from pipeline.runtime.summary import Summary
+from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, until_over
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import capture, check_source, waits_for_nobody
+from pipeline.sources.kind import settled
 from pipeline.sources.network import check_receiving, is_remote
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, connect_with_key, is_loopback, parse_tcp
 from pipeline.wire.remote import pack_loss, pack_picture
@@ -73,15 +75,16 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then.
     """
+    config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
-    counters, began_s = FrameCounters(), time.monotonic()
+    counters, began_s, ends = FrameCounters(), time.monotonic(), dict[str, FileEnd]()
     with ExitStack() as opened:
         senders = [opened.enter_context(PictureSender(stream, stop)) for stream in config.streams]
         started(", ".join(stream.forward or "" for stream in config.streams))
         workers = StageThreads(stop.set)
         for stream, sender in zip(config.streams, senders, strict=True):
-            workers.start(f"capture {stream.name}", partial(_forward, stream, sender, stop, counters))
+            workers.start(f"capture {stream.name}", partial(_forward, stream, sender, stop, counters, ends))
         try:
             while not workers.join(STOP_NOTICED_S):
                 if stop.is_set() and not workers.join(source_patience_s(config.streams)):
@@ -94,13 +97,19 @@ def run_forwarding(config: Config, stop: threading.Event, started: Callable[[str
         if workers.failure is not None:
             raise workers.failure
     counts = {stream.name: counters.of(stream.name) for stream in config.streams}
-    return Summary(seconds=time.monotonic() - began_s, streams=counts)
+    return Summary(seconds=time.monotonic() - began_s, streams=counts, ends=ends)
 
 
-def _forward(stream: StreamSettings, sender: "PictureSender", stop: threading.Event, counters: FrameCounters) -> None:
+def _forward(
+    stream: StreamSettings,
+    sender: "PictureSender",
+    stop: threading.Event,
+    counters: FrameCounters,
+    ends: dict[str, FileEnd],
+) -> None:
     def frames_of(health: Tell) -> Iterator[Frame]:
         seen = counters.of(stream.name).captured  # by an earlier capture that crashed
-        frames = capture(stream, stop=stop, health=health, first_seq=seen)
+        frames = capture(stream, stop=stop, health=health, first_seq=seen, lost=lost)
         return until_over(frames, lambda: stop.is_set() or sender.over)
 
     def admit(frame: Frame) -> None:
@@ -113,7 +122,15 @@ def _forward(stream: StreamSettings, sender: "PictureSender", stop: threading.Ev
     def dropped(frame: Frame, cause: str) -> None:
         counters.dropped(frame.stream, cause)
 
-    keep_capturing(stream, frames_of, admit, dropped, sender.tell, stop)
+    def lost(count: int, cause: str) -> None:
+        counters.captured(stream.name, count)
+        counters.dropped(stream.name, cause, count)
+
+    def tell(report: Health) -> None:
+        ends.update(file_end(report))
+        sender.tell(report)
+
+    keep_capturing(stream, frames_of, admit, dropped, tell, stop)
     sender.end()
 
 

@@ -40,10 +40,7 @@ class JpegEncoder:
         height, width = planes[0].shape
         if self._context is None or (self._context.height, self._context.width) != (height, width):
             self._context = _encoder(width, height, self._scale)
-        frame = av.VideoFrame(width, height, LAYOUT)
-        for there, plane in zip(frame.planes, planes, strict=True):
-            np.copyto(_pixels(there), plane)
-        (packet,) = self._context.encode(frame)
+        (packet,) = self._context.encode(frame_of(planes))
         return bytes(packet)
 
 
@@ -80,6 +77,15 @@ class JpegDecoder:
         for plane in (y, u, v):
             plane.flags.writeable = False
         return y, u, v
+
+
+def frame_of(planes: Planes) -> av.VideoFrame:
+    """Return a frame with copies of the planes of a JPEG."""
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, LAYOUT)
+    for there, plane in zip(frame.planes, planes, strict=True):
+        np.copyto(_pixels(there), plane)
+    return frame
 
 
 def _encoder(width: int, height: int, scale: int) -> VideoCodecContext:

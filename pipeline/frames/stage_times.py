@@ -2,8 +2,11 @@
 
 import math
 from collections import Counter
+from typing import Final
 
 from pipeline.frames.types import Result
+
+BATCHES_OPEN: Final = 64  # batches whose frames may come by turns: more than shards have waiting
 
 
 class LatencyHistogram:
@@ -46,13 +49,12 @@ class LatencyHistogram:
 
 
 class StageTimes:
-    """How long frames spend in each step from capture to message, and in what batches. Used by one thread."""
+    """How long frames spend in each step from capture to message, and in what batches. Used by one thread at a time."""
 
     def __init__(self) -> None:
         steps = ("wait", "preprocess", "queue", "infer", "post", "total")
         self._steps = {name: LatencyHistogram() for name in steps}
-        self._batch_of_ns = 0  # when the engine began the batch that frames come from now
-        self._batch_size = 0
+        self._sizes: dict[int, int] = {}  # frames so far of the last batches, by when the engine began each
         self._batches: Counter[int] = Counter()
         self.skipped = 0  # frames that were not inferred
 
@@ -76,12 +78,12 @@ class StageTimes:
             self._count(timestamps.infer_started_ns)
 
     def _count(self, started_ns: int) -> None:
-        # The frames of a batch come one after the other, and no two batches begin in the same nanosecond.
-        if started_ns != self._batch_of_ns:
-            self._batch_of_ns, self._batch_size = started_ns, 0
-        self._batches[self._batch_size] -= 1
-        self._batch_size += 1
-        self._batches[self._batch_size] += 1
+        # No two batches begin in the same nanosecond; the frames of one come beside those of its neighbours.
+        size = self._sizes[started_ns] = self._sizes.pop(started_ns, 0) + 1
+        self._batches[size - 1] -= 1
+        self._batches[size] += 1
+        if len(self._sizes) > BATCHES_OPEN:
+            del self._sizes[next(iter(self._sizes))]
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Milliseconds by step: wait for a batch, letterbox, wait for the engine, engine, all after it, and the sum."""

@@ -269,6 +269,9 @@ def _fields(item: Observed) -> dict[str, Any]:
     return {each.name: getattr(item, each.name) for each in fields(item)}
 
 
+ReadOutcome = Literal["all", "part", "nothing"]
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """A stream came up, went down or ended."""
@@ -277,6 +280,7 @@ class Health:
     state: Literal["up", "down", "ended"]
     cause: str  # one clause without addresses' passwords
     at_ns: int  # Unix time
+    read: ReadOutcome | None = None  # of a file that has ended by itself: how much of it could be read
 
 
 Counts = dict[str, dict[str, int]]

@@ -14,7 +14,6 @@ import numpy as np
 
 from engines.alignment import SIZE, align, region
 from engines.arrays import Crop, Float
-from engines.engine import Engine
 from engines.tasks import REGISTRY
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import FaceLooks, Identified, Identity, Tracked
@@ -23,6 +22,7 @@ from pipeline.gallery.live import LiveGallery
 from pipeline.gallery.search import Index
 from pipeline.gallery.views import BestViews, View
 from pipeline.identity.evidence import AKIN, ENOUGH, Evidence
+from pipeline.identity.face_entry import MAX_CROPS, FaceAnswers, FaceRequest, Outputs
 from pipeline.identity.naming import NameAssigner, Ranking
 from pipeline.settings.schema import IdentitySettings
 
@@ -31,7 +31,6 @@ UNKNOWN_S = 0.5  # between the views of a face that has no name
 KNOWN_S = 2.0  # and of one that has: a track may have gone over to another face
 BETTER = 1.25  # a view this many times as good is worth another look
 OF_FACES = tuple(task for task in REGISTRY if task.of_faces)
-MAX_CROPS = 16  # faces embedded in one frame; the others have their turn in the next
 
 
 @dataclass(slots=True)
@@ -49,6 +48,7 @@ class FaceTrack:
     best_look: float = 0.0
     looked_s: float = -math.inf  # stream time of the last view
     identity: Identity | None = None
+    asked: "Asked | None" = None  # the face entry, which has not answered yet
     _ranking: Ranking | None = None
     # Its claim by the name that it bears: the same from frame to frame until there is a new view or gallery.
     _candidates: dict[str | None, Identity | None] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class FaceTrack:
     def wants(self, look: float, time_s: float, min_views: int) -> bool:
         """Whether a view that looks this good, at stream time ``time_s``, is worth a run of the face entry."""
         since = abs(time_s - self.looked_s)
-        if since < EARLY_S:
+        if since < EARLY_S or self.asked is not None:
             return False
         if look > BETTER * self.best_look or since >= (UNKNOWN_S if self.identity is None else KNOWN_S):
             return True
@@ -149,32 +149,48 @@ class FaceView:
     height: float
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One face in a request to the face entry."""
+
+    request: FaceRequest
+    place: int  # in the request
+    face_view: FaceView
+    crop: Crop
+    landmarks: Float  # (5, 2)
+
+
 class Identifier:
-    """Names for the face tracks of all streams.
+    """Names for the face tracks of some streams.
+
+    The frame of a file waits for what the face entry says of its faces, so that each pass over it gives the same. That
+    of a live stream does not: the answer comes to the tracks with a later frame.
 
     Args:
-        engine: the face entry.
+        faces: the face entry.
         gallery: who is known; changes are seen within ``settings.reload_s``.
         settings: when to look, and how often.
         threshold: cosine from which a face is someone.
         clock: seconds, for the looks at the gallery.
+        live: whether a stream's frames must not wait.
 
     Attributes:
-        runs: calls of the face entry so far.
-        crops: faces embedded so far.
+        runs: times that the face entry answered so far.
+        crops: faces that it embedded for them.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        faces: FaceAnswers,
         gallery: Gallery,
         settings: IdentitySettings,
         threshold: float,
         clock: Callable[[], float] = time.monotonic,
+        live: Callable[[str], bool] = lambda stream: False,
     ) -> None:
         self.runs = 0
         self.crops = 0
-        self._engine = engine
+        self._faces, self._is_live = faces, live
         self._settings = settings
         self._threshold = threshold
         self._streams: defaultdict[str, StreamFaces] = defaultdict(StreamFaces)
@@ -190,7 +206,10 @@ class Identifier:
         tracks = [known.tracks.get(track) or known.tracks.setdefault(track, FaceTrack()) for track in ids]
         if not tracks:
             return Identified.with_names(tracked, ())
-        looks = {} if tracked.skipped else self._look(tracked, tracks)
+        live = self._is_live(tracked.frame.stream)
+        if not tracked.skipped:
+            self._ask(tracked, tracks, wait=not live)
+        looks = self._take_in(tracks, wait=not live)
         index, threshold, views = self._live.index, self._threshold, self._settings.min_views
         candidates = [track.candidate(index, threshold, views) for track in tracks]
         for track, identity in zip(tracks, known.assigner.assign(ids, candidates), strict=True):
@@ -211,32 +230,47 @@ class Identifier:
         tracks = [track for faces in tuple(self._streams.values()) for track in faces.tracks.values()]
         match([track for track in tracks if track.evidence.pool.views], self._live.index)
 
-    def _look(self, tracked: Tracked, tracks: Sequence[FaceTrack]) -> dict[str, FaceLooks]:
-        """Embed the faces of this frame that are worth it, in one run; what its other tasks say of them."""
-        face_views, crops = [], []
+    def _ask(self, tracked: Tracked, tracks: Sequence[FaceTrack], wait: bool) -> None:
+        """Show the faces of this frame that are worth it to the face entry, together."""
         landmarks = tracked.detections.faces.landmarks[tracked.faces.rows]
+        wanted = []
         for face_view in self._wanted(tracked, tracks, landmarks):
-            face_view.track.looked_s = tracked.frame.time_s
             crop = aligned_face(tracked.frame.picture, landmarks[face_view.row])
-            if crop is not None:
-                face_views.append(face_view)
-                crops.append(crop)
-        if not crops:
+            if crop is None:
+                face_view.track.looked_s = tracked.frame.time_s
+            else:
+                wanted.append((face_view, crop))
+        if not wanted:
+            return
+        request = self._faces.ask(np.stack([crop for _, crop in wanted]), wait)
+        if request is None:
+            return  # it is behind: the next frame asks again
+        for place, (face_view, crop) in enumerate(wanted):
+            face_view.track.looked_s = tracked.frame.time_s
+            face_view.track.asked = Asked(request, place, face_view, crop, landmarks[face_view.row])
+
+    def _take_in(self, tracks: Sequence[FaceTrack], wait: bool) -> dict[str, FaceLooks]:
+        """Add what the face entry has answered to the tracks of this frame; what its other tasks say of them."""
+        rows, requests, said = list[int](), set[FaceRequest](), defaultdict[str, list[Float]](list)
+        for row, track in enumerate(tracks):
+            asked = track.asked
+            if asked is None or not (wait or asked.request.answered):
+                continue
+            outputs, track.asked = asked.request.outputs(), None
+            if outputs is None:
+                continue  # it has failed, and is asked again
+            rows.append(row)
+            requests.add(asked.request)
+            _add_view(track, asked, outputs)
+            for task in OF_FACES:
+                if task.outputs[0] in outputs:
+                    said[task.name].append(outputs[task.outputs[0]][asked.place].astype(np.float32, copy=False))
+        if not rows:
             return {}
-        outputs = self._engine.infer(np.stack(crops))
-        self.runs += 1
-        self.crops += len(crops)
-        embeddings, qualities = outputs["embedding"].astype(np.float32), outputs["quality"].tolist()
-        for face_view, crop, embedding, quality in zip(face_views, crops, embeddings, qualities, strict=True):
-            track = face_view.track
-            track.best_look = max(track.best_look, face_view.look)
-            track.evidence.add(embedding, quality, face_view.frontal)
-            view = View(crop, landmarks[face_view.row], face_view.height, embedding, quality)
-            track.best.add(view, face_view.look)
-        match([face_view.track for face_view in face_views], self._live.index)
-        rows = np.array([face_view.row for face_view in face_views])
-        told = {task.name: outputs[task.outputs[0]] for task in OF_FACES if task.outputs[0] in outputs}
-        return {name: FaceLooks(rows, said.astype(np.float32, copy=False)) for name, said in told.items()}
+        self.runs += len(requests)
+        self.crops += len(rows)
+        match([tracks[row] for row in rows], self._live.index)
+        return {name: FaceLooks(np.array(rows), np.stack(each)) for name, each in said.items()}
 
     def _wanted(self, tracked: Tracked, tracks: Sequence[FaceTrack], landmarks: Float) -> list[FaceView]:
         """The faces worth a run: those with the fewest views first, then the best looking."""
@@ -250,6 +284,15 @@ class Identifier:
             if heights[row] >= smallest and track.wants(looks[row], time_s, views)
         ]
         return sorted(wanted, key=lambda each: (each.track.evidence.pool.views, -each.look))[:MAX_CROPS]
+
+
+def _add_view(track: FaceTrack, asked: Asked, outputs: Outputs) -> None:
+    """Add what the face entry says of one face to its track."""
+    look, frontal, height = asked.face_view.look, asked.face_view.frontal, asked.face_view.height
+    embedding, quality = outputs["embedding"][asked.place].astype(np.float32), float(outputs["quality"][asked.place])
+    track.best_look = max(track.best_look, look)
+    track.evidence.add(embedding, quality, frontal)
+    track.best.add(View(asked.crop, asked.landmarks, height, embedding, quality), look)
 
 
 def view_scores(heights: Float, scores: Float, frontal: Float) -> Float:

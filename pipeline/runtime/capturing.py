@@ -5,17 +5,19 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import structlog
 
 from engines.errors import one_line
+from pipeline.frames.counters import CountsReader, await_last_frame
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.link import LinkClosed
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, Held
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import is_live
+from pipeline.sources.kind import is_live
 from pipeline.sources.live import Backoff
 
 log = structlog.get_logger()
@@ -77,12 +79,44 @@ def _capture_again(
             cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
             trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
             log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
-        if not limit.allows(time.monotonic()) and not is_live(settings.source):
+        if not limit.allows(time.monotonic()) and not is_live(settings):
             cause = f"more than {MAX_CRASHES} times in a minute: {cause}"
             return health(Health(settings.name, "ended", cause, time.time_ns()))
         if not stop.is_set():
             down.crashed(settings.name, cause)
             stop.wait(backoff.next())
+
+
+class HealthReporter:
+    """Tells what happens to one stream, in order, and nothing after its last word. Thread-safe.
+
+    Args:
+        stream: its name.
+        counters: of its frames: that it is lost or over is told after the last of them.
+        send: publishes a report, and returns when frames that follow may be published.
+    """
+
+    def __init__(self, stream: str, counters: CountsReader, send: Tell) -> None:
+        self.over = False  # its last word was said: by itself, or for it
+        self._stream, self._counters, self._send = stream, counters, send
+        self._lock = threading.Lock()  # held while something is told, so that nothing comes after the last word
+
+    def tell(self, report: Health) -> None:
+        """Tell what happened to the stream."""
+        self._tell(report, last=report.state == "ended")
+
+    def end(self, state: Literal["down", "ended"], cause: str) -> None:
+        """Say the last word, unless it was said. The stream's thread may hang in a read: what it tells later is not."""
+        self._tell(Health(self._stream, state, cause, time.time_ns()), last=True)
+
+    def _tell(self, report: Health, last: bool) -> None:
+        if report.state != "up":
+            await_last_frame(self._counters, self._stream)
+        with self._lock:
+            if not self.over:
+                self.over = last
+                log.info("stream " + report.state, stream=self._stream, cause=report.cause)
+                self._send(report)
 
 
 class Down:

@@ -1,21 +1,25 @@
-"""The publish stage: each finished frame becomes a message and events, and open events outlive a crash."""
+"""The publish stage: each finished frame becomes a message and events. What was announced outlives a crash."""
 
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Self
 
-from engines.spec import ModelSpec
+from engines.spec import Model, ModelSpec
 from pipeline.events.log import EventLog
-from pipeline.events.zones import ZoneCounter
+from pipeline.events.zones import ZoneCounter, zone_counters_of
 from pipeline.frames.counters import CountsReader, FrameCounts
 from pipeline.frames.events import Cause
-from pipeline.frames.types import Counts, Result
+from pipeline.frames.stage_times import StageTimes
+from pipeline.frames.types import Counts, Health, Result
 from pipeline.runtime.open_event_log import OpenEventLog
+from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.base import Sink
 from pipeline.sinks.fan_out import Sinks
 from pipeline.wire.build import event_message, to_message
 from pipeline.wire.messages import EventMessage
 
+SILENT_TIMES = 4.0  # tracking.max_lost_s, after which a track has ended also if a crash swallowed its end
 SUBSCRIBERS_BACK_S = 1.0  # to come back to the address of a publisher that died: ZeroMQ tries ten times a second
 
 
@@ -49,7 +53,10 @@ class EventPublisher:
         counters: of the streams, for the drops that messages tell.
         spec: of the model, for its labels.
         events: derives the events; None: without zones, lines and crops.
-        open_events: where what was announced is kept for whoever comes after this process; None: nobody does.
+        open_events: where what was announced is kept for the process that replaces this one; None: none does.
+
+    Attributes:
+        times: how long finished frames took.
     """
 
     def __init__(
@@ -65,7 +72,36 @@ class EventPublisher:
         self._events = EventLog(spec.objects, spec.scenes) if events is None else events
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
-        self._lock = threading.Lock()  # frames come from one thread, the ends of streams from others
+        self._lock = threading.Lock()  # frames come from the thread of each shard, the ends of streams from others
+        self.times = StageTimes()
+
+    @classmethod
+    def of_run(
+        cls,
+        config: Config,
+        model: Model,
+        publisher: Sink,
+        counters: CountsReader,
+        open_events: OpenEventLog | None = None,
+    ) -> Self:
+        """With the zones, lines and crops of a run's configuration.
+
+        Raises:
+            ConfigError: a zone or line is for a label that the model does not know.
+        """
+        spec = model.spec
+        places = zone_counters_of(config, spec.objects)
+        if open_events is not None:
+            for stream, counting in places.items():
+                counting.count_on(open_events.line_counts(stream))
+        events = EventLog(
+            spec.objects,
+            spec.scenes,
+            places,
+            crops=config.events.best_crops,
+            patience_s=SILENT_TIMES * config.tracking.max_lost_s,
+        )
+        return cls(publisher, counters, spec, events, open_events)
 
     def update(self, result: Result) -> None:
         """Send one frame and its events."""
@@ -80,16 +116,30 @@ class EventPublisher:
                 self._open_events.announcing(self._unsent)
             self._publisher.send(message)
             self._send_events()
+            self.times.add(result)
 
     def counts(self, stream: str) -> dict[str, Counts]:
         """Of a stream's zones and lines, as of its last frame."""
         with self._lock:
             return self._events.counts(stream)
 
-    def begin(self, stream: str, places: ZoneCounter | None) -> None:
-        """A stream is added, with its zones and lines, if any."""
+    def check(self, settings: StreamSettings) -> None:
+        """Refuse a stream with a zone or line for a label that the model does not know, with a ConfigError."""
+        self._places_of(settings)
+
+    def begin(self, settings: StreamSettings) -> None:
+        """A stream is added whose frames come from now on."""
+        places = self._places_of(settings)
         with self._lock:
-            self._events.begin(stream, places)
+            self._events.begin(settings.name, places)
+
+    def _places_of(self, settings: StreamSettings) -> ZoneCounter | None:
+        return zone_counters_of(Config(streams=(settings,)), self._spec.objects).get(settings.name)
+
+    def reported(self, report: Health) -> None:
+        """What happened to a stream is about to be published: when it is down or over, all that was seen has ended."""
+        if report.state != "up":
+            self.end(report.stream, "down" if report.state == "down" else "stopped")
 
     def forget(self, stream: str) -> None:
         """A stream that has ended was removed."""

@@ -14,15 +14,17 @@ from pipeline.frames.types import Batch, Frame, Inferred, Prepared, Result
 if TYPE_CHECKING:
     import threading
 
+    from pipeline.identity.face_entry import FaceBatch
     from pipeline.inference.stage import Started
     from pipeline.runtime.capturing import Tell
     from pipeline.runtime.parts import Need, Parts
     from pipeline.settings.schema import InferenceSettings, StreamSettings
     from pipeline.sources.capture import Capture
 
-# frames: batched across the streams (FrameLink). results: what the run publishes. The others: bounded, in order.
-Link = Literal["frames", "prepared", "started", "inferred", "results"]
-Worker = Literal["capture", "prepare", "infer", "finish"]  # the processes, with links = "zmq"
+# frames: batched across the streams (FrameLink). inferred: divided among the shards. messages: what was published.
+# faces, answers: what a shard asks of the face entry, and gets. The others: bounded, in order.
+Link = Literal["frames", "prepared", "started", "inferred", "results", "messages", "faces", "answers"]
+Worker = Literal["capture", "prepare", "infer", "postprocess", "finish"]  # the processes, with links = "zmq"
 StageFunction = Callable[[Iterator[Any]], Iterator[Any]]
 
 
@@ -38,9 +40,10 @@ class Stage:
         reads: the link before it; None: it makes its items itself.
         writes: the link behind it.
         worker: the process that it runs in where stages are processes.
-        each: whether there is one for each stream, or one of the run.
+        each: whether there is one for each stream, one for each shard of the streams, or one of the run.
         needs: what has to be opened for it.
         paces: the link whose batches follow how long it took.
+        joined: where stages are threads, it runs in those of the stage before it.
     """
 
     name: str
@@ -49,9 +52,10 @@ class Stage:
     reads: Link | None
     writes: Link
     worker: Worker
-    each: Literal["stream", "run"] = "run"
+    each: Literal["stream", "shard", "run"] = "run"
     needs: "tuple[Need, ...]" = ()
     paces: Link | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,24 @@ def _postprocess(parts: "Parts") -> StageFunction:
     return stage
 
 
+def _publish(parts: "Parts") -> StageFunction:
+    from pipeline.runtime.event_publisher import publish
+
+    def stage(results: Iterator[Result]) -> Iterator[Result]:
+        assert parts.event_publisher is not None
+        return publish(results, parts.event_publisher)
+
+    return stage
+
+
+def _embed(parts: "Parts") -> StageFunction:
+    def stage(batches: "Iterator[FaceBatch]") -> "Iterator[FaceBatch]":
+        assert parts.faces is not None
+        return parts.faces.embed(batches)
+
+    return stage
+
+
 STAGES: Final = (
     Stage("capture", "capture", _capture, None, "frames", "capture", each="stream", needs=("source",)),
     Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare"),
@@ -146,20 +168,30 @@ STAGES: Final = (
         _postprocess,
         "inferred",
         "results",
-        "finish",
-        needs=("publisher", "gallery", "face engine", "recorder"),
+        "postprocess",
+        each="shard",
+        needs=("gallery",),
+    ),
+    Stage(
+        "publish", "publish", _publish, "results", "messages", "finish", needs=("publisher", "recorder"), joined=True
     ),
 )
 SOURCE: Final = next(stage for stage in STAGES if stage.each == "stream")
-STEPS: Final = tuple(stage for stage in STAGES if stage.each == "run")  # in the order of the way of a frame
+STEPS: Final = tuple(stage for stage in STAGES if stage.each != "stream")  # in the order of the way of a frame
+# Beside that way, in the process of whoever asks; there with a gallery alone.
+FACES: Final = Stage("faces", "face entry", _embed, "faces", "answers", "postprocess", needs=("face engine",))
 
-# The processes of the run, in that order; each has this place as its number, and those of the sources come after them.
-WORKERS: Final = tuple(dict.fromkeys(stage.worker for stage in STEPS))
 
+def chained(stages: Iterable[Stage], parts: "Parts") -> StageFunction:
+    """One function for stages that follow each other in one thread."""
+    functions = [stage.make(parts) for stage in stages]
 
-def stages_of(worker: Worker) -> tuple[Stage, ...]:
-    """What a process runs, in order."""
-    return tuple(stage for stage in STAGES if stage.worker == worker)
+    def run(items: Iterator[Any]) -> Iterator[Any]:
+        for function in functions:
+            items = function(items)
+        return items
+
+    return run
 
 
 def needs_of(stages: Iterable[Stage]) -> "frozenset[Need]":
@@ -167,11 +199,56 @@ def needs_of(stages: Iterable[Stage]) -> "frozenset[Need]":
     return frozenset(need for stage in stages for need in stage.needs)
 
 
-def number(worker: Worker) -> int:
-    """The number of a process of the run."""
-    return WORKERS.index(worker)
+@dataclass(frozen=True, slots=True)
+class ProcessPlan:
+    """The processes of a run and the number of each, from 0, in the order of the way of a frame; then the captures.
 
+    A single shard is in the process that publishes: one process less that each frame goes through.
+    """
 
-def reader(link: Link) -> int:
-    """The number of the process that reads a link."""
-    return number(next(stage.worker for stage in STEPS if stage.reads == link))
+    shards: int = 1
+
+    def _worker(self, stage: Stage) -> Worker:
+        return "finish" if stage.worker == "postprocess" and self.shards == 1 else stage.worker
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """What each process is, by number, but for the captures."""
+        kinds = dict.fromkeys(self._worker(stage) for stage in STEPS)
+        return tuple(kind for kind in kinds for _ in range(self.shards if kind == "postprocess" else 1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of those."""
+        first = self.readers("inferred")[0]
+        return tuple(
+            f"{kind} {number - first}" if kind == "postprocess" else kind for number, kind in enumerate(self.workers)
+        )
+
+    @property
+    def finish(self) -> int:
+        """The number of the process that publishes, which is the last."""
+        return len(self.workers) - 1
+
+    @property
+    def first_capture(self) -> int:
+        """The number of the first process that captures."""
+        return len(self.workers)
+
+    def worker(self, number: int) -> Worker:
+        """What a process is."""
+        return self.workers[number] if number < self.first_capture else SOURCE.worker
+
+    def stages_of(self, worker: Worker) -> tuple[Stage, ...]:
+        """What a process of this kind runs, in order; the face entry apart."""
+        return tuple(stage for stage in STAGES if self._worker(stage) == worker)
+
+    def readers(self, link: Link) -> tuple[int, ...]:
+        """The numbers of the processes that read a link: one of each shard, or one."""
+        kind = next(self._worker(stage) for stage in STEPS if stage.reads == link)
+        return tuple(number for number, each in enumerate(self.workers) if each == kind)
+
+    def reader(self, link: Link) -> int:
+        """The number of the one process that reads a link."""
+        (number,) = self.readers(link)
+        return number

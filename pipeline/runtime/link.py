@@ -83,8 +83,8 @@ class FrameLink:
         self._closed = False  # ... and none will, whatever that says
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)  # for the sources of files
-        self._due = threading.Condition(self._lock)  # for whoever takes batches ...
-        self._sleeps_until = -math.inf  # ... ns; as long as nobody does, nobody need be woken
+        self._due = threading.Condition(self._lock)  # for the thread that takes batches ...
+        self._sleeps_until = -math.inf  # ... ns; -inf: it does not wait
         self._broken = False
         self._over = False  # there will be no batch any more
 
@@ -183,7 +183,7 @@ class FrameLink:
         return None
 
     def _wake(self) -> None:
-        """Wake whoever takes batches if one has become due before he looks again."""
+        """Wake the thread that takes batches if one is due before it would wake by itself."""
         if self._sleeps_until == -math.inf:
             return
         due_ns = self._batcher.due(time.monotonic_ns())

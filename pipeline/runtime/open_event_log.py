@@ -1,8 +1,8 @@
-"""What a process has announced and not ended yet, in memory that outlives it (``links = "zmq"``).
+"""Events that began and have not ended yet, in shared memory (``links = "zmq"``).
 
-Whoever publishes writes here first. When it is killed, whoever comes after it finds what has still to be ended, and
-from where the lines count on. Like the ring's, the memory has no name: nothing is left of it when the last process that
-has it open is gone.
+The process that publishes writes them here before it sends them. When it is killed, the process that replaces it reads
+which ends it has to send, and how many had crossed each line. Like the ring's, the memory has no name: it is freed when
+the last process that has it open exits.
 """
 
 import mmap
@@ -29,11 +29,10 @@ from pipeline.runtime.stream_rows import StreamRows
 from pipeline.wire.messages import EventMessage
 from pipeline.wire.serialise import tuples
 
-ROOM: Final = 64 * 1024  # bytes for the open things of a stream, some 500; what is beyond is not ended after a crash
-WORDS: Final = (
-    8  # of 8 bytes, before a stream's two rooms: VERSION, SIZE of either, LAST seq and Unix time, OVER, TRAIL
-)
-VERSION, SIZE, LAST, OVER, TRAIL = 0, slice(1, 3), slice(3, 5), 5, slice(6, 7)
+ROOM: Final = 64 * 1024  # bytes for the open events of a stream, some 500; what is beyond is not ended after a crash
+# Of 8 bytes, before a stream's two buffers: VERSION, SIZE of each, LAST seq and Unix time, OVER, PATH_ROWS.
+WORDS: Final = 8
+VERSION, SIZE, LAST, OVER, PATH_ROWS = 0, slice(1, 3), slice(3, 5), 5, slice(6, 7)
 
 Key = tuple[str, int | None, str | None]
 
@@ -42,7 +41,7 @@ _ENDS: Final = frozenset({"ended", "leave"})
 
 
 class _Open(msgspec.Struct, array_like=True, frozen=True):
-    """What is told of a thing when nobody knows any more what became of it."""
+    """The fields of an end event that are known from its beginning."""
 
     kind: EventKind
     track: int | None
@@ -55,14 +54,14 @@ class _Open(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _Line(msgspec.Struct, array_like=True, frozen=True):
-    """How many went across a line since the run began."""
+    """How many objects crossed a line since the run began."""
 
     name: str
     counts: Counts
 
 
 class _Snapshot(msgspec.Struct, array_like=True, frozen=True):
-    """What a room holds."""
+    """The content of a buffer."""
 
     lines: list[_Line] = []
     open: list[_Open] = []
@@ -73,10 +72,10 @@ _decoder = msgspec.msgpack.Decoder(_Snapshot)
 
 
 class OpenEventLog:
-    """The open things of each stream. One process writes; another may read when that one is dead.
+    """The open events of each stream. One process writes them; another may read them once that one is dead.
 
-    Each stream has two rooms: the one that counts stays as it is while the other is written, so that a process killed
-    at any moment leaves one that is whole.
+    Each stream has two buffers, written by turns, of which VERSION names the valid one: a process that is killed while
+    it writes leaves the other one intact.
     """
 
     def __init__(self, streams: tuple[str, ...], fd: int, spare: int = 0) -> None:
@@ -91,7 +90,7 @@ class OpenEventLog:
 
     @classmethod
     def create(cls, streams: tuple[str, ...], spare: int = 0) -> Self:
-        """An empty one, with room for ``spare`` streams more; ConfigError where there is too little memory."""
+        """Make an empty log with room for ``spare`` more streams; ConfigError where there is too little memory."""
         return cls(streams, shared_file(_size(len(streams) + spare), "what has been announced"), spare)
 
     def __reduce__(self) -> tuple[Callable[..., "OpenEventLog"], tuple[tuple[str, ...], int, object]]:
@@ -99,12 +98,12 @@ class OpenEventLog:
         return _opened, (self._first, self._spare, reduction.DupFd(self._fd))
 
     def begin(self, stream: str) -> None:
-        """A stream comes; ConfigError where there is no room for it."""
+        """Add a stream; raise ConfigError where there is no room for it."""
         self._rows.room_for(stream)
         self._words(stream)[OVER] = 0
 
     def forget(self, stream: str) -> None:
-        """What a stream had open has been told, and its lines count from 0."""
+        """Clear the open events of a stream, and let its lines count from 0."""
         self._open[stream].clear()
         self._lines_of(stream).clear()
         self._write(stream)
@@ -118,7 +117,7 @@ class OpenEventLog:
     def _path_buffer(self, stream: str) -> PathBuffer:
         if stream not in self._path_buffers:
             rows = np.frombuffer(self._memory, ROW, ROWS, self._start(stream) + 8 * WORDS + 2 * ROOM)
-            self._path_buffers[stream] = PathBuffer(self._words(stream)[TRAIL], rows)
+            self._path_buffers[stream] = PathBuffer(self._words(stream)[PATH_ROWS], rows)
         return self._path_buffers[stream]
 
     def _lines_of(self, stream: str) -> dict[str, bytes]:
@@ -127,12 +126,12 @@ class OpenEventLog:
         return self._lines[stream]
 
     def reached(self, frame: Frame, objects: Tracks, faces: Tracks) -> None:
-        """The message of a frame is about to be published; who is seen in it."""
+        """Note the tracks of a frame whose message is about to be published."""
         self._words(frame.stream)[LAST] = frame.seq, frame.captured_ns
         self._path_buffer(frame.stream).note(frame.captured_ns, objects, faces)
 
     def announcing(self, events: Iterable[EventMessage]) -> None:
-        """These are about to be published: what begins with them may have to be ended, and lines have counted."""
+        """Note events that are about to be published: what begins with them may have to be ended, and line counts."""
         changed = set()
         for event in events:
             if event.event in _BEGINS:
@@ -145,7 +144,7 @@ class OpenEventLog:
             self._write(stream)
 
     def announced(self, events: Iterable[EventMessage]) -> None:
-        """They were: what ended with them need not be ended again."""
+        """Note events that were published: what ended with them need not be ended again."""
         changed = set()
         for event in events:
             if event.event in _ENDS and self._open[event.stream].pop(_key(event), None) is not None:
@@ -154,29 +153,29 @@ class OpenEventLog:
             self._write(stream)
 
     def left(self, cause: Cause) -> list[EventMessage]:
-        """The ends that a dead process owes; what only it knew, such as the best views, is not in them."""
+        """Return the end events that a dead process did not send; what only it knew, such as best views, is missing."""
         return [event for stream in self._rows.names for event in self._left(stream, cause)]
 
     def line_counts(self, stream: str) -> dict[str, Counts]:
-        """How many went across each line of a stream since the run began; those where nobody did are not in it."""
+        """Return the counts of each line of a stream since the run began, of those that were crossed."""
         return {line.name: line.counts for line in self._read(stream).lines}
 
     def over(self, stream: str) -> None:
-        """It was published that a stream has ended."""
+        """Note that the end of a stream was published."""
         self._words(stream)[OVER] = 1
 
     def is_over(self, stream: str) -> bool:
-        """Whether that was."""
+        """Return whether the end of a stream was published."""
         return bool(self._words(stream)[OVER])
 
     def clear(self) -> None:
-        """They have been told."""
+        """Clear the open events of all streams, whose ends were sent."""
         for stream in self._rows.names:
             self._open[stream].clear()
             self._write(stream)
 
     def close(self) -> None:
-        """Give the file back; the memory goes when nothing points into it any more."""
+        """Close the file; the memory is freed when no array points into it any more."""
         os.close(self._fd)
 
     def _write(self, stream: str) -> None:
@@ -217,12 +216,12 @@ class OpenEventLog:
 
 
 def _packed(lines: Collection[bytes], things: Collection[bytes]) -> bytes:
-    """A :class:`_Kept`: by the MessagePack specification, an array of two, which are arrays 32."""
+    """Return an encoded :class:`_Snapshot`: in MessagePack, an array of two arrays of type array 32."""
     return b"".join((b"\x92\xdd", len(lines).to_bytes(4), *lines, b"\xdd", len(things).to_bytes(4), *things))
 
 
 def _fitting(*parts: Collection[bytes]) -> list[list[bytes]]:
-    """Of each part as much as there is room for, beginning with the first."""
+    """Return as many items of each part as fit into a buffer, the first part before the second."""
     left, kept = ROOM - len(_packed((), ())), []
     for part in parts:
         sizes = np.cumsum([len(one) for one in part])
@@ -267,7 +266,7 @@ def _end(thing: _Open, stream: str, seq: int, at: str, cause: Cause) -> EventMes
 def _with_path(
     end: EventMessage, first_seen: str, first: tuple[float, ...], times: npt.NDArray[np.int64], boxes: Float
 ) -> EventMessage:
-    """The end with the last box that is known, and the way from the ``first`` to it."""
+    """Return the end event with the last known box, and the path from the ``first`` box to it."""
     seconds = (times - datetime.fromisoformat(first_seen).timestamp() * 1e9) / 1e9
     later = seconds > 0.001  # moments in messages are of milliseconds
     seconds, boxes = np.append(0.0, seconds[later]), np.concatenate([np.array([first], np.float32), boxes[later]])

@@ -10,14 +10,18 @@ import numpy.typing as npt
 
 from engines.spec import EntryName, Model
 from pipeline.settings.schema import Config
+from pipeline.settings.sinks import wants_packets
 
 if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.engine import Engine
     from engines.planes import PlanesEngine
     from pipeline.gallery.gallery import Gallery
+    from pipeline.identity.face_entry import FaceQueue
+    from pipeline.runtime.event_publisher import EventPublisher
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
+    from pipeline.wire.packet_sockets import PacketHub
 
 Need = Literal[
     "source", "frame engine", "face engine", "gallery", "publisher", "recorder"
@@ -31,19 +35,24 @@ class Parts:
     Attributes:
         planes_engine: the frame engine, where it letterboxes pictures itself.
         recorder: closed by the thread that it runs in.
-        postprocessor: what turns outputs into results, once it is made.
+        galleries: one for each shard; none where the run has no gallery.
+        faces: the face entry, for a thread of its own.
+        postprocessor: what turns outputs into results, once it is made; of one shard.
+        event_publisher: what turns results into messages, once it is made.
         array: memory for the network's input, of a shape; None: each batch has its own.
     """
 
     config: Config
     model: Model
     publisher: "Sinks | None" = None
+    packets: "PacketHub | None" = None
     frame_engine: "Engine | None" = None
     planes_engine: "PlanesEngine | None" = None
-    face_engine: "Engine | None" = None
-    gallery: "Gallery | None" = None
+    galleries: "tuple[Gallery, ...]" = ()
+    faces: "FaceQueue | None" = None
     recorder: "Recorder | None" = None
     postprocessor: "Postprocessor | None" = None
+    event_publisher: "EventPublisher | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
     @property
@@ -53,7 +62,14 @@ class Parts:
         return entry.height, entry.width
 
 
-def open_parts(config: Config, model: Model, needs: Collection[Need], opened: ExitStack) -> Parts:
+def open_parts(
+    config: Config,
+    model: Model,
+    needs: Collection[Need],
+    opened: ExitStack,
+    shards: int = 1,
+    folder: str | None = None,
+) -> Parts:
     """Open what some stages need, as far as the run has it.
 
     Args:
@@ -61,6 +77,8 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
         model: that it names.
         needs: of the stages, see :func:`pipeline.runtime.graph.needs_of`.
         opened: closes it.
+        shards: that share these parts.
+        folder: of the sockets between processes; None: there are none.
 
     Raises:
         TrunklineError: something cannot be had.
@@ -75,7 +93,12 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
     if "publisher" in needs:
         from pipeline.sinks.fan_out import Sinks
 
-        parts.publisher = opened.enter_context(Sinks(config))
+        if wants_packets(config):
+            from pipeline.wire.packet_sockets import PacketHub
+
+            parts.packets = opened.enter_context(PacketHub(config.packets, folder))
+        address = None if parts.packets is None else parts.packets.address
+        parts.publisher = opened.enter_context(Sinks(config, address))
     if "frame engine" in needs:
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":
@@ -85,9 +108,12 @@ def open_parts(config: Config, model: Model, needs: Collection[Need], opened: Ex
     if "gallery" in needs and config.identity.gallery is not None:
         from pipeline.gallery.gallery import Gallery
 
-        parts.gallery = opened.enter_context(Gallery(config.identity.gallery, model.fingerprint))
+        path, fingerprint = config.identity.gallery, model.fingerprint
+        parts.galleries = tuple(opened.enter_context(Gallery(path, fingerprint)) for _ in range(shards))
     if "face engine" in needs and config.identity.gallery is not None:
-        parts.face_engine = entry("face")
+        from pipeline.identity.face_entry import FaceQueue
+
+        parts.faces = FaceQueue(entry("face"))
     if "recorder" in needs and config.record.directory is not None:
         from pipeline.sinks.video import Recorder
 

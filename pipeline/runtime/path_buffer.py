@@ -1,4 +1,4 @@
-"""Positions of tracks, one a second, in memory that outlives the process that tracks them (``links = "zmq"``)."""
+"""Positions of tracks, one a second, in shared memory (``links = "zmq"``): after a crash, end events have a path."""
 
 from typing import Final
 
@@ -10,17 +10,17 @@ from pipeline.frames.types import Tracks
 
 EVERY_NS: Final = 1_000_000_000
 ROWS: Final = 2048  # of a stream: half a minute of 50 objects and 10 faces
-MAX_TRACKS: Final = 256  # tracks that are noted at once
+MAX_TRACKS: Final = 256  # of one frame that are stored
 ROW: Final = np.dtype([("at_ns", np.int64), ("track", np.int64), ("face", np.int64), ("box", np.float32, (4,))])
 BYTES: Final = ROWS * ROW.itemsize
 
 
 class PathBuffer:
-    """The tracks of one stream. One process writes; another may read when that one is dead.
+    """A ring buffer of the positions of one stream's tracks. One process writes; another may read once it is dead.
 
     Args:
-        count: (1,) how many rows were ever written; they go round.
-        rows: (ROWS,) of ROW.
+        count: (1,) how many rows were ever written.
+        rows: (ROWS,) of ROW; the oldest are overwritten.
     """
 
     def __init__(self, count: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> None:
@@ -38,12 +38,12 @@ class PathBuffer:
             part["track"], part["box"] = seen.ids, seen.boxes
         count, rows = int(self._count[0]), rows[:MAX_TRACKS]
         self._rows[(count + np.arange(len(rows))) % ROWS] = rows
-        self._count[0] = count + len(rows)  # last: from here on they count
+        self._count[0] = count + len(rows)  # last: only now they are valid
 
     def of(self, track: int, face: bool) -> tuple[npt.NDArray[np.int64], Float]:
         """Return where a track was, oldest first: Unix times (N,) in nanoseconds and boxes (N, 4)."""
         count = int(self._count[0])
-        # Where the next rows go a killed process may have left half of them.
+        # A killed process may have written part of the next rows: those that they overwrite are left out.
         rows = self._rows[np.arange(max(0, count - ROWS + MAX_TRACKS), count) % ROWS]
         rows = rows[(rows["track"] == track) & (rows["face"] == face)]
         return rows["at_ns"], rows["box"]

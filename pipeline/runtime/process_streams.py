@@ -13,10 +13,11 @@ from engines.spec import Model
 from pipeline.events.zones import zone_counters_of
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.ring import Ring
+from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
 from pipeline.runtime.worker_process import Worker
 from pipeline.settings.schema import Config, StreamSettings
-from pipeline.sources.capture import mode, picture_bytes
+from pipeline.sources.capture import mode, picture_bytes, waits_for_nobody
 
 LOOK_S: Final = 0.02  # between two looks whether a stream was given up
 
@@ -91,8 +92,13 @@ class ProcessStreams:
             )
 
     def _begin(self, settings: StreamSettings) -> None:
-        run, name = self._run, settings.name
-        run.frames.begin(name, mode(settings))
+        run, name, streams = self._run, settings.name, self._run.frames.streams
+        if name in streams.names:
+            shard = streams.shard(name)  # track numbers of a name go on
+        else:
+            others = [(streams.shard(each.name), streams.is_live(each.name)) for each in run.config.streams]
+            shard = choose_shard(shard_count(run.config), waits_for_nobody(settings), others)
+        run.frames.begin(name, mode(settings), shard)
         run.open_events.begin(name)
         run.config = structs.replace(run.config, streams=(*run.config.streams, settings))
         try:

@@ -23,18 +23,19 @@ from engines.errors import ConfigError, StageError, TrunklineError
 from engines.spec import Model
 from pipeline.frames.types import Health
 from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
-from pipeline.runtime.graph import WORKERS, number
+from pipeline.runtime.graph import ProcessPlan
 from pipeline.runtime.logs import log_settings
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.process_streams import ProcessStreams
 from pipeline.runtime.ring import MAX_PROCESSES, Ring
+from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.sizing import rings, shares
 from pipeline.runtime.streams import Attached
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.supervision import HURRY_S, MAX_CRASHES, source_patience_s
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.worker_process import Worker
-from pipeline.runtime.workers.spec import FIRST_CAPTURE, Done, Opened, WorkerRefused, WorkerSpec
+from pipeline.runtime.workers.spec import Done, Opened, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
 from pipeline.sinks.fan_out import Sinks
@@ -109,10 +110,11 @@ class ProcessSupervisor:
         self.changing = threading.Lock()  # held for moments: while the lists below, or what is over, changes
         self.held = False  # streams are being added, changed or removed: the run is not over
         self.over = False  # nothing is captured any more
-        self._steps = [self._worker(number(name), name) for name in WORKERS]
+        self._plan = ProcessPlan(shard_count(config))
+        self._steps = [self._worker(number, name) for number, name in enumerate(self._plan.names)]
         self._finish = self._steps[-1]  # who publishes
         self.captures = [
-            self._worker(FIRST_CAPTURE + index, f"capture {index}", streams)
+            self._worker(self._plan.first_capture + index, f"capture {index}", streams)
             for index, streams in enumerate(shares(config.streams, config.zmq.capture_processes))
         ]
 
@@ -121,7 +123,7 @@ class ProcessSupervisor:
         return [*self.captures, *self._steps]
 
     def _worker(self, place: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Worker:
-        context = WorkerContext(place, self.frames, self._inputs, self._folder)
+        context = WorkerContext(place, self.frames, self._inputs, self._folder, self._plan)
         worker_spec = WorkerSpec(
             name, context, self.config, streams, self._wakeups, self._room, log_settings(), 0, self.open_events
         )
@@ -134,13 +136,14 @@ class ProcessSupervisor:
             StageError: no process can be had for it.
         """
         taken = {worker.worker_spec.context.number for worker in self.captures if not worker.over}
-        place = next(place for place in range(FIRST_CAPTURE, len(taken) + FIRST_CAPTURE + 1) if place not in taken)
+        first = self._plan.first_capture
+        place = next(place for place in range(first, len(taken) + first + 1) if place not in taken)
         if place >= MAX_PROCESSES:
             raise StageError(f"no process is left to capture it: a run has {MAX_PROCESSES} at most")
         with self.frames.lock:
             self.frames.reclaim(place)
         self.frames.open(place)
-        worker = self._worker(place, f"capture {place - FIRST_CAPTURE}", (settings,))
+        worker = self._worker(place, f"capture {place - first}", (settings,))
         worker.worker_spec = replace(worker.worker_spec, added=True)
         worker.start()
         with self.changing:
@@ -190,8 +193,11 @@ class ProcessSupervisor:
         for said in worker.heard():
             heard = True
             match said:
-                case Opened(reported) | Done(reported):
+                case Opened(reported):
                     self._reported |= reported
+                case Done(reported):
+                    for key, value in reported.items():  # what every shard counts is added up
+                        self._reported[key] = self._reported.get(key, 0) + value if isinstance(value, int) else value
                 case WorkerRefused(error):
                     raise error
         return heard
@@ -238,11 +244,13 @@ class ProcessSupervisor:
                 and (stopped or bool(self.config.streams))
             )
         before_is_over = self.over
-        for worker in self._steps:
+        for kind in dict.fromkeys(self._plan.workers):
             if not before_is_over:
                 return
-            self.frames.shut(worker.worker_spec.context.number)
-            before_is_over = worker.over
+            workers = [self._steps[number] for number, each in enumerate(self._plan.workers) if each == kind]
+            for worker in workers:
+                self.frames.shut(worker.worker_spec.context.number)
+            before_is_over = all(worker.over for worker in workers)
 
     def _ended(self, worker: Worker) -> None:
         """A process is gone: it was done, or it is started again."""
@@ -330,5 +338,6 @@ class ProcessSupervisor:
             face_runs=reported.get("face_runs", 0),
             face_crops=reported.get("face_crops", 0),
             left_out=reported.get("left_out"),
+            ends=reported.get("ends", {}),
             sinks=reported.get("sinks", {}),
         )

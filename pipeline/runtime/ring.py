@@ -28,7 +28,7 @@ from pipeline.runtime.process_lock import ProcessLock
 from pipeline.runtime.shared_file import shared_file
 from pipeline.runtime.stream_rows import StreamTable
 
-CAUSES: Final = ("stale", "crash", "shutdown", "lost")
+CAUSES: Final = ("stale", "crash", "shutdown", "lost", "undecodable", "damaged", "encrypted")
 MAX_PROCESSES: Final = 63  # holders are bits of a word
 PAGE: Final = mmap.PAGESIZE
 _NOBODY: Final = -1
@@ -219,14 +219,14 @@ class Ring:
 
     # Streams that come and go.
 
-    def begin(self, stream: str, mode: Mode) -> None:
+    def begin(self, stream: str, mode: Mode, shard: int = 0) -> None:
         """A stream comes, whose frames are counted behind those of earlier ones of its name.
 
         Raises:
             ConfigError: there is no room for its books.
         """
         with self.lock:
-            row = self.streams.add(stream, mode)
+            row = self.streams.add(stream, mode, shard)
             self._base[row] = self._captured[row]
 
     def seen(self, stream: str) -> tuple[int, int]:
@@ -334,8 +334,10 @@ class Ring:
         return bool(self._generation[slot] == ticket.generation and self._holders[slot] & 1 << me)
 
 
-def hand_over(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
+def hand_over(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]], kept: Ring | None = None) -> None:
     """Give the caller's holds in rings of one lock to process ``to``, which will hear of them; all of them or none.
+
+    What is in the ring ``kept`` is held by both from here on.
 
     Raises:
         Gone: one was given up.
@@ -344,7 +346,8 @@ def hand_over(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) 
         for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
             ring._sender[slots] = me
             ring._untaken[slots] |= 1 << to
-            ring._holders[slots] = (ring._holders[slots] & ~(1 << me)) | 1 << to
+            mine = 0 if ring is kept else 1 << me
+            ring._holders[slots] = (ring._holders[slots] & ~mine) | 1 << to
 
 
 def take_back(me: int, to: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:

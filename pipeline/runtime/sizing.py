@@ -8,6 +8,7 @@ from engines.hardware import usable_cores
 from engines.spec import Model
 from pipeline.batching.batcher import backlog
 from pipeline.runtime.ring import Layout, Ring
+from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.workers.capture import LIVE_WAITING
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.video import recorder_room
@@ -32,8 +33,12 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
     streams = tuple(stream.name for stream in config.streams)
     frames = Ring.create(Layout(count, largest, streams, spare), f"{count} frames")
+    there: list[tuple[int, bool]] = []
     for stream in config.streams:
-        frames.begin(stream.name, mode(stream))
+        is_live = waits_for_nobody(stream)
+        shard = choose_shard(shard_count(config), is_live, there)
+        frames.begin(stream.name, mode(stream), shard)
+        there.append((shard, is_live))
     try:
         shape = Layout(batches, batch * entry.height * entry.width * 3)
         inputs = Ring.create(shape, f"{batches} batches", frames.lock)

@@ -75,14 +75,14 @@ class StreamTable:
     """
 
     def __init__(self, words: Words, names: Iterable[str]) -> None:
-        rows = (len(words) - 1) // (NAME_WORDS + 2)
-        self._rows = StreamRows(words[2 * rows :], names)
-        self._mode, self._wanted = words[:rows], words[rows : 2 * rows]
+        rows = (len(words) - 1) // (NAME_WORDS + 3)
+        self._rows = StreamRows(words[3 * rows :], names)
+        self._mode, self._wanted, self._shard = words[:rows], words[rows : 2 * rows], words[2 * rows : 3 * rows]
 
     @staticmethod
     def words(rows: int) -> int:
         """How many words it takes for so many streams."""
-        return StreamRows.words(rows) + 2 * rows
+        return StreamRows.words(rows) + 3 * rows
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,11 +93,19 @@ class StreamTable:
         """The row of a stream; KeyError where it has none."""
         return self._rows.row(name)
 
-    def add(self, name: str, mode: Mode) -> int:
+    def add(self, name: str, mode: Mode, shard: int = 0) -> int:
         """A stream comes, or comes again; returns its row. ConfigError where none is left."""
         row = self._rows.room_for(name)
-        self._mode[row], self._wanted[row] = MODES.index(mode), KEPT
+        self._mode[row], self._wanted[row], self._shard[row] = MODES.index(mode), KEPT, shard
         return row
+
+    def shard(self, name: str) -> int:
+        """The shard that all of a stream belongs to."""
+        return int(self._shard[self.row(name)])
+
+    def is_live(self, name: str) -> bool:
+        """Whether nobody waits for its frames, nor they for anybody."""
+        return self.mode(name) == "freshest"
 
     def mode(self, name: str) -> Mode:
         """What becomes of its frames when they come faster than they go."""

@@ -1,10 +1,23 @@
 """What a finished run tells."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.frames.counters import FrameCounts
+from pipeline.frames.types import Health, ReadOutcome
 from pipeline.sinks.base import SinkCounts
+
+
+class FileEnd(NamedTuple):
+    """How a file ended."""
+
+    read: ReadOutcome  # how much of it could be read
+    cause: str
+
+
+def file_end(report: Health) -> dict[str, FileEnd]:
+    """What a summary keeps of a report, by stream: how a file ended, or nothing."""
+    return {} if report.read is None else {report.stream: FileEnd(report.read, report.cause)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,7 @@ class Summary:
     face_runs: int = 0  # calls of the face entry
     face_crops: int = 0  # faces it embedded
     left_out: dict[str, int] | None = None  # frames that the recording has not, by stream; None: nothing was recorded
+    ends: dict[str, FileEnd] = field(default_factory=dict)  # of files that were not stopped, by stream
     sinks: dict[str, SinkCounts] = field(default_factory=dict)  # what became of the messages, of each sink
 
     def to_json(self) -> dict[str, Any]:
@@ -41,6 +55,7 @@ class Summary:
             }
         values["streams"] = {
             name: {"captured": account.captured, "published": account.published, "dropped": account.dropped}
+            | (self.ends[name]._asdict() if name in self.ends else {})
             for name, account in self.streams.items()
         }
         if self.left_out is not None:

@@ -1,7 +1,10 @@
 """The stages as threads of one process (``links = "queue"``), joined by bounded queues."""
 
+import itertools
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -9,20 +12,24 @@ import structlog
 
 from engines.errors import ConfigError, StageError
 from pipeline.batching.batcher import Batcher
-from pipeline.frames.counters import FrameCounters, await_last_frame
+from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Frame, Health, Inferred, Result
+from pipeline.identity.face_entry import FaceQueue
 from pipeline.inference.stage import room_between
-from pipeline.runtime.graph import STEPS, Stage
+from pipeline.runtime.event_publisher import EventPublisher
+from pipeline.runtime.graph import FACES, STEPS, Stage, chained
 from pipeline.runtime.link import FrameLink, LinkClosed, QueueLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.postprocess import Postprocessor
+from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached
-from pipeline.runtime.summary import Summary
+from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.video import Recording
 from pipeline.sources.capture import Capture, mode
+from pipeline.sources.packets import PacketTarget
 from pipeline.wire.build import health_message
 
 log = structlog.get_logger()
@@ -47,38 +54,47 @@ class Pipeline:
         self.config, self.parts, self.stop, self.source = parts.config, parts, stop, source
         self.publisher, self.frame_engine = parts.publisher, parts.frame_engine
         self.counters = FrameCounters()
-        self.postprocessor = Postprocessor(
-            self.config, parts.model, self.publisher, self.counters, parts.face_engine, parts.gallery
-        )
-        parts.postprocessor = self.postprocessor
+        self.events = EventPublisher.of_run(self.config, parts.model, self.publisher, self.counters)
+        self._modes = {stream.name: mode(stream) for stream in self.config.streams}
+        self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
+        self.shards = [
+            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live)
+            for gallery in parts.galleries or (None,) * shard_count(self.config)
+        ]
+        parts.event_publisher = self.events
         self.recording = self._recording()
         self.frames = FrameLink(self._batcher(), self._dropped, tuple(stream.name for stream in self.config.streams))
-        # Only that one ever drops a frame.
-        self.queues: dict[str, QueueLink[Any]] = {
-            stage.writes: QueueLink(self._room(stage)) for stage in STEPS if stage.writes != "results"
-        }
+        # Only that one ever drops a frame. What a shard reads has a queue for each.
+        self.queues: dict[str, list[QueueLink[Any]]] = {}
+        for stage in STEPS:
+            if stage.reads != "frames" and not stage.joined:
+                count = len(self.shards) if stage.each == "shard" else 1
+                self.queues[str(stage.reads)] = [QueueLink(self._room(stage)) for _ in range(count)]
         self.sources = StageThreads(self._give_up)
         self.workers = StageThreads(self._give_up)  # the stages
+        self._at_work = len(self.shards)  # those that are not done
+        self._counting = threading.Lock()  # held while one of them is done
         self._streams: dict[str, StreamCapture] = {}
+        self._ends: dict[str, FileEnd] = {}
         self._names = dict.fromkeys(stream.name for stream in self.config.streams)  # those removed since, too
         self._changing = threading.Lock()  # held while a stream is added, changed or removed
 
+    def _is_live(self, stream: str) -> bool:
+        return self._modes[stream] == "freshest"
+
     def _batcher(self) -> Batcher[Frame]:
         inference = self.config.inference
-        modes = {stream.name: mode(stream) for stream in self.config.streams}
-        return Batcher(modes, inference.max_batch, round(inference.max_queue_delay_ms * 1e6))
+        return Batcher(self._modes, inference.max_batch, round(inference.max_queue_delay_ms * 1e6))
 
     def _recording(self) -> Recording | None:
         if self.parts.recorder is None:
             return None
-        modes = {stream.name: mode(stream) for stream in self.config.streams}
-        live = [name for name, each in modes.items() if each == "freshest"]
-        recording = Recording(self.parts.recorder, tuple(modes), live)
+        recording = Recording(self.parts.recorder, tuple(self._modes), list(filter(self._is_live, self._modes)))
         self.publisher.count("record", recording)
         return recording
 
     def _room(self, stage: Stage) -> int:
-        return room_between(self.frame_engine) if stage.writes == "started" else BATCHES_WAITING
+        return room_between(self.frame_engine) if stage.reads == "started" else BATCHES_WAITING
 
     # The way of a frame: its stream's thread captures it, then it goes from stage to stage.
 
@@ -88,26 +104,43 @@ class Pipeline:
             self.recording.await_room(frame.stream)
         self.frames.put(frame)
 
-    def _run_stage(self, stage: Stage) -> None:
-        incoming = self.frames.batches if stage.reads == "frames" else self.queues[str(stage.reads)].__iter__
-        supervise(stage.called, stage.make(self.parts), incoming, partial(self._hand_on, stage), self._dropped)
-        if stage.writes != "results":
-            self.queues[stage.writes].finish()
-        elif self.recording is not None:
-            self.recording.finish()
+    def _run_stages(self, stages: Sequence[Stage], parts: Parts, shard: int = 0) -> None:
+        first, last = stages[0], stages[-1]
+        incoming = self.frames.batches if first.reads == "frames" else self.queues[str(first.reads)][shard].__iter__
+        supervise(first.called, chained(stages, parts), incoming, partial(self._hand_on, last), self._dropped)
+        for link in self.queues.get(last.writes, ()):
+            link.finish()
+        if last.writes == "messages":
+            self._shard_done()
 
     def _hand_on(self, stage: Stage, item: Any) -> None:
         if stage.paces is not None:
             assert isinstance(item, Inferred)
             self.frames.ran(item.ran(self.frame_engine.depth))
-        if stage.writes == "results":
+        if stage.writes == "messages":
             self._finished(item)
+        elif stage.writes == "inferred":
+            for shard, part in split(item, len(self.shards), self._shard_of.__getitem__):
+                self.queues["inferred"][shard].put(part)
         else:
-            self.queues[stage.writes].put(item)
+            self.queues[stage.writes][0].put(item)
+
+    def _shard_done(self) -> None:
+        with self._counting:
+            self._at_work -= 1
+            if self._at_work:
+                return
+        if self.recording is not None:
+            self.recording.finish()
+        if self.parts.faces is not None:
+            self.parts.faces.close()
+
+    def _run_faces(self, faces: FaceQueue) -> None:
+        supervise(FACES.called, FACES.make(self.parts), faces.batches, lambda batch: None, self._dropped)
 
     def _finished(self, result: Result) -> None:
         if self.recording is not None:
-            self.recording.take(result, self.postprocessor.counts(result.frame.stream))
+            self.recording.take(result, self.events.counts(result.frame.stream))
         self.counters.published(result.frame.stream)
 
     # Beginning and end.
@@ -117,8 +150,9 @@ class Pipeline:
         began = time.monotonic()
         if self.recording is not None:
             self.workers.start("record", self.recording.run)
-        for stage in reversed(STEPS):
-            self.workers.start(stage.name, partial(self._run_stage, stage))
+        if self.parts.faces is not None:
+            self.workers.start(FACES.name, partial(self._run_faces, self.parts.faces))
+        self._start_stages()
         with self._changing:
             for stream in self.config.streams:
                 self._start(stream)
@@ -133,10 +167,24 @@ class Pipeline:
             self._give_up()
             self.workers.join(HURRY_S)
             self.sources.join(HURRY_S)
-            self.postprocessor.end()
+            self.events.end_all("stopped")
             raise
-        self._say_stopped()
+        for capture in tuple(self._streams.values()):
+            capture.end("ended", "the run was stopped")
         return self._summary(time.monotonic() - began)
+
+    def _start_stages(self) -> None:
+        """A thread for each stage, with those that are joined to it; one of each shard."""
+        threads: list[list[Stage]] = []
+        for stage in STEPS:
+            threads[-1].append(stage) if stage.joined else threads.append([stage])
+        for stages in reversed(threads):
+            if stages[0].each != "shard":
+                self.workers.start(stages[0].name, partial(self._run_stages, stages, self.parts))
+                continue
+            for shard, postprocessor in enumerate(self.shards):
+                parts = replace(self.parts, postprocessor=postprocessor)
+                self.workers.start(f"{stages[0].name} {shard}", partial(self._run_stages, stages, parts, shard))
 
     def _drain(self) -> None:
         """The run was stopped: frames on their way are finished, unless that takes too long."""
@@ -165,9 +213,11 @@ class Pipeline:
         self.stop.set()
         self._stop_sources()
         self._drop(self.frames.abandon())
-        for link in self.queues.values():
+        for link in itertools.chain(*self.queues.values()):
             for item in link.abandon():
                 self._drop(item.frames)
+        if self.parts.faces is not None:
+            self.parts.faces.close()
         if self.recording is not None:
             self.recording.abandon()
 
@@ -193,7 +243,7 @@ class Pipeline:
         """Capture a stream by other settings."""
         with self._changing:
             before = self._streams[settings.name]
-            self.postprocessor.check(settings)
+            self.events.check(settings)
             self._end(before, "down", "changed")
             self._begin(settings)
 
@@ -201,16 +251,19 @@ class Pipeline:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._changing:
             self._end(self._streams[name], "ended", "removed")
+            if self.recording is not None:
+                self.recording.forget(name)
 
     def _begin(self, settings: StreamSettings) -> None:
-        self.postprocessor.check(settings)
+        self.events.check(settings)
         if self.stop.is_set():
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over")
+        self._modes[settings.name] = mode(settings)
         try:
             self.frames.add(settings.name, mode(settings))
         except LinkClosed:
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over") from None
-        self.postprocessor.begin(settings)
+        self.events.begin(settings)
         if self.recording is not None:
             self.recording.begin(settings, mode(settings) == "freshest")
         self._names[settings.name] = None
@@ -218,7 +271,14 @@ class Pipeline:
         self.frames.expect(False)
 
     def _start(self, settings: StreamSettings) -> None:
-        capture = StreamCapture(settings, self.config.inference, self.source, self.counters, self)
+        hub = self.parts.packets
+        packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
+        capture = StreamCapture(
+            settings, self.config.inference, self.source, self.counters, self.admit, self._send_health, packets
+        )
+        if settings.name not in self._shard_of:
+            others = [(self._shard_of[name], self._is_live(name)) for name in self._streams]
+            self._shard_of[settings.name] = choose_shard(len(self.shards), self._is_live(settings.name), others)
         self._streams[settings.name] = capture
         capture.thread = self.sources.start(f"capture {settings.name}", partial(self._capture, capture))
 
@@ -241,43 +301,32 @@ class Pipeline:
         capture.thread.join(source_patience_s([capture.settings]))
         if capture.thread.is_alive():
             log.warning("sources did not end and are left behind", threads=[capture.thread.name])
-        capture.close()
         self.frames.finish(name)
-        if not capture.ended:
-            self.tell(capture, Health(name, state, cause, time.time_ns()))
+        capture.end(state, cause)
         del self._streams[name]
         self._drop(self.frames.remove(name))
-        self.postprocessor.forget(name)
-
-    def tell(self, capture: StreamCapture, report: Health) -> None:
-        """Log and publish what happened to a stream; that it is lost or over is told after its last frame."""
-        if report.state != "up":
-            await_last_frame(self.counters, report.stream)
-        capture.ended = capture.ended or report.state == "ended"
-        log.info("stream " + report.state, stream=report.stream, cause=report.cause)
-        self._send_health(report)
-
-    def _say_stopped(self) -> None:
-        """The last word on the streams that the run's stop ended."""
-        for capture in tuple(self._streams.values()):
-            if not capture.ended:
-                self._send_health(Health(capture.settings.name, "ended", "the run was stopped", time.time_ns()))
+        self.shards[self._shard_of[name]].forget(name)
+        self.events.forget(name)
 
     def _send_health(self, report: Health) -> None:
-        self.postprocessor.reported(report)
+        if report.state != "up":
+            self.shards[self._shard_of[report.stream]].lose(report.stream)
+        self.events.reported(report)
+        self._ends |= file_end(report)
         self.publisher.send(health_message(report, self.counters.of(report.stream)))
 
     def _summary(self, seconds: float) -> Summary:
-        identifier = self.postprocessor.identifier
+        faces, times = self.parts.faces, self.events.times
         return Summary(
             seconds=seconds,
             streams={name: self.counters.of(name) for name in self._names},
-            stages_ms=self.postprocessor.times.summary(),
-            batches=self.postprocessor.times.batches(),
-            skipped=self.postprocessor.times.skipped,
+            stages_ms=times.summary(),
+            batches=times.batches(),
+            skipped=times.skipped,
             backend=self.frame_engine.backend,
             precision=self.frame_engine.precision,
-            face_runs=identifier.runs if identifier else 0,
-            face_crops=identifier.crops if identifier else 0,
+            face_runs=faces.runs if faces else 0,
+            face_crops=faces.crops if faces else 0,
             left_out=self.recording.left_out if self.recording else None,
+            ends=dict(self._ends),
         )

@@ -24,16 +24,16 @@ class Wakeup:
         return _opened, (reduction.DupFd(self._read), reduction.DupFd(self._write))
 
     def ring(self) -> None:
-        """Wake the thread that waits, or the next one that does."""
-        with suppress(BlockingIOError):  # it rings already
+        """Wake the waiting thread; if none waits, the next wait returns at once."""
+        with suppress(BlockingIOError):  # the pipe is full: it is signalled already
             os.write(self._write, b"!")
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until it is signalled, or was since the last wait, at most for this long."""
+        """Wait until it is signalled, or return at once if it was since the last wait; ``timeout_s`` at the most."""
         poll = select.poll()  # select.select knows no file beyond 1023
         poll.register(self._read, select.POLLIN)
         if poll.poll(round(timeout_s * 1000)):
-            with suppress(BlockingIOError):  # another thread heard it
+            with suppress(BlockingIOError):  # another thread has read it
                 os.read(self._read, 4096)
 
     def close(self) -> None:

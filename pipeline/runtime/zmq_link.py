@@ -3,18 +3,19 @@
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import zmq
 
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import BatchTiming, Carrier, Health, Ticket
+from pipeline.runtime.graph import ProcessPlan
 from pipeline.runtime.ring import Gone, Ring, accept, hand_over, take_back
 from pipeline.runtime.transfer import input_ticket, pack, unpack
 from pipeline.settings.schema import StreamSettings
 
-# Slots bound what is on its way, so this never does; it is there because every queue is bounded.
+# Never reached: there are fewer slots for frames. ZeroMQ would otherwise choose a bound of its own.
 HIGH_WATER_MARK = 1000
 END_NOTICED_MS = 50  # after so long at the most
 RECONNECT_MS = 20
@@ -24,7 +25,7 @@ T = TypeVar("T", bound=Carrier)
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What happened to a stream, with its books at that moment."""
+    """A stream came up, went down or ended, with its frame counts at that moment."""
 
     report: Health
     account: FrameCounts
@@ -32,43 +33,56 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamBegun:
-    """A stream was added, or is captured by other settings from here on."""
+    """A stream was added, or its settings changed."""
 
     settings: StreamSettings
 
 
-ControlMessage = HealthReport | StreamBegun | BatchTiming
+@dataclass(frozen=True, slots=True)
+class ShardRestarted:
+    """The process of a shard was started again: the tracks of its streams are lost."""
+
+    shard: int
+
+
+ControlMessage = HealthReport | StreamBegun | ShardRestarted | BatchTiming
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Where a process stands in a run."""
+    """The number of a process in its run, and what it shares with the others."""
 
     number: int
     frames: Ring  # decoded pictures
     inputs: Ring  # batches of pixels for the network
     folder: str  # of the sockets; nobody else may enter it
+    plan: ProcessPlan = field(default_factory=ProcessPlan)
 
     def address(self, number: int) -> str:
-        """Where process ``number`` listens."""
+        """Return the address at which process ``number`` receives."""
         return f"ipc://{self.folder}/{number}"
 
 
 class Sender(Generic[T]):
-    """Sends items to another process, and what they hold with them. For one thread."""
+    """Sends items, and the ownership of their slots, to another process. For one thread at a time."""
 
     def __init__(self, context: WorkerContext, to: int) -> None:
         self._context, self._to = context, to
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)  # the other end may be started again
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)  # the receiving process may be restarted
         self._socket.connect(context.address(to))
 
-    def put(self, item: T) -> None:
-        """Hand an item over; the caller holds its pixels no longer, unless this raises."""
+    def put(self, item: T, *, more: bool = False) -> None:
+        """Hand an item over; the caller holds its pixels no longer, unless this raises.
+
+        Args:
+            item: what is sent.
+            more: whether other parts of its batch come after it: the caller goes on holding the network's input.
+        """
         context, holds = self._context, _holds(self._context, item)
         parts = pack(item)
-        hand_over(context.number, self._to, holds)
+        hand_over(context.number, self._to, holds, kept=context.inputs if more else None)
         try:
             self._socket.send_multipart(parts)
         except BaseException:
@@ -77,24 +91,24 @@ class Sender(Generic[T]):
             raise
 
     def tell(self, message: ControlMessage) -> None:
-        """Send what is no item: who receives it hears it apart."""
+        """Send a control message, which the receiver passes to its callback."""
         self._socket.send_multipart([pickle.dumps(message)])
 
     def close(self) -> None:
-        """What was put is still sent."""
+        """Close the socket once everything that was put has been sent."""
         self._socket.close()
 
     def discard(self) -> None:
-        """Close at once: nobody needs what was not sent yet."""
+        """Close the socket at once, and drop what was not sent yet."""
         self._socket.close(linger=0)
 
 
 class Receiver(Generic[T]):
-    """Receives what other processes send to this one, until it is shut and nothing is on its way. For one thread.
+    """Receives items from other processes until this one is shut and nothing is on its way. For one thread.
 
     Args:
         context: of this process.
-        heard: called with every word that is no item.
+        heard: called with each control message.
     """
 
     def __init__(self, context: WorkerContext, heard: Callable[[ControlMessage], None] = lambda message: None) -> None:
@@ -116,7 +130,7 @@ class Receiver(Generic[T]):
                 yield thing
 
     def ready(self, timeout_ms: int = 0) -> bool:
-        """Whether something has arrived."""
+        """Return whether something has arrived within ``timeout_ms``."""
         return bool(self._socket.poll(timeout_ms))
 
     def close(self) -> None:
@@ -130,7 +144,7 @@ class Receiver(Generic[T]):
         )
 
     def _receive(self) -> T | ControlMessage:
-        """The next thing; when it cannot be read, all that is on its way here is given up: it may be any of it."""
+        """Return the next item or message; if it cannot be decoded, give up all slots on their way: any may be its."""
         context, parts = self._context, self._socket.recv_multipart()
         try:
             return unpack(parts, context.frames, context.inputs)  # type: ignore[no-any-return]
@@ -141,7 +155,7 @@ class Receiver(Generic[T]):
             raise
 
     def _take(self, item: T) -> bool:
-        """Note that an item has arrived; what is left of one that was given up on its way is dropped."""
+        """Take over an item's slots; if some were given up on their way, drop its other frames and return False."""
         context, holds = self._context, _holds(self._context, item)
         try:
             accept(context.number, holds)
@@ -153,7 +167,7 @@ class Receiver(Generic[T]):
 
 
 def _holds(context: WorkerContext, item: Carrier) -> list[tuple[Ring, list[Ticket]]]:
-    """What an item holds in each ring."""
+    """Return the slots of an item in each ring."""
     ticket = input_ticket(item)
     frames = [_ticket(frame.ticket) for frame in item.frames]
     return [(context.frames, frames), (context.inputs, [] if ticket is None else [ticket])]

@@ -107,15 +107,18 @@ class Accounts:
     Args:
         path: made when it is missing.
         now: Unix time in seconds.
+        hasher: of passwords, with as much work as its makers advise.
 
     Raises:
         ConfigError: it cannot be used, or is something else.
     """
 
-    def __init__(self, path: str | Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str | Path, now: Callable[[], float] = time.time, hasher: PasswordHasher | None = None
+    ) -> None:
         self._file = SqliteFile(Path(path).expanduser(), ACCOUNTS, create=True)
         self._now = now
-        self._hasher = PasswordHasher()
+        self._hasher = hasher or PasswordHasher()
         self._counting = threading.Lock()
         self._hashing = threading.Semaphore(2)  # each takes 64 MiB for a while
         self._nobody = self._hasher.hash(secrets.token_urlsafe())  # so that unknown names take as long

@@ -9,6 +9,7 @@ from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import check_source
+from pipeline.sources.kind import settled
 
 
 class Control:
@@ -56,6 +57,7 @@ class Control:
         with self._running() as run:
             if settings.name in _names(run):
                 raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
+            settings = settled(settings)
             check_settings(settings)
             run.add(settings)
 
@@ -69,6 +71,7 @@ class Control:
             known = {stream.name: stream for stream in run.streams()}
             if settings.name not in known:
                 raise ConfigError(f"stream {settings.name!r} cannot be changed: {_there_are(known)}")
+            settings = settled(settings)
             if known[settings.name] != settings:
                 check_settings(settings)
                 run.change(settings)
@@ -90,6 +93,35 @@ class Control:
             if self._run is None:
                 raise ConfigError("streams can be added, changed and removed only while a run goes on")
             yield self._run
+
+
+class Switches:
+    """Streams that are switched off and on again, by sinks of the run; see :class:`pipeline.sinks.base.StreamSwitches`.
+
+    A stream that is off is one that was removed, and one that is on again one that was added.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._paused: dict[str, StreamSettings] = {}
+
+    def pause(self, stream: str) -> None:
+        """Remove a stream, and remember its settings; ConfigError as of :meth:`Control.remove`."""
+        settings = next((each for each in self._control.streams() if each.name == stream), None)
+        self._control.remove(stream)
+        if settings is not None:
+            self._paused[stream] = settings
+
+    def resume(self, stream: str) -> None:
+        """Add a paused stream again; ConfigError where it is not paused, or as of :meth:`Control.add`.
+
+        One that somebody else has added meanwhile stays as it is.
+        """
+        if stream not in self._paused:
+            raise ConfigError(f"stream {stream!r} cannot be switched on: it was not switched off")
+        if all(each.name != stream for each in self._control.streams()):
+            self._control.add(self._paused[stream])
+        del self._paused[stream]
 
 
 def _names(run: Streams) -> list[str]:

@@ -7,6 +7,7 @@ import structlog
 from engines.errors import TrunklineError
 from pipeline.service.control import Control, check_settings
 from pipeline.settings.schema import Config
+from pipeline.sources.kind import settled
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
     before = {stream.name: stream for stream in control.streams()}
     try:
         config = read()
-        after = {stream.name: stream for stream in config.streams}
+        after = {stream.name: settled(stream) for stream in config.streams}
         for name, settings in after.items():
             if before.get(name) != settings:
                 check_settings(settings)

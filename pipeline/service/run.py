@@ -10,20 +10,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import structlog
+from msgspec import structs
 
 from engines.errors import ConfigError
 from engines.spec import Model, load_model
 from pipeline.events.zones import zone_counters_of
-from pipeline.runtime.graph import STEPS, needs_of
+from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
+from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
-from pipeline.service.control import Control
+from pipeline.service.control import Control, Switches
 from pipeline.settings.schema import Config
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
 from pipeline.sources.capture import Capture, check_source
+from pipeline.sources.kind import settled
 
 log = structlog.get_logger()
 
@@ -54,6 +57,7 @@ def run(
     """
     if config.streams[0].forward is not None:
         raise ConfigError("streams[0].forward is there, but must be left out where the network is run")
+    config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
     model = load_model(config.model.path)
@@ -64,8 +68,9 @@ def run(
     if config.links == "zmq":
         return run_processes(config, model, stop, wait_for_subscriber_s, started, attached)
     with ExitStack() as opened:
-        parts = open_parts(config, model, needs_of(STEPS), opened)
+        parts = open_parts(config, model, needs_of((*STEPS, FACES)), opened, shard_count(config))
         assert parts.publisher is not None
+        parts.publisher.attach(None if control is None else Switches(control))
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
         summary = Pipeline(parts, stop, source).run(attached)

@@ -9,7 +9,7 @@ from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
 from pipeline.settings import sinks
 from pipeline.settings.redact import redact
-from pipeline.settings.schema import Config, LineSettings, StreamSettings, ZoneSettings
+from pipeline.settings.schema import STANDARD_INPUT, Config, LineSettings, StreamSettings, ZoneSettings
 
 
 class RefusedError(Exception):
@@ -57,6 +57,11 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"the other names, and streams[{first[stream.name]}] has it already"
             )
         first[stream.name] = index
+        if stream.source == STANDARD_INPUT and config.links == "zmq":
+            raise RefusedError(
+                f'streams[{index}].source is "-", but must be something else with links = "zmq": the processes of '
+                "a run have no standard input"
+            )
         if stream.reconnect_min_s > stream.reconnect_max_s:
             raise RefusedError(
                 f"streams[{index}].reconnect_min_s is {stream.reconnect_min_s:g}, but must be at most "
@@ -83,6 +88,8 @@ def _check_sinks(config: Config) -> None:
                 f"{taken[sink.shown_name]} has it already"
             )
         taken[sink.shown_name] = f"sinks[{index}]"
+    if config.packets.address is not None and config.streams[0].forward is not None:
+        raise RefusedError("packets.address is there, but must be left out where streams are forwarded")
     if config.sinks and config.streams[0].forward is not None:
         raise RefusedError("sinks is there, but must be left out where streams are forwarded: nothing is seen here")
 

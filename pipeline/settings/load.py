@@ -13,7 +13,7 @@ import msgspec
 from engines.errors import ConfigError
 from pipeline.settings import sinks
 from pipeline.settings.check import RefusedError, check, shown
-from pipeline.settings.redact import FromVariable
+from pipeline.settings.redact import HIDDEN, FromVariable, user_encoded
 from pipeline.settings.schema import Config
 
 
@@ -71,7 +71,8 @@ def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
             raise RefusedError(f"{_text(key)} has a ${{ without the name of a variable and a closing brace after it")
         if name not in environment:
             raise RefusedError(f"{_text(key)} needs the environment variable {name}, which is not set")
-        return environment[name]
+        value = environment[name]
+        return user_encoded(value, node, match.span()) if key[-1:] == ("source",) else value
 
     filled = _VARIABLE.sub(value_of, node)
     # Names go into messages, as plain text.
@@ -132,9 +133,12 @@ def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: s
         value = value[step]
         kind = _below(kind, step)
     key = (*at, *key)
+    if isinstance(kind, msgspec.inspect.UnionType) and isinstance(value, dict):  # a table that may be left out
+        kind = next(one for one in kind.types if isinstance(one, msgspec.inspect.StructType))
     if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
         return _explain_keys(key, kind, value, why)
-    return f"{_text(key)} is {shown(value)}, but must be {_allowed(kind)}"
+    told = HIDDEN if key[-1:] == ("password",) else shown(value)
+    return f"{_text(key)} is {told}, but must be {_allowed(kind)}"
 
 
 def _below(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:

@@ -8,6 +8,7 @@ what is known to be harmless. All of this takes time linear in the length of the
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 HIDDEN: Final = "***"
 LONGEST_SCHEME: Final = 32
@@ -37,6 +38,7 @@ _SECRET_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _SECRET: Final = re.compile(r"pas|pwd|psw|pw|key|token|secret|auth|sig|cred|session|jwt", re.IGNORECASE)
+_ENCODED: Final = re.compile(r"(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _WORDS: Final = re.compile(r"[^\s'\"<>`]+")
 
 
@@ -55,6 +57,30 @@ class FromVariable(str):
 
     def __repr__(self) -> str:
         return repr(redact(self.written))
+
+
+def user_encoded(value: str, written: str, span: tuple[int, int]) -> str:
+    """The value of a variable in an address, percent-encoded where it stands for a user name or a password.
+
+    One that stands for both has a colon between them. What is encoded already stays.
+
+    Args:
+        value: of the variable.
+        written: the address with its variables.
+        span: where in it the variable stands.
+
+    >>> user_encoded("p@ss/word", "rtsp://ada:${SECRET}@cam/1", (11, 20))
+    'p%40ss%2Fword'
+    """
+    start = written.find("://") + 3
+    authority, _ = _split(written[start:])
+    end = start + authority.rfind("@")
+    if start < 3 or not start <= span[0] < end or (_ENCODED.fullmatch(value) and "%" in value):
+        return value
+    if span == (start, end) and ":" in value:
+        user, _, password = value.partition(":")
+        return f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return quote(value, safe="")
 
 
 class _Address(NamedTuple):

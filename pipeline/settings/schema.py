@@ -29,6 +29,8 @@ Point = Annotated[
 ]
 GALLERY: Final = "people.sqlite"  # which the command line takes unless told otherwise
 
+STANDARD_INPUT: Final = "-"  # as a source
+
 HostPort = Annotated[
     str,
     msgspec.Meta(
@@ -68,18 +70,39 @@ class LineSettings(_Section, frozen=True):
     margin: Share = 0.01  # share of the picture's height that an object must be away before it can cross back
 
 
+class CameraSettings(_Section, frozen=True):
+    """What a camera of this host is asked for; None: what it gives by itself. What it gives instead is told."""
+
+    width: Positive | None = None  # pixels
+    height: Positive | None = None
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    pixel_format: (
+        Annotated[str, msgspec.Meta(pattern=r"^[ -~]{4}\Z", description="four letters, such as MJPG")] | None
+    ) = None  # its code in Video4Linux, and of other systems
+
+
 class StreamSettings(_Section, frozen=True):
     """One camera, RTSP address or file."""
 
     name: StreamName
-    source: str  # rtsp://..., another URL FFmpeg reads, a file, or a camera's index as text ("0")
+    # An address that FFmpeg reads, a file, a folder or a pattern of pictures, "-", or a camera's index as text ("0").
+    source: str
+    user: str | None = None  # of an address; it and the password may have any characters
+    password: str | None = None
+    live: bool | None = None  # None: as the source is, docs/sources.md
     # Files only: as fast as it goes, at its own pace, or as a camera's, which waits for nobody: newest wins.
     pace: Literal["realtime", "fast", "camera"] = "fast"
     loop: bool = False  # files only: begin again at the end (time goes on)
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP only
+    verify_tls: bool = False  # refuse servers whose certificate is not valid for their name
     timeout_s: Seconds = 5.0  # opening and reading
     decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"  # else: on a GPU's video decoder, docs/gpu.md ...
     decode_gpu: Index = 0  # ... of this index
+    damaged: Literal["leave_out", "show"] = "leave_out"  # pictures of which parts could not be decoded
+    # Interlaced video: as it is; a picture of each field, at twice the rate; or one of both, combed nowhere.
+    deinterlace: Literal["off", "bob", "weave"] = "off"
+    rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] | None = None  # pictures a second of a source that tells no times
+    camera: CameraSettings = CameraSettings()  # cameras of this host only
     reconnect_min_s: Seconds = 0.5  # live sources: backoff, doubled each time, jittered
     reconnect_max_s: Seconds = 3.0  # short: a source that comes back is seen again within 5 s
     # Frames between hosts, docs/hosts.md. From here: to that address, and nothing else is done with them here.
@@ -147,6 +170,13 @@ class IdentitySettings(_Section, frozen=True):
     reload_s: Seconds = 0.25  # how often the gallery is looked at for changes
 
 
+class PostprocessSettings(_Section, frozen=True):
+    """All after the network: detections, tracks, names and smoothed labels."""
+
+    # Of the streams, each with a thread of its own or, with links = "zmq", a process; "auto": by streams and cores.
+    shards: Annotated[int, msgspec.Meta(ge=1, le=16)] | Literal["auto"] = "auto"
+
+
 class PublishSettings(_Section, frozen=True):
     """The results socket."""
 
@@ -171,6 +201,14 @@ class RecordSettings(_Section, frozen=True):
     keep_days: Annotated[float, msgspec.Meta(gt=0.0)] = 30.0  # files begun longer ago are deleted ...
     keep_gb: Annotated[float, msgspec.Meta(gt=0.0)] = 50.0  # ... and the oldest beyond so many 10^9 bytes of all
     min_free_gb: Annotated[float, msgspec.Meta(ge=0.0)] = 2.0  # nothing is recorded where less would be free
+
+
+class PacketSettings(_Section, frozen=True):
+    """Packets as cameras encoded them, for clips and for whoever looks on; docs/events.md."""
+
+    address: str | None = None  # where readers connect to, ipc://PATH or tcp://127.0.0.1:PORT; None: clips alone read
+    jpeg_rate_hz: Annotated[float, msgspec.Meta(gt=0.0, le=60.0)] = 5.0  # of pictures in place of packets ...
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80  # ... of sources other than H.264, HEVC and AV1
 
 
 class SinkSettings(_Section, frozen=True):
@@ -215,9 +253,11 @@ class Config(_Section, frozen=True):
     tracking: TrackingSettings = TrackingSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
     identity: IdentitySettings = IdentitySettings()
+    postprocess: PostprocessSettings = PostprocessSettings()
     publish: PublishSettings = PublishSettings()
     events: EventSettings = EventSettings()
     record: RecordSettings = RecordSettings()
+    packets: PacketSettings = PacketSettings()
     sinks: tuple[SinkSettings, ...] = ()
     web: WebSettings | None = None  # None: no page, unless the command line asks for one
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes

@@ -6,6 +6,7 @@ import msgspec
 
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from, names_of
+from pipeline.settings.schema import Config
 
 GROUP: Final = "trunkline.sinks"  # the entry points
 COMMON: Final = ("kind", "name", "queue")
@@ -39,6 +40,11 @@ def settings_of(kind: str) -> type[msgspec.Struct] | None:
     if not (isinstance(settings, type) and issubclass(settings, msgspec.Struct)):
         raise ConfigError(f"{kind!r} of {GROUP} has no Settings, which must be a msgspec.Struct with its keys")
     return settings
+
+
+def wants_packets(config: Config) -> bool:
+    """Whether packets of the streams are sent: readers have an address, or a sink makes clips (``clips = true``)."""
+    return config.packets.address is not None or any(getattr(sink.options, "clips", False) for sink in config.sinks)
 
 
 def kinds() -> str:

@@ -6,6 +6,7 @@ A package brings a sink with one class and one line of metadata: docs/extending.
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
@@ -13,12 +14,14 @@ import msgspec
 import structlog
 
 from engines.errors import one_line
+from pipeline.settings.schema import Config
 from pipeline.wire.messages import Message
 
 GROUP: Final = "trunkline.sinks"  # the entry points
 CLOSE_S: Final = 3.0  # that sinks have to send what waits when a run is over, all of them together
 
 # full: its queue was. failed: it raised. dead: its thread had ended. shutdown: it was not done when the run was over.
+# A sink that sends later (Later) adds causes of its own.
 Lost = Literal["full", "failed", "dead", "shutdown"]
 
 log = structlog.get_logger()
@@ -54,6 +57,46 @@ class Looking(Protocol):
 
     def look(self) -> None:
         """Do it."""
+        ...
+
+
+@runtime_checkable
+class ReadsPackets(Protocol):
+    """A sink that reads packets of the streams, too."""
+
+    def read_packets(self, address: str) -> None:
+        """Begin to, at the address of a :class:`pipeline.wire.packet_sockets.PacketHub`; called before any message."""
+        ...
+
+
+@runtime_checkable
+class Later(Protocol):
+    """A sink that takes messages which it sends later, and may lose in the meantime."""
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """How many of those that it took are lost, by cause; any thread may ask."""
+        ...
+
+
+class StreamSwitches(Protocol):
+    """What a sink may change of the run whose messages it has. Any thread may ask, and waits until it is done."""
+
+    def pause(self, stream: str) -> None:
+        """Capture a stream no longer; TrunklineError where that cannot be done."""
+        ...
+
+    def resume(self, stream: str) -> None:
+        """Capture a paused stream again, by the settings it had; TrunklineError where that cannot be done."""
+        ...
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """A sink that has to know the run whose messages it has, or to change it."""
+
+    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
+        """Called once, before the first message; ``switches`` is None where the run cannot be changed from here."""
         ...
 
 
@@ -117,8 +160,15 @@ class SinkThread:
     @property
     def counts(self) -> SinkCounts:
         """So far."""
+        later = Counter(self._sink.lost if isinstance(self._sink, Later) else {})
         with self._changed:
-            return SinkCounts(self._sent, {cause: count for cause, count in self._lost.items() if count})
+            lost = self._lost + later
+            return SinkCounts(max(0, self._sent - later.total()), dict(lost))
+
+    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
+        """Let the sink know the run, if it wants to."""
+        if isinstance(self._sink, Attached):
+            self._sink.attach(config, switches)
 
     def finish(self) -> None:
         """No message comes any more; those that wait are still sent."""

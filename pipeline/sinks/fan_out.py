@@ -9,7 +9,16 @@ import msgspec
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from
 from pipeline.settings.schema import Config, SinkSettings
-from pipeline.sinks.base import CLOSE_S, GROUP, Counted, SinkClass, SinkCounts, SinkThread
+from pipeline.sinks.base import (
+    CLOSE_S,
+    GROUP,
+    Counted,
+    ReadsPackets,
+    SinkClass,
+    SinkCounts,
+    SinkThread,
+    StreamSwitches,
+)
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.messages import HealthMessage, Message
 
@@ -17,17 +26,22 @@ from pipeline.wire.messages import HealthMessage, Message
 class Sinks:
     """The results socket and the ``[[sinks]]`` of a run. Any thread may send, and never waits.
 
+    Args:
+        config: of the run.
+        packets: where packets of the streams are read; None: nowhere.
+
     Raises:
         ConfigError: one of them cannot be opened.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, packets: str | None = None) -> None:
+        self._config = config
         self.publisher = Publisher(config.publish)
         self._threads = [self.publisher.thread]
         self._others: dict[str, Counted] = {}
         try:
             for settings in config.sinks:
-                self._threads.append(_opened(settings))
+                self._threads.append(_opened(settings, packets))
         except BaseException:
             self.close()
             raise
@@ -36,6 +50,11 @@ class Sinks:
     def address(self) -> str:
         """Where the results socket listens."""
         return self.publisher.address
+
+    def attach(self, switches: StreamSwitches | None) -> None:
+        """Let sinks know the run before its first message, and what they may change of it; None: nothing."""
+        for thread in self._threads:
+            thread.attach(self._config, switches)
 
     def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait until somebody subscribed; see :meth:`pipeline.sinks.zmq.Publisher.await_subscriber`."""
@@ -74,10 +93,12 @@ class Sinks:
         self.close()
 
 
-def _opened(settings: SinkSettings) -> SinkThread:
+def _opened(settings: SinkSettings, packets: str | None) -> SinkThread:
     kind: SinkClass = load_from(GROUP, settings.kind)
     try:
         sink = kind(settings.options)
     except ConfigError as error:
         raise ConfigError(f"sink {settings.shown_name!r}: {error}") from None
+    if packets is not None and isinstance(sink, ReadsPackets):
+        sink.read_packets(packets)
     return SinkThread(settings.shown_name, sink, settings.queue)

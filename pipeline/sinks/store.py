@@ -8,14 +8,16 @@ from typing import Final
 import msgspec
 
 from engines.errors import ConfigError, StoreError
-from pipeline.store import EventStore, NewEvent, Retention, prune
+from pipeline.sinks.clips import ClipRecorder
+from pipeline.sinks.stream_clips import ClipPlace, ClipSettings, Happened
+from pipeline.store import CLIPS, EventStore, NewEvent, prune
 from pipeline.wire.messages import EventMessage, Message, encode
 
 LOOK_S: Final = 60.0  # how often it is looked at what is to be deleted
 GB: Final = 10**9
 
 
-class StoreSettings(Retention, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StoreSettings(ClipSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where events go, and how long they are kept."""
 
     directory: str = "events"  # a folder of its own, made when it is missing
@@ -38,6 +40,8 @@ class StoreSink:
         except StoreError as error:
             raise ConfigError(f"directory is {settings.directory!r}: {error}") from error
         self._looked_s = 0.0
+        self._clips: ClipRecorder | None = None
+        self._store.delete_orphans()
         prune(self._store, settings)
         if self._is_short():
             self._store.close()
@@ -54,16 +58,29 @@ class StoreSink:
             prune(self._store, self._settings)
             if self._is_short():
                 raise StoreError(f"less than min_free_gb = {self._settings.min_free_gb:g} GB of the disk are free")
-        self._store.add([stored_form(message)])
+        event = stored_form(message)
+        (number,) = self._store.add([event])
+        if self._clips is not None:
+            self._clips.happened(message.stream, Happened.of(number, event.at_ns, message))
+
+    def read_packets(self, address: str) -> None:
+        """Make clips of the packets that are sent there, if the settings want any."""
+        if self._settings.clips:
+            folder, attach = self._store.folder / CLIPS, self._store.attach_clip
+            place = ClipPlace(self._settings, folder, attach, lambda: not self._is_short())
+            self._clips = ClipRecorder(place, address)
 
     def look(self) -> None:
         """Delete what is not kept any longer, now and then."""
         if (now_s := time.monotonic()) - self._looked_s >= LOOK_S:
             self._looked_s = now_s
+            self._store.delete_orphans()
             prune(self._store, self._settings)
 
     def close(self) -> None:
-        """Close the store."""
+        """Finish the clips, and close the store."""
+        if self._clips is not None:
+            self._clips.close()
         self._store.close()
 
     def _is_short(self) -> bool:

@@ -16,6 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import structlog
+from av.codec.context import Flags
 
 from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
@@ -58,6 +59,7 @@ class _Video:
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.flags |= Flags.frame_duration
         self._stream.options = {"preset": "ultrafast", "crf": "23", "bf": "0", "g": "50"}
 
     def takes(self, size: tuple[int, int], time_s: float, segment_s: float) -> bool:
@@ -71,8 +73,10 @@ class _Video:
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         # A clock that stands still or steps back must not cost a frame: MP4 wants every timestamp larger than the last.
-        self._last_pts = max(self._last_pts + 1, round((time_s - self._start_s) / TIME_BASE))
+        before, self._last_pts = self._last_pts, max(self._last_pts + 1, round((time_s - self._start_s) / TIME_BASE))
         frame.pts, frame.time_base = self._last_pts, TIME_BASE
+        if before >= 0:  # the last frame is shown for as long as the one before it
+            frame.duration = self._last_pts - before
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -214,6 +218,12 @@ class Recorder:
             with suppress(OSError, av.FFmpegError):
                 self._close(stream)
 
+    def forget(self, stream: str) -> None:
+        """Finish the video of a stream that was removed."""
+        self._settings.pop(stream, None)
+        self._retry_at.pop(stream, None)
+        self._give_up(stream)
+
     def close(self) -> None:
         """Finish all videos; may be called twice."""
         while self._videos:
@@ -224,6 +234,9 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+Item = tuple[Result, Mapping[str, Counts]] | str  # a frame; or the name of a stream that was removed before
 
 
 class Recording:
@@ -248,7 +261,7 @@ class Recording:
     ) -> None:
         self._recorder, self._live, self._done = recorder, frozenset(live), done
         self._room = recorder_room(len(streams))
-        self._items: deque[tuple[Result, Mapping[str, Counts]]] = deque()
+        self._items: deque[Item] = deque()
         self._waiting: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._recorded = 0
@@ -285,6 +298,13 @@ class Recording:
             self._live = self._live | name if live else self._live - name
             self._recorder.begin(settings)
 
+    def forget(self, stream: str) -> None:
+        """A stream was removed: its video is finished once its frames are in it."""
+        with self._changed:
+            if not self._abandoned:
+                self._items.append(stream)
+                self._changed.notify_all()
+
     def await_room(self, stream: str) -> None:
         """Wait until a file's next frame may be captured; at once for a live stream."""
         if stream not in self._live:
@@ -312,6 +332,9 @@ class Recording:
         try:
             with self._recorder:
                 while (item := self._next()) is not None:
+                    if isinstance(item, str):
+                        self._recorder.forget(item)
+                        continue
                     recorded = False
                     try:
                         recorded = self._recorder.write(*item)
@@ -333,7 +356,7 @@ class Recording:
         """Take nothing more, and give up what waits."""
         with self._changed:
             self._abandoned = True
-            rest = [result for result, _ in self._items]
+            rest = [item[0] for item in self._items if not isinstance(item, str)]
             for result in rest:
                 self._leave_out(result.frame.stream, "shutdown")
             self._items.clear()
@@ -353,14 +376,15 @@ class Recording:
         self._left_out[stream] += 1
         self._lost[cause] += 1
 
-    def _next(self) -> tuple[Result, Mapping[str, Counts]] | None:
+    def _next(self) -> Item | None:
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._finished or self._abandoned)
             if not self._items:
                 return None
             item = self._items.popleft()
-            self._waiting[item[0].frame.stream] -= 1
-            self._changed.notify_all()
+            if not isinstance(item, str):
+                self._waiting[item[0].frame.stream] -= 1
+                self._changed.notify_all()
             return item
 
 

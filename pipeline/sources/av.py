@@ -2,171 +2,212 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from typing import ClassVar, Final
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from engines.errors import BackendUnavailable, SourceError
-from pipeline.frames.picture import Picture
-from pipeline.settings.redact import redact_in
+from engines.errors import ConfigError, SourceError
+from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import Decoded, Lost, yuv_bytes
-from pipeline.sources.decode import decode, picture_of
-from pipeline.sources.hwaccel import HardwareDecoder, check_hardware, hardware
+from pipeline.sources.address import is_pictures, is_pipe, local_path
+from pipeline.sources.ahead import ReadAhead
+from pipeline.sources.base import Decoded, Given, Incomplete, Missed, yuv_bytes
+from pipeline.sources.causes import check_address
+from pipeline.sources.decode import Decoder
+from pipeline.sources.display import displayed_width, pixel_aspect
+from pipeline.sources.kind import is_live
+from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
+from pipeline.sources.packets import PacketTap
+from pipeline.sources.pictures import RATE_HZ, pictures_of
+from pipeline.sources.viewer import Viewer
+from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
-
-Decoder = Callable[["av.Packet[VideoStream]"], Iterable[tuple[Picture, float | None]]]  # with the source's own time
-
-
-class FileSource:
-    """A video file."""
-
-    live: ClassVar[bool] = False
-
-    def __init__(self, settings: StreamSettings) -> None:
-        self._settings = settings
-
-    def check(self) -> None:
-        """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished."""
-        _check_decoder(self._settings)
-        with _open(self._settings, self.live) as (_, stream):
-            _decoder(self._settings, stream, self.live)
-
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
-        """Its pictures, from the first to the last."""
-        return _read(self._settings, self.live, stop)
-
-    def picture_bytes(self, largest: tuple[int, int]) -> int:
-        """Of its own size."""
-        with _open(self._settings, self.live) as (_, stream):
-            return yuv_bytes(stream.codec_context.width, stream.codec_context.height)
+# Of the length of a file of another host, beyond which it is not whole: sound may last longer than pictures.
+MISSING_S: Final = 1.0
+MISSING: Final = 0.05
 
 
-class UrlSource:
-    """RTSP, or whatever else FFmpeg reads."""
+class VideoSource:
+    """Whatever FFmpeg reads: a file, a pipe, pictures or an address."""
 
-    live: ClassVar[bool] = True
+    live: bool = True  # of an address that nothing is known of
 
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
+        self.live = is_live(settings)
+        self.tap: PacketTap | None = None  # takes the packets, too
+        self._was_read = False
 
     def check(self) -> None:
-        """Refuse a decoder that is not there; the address itself may come later."""
-        _check_decoder(self._settings)
+        """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished.
 
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
-        """Pictures as they come."""
-        return _read(self._settings, self.live, stop)
+        A live source may come later and a pipe can be read only once: they are not looked at.
+        """
+        settings = self._settings
+        check_address(settings)
+        check_decoder(settings)
+        if is_pipe(settings.source):
+            if settings.loop:
+                raise ConfigError(
+                    f"stream {settings.name!r}: loop is true, but must be false for {redact(settings.source)!r}, "
+                    "a pipe, which can be read only once"
+                )
+        elif is_pictures(settings.source):
+            next(pictures_of(settings))
+        elif not self.live:
+            with opened(settings, self.live) as (_, stream):
+                Decoder(stream, settings, self.live)
+
+    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
+        """Its pictures: from the first to the last, or as they come."""
+        if is_pictures(self._settings.source):
+            return _read_pictures(self._settings, stop)
+        if self._was_read and not self.live and is_pipe(self._settings.source):
+            raise SourceError("can be read only once")
+        self._was_read = True
+        return _read(self._settings, self.live, stop, self.tap)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
-        """Of the largest."""
-        return yuv_bytes(*largest)
+        """Of a file its own size, else of the largest."""
+        if self.live or is_pipe(self._settings.source):
+            return yuv_bytes(*largest)
+        if is_pictures(self._settings.source):
+            return max(_picture_bytes(each) for each in pictures_of(self._settings))
+        return _picture_bytes(self._settings)
 
 
-def _check_decoder(settings: StreamSettings) -> None:
-    """Raise SourceError unless this machine has the video decoder that is asked for."""
-    if settings.decode == "ffmpeg":
-        return
-    try:
-        check_hardware(settings.decode, settings.decode_gpu)
-    except BackendUnavailable as error:
-        raise SourceError(f"cannot be decoded: {error}") from error
+FileSource = UrlSource = VideoSource  # as the entry points name them
 
 
-def _read(settings: StreamSettings, live: bool, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
-    patience_s = PICTURE_PATIENCE * settings.timeout_s
-    with _open(settings, live) as (container, stream):
-        decode_packet, codec = _decoder(settings, stream, live), stream.codec_context.name
-        heard_s = time.monotonic()
-        for packet in _packets(container, stream, settings.timeout_s):
-            if stop.is_set():
-                return
-            for picture, source_s in decode_packet(packet):
-                yield Decoded(picture, source_s, codec)
-                heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
-            if live and time.monotonic() - heard_s > patience_s:
-                raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+def _picture_bytes(settings: StreamSettings) -> int:
+    with opened(settings, False) as (_, stream):
+        width = displayed_width(stream.codec_context.width, pixel_aspect(stream.sample_aspect_ratio))
+        return yuv_bytes(width, stream.codec_context.height)
 
 
-def _decoder(settings: StreamSettings, stream: VideoStream, live: bool) -> Decoder:
-    """What makes pictures of a stream's packets."""
-    in_time = live or settings.pace == "camera"
-    if settings.decode != "ffmpeg":
-        frames_of = HardwareDecoder(stream, settings.decode, settings.decode_gpu).decode
-    else:
-        # Frame threads hold a picture back for each thread: half a second of a camera on 16 cores. A live
-        # source need not be decoded faster than it comes.
-        stream.thread_type = "SLICE" if in_time else "AUTO"
-        frames_of = decode
-    return lambda packet: ((picture_of(frame), frame.time) for frame in frames_of(packet))
+def _read_pictures(settings: StreamSettings, stop: threading.Event) -> Generator[Given, None, None]:
+    step_s = 1.0 / (settings.rate_hz or RATE_HZ)
+    for index, picture in enumerate(pictures_of(settings)):
+        try:
+            shown = [given for given in _read(picture, False, stop) if isinstance(given, Decoded)]
+        except SourceError:
+            shown = []
+        if stop.is_set():
+            return
+        if shown:
+            yield replace(shown[0], source_s=index * step_s, step_s=step_s)
+        else:
+            yield Missed(1, "undecodable")
 
 
-@contextmanager
-def _open(settings: StreamSettings, live: bool) -> Iterator[tuple[InputContainer, VideoStream]]:
-    # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
-    options = {"fpsprobesize": "0"} if live else {}
-    if settings.source.startswith(("rtsp://", "rtsps://")):
-        # Without its other media a camera whose video froze falls silent, which the timeout notices.
-        options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
-    began_s = time.monotonic()
-    try:
-        container = av.open(
-            # "file:", or FFmpeg takes a colon in the name for a protocol.
-            settings.source if live else f"file:{settings.source}",
-            options=options,
-            timeout=settings.timeout_s if live else None,
-            metadata_errors="replace",
-            hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
-        )
-    except (av.FFmpegError, ValueError) as error:
-        _check_decoder(settings)  # opening makes the decoder, too
-        # An interrupted handshake may surface as any error at all: the clock knows better.
-        if live and time.monotonic() - began_s >= settings.timeout_s:
-            raise SourceError(f"no answer within {settings.timeout_s:g} s") from None
-        raise SourceError(_open_cause(error, settings.source)) from None
-    try:
-        if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
-            raise SourceError("is not a video")
-        yield container, _video_stream(container)
-    finally:
+def _read(
+    settings: StreamSettings, live: bool, stop: threading.Event, tap: PacketTap | None = None
+) -> Generator[Given, None, None]:
+    patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
+    with opened(settings, live, stop, partial(_close, live=live)) as (container, stream):
+        bursts = _bursts(container, live)
+        decoder = Decoder(stream, settings, live or settings.pace == "camera")
+        viewer = Viewer(stream, settings, bursts)
+        if tap is not None:
+            tap.opened(stream)
+        failure: Incomplete | None = None
+        heard_s, length = time.monotonic(), Length(container)
+        with closing(_packets(container, stream, settings, live, bursts)) as packets:
+            try:
+                for packet in packets:
+                    if stop.is_set():
+                        return
+                    length.reached(packet)
+                    if tap is not None:
+                        tap.took(packet)
+                    for given in viewer.shown(decoder.decode(packet)):
+                        yield given
+                        if isinstance(given, Decoded):
+                            heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
+                    if live and time.monotonic() - heard_s > patience_s:
+                        raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
+            except Incomplete as error:
+                failure = error
+            yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
+            yield from viewer.rest()
+        if failure is None and not live and (missing := _missing(settings, length)) is not None:
+            failure = Incomplete(missing)
+    if failure is not None:
+        raise failure
+
+
+def _missing(settings: StreamSettings, length: "Length") -> str | None:
+    """What a file lacks that was read to its end."""
+    path = local_path(settings.source)
+    if path is None:
+        return None if is_pipe(settings.source) else length.missing
+    return cut_short(path)
+
+
+class Length:
+    """How much of what a container says it lasts has come; of another host's, whose bytes nobody can look at."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self._stated_s = None if container.duration is None else container.duration / av.time_base
+        self._first_s: float | None = None
+        self._last_s = 0.0
+
+    def reached(self, packet: "av.Packet[VideoStream]") -> None:
+        """A packet came."""
+        if packet.pts is not None and packet.time_base is not None:
+            begin_s = float(packet.pts * packet.time_base)
+            self._first_s = begin_s if self._first_s is None else min(begin_s, self._first_s)
+            self._last_s = max(self._last_s, begin_s + float((packet.duration or 0) * packet.time_base))
+
+    @property
+    def missing(self) -> str | None:
+        """What is missing at the end; None where nothing is, or it is not known."""
+        if self._stated_s is None or self._first_s is None:
+            return None
+        came_s = self._last_s - self._first_s
+        if came_s >= self._stated_s - max(MISSING_S, MISSING * self._stated_s):
+            return None
+        return f"is not whole: it ends after {came_s:.1f} of {self._stated_s:.1f} s"
+
+
+def _bursts(container: InputContainer, live: bool) -> bool:
+    """Whether it is read ahead, by a thread that closes it in the end: segments of a playlist come all at once."""
+    return live and container.format.name in PLAYLISTS
+
+
+def _close(container: InputContainer, live: bool) -> None:
+    if not _bursts(container, live):
         container.close()
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        raise SourceError("has no video stream")
-    if stream.codec_context is None:
-        raise SourceError("has video of a kind that this FFmpeg cannot decode")
-    return stream
+def _packets(
+    container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool, bursts: bool
+) -> "Generator[av.Packet[VideoStream], None, None]":
+    packets = _demuxed(container, stream, settings, live)
+    if not bursts:
+        yield from packets
+        return
+    with closing(ReadAhead(packets, container.close)) as ahead:
+        yield from ahead
 
 
-def _packets(container: InputContainer, stream: VideoStream, timeout_s: float) -> "Iterator[av.Packet[VideoStream]]":
+def _demuxed(
+    container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool
+) -> "Iterator[av.Packet[VideoStream]]":
     try:
         yield from container.demux(stream)
     except av.ExitError:
-        raise SourceError(f"no data for {timeout_s:g} s") from None
+        cause = f"no data for {read_timeout_s(settings):g} s"
     except av.FFmpegError as error:
-        raise SourceError(f"reading failed: {error.strerror}") from None
-
-
-def _open_cause(error: Exception, source: str) -> str:
-    match error:
-        case av.FileNotFoundError():
-            return "does not exist"
-        case av.IsADirectoryError():
-            return "is a folder, not a video"
-        case av.InvalidDataError():
-            return "is not a video"
-        case av.HTTPUnauthorizedError() | av.HTTPForbiddenError():
-            return "refuses the user name or the password, or wants one"
-    # The whole text of an FFmpegError has the address in it, its strerror should not.
-    text = (error.strerror if isinstance(error, av.FFmpegError) else None) or str(error)
-    return f"cannot be opened: {redact_in(text, source)}"
+        cause = f"reading failed: {error.strerror}"
+    else:
+        return
+    raise SourceError(cause) if live else Incomplete(f"is not whole: {cause}")

@@ -6,7 +6,7 @@ A package brings a source with one class and one line of metadata: docs/extendin
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
 from engines.errors import SourceError
 from pipeline.frames.picture import Picture
@@ -26,6 +26,12 @@ class Decoded:
     source_s: float | None  # the source's own time of it; None: it has none, or is live
     codec: str  # for people to read
     origin: Origin | None = None  # where another host captured it
+    step_s: float | None = None  # the time of one picture where the codec or the container tells it
+    notes: tuple[str, ...] = ()  # what is unusual about the source, for people
+    damaged: bool = False  # it is shown though parts of it could not be decoded
+    bursts: bool = False  # pictures come in bursts, and are to be shown by their own times
+    packet: object | None = None  # marks the packet that it came of: its ``opaque``
+    rotation: Literal[0, 90, 180, 270] = 0  # by which its pixels were turned clockwise
 
     @property
     def size(self) -> tuple[int, int]:
@@ -40,6 +46,21 @@ class Lost:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Pictures that the source has, and that are not shown."""
+
+    count: int
+    cause: Literal["undecodable", "damaged", "encrypted"]
+
+
+class Incomplete(SourceError):
+    """A file ended before its end: what came of it was all that could be read."""
+
+
+Given = Decoded | Missed | Lost
+
+
 class Source(Protocol):
     """Where the pictures of one stream come from.
 
@@ -47,7 +68,10 @@ class Source(Protocol):
     Otherwise it is a file: it ends, or begins again with ``loop``, and waits until there is room for its next picture.
     """
 
-    live: ClassVar[bool]
+    @property
+    def live(self) -> bool:
+        """Of this stream."""
+        ...
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong before a run begins; a live source may come later.
@@ -58,7 +82,7 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
+    def read(self, stop: threading.Event) -> Generator[Given, None, None]:
         """Open it and give its pictures until it ends or ``stop`` is set; whatever is open is closed in the end.
 
         A read must end with the stream's ``timeout_s``, or nothing can stop it.
@@ -89,14 +113,17 @@ def source_class(address: str) -> SourceClass:
     Raises:
         ConfigError: the package that brings it cannot be imported.
     """
-    found: SourceClass = load_from(GROUP, _name(address))
+    found: SourceClass = load_from(GROUP, source_name(address))
     return found
 
 
-def _name(address: str) -> str:
+def source_name(address: str) -> str:
+    """The name of the entry point that takes an address."""
     scheme, is_url, _ = address.partition("://")
     if is_url:
-        scheme = scheme.partition("+")[0]  # zmq+tcp
+        scheme = scheme.partition("+")[0].lower()  # zmq+tcp
+        if scheme == FILE:
+            return FILE
         return scheme if scheme in names_of(GROUP) and scheme not in (FILE, CAMERA, URL) else URL
     return CAMERA if address.isdecimal() or address.startswith("/dev/video") else FILE
 
@@ -104,11 +131,6 @@ def _name(address: str) -> str:
 def open_source(settings: StreamSettings) -> Source:
     """The source of a stream."""
     return source_class(settings.source)(settings)
-
-
-def is_live(address: str) -> bool:
-    """Whether any end of a source is a loss, as of a camera or an address, rather than its end, as of a file."""
-    return source_class(address).live
 
 
 def yuv_bytes(width: int, height: int) -> int:
@@ -123,9 +145,10 @@ class Timed(NamedTuple):
     time_s: float
     due_s: float | None = None  # time.monotonic() when it was due; None: when it came
     origin: Origin | None = None  # where another host captured it
+    given: Decoded | None = None  # what the source gave
 
 
-Pictures = Generator[Timed, None, None]
+Pictures = Generator[Timed | Missed, None, None]
 
 
 def check_room(picture: Picture, room_bytes: int | None) -> None:

@@ -3,18 +3,21 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Protocol
 
 from engines.errors import ConfigError, SourceError
 from pipeline.frames.types import Frame, Health, Mode
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.av import FileSource, UrlSource
-from pipeline.sources.base import is_live, open_source
+from pipeline.sources.address import is_pipe
+from pipeline.sources.av import VideoSource
+from pipeline.sources.base import Missed, open_source
+from pipeline.sources.condition import Condition
 from pipeline.sources.file import read_file
+from pipeline.sources.kind import is_live
 from pipeline.sources.live import read_live
-from pipeline.sources.timeline import Condition
+from pipeline.sources.packets import PacketTap, PacketTarget
 
 
 class Capture(Protocol):
@@ -28,7 +31,8 @@ class Capture(Protocol):
         health: Callable[[Health], None],
         first_seq: int = 0,
         room_bytes: int | None = None,
-        lost: Callable[[int], None] | None = None,
+        lost: Callable[[int, str], None] | None = None,
+        packets: PacketTarget | None = None,
     ) -> Iterator[Frame]: ...
 
 
@@ -39,7 +43,8 @@ def capture(
     health: Callable[[Health], None],
     first_seq: int = 0,
     room_bytes: int | None = None,
-    lost: Callable[[int], None] | None = None,
+    lost: Callable[[int, str], None] | None = None,
+    packets: PacketTarget | None = None,
 ) -> Generator[Frame, None, None]:
     """Frames of one stream until it ends (a file) or ``stop`` is set; a read that hangs ends with its timeout.
 
@@ -50,17 +55,30 @@ def capture(
     ``room_bytes`` is a loss like others.
 
     Of frames that another host captured, ``captured_ns`` and the steps of ``time_s`` are that host's. ``lost`` hears
-    how many of them did not arrive before the next that did, and ``seq`` counts those too; without it, it does not.
+    how many pictures are not shown before the next one is, and why: ``lost`` on their way from another host,
+    ``undecodable``, ``damaged``. ``seq`` counts those too; without ``lost``, it does not.
+
+    ``packets`` of H.264, HEVC and AV1 go there as they came, of other sources pictures; None: nobody wants them.
     """
     condition = Condition(settings.name, health)
+    if first_seq and is_pipe(settings.source) and not is_live(settings):
+        return condition.ended("is a pipe, which cannot be read again after a crash", "part")
     source = open_source(settings)
     if source.live:
         pictures = read_live(source, settings, stop, condition, room_bytes)
     else:
         pictures = read_file(source, settings, stop, condition, room_bytes, first_seq)
-    with closing(pictures):
+    with closing(pictures), nullcontext() if packets is None else PacketTap(settings.name, packets) as tap:
+        if isinstance(source, VideoSource):
+            source.tap = tap
         seq = first_seq
-        for picture, time_s, due_s, origin in pictures:
+        for given in pictures:
+            if isinstance(given, Missed):
+                if lost is not None:
+                    lost(given.count, given.cause)
+                    seq += given.count
+                continue
+            picture, time_s, due_s, origin, decoded = given
             captured_ns, clock_ns = time.time_ns(), time.monotonic_ns()
             if due_s is not None:
                 late_ns = clock_ns - round(due_s * 1e9)
@@ -68,8 +86,10 @@ def capture(
             if origin is not None:
                 captured_ns = origin.captured_ns
                 if lost is not None and origin.missing:
-                    lost(origin.missing)
+                    lost(origin.missing, "lost")
                     seq += origin.missing
+            if tap is not None:
+                tap.shown(decoded, picture, captured_ns, time_s)
             yield Frame(settings.name, seq, captured_ns, clock_ns, time_s, picture)
             seq += 1
 
@@ -82,7 +102,7 @@ def check_source(settings: StreamSettings) -> None:
         ConfigError: a port that other hosts send frames to is none, or has no keys; or the source has no packets.
     """
     source = open_source(settings)
-    if settings.decode != "ffmpeg" and not isinstance(source, FileSource | UrlSource):
+    if settings.decode != "ffmpeg" and not isinstance(source, VideoSource):
         raise ConfigError(
             f"stream {settings.name!r}: decode is {settings.decode!r}, but must be 'ffmpeg' for "
             f"{redact(settings.source)!r}, which gives pictures, not packets"
@@ -104,7 +124,7 @@ def picture_bytes(settings: StreamSettings, largest: tuple[int, int]) -> int:
 
 def waits_for_nobody(settings: StreamSettings) -> bool:
     """Whether a stream's frames come when they come and the newest wins: a live source, or a file paced as one."""
-    return is_live(settings.source) or settings.pace == "camera"
+    return is_live(settings) or settings.pace == "camera"
 
 
 def mode(settings: StreamSettings) -> Mode:

@@ -7,8 +7,10 @@ from contextlib import closing
 
 from engines.errors import SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import Lost, Pictures, Source, Timed, check_room
-from pipeline.sources.timeline import Condition, Timeline
+from pipeline.sources.base import Lost, Missed, Pictures, Source, Timed, check_room
+from pipeline.sources.condition import Condition
+from pipeline.sources.jitter import JitterBuffer
+from pipeline.sources.timeline import Timeline
 
 
 class Backoff:
@@ -39,21 +41,30 @@ def read_live(
 ) -> Pictures:
     """Pictures until ``stop`` is set; what is lost meanwhile is told to ``condition``."""
     backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
-    timeline = Timeline(period_s=1e-6)  # only to rise where the clock is too coarse to
+    timeline = Timeline.of_clock()
     while not stop.is_set():
         cause = "the source ended"
+        media, buffer = Timeline(), JitterBuffer()  # of sources that come in bursts
         try:
             with closing(source.read(stop)) as pictures:
                 for decoded in pictures:
                     if isinstance(decoded, Lost):
                         condition.lost(decoded.cause)
                         continue
+                    if isinstance(decoded, Missed):
+                        yield decoded
+                        continue
                     check_room(decoded.picture, room_bytes)
                     backoff.reset()
-                    condition.picture(decoded.size, decoded.codec)
-                    origin = decoded.origin
-                    time_s = timeline.at(time.monotonic() if origin is None else origin.time_s)
-                    yield Timed(decoded.picture, time_s, origin=origin)
+                    now_s, notes, origin = time.monotonic(), decoded.notes, decoded.origin
+                    if decoded.bursts:
+                        now_s = buffer.due(media.at(decoded.source_s), now_s)
+                        notes = (*notes, buffer.note)
+                        if stop.wait(max(0.0, now_s - time.monotonic())):
+                            return
+                    condition.picture(decoded.size, decoded.codec, notes)
+                    time_s = timeline.at(now_s if origin is None else origin.time_s)
+                    yield Timed(decoded.picture, time_s, origin=origin, given=decoded)
         except SourceError as error:
             cause = str(error)
         if not stop.is_set():

@@ -3,7 +3,9 @@
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,6 +21,7 @@ COLUMNS: Final = "id, at_ns, stream, event, kind, track, label, person, place, s
 STORED: Final = ("at_ns", "stream", "event", "kind", "track", "label", "person", "place", "score", "body", "snapshot")
 INSERT: Final = f"INSERT INTO events ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))})"
 PAGE: Final = 50
+ORPHAN_S: Final = 10.0  # a clip is an event's moments after it was begun
 AT_ONCE: Final = 1000  # rows of one transaction, when many are deleted: others may write in between
 
 # Along each index lie the columns that are filtered by, so that rows which do not fit are not even read.
@@ -45,10 +48,11 @@ CREATE INDEX by_label ON events (label, at_ns, stream, kind, event, score);
 CREATE INDEX by_person ON events (person, at_ns) WHERE person IS NOT NULL;
 CREATE INDEX by_place ON events (place, at_ns) WHERE place IS NOT NULL;
 """
+FORMAT_2: Final = "CREATE INDEX by_clip ON events (clip) WHERE clip IS NOT NULL;\n"
 STORE: Final = FileKind(
     word="event store",
     application_id=0x54524B45,  # "TRKE"
-    formats=(FORMAT_1,),
+    formats=(FORMAT_1, FORMAT_2),
     error=StoreError,
     damaged=StoreError,
     remedy="put a copy of {path} in its place, or move it away, and a new one is begun",
@@ -187,6 +191,25 @@ class EventStore:
         with self.file.transaction() as db:
             if db.execute("UPDATE events SET clip = ? WHERE id = ?", (name, number)).rowcount == 0:
                 raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+
+    def delete_orphans(self, younger_s: float = ORPHAN_S) -> int:
+        """Delete clips that no event has, as a program leaves them that is killed; return how many there were.
+
+        Args:
+            younger_s: what was written to so lately may be a clip that is being begun, and stays.
+        """
+        folder, gone = self.folder / CLIPS, 0
+        if not folder.is_dir():
+            return 0
+        old_s = time.time() - younger_s
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                if path.stat().st_mtime <= old_s and not self.file.rows(
+                    "SELECT 1 FROM events WHERE clip = ? LIMIT 1", path.name
+                ):
+                    path.unlink()
+                    gone += 1
+        return gone
 
     def matching(self, query: EventQuery) -> Iterator[StoredEvent]:
         """Yield all events that a query asks for, newest first, page by page."""

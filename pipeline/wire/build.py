@@ -37,6 +37,7 @@ def health_message(report: Health, account: FrameCounts) -> HealthMessage:
         captured=account.captured,
         published=account.published,
         dropped=account.dropped,
+        read=report.read,
     )
 
 

@@ -135,6 +135,7 @@ class HealthMessage(msgspec.Struct, frozen=True, tag_field="type", tag="health",
     captured: int = 0
     published: int = 0
     dropped: dict[str, int] = {}
+    read: Literal["all", "part", "nothing"] | None = None  # of a file that ended: how much of it could be read
     sinks: dict[str, dict[str, int]] = {}  # messages of all streams that sinks of the run have lost, by cause
 
 

@@ -80,7 +80,7 @@ class Origin:
 def pack_picture(frame: Frame, session: int, encoder: JpegEncoder | None) -> list[Buffer]:
     """The message of a frame; raw without an encoder. RGB becomes 4:2:0, other planes go as they are."""
     picture = frame.picture
-    planes = _planes(picture)
+    planes = planes_of(picture)
     header = PictureHeader(
         schema=SCHEMA,
         stream=frame.stream,
@@ -104,7 +104,8 @@ def pack_loss(stream: str, session: int, cause: str) -> list[Buffer]:
     return [_encoder.encode(LossHeader(SCHEMA, stream, session, cause[:LONGEST_CAUSE]))]
 
 
-def _planes(picture: Picture) -> Planes:
+def planes_of(picture: Picture) -> Planes:
+    """Return the planes of a picture in 4:2:0, for an encoder."""
     if len(picture.planes) == 1:
         # Half the bytes, and like any other camera's: BT.601, 16-235, which is what a picture says if not told.
         frame = av.VideoFrame.from_ndarray(picture.planes[0], "rgb24").reformat(format="yuv420p")

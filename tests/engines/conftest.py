@@ -5,6 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from engines.compiling.export import Trained, export
+from engines.spec import Model, Thresholds, load_model
+from tests.engines.compiling.made_network import FRAME_SIZE, trained
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -13,3 +17,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def network() -> Trained:
+    return trained()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, network: Trained) -> Model:
+    """The tiny network with all usual tasks as a model folder, exported once; no test changes it."""
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export(network, folder, FRAME_SIZE, Thresholds(object_score=0.4))
+    return load_model(folder)

@@ -25,10 +25,10 @@ def gstreamer_works() -> bool:
 class Server:
     """rtsp_server.py as a process that can die and come back on its port."""
 
-    def __init__(self, clip: Path) -> None:
+    def __init__(self, clip: Path, *secret: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self._port = listener.getsockname()[1]
-        self._clip = clip
+        self._clip, self._secret = clip, secret  # user and password, if it wants them
         self.start()
 
     @property
@@ -37,7 +37,7 @@ class Server:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, SERVER, self._clip, str(self._port)], stdout=subprocess.PIPE, text=True
+            [SYSTEM_PYTHON, SERVER, self._clip, str(self._port), *self._secret], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == f"listening on {self._port}\n"

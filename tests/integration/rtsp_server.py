@@ -1,6 +1,7 @@
 """A live RTSP server for the tests: one H.264 clip, over and over, at rtsp://127.0.0.1:PORT/stream.
 
-Run by the system's Python, which has GStreamer's bindings: ``/usr/bin/python3 rtsp_server.py CLIP PORT``.
+Run by the system's Python, which has GStreamer's bindings:
+``/usr/bin/python3 rtsp_server.py CLIP PORT [USER PASSWORD]``.
 Prints one line when it listens.
 """
 
@@ -50,8 +51,21 @@ def feed(media, pictures, period_ns):
     media.get_element().get_child_by_name("source").connect("need-data", push)
 
 
+def protect(server, factory, user, password):
+    """Let nobody else see it."""
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth = GstRtspServer.RTSPAuth()
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    permissions = GstRtspServer.RTSPPermissions()
+    for permission in ("media.factory.access", "media.factory.construct"):
+        permissions.add_permission_for_role("viewer", permission, True)
+    factory.set_permissions(permissions)
+    server.set_auth(auth)
+
+
 def main():
-    clip, port = sys.argv[1:]
+    clip, port, *secret = sys.argv[1:]
     Gst.init(None)
     pictures, period_ns = read(clip)
     factory = GstRtspServer.RTSPMediaFactory()
@@ -61,6 +75,8 @@ def main():
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
+    if secret:
+        protect(server, factory, *secret)
     server.get_mount_points().add_factory("/stream", factory)
     server.attach(None)
     print(f"listening on {port}", flush=True)

@@ -21,7 +21,10 @@ from tests.pipeline.made_runs import (
     check_books,
     check_ends,
     dark_then_bright,
+    frames_in,
+    is_finished,
     make_config,
+    video_of,
     write_model,
 )
 
@@ -72,8 +75,10 @@ def looped(clip: Path) -> dict[str, object]:
     return {"source": clip, "pace": "realtime", "loop": True, "timeout_s": 0.5}
 
 
-def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path) -> None:
-    run = Controlled(model, {"door": looped(clip)}, zmq={"spare_streams": 1})
+@pytest.mark.parametrize("shards", [1, 2])
+def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path, shards: int) -> None:
+    sections = {"zmq": {"spare_streams": 1}, "postprocess": {"shards": shards}}
+    run = Controlled(model, {"door": looped(clip)}, **sections)
     run.flows("door")
     run.control.add(paced(clip, "yard"))
     run.flows("yard")
@@ -98,6 +103,22 @@ def test_streams_come_and_go_and_the_books_are_true(model: Model, clip: Path) ->
         "the run was stopped",
     ]
     assert not [child for child in multiprocessing.active_children() if child.name.startswith("capture")]
+
+
+def test_an_added_stream_is_recorded_and_its_video_finished_when_it_is_removed(
+    model: Model, clip: Path, tmp_path: Path
+) -> None:
+    run = Controlled(model, {"door": looped(clip)}, record={"directory": str(tmp_path), "min_free_gb": 0.0})
+    run.control.add(paced(clip, "yard"))
+    run.flows("yard", 20)
+    run.control.remove("yard")
+    run.wait(lambda run: is_finished(video_of(tmp_path, "yard")))
+    run.flows("door")
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    assert frames_in(video_of(tmp_path, "yard")) == summary.streams["yard"].published
+    assert frames_in(video_of(tmp_path, "door")) == summary.streams["door"].published
 
 
 def test_a_stream_larger_than_the_shared_memory_is_refused(model: Model, clip: Path) -> None:

@@ -121,7 +121,8 @@ def test_a_forwarded_file_gives_the_messages_of_a_direct_run(model: Model, clip:
     server.stop.set()
     summary = server.end()
     check_books(server, summary)
-    assert edge.end().to_json()["streams"]["door"] == {"captured": FRAMES, "published": FRAMES, "dropped": {}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert edge.end().to_json()["streams"]["door"] == {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end
     assert edge.addresses == f"tcp://127.0.0.1:{port}"
     assert len(server.frames("door")) == FRAMES
     assert list(map(content, server.frames("door"))) == list(map(content, direct.frames("door")))

@@ -12,7 +12,6 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -29,6 +28,7 @@ from tests.pipeline.made_runs import (
     Run,
     check_books,
     check_ends,
+    content,
     dark_then_bright,
     make_config,
     video_of,
@@ -52,17 +52,6 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 def zmq_config(model: Model, streams: dict[str, Any], **sections: object) -> Any:
     return make_config(model, streams, links="zmq", **sections)
-
-
-def content(run: Run) -> list[bytes]:
-    """Every message but for times and addresses, stream by stream."""
-    kept = []
-    for message in sorted(run.messages, key=lambda message: message.stream):
-        fields = msgspec.to_builtins(message)
-        for clock in ("captured_at", "timings_ms", "at", "first_seen", "last_seen"):
-            fields.pop(clock, None)
-        kept.append(msgspec.json.encode(fields))
-    return kept
 
 
 def playing(name: str) -> set[int]:
@@ -102,6 +91,59 @@ def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Calla
     run = Run(zmq_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
     check_books(run, run.end())
     nothing_survives(run, "door")
+
+
+SHARDED = ("capture 0", "prepare", "infer", "postprocess 0", "postprocess 1", "finish")
+
+
+def test_messages_are_the_same_whatever_the_number_of_shards(model: Model, clip: Path, tmp_path: Path) -> None:
+    streams: dict[str, Any] = {"door": clip, "yard": clip, "gate": clip}
+    gallery = {"gallery": str(tmp_path / "gallery.sqlite"), "min_face_px": 4}
+    alone = Run(make_config(model, streams, identity=gallery))
+    alone.end()
+    together = Run(zmq_config(model, streams, identity=gallery, postprocess={"shards": 2}))
+    together.wait(lambda run: bool(run.messages))
+    assert all(playing(name) for name in SHARDED)
+    summary = together.end()
+    check_books(together, summary)
+    assert content(together) == content(alone)
+    assert summary.face_crops > 0 and sum(size * count for size, count in summary.batches.items()) == 3 * FRAMES
+
+
+def test_a_shard_that_is_killed_costs_its_own_streams_alone(model: Model, clip: Path) -> None:
+    looped = {"source": clip, "loop": True, "pace": "realtime"}
+    run = Run(zmq_config(model, {"door": looped, "yard": looped}, postprocess={"shards": 2}))
+    run.wait(lambda run: all(len(run.frames(name)) > 30 for name in ("door", "yard")))
+    kill("postprocess 1")
+    seen = len(run.frames("yard"))
+    run.wait(lambda run: all(len(run.frames(name)) > seen + 30 for name in ("door", "yard")))
+    run.stop.set()
+    summary = run.end()
+    assert summary.streams["door"].dropped == {}, "another shard noticed"
+    assert summary.streams["yard"].dropped.keys() <= {"crash"}
+    for name, account in summary.streams.items():
+        assert account.captured == account.published + sum(account.dropped.values()), (name, account)
+        assert len(run.frames(name)) == account.published
+    check_ends(run, "gone", "withdrawn", "stopped", "crash")
+    ended = {name: {event.cause for event in run.events(name) if event.event == "ended"} for name in summary.streams}
+    assert "crash" in ended["yard"] and "crash" not in ended["door"]
+    assert any(thing.track > 1_000_000 for frame in run.frames("yard") for thing in frame.objects)
+    assert all(thing.track < 1_000_000 for frame in run.frames("door") for thing in frame.objects)
+
+
+def test_with_shards_too_the_one_who_publishes_may_be_killed(model: Model, clip: Path) -> None:
+    looped = {"source": clip, "loop": True, "pace": "realtime"}
+    run = Run(zmq_config(model, {"door": looped, "yard": looped}, postprocess={"shards": 2}))
+    run.wait(lambda run: all(len(run.frames(name)) > 30 for name in ("door", "yard")))
+    kill("finish")
+    seen = len(run.messages)
+    run.wait(lambda run: len(run.messages) > seen + 100)
+    run.stop.set()
+    summary = run.end()
+    check_ends(run, "gone", "withdrawn", "stopped", "crash")
+    for name, account in summary.streams.items():
+        assert account.captured == account.published + sum(account.dropped.values()), (name, account)
+        assert account.dropped.keys() <= {"crash"}
 
 
 @pytest.mark.parametrize("name", NAMES)

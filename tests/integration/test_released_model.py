@@ -19,6 +19,7 @@ from pipeline.gallery.gallery import Gallery
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TRUNKLINE_DATA") or ROOT.parent / "shared/data")
+LIMIT = None if os.environ.get("TRUNKLINE_DATA") else 200  # pictures or pairs of each set; all take a minute a model
 ASTRONAUT = Path(skimage.__file__).parent / "data/astronaut.png"
 HOPPER = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
 
@@ -69,7 +70,7 @@ def test_two_people_are_told_apart(model: Model, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the validation data: TRUNKLINE_DATA or ../shared/data")
 def test_the_figures_of_the_released_model_hold(model: Model) -> None:
-    report = evaluate_model(model, DATA)
+    report = evaluate_model(model, DATA, limit=LIMIT)
     floors = FLOORS[model.spec.name]
     assert report.objects and report.faces and report.scene and report.identity
     assert report.objects.ap50 is not None and report.objects.ap50 >= floors.objects_ap50

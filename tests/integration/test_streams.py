@@ -88,7 +88,7 @@ def test_a_camera_dies_and_comes_back_and_the_other_stream_never_pauses(
     server.kill()
     run.wait(lambda run: run.health("door")[-1].state == "down")
     assert run.health("door")[1].cause in ("the source ended", "reading failed: Connection reset by peer")
-    run.wait(lambda run: run.health("door")[-1].cause == "cannot be opened: Connection refused")
+    run.wait(lambda run: run.health("door")[-1].cause.startswith("Connection refused: "))
     time.sleep(3.0)  # the waits between attempts have grown by now
     seen = len(run.frames("door"))
     server.start()

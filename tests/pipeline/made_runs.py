@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import av
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -186,7 +187,7 @@ class Run:
 
     def _read(self, address: str) -> None:
         with Subscriber(address) as subscriber:
-            while not self._told_all():
+            while not self.told_all():
                 over = not self._thread.is_alive()
                 message = subscriber.receive(LAST_MESSAGES_S if over else 0.02)
                 if message is not None:
@@ -195,11 +196,14 @@ class Run:
                 elif over:
                     return
 
-    def _told_all(self) -> bool:
+    def told_all(self) -> bool:
         """Whether the run is over and the last word on every stream was heard."""
         if self._thread.is_alive():
             return False
-        reports = [self.health(stream.name) for stream in self._config.streams]
+        names = [stream.name for stream in self._config.streams]
+        if self.summary is not None:
+            names = list(self.summary.streams)  # those that were added, too: their last words come after these
+        reports = [self.health(name) for name in names]
         return all(health and health[-1].state == "ended" for health in reports)
 
     def wait(self, what: Callable[["Run"], bool]) -> None:
@@ -267,6 +271,17 @@ def check_books(run: Run, summary: Summary) -> None:
         assert own[-1] is last
 
 
+def content(run: Run) -> list[bytes]:
+    """Every message but for times and addresses, stream by stream."""
+    kept = []
+    for message in sorted(run.messages, key=lambda message: message.stream):
+        fields = msgspec.to_builtins(message)
+        for clock in ("captured_at", "timings_ms", "at", "first_seen", "last_seen"):
+            fields.pop(clock, None)
+        kept.append(msgspec.json.encode(fields))
+    return kept
+
+
 def videos_of(folder: Path, stream: str) -> list[Path]:
     """The files of a stream's recording, the oldest first."""
     return sorted(folder.glob(f"*Z_{stream}.mp4"))
@@ -276,3 +291,19 @@ def video_of(folder: Path, stream: str) -> Path:
     """The one file of a stream's recording."""
     (video,) = videos_of(folder, stream)
     return video
+
+
+def is_finished(video: Path) -> bool:
+    """Whether an MP4 file was closed: until then it is in fragments, boxes of their own (ISO/IEC 14496-12)."""
+    data, boxes, start = video.read_bytes(), [], 0
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start : start + 4])
+        boxes.append(data[start + 4 : start + 8])
+        start += int.from_bytes(data[start + 8 : start + 16]) if size == 1 else max(size, 8)
+    return b"moov" in boxes and b"moof" not in boxes
+
+
+def frames_in(video: Path) -> int:
+    """How many pictures a file has."""
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))

@@ -8,8 +8,15 @@ from pathlib import Path
 QUIET_S = 2.0  # without a frame, after which a source that is read as fast as can be hangs
 
 
+def not_a_pipe(mode: int) -> bool:
+    """Stands in for stat.S_ISFIFO: a pipe is read as a file is, whose reads nothing ends."""
+    return False
+
+
 class HangingFile:
-    """A named pipe that gives every reader a clip and then neither more nor an end: the last read of it blocks.
+    """A named pipe that gives every reader a clip and then neither more nor an end.
+
+    Where stat.S_ISFIFO is :func:`not_a_pipe`, the last read of it blocks, as of a file of a server that is gone.
 
     Args:
         path: of the pipe, which is made.

@@ -13,6 +13,7 @@ from engines.tasks import REGISTRY, task
 from pipeline.events.log import EventLog
 from pipeline.frames.types import FaceLabel, FaceLooks, Identified, Result, Tracked
 from pipeline.gallery.gallery import Gallery
+from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import Identifier
 from pipeline.settings.schema import IdentitySettings, SmoothingSettings
 from pipeline.sinks.annotate import annotate
@@ -42,7 +43,7 @@ def gallery(tmp_path: Path) -> Gallery:
 
 
 def shown(engine: ColourEngine, gallery: Gallery, items: list[Tracked]) -> list[Result]:
-    identifier = Identifier(engine, gallery, IdentitySettings(), 0.5)
+    identifier = Identifier(DirectFaces(engine), gallery, IdentitySettings(), 0.5)
     smoothers = Smoothers(SmoothingSettings(), 2, 2)
     return [smoothers.update(identifier.update(item)) for item in items]
 

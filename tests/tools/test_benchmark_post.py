@@ -10,7 +10,7 @@ from engines.decode import decode
 from engines.spec import Thresholds
 from tools.benchmarking.post import CASES, CYCLE, INPUT, SOURCE, BandEngine, embeddings, make_crowd, measure_post
 
-STEPS = ["detect", "track", "identify", "smooth", "publish", "books"]
+STEPS = ["detect", "track", "identify", "smooth", "publish"]
 
 
 @pytest.mark.parametrize(("objects", "faces"), [(50, 10), (5, 1), (0, 0)])

@@ -161,6 +161,9 @@ def test_check_config_says_what_it_found(tmp_path: Path) -> None:
         pytest.param(
             CONFIG + '[publish]\naddress = "tcp://*:1"\n', "publish.address is 'tcp://*:1', which", id="no keys"
         ),
+        pytest.param(
+            CONFIG + '[packets]\naddress = "tcp://*:1"\n', "packets.address is 'tcp://*:1', but must be", id="packets"
+        ),
     ],
 )
 def test_check_config_refuses(tmp_path: Path, text: str, sentence: str) -> None:

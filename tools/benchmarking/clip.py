@@ -15,8 +15,8 @@ from engines.arrays import Pixels
 from engines.errors import ConfigError, SourceError
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.base import is_live
 from pipeline.sources.capture import check_source
+from pipeline.sources.kind import is_live
 
 STREAM: Final = "clip"  # its name in a run
 SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}  # width, height
@@ -102,9 +102,10 @@ def check_file(source: str) -> None:
         ConfigError: the source is live: it gives frames at its own pace.
         SourceError: the file is missing, is not a video or has no video stream.
     """
-    if is_live(source):
+    settings = StreamSettings(name=STREAM, source=source)
+    if is_live(settings):
         raise ConfigError(f"--source is {redact(source)!r}, but must be a file, which can be read as fast as it goes")
-    check_source(StreamSettings(name=STREAM, source=source))
+    check_source(settings)
 
 
 def describe(path: str, *, made: bool) -> BenchmarkClip:

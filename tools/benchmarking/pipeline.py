@@ -177,7 +177,7 @@ def from_memory(
     health: Callable[[Health], None],
     first_seq: int = 0,
     room_bytes: int | None = None,
-    lost: Callable[[int], None] | None = None,
+    lost: Callable[[int, str], None] | None = None,
 ) -> Iterator[Frame]:
     """As :func:`pipeline.sources.capture.capture`, but the first ``held`` frames of a file, repeated until ``stop``."""
     with closing(capture(settings, stop=stop, health=health, room_bytes=room_bytes, lost=lost)) as frames:

@@ -19,9 +19,9 @@ from engines.errors import StageError
 from engines.spec import EntrySpec, ModelSpec, NetworkSettings
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.picture import Picture
-from pipeline.frames.stage_times import StageTimes
-from pipeline.frames.types import Batch, Frame, Inferred, Prepared, Result
+from pipeline.frames.types import Batch, Frame, Inferred, Prepared
 from pipeline.gallery.gallery import Gallery
+from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.runtime.event_publisher import EventPublisher, publish
@@ -119,26 +119,20 @@ class Steps:
         self.chunks: list[list[float]] = []
         self.identifier: Identifier | None = None
         if gallery is not None:
-            self.identifier = Identifier(BandEngine(), gallery, IdentitySettings(), sure.identity_similarity)
+            faces = DirectFaces(BandEngine())
+            self.identifier = Identifier(faces, gallery, IdentitySettings(), sure.identity_similarity)
         thresholds = low_score_thresholds(sure, TrackingSettings().low_score_ratio)
         trackers = Trackers(TrackingSettings(), sure, PERSON)
         smoothers = Smoothers(SmoothingSettings(), len(LABELS), len(SCENES))
         announcer = EventPublisher(publisher, FrameCounters(), spec)
         self._batches = people.batches(STREAM)
-        self._times = StageTimes()
         self.steps: dict[str, Callable[[Any], Iterable[Any]]] = {
             "detect": lambda inferred: detect(inferred, thresholds),
             "track": lambda observed: track(observed, trackers),
             "identify": lambda tracked: identify(tracked, self.identifier),
             "smooth": lambda identified: smooth(identified, smoothers),
             "publish": lambda smoothed: publish(smoothed, announcer),
-            "books": self._note,
         }
-
-    def _note(self, results: Iterable[Result]) -> Iterable[Result]:
-        for result in results:
-            self._times.add(result)
-        return results
 
     def take_chunk(self) -> None:
         """Take the next frames through each step in turn."""

@@ -6,9 +6,8 @@ from itertools import repeat
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Float
+from engines.arrays import Array, Float
 from engines.boxes import Letterboxes
 from engines.nms import nms
 from engines.rows import apart, in_pictures, likely
@@ -29,9 +28,7 @@ class Faces:
 NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
-def decode(
-    outputs: Mapping[str, npt.NDArray[np.generic]], places: Letterboxes, thresholds: Thresholds
-) -> Iterable[Faces]:
+def decode(outputs: Mapping[str, Array], places: Letterboxes, thresholds: Thresholds) -> Iterable[Faces]:
     """The faces of each picture; see :func:`engines.decode.decode`."""
     rows, pictures, scores = likely(outputs["face_scores"], thresholds.face_score)
     if not len(rows):

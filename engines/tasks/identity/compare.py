@@ -1,8 +1,8 @@
 """How far the identities of one form are from those of another."""
 
 import numpy as np
-import numpy.typing as npt
 
+from engines.arrays import Double
 from engines.comparing import Gap, Outputs, floats, greatest, share
 
 
@@ -19,5 +19,5 @@ def gaps(reference: Outputs, other: Outputs) -> dict[str, Gap]:
     }
 
 
-def _cosines(reference: Outputs, other: Outputs) -> npt.NDArray[np.float64]:
+def _cosines(reference: Outputs, other: Outputs) -> Double:
     return np.asarray((floats(reference, "embedding") * floats(other, "embedding")).sum(axis=1))

@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Double, Float
+from engines.arrays import Array, Double, Float, Ints
 from engines.errors import DataError
 from engines.pooling import Pool
 
 TRACK_VIEWS: Final = 8  # what a face shows in its first seconds
 ENROLLED_VIEWS: Final = 3
 DRAWS: Final = 10  # of the views, seeded
-
-AnyArray = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class Strangers:
 def strangers_of(
     embeddings: Float,
     qualities: Sequence[float],
-    identities: AnyArray,
+    identities: Array,
     *,
     track_views: int = TRACK_VIEWS,
     enrolled_views: int = ENROLLED_VIEWS,
@@ -96,7 +93,7 @@ def strangers_of(
     return Strangers(np.concatenate(rows).astype(np.float64), len(people))
 
 
-def _pooled(embeddings: Float, qualities: Sequence[float], views: npt.NDArray[np.int64]) -> Float:
+def _pooled(embeddings: Float, qualities: Sequence[float], views: Ints) -> Float:
     pool = Pool()
     for row in views.tolist():
         pool.add(embeddings[row], qualities[row])

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Double, Flags, Float
+from engines.arrays import Double, Flags, Float, Ints
 from engines.data.pairs import Pair
 from engines.errors import DataError
 from engines.evaluation.bootstrap import weighted_mean
@@ -20,8 +19,8 @@ ROC_POINTS = 100
 class Folds:
     """P pairs in folds by identity."""
 
-    fold: npt.NDArray[np.int64]  # (P,) the fold in which a pair is tested
-    touched: npt.NDArray[np.int64]  # (P, 2) the folds that its two identities belong to
+    fold: Ints  # (P,) the fold in which a pair is tested
+    touched: Ints  # (P, 2) the folds that its two identities belong to
 
     def split(self, fold: int) -> tuple[Flags, Flags]:
         """(P,) pairs to test in a fold, and (P,) pairs to choose its threshold on: none shares a fold's identity."""

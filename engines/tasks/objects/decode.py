@@ -6,9 +6,8 @@ from itertools import repeat
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Float, Rows
+from engines.arrays import Array, Float, Labels, Rows
 from engines.boxes import Letterboxes
 from engines.nms import Suppression, nms, soft_nms
 from engines.rows import TOP, apart, in_pictures, likely
@@ -23,14 +22,14 @@ class Objects:
 
     boxes: Float  # (N, 4) xyxy, source pixels, inside the picture
     scores: Float  # (N,) in [0, 1]
-    labels: npt.NDArray[np.int32]  # (N,) index into ModelSpec.objects
+    labels: Labels  # (N,) index into ModelSpec.objects
 
 
 NO_OBJECTS = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 def decode(
-    outputs: Mapping[str, npt.NDArray[np.generic]],
+    outputs: Mapping[str, Array],
     places: Letterboxes,
     thresholds: Thresholds,
     suppression: Suppression,
@@ -51,9 +50,7 @@ def decode(
     return (Objects(mapped[part], scores[part], labels[part]) for part in parts)
 
 
-def _faded(
-    boxes: Float, scores: Float, labels: npt.NDArray[np.int32], pictures: Rows, least: float
-) -> tuple[Rows, Float]:
+def _faded(boxes: Float, scores: Float, labels: Labels, pictures: Rows, least: float) -> tuple[Rows, Float]:
     """Soft suppression within each picture: the rows that are left, and all scores after it."""
     faded, left = scores.copy(), []
     for own in np.split(np.arange(len(pictures)), np.flatnonzero(np.diff(pictures)) + 1):

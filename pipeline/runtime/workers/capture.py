@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 
 from pipeline.batching.batcher import backlog
-from pipeline.frames.counters import await_last_frame
 from pipeline.frames.types import Frame, Health, Ticket
-from pipeline.runtime.capturing import Tell, keep_capturing
-from pipeline.runtime.graph import SOURCE, WORKERS, SourceParts, number, reader
+from pipeline.runtime.capturing import HealthReporter, Tell, keep_capturing
+from pipeline.runtime.graph import SOURCE, SourceParts
 from pipeline.runtime.link import LinkClosed
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import CHANGED, KEPT, LEFT, REMOVED
@@ -23,8 +22,11 @@ from pipeline.runtime.transfer import write_picture
 from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
+from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.video import recorder_room
 from pipeline.sources.capture import waits_for_nobody
+from pipeline.sources.packets import PacketTarget
+from pipeline.wire.packet_sockets import inner_address
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
 
@@ -89,9 +91,8 @@ class CaptureThread:
             log.warning("sources did not end and are left behind", threads=[f"capture {self.name}"])
             self._left = True
             if self._admission is not None:
-                self._admission.shut = True
-            with closing(Admission(self._spec, self._settings)) as admission:  # sockets are for one thread
-                self._leave(admission)
+                self._admission.close_door()
+                self._leave(self._admission)
 
     def run(self) -> None:
         """Capture until the stream ends or is stopped."""
@@ -101,7 +102,7 @@ class CaptureThread:
                 admission.begin()
             if self._streams.wanted(self.name) == KEPT:
                 frames_of = partial(self._frames_of, admission)
-                dropped, tell = admission.dropped, admission.tell
+                dropped, tell = admission.dropped, admission.reporter.tell
                 keep_capturing(self._settings, frames_of, admission.put, dropped, tell, self.stop, self._pulse)
             if not self._left:
                 self._leave(admission)
@@ -117,10 +118,16 @@ class CaptureThread:
             health=health,
             seen=seen,
             base=base,
-            over=lambda: self.stop.is_set() or admission.ended,
-            more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost},
+            over=lambda: self.stop.is_set() or admission.reporter.over,
+            more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost} | self._packets(),
         )
         return SOURCE.make(parts)(iter(()))
+
+    def _packets(self) -> dict[str, PacketTarget]:
+        config = self._spec.config
+        if not wants_packets(config):
+            return {}
+        return {"packets": PacketTarget(inner_address(self._spec.context.folder), config.packets)}
 
     def _leave(self, admission: "Admission") -> None:
         """Tell that the stream was removed or changed, if it was, and that this was told."""
@@ -128,9 +135,7 @@ class CaptureThread:
         if wanted not in (REMOVED, CHANGED):
             return
         if not self._spec.open_events.is_over(self.name):
-            state: Literal["ended", "down"] = "ended" if wanted == REMOVED else "down"
-            cause = "removed" if wanted == REMOVED else "changed"
-            admission.tell(Health(self.name, state, cause, time.time_ns()))
+            admission.reporter.end(*(("ended", "removed") if wanted == REMOVED else ("down", "changed")))
         self._streams.want(self.name, LEFT)
 
 
@@ -148,18 +153,19 @@ class Admission:
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
         self._most = None if worker_spec.config.record.directory is None else room
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
-        self._frames: Sender[Frame] = Sender(worker_spec.context, reader(SOURCE.writes))
-        self._reports: Sender[Frame] = Sender(worker_spec.context, number(WORKERS[-1]))
-        self.ended = False  # the stream said so
-        self.shut = False  # nothing is taken any more: the source hung when the stream was removed
+        context, plan = worker_spec.context, worker_spec.context.plan
+        self._frames: Sender[Frame] = Sender(context, plan.reader(SOURCE.writes))
+        # Its shard hears of it before who publishes does.
+        self._reports: Sender[Frame] = Sender(context, plan.readers("inferred")[self._ring.streams.shard(stream.name)])
+        self.reporter = HealthReporter(stream.name, self._ring, self._publish)
+        self._shut = False
+        self._lock = threading.Lock()  # held while a frame is counted, so that none is once it is shut
 
     def put(self, frame: Frame) -> None:
         """Send a frame on, or drop it."""
-        if self.shut:
-            raise LinkClosed
-        ticket = self._wait_for_room() if self._waits else self._ring.claim(self._me, self._stream, LIVE_WAITING)
+        ticket = self._wait_for_room() if self._waits else self._claim(LIVE_WAITING, None)
         if ticket is None:
-            self._ring.miss(self._stream, "stale")
+            self._miss("stale")
             return
         self._claimed = ticket
         picture = write_picture(frame.picture, self._ring, ticket)
@@ -168,33 +174,42 @@ class Admission:
 
     def _wait_for_room(self) -> Ticket:
         """A slot, once there is one; also when the run is stopped, since what is on its way is still finished."""
-        while (ticket := self._ring.claim(self._me, self._stream, self._backlog, self._most)) is None:
+        while (ticket := self._claim(self._backlog, self._most)) is None:
             if self._wakeup is None:
                 time.sleep(ROOM_LOOK_S)
             else:
                 self._wakeup.wait(LOOK_S)
         return ticket
 
-    def lost(self, count: int) -> None:
-        """Count frames of another host that did not arrive."""
-        self._ring.miss(self._stream, "lost", count)
+    def _claim(self, most_waiting: int, most: int | None) -> Ticket | None:
+        with self._lock:
+            if self._shut:
+                raise LinkClosed
+            return self._ring.claim(self._me, self._stream, most_waiting, most)
+
+    def _miss(self, cause: str, count: int = 1) -> None:
+        with self._lock:
+            if not self._shut:
+                self._ring.miss(self._stream, cause, count)
+
+    def close_door(self) -> None:
+        """Take and count no frame any more: the source hung when the stream was removed."""
+        with self._lock:
+            self._shut = True
+
+    def lost(self, count: int, cause: str) -> None:
+        """Count frames that the source has and does not give."""
+        self._miss(cause, count)
 
     def dropped(self, frame: Frame, cause: str) -> None:
         """Count a frame that was not sent on, and give its slot back if it had one."""
-        if self._claimed is None and not self.shut:
-            self._ring.miss(frame.stream, cause)
-        elif self._claimed is not None:
+        if self._claimed is None:
+            self._miss(cause)
+        else:
             self._ring.release(self._me, [self._claimed], cause)
             self._claimed = None
 
-    def tell(self, report: Health) -> None:
-        """Send what happened to the stream; that it is lost or over is told after its last frame."""
-        if report.state != "up":
-            await_last_frame(self._ring, self._stream)
-        if self.shut:
-            return
-        self.ended = self.ended or report.state == "ended"
-        log.info("stream " + report.state, stream=report.stream, cause=report.cause)
+    def _publish(self, report: Health) -> None:
         self._say(HealthReport(report, self._ring.of(self._stream)))
 
     def begin(self) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 from engines.spec import load_model
 from pipeline.frames.types import Frame, Inferred, Prepared, Ticket
 from pipeline.inference.stage import Started, room_between
-from pipeline.runtime.graph import needs_of, reader, stages_of
+from pipeline.runtime.graph import needs_of
 from pipeline.runtime.link import QueueLink
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.sharding import split
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import Receiver, Sender
@@ -33,17 +34,20 @@ def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None
         if batch is not None:
             context.inputs.release(context.number, [batch])  # the first frame of a batch does it for all
 
-    starting, collecting = stages_of("infer")
+    starting, collecting = context.plan.stages_of("infer")
     with ExitStack() as opened:
         parts = open_parts(config, model, needs_of((starting, collecting)), opened)
         engine = parts.frame_engine
         assert engine is not None and collecting.paces is not None
-        receiver, sender = Receiver[Prepared](context), Sender[Inferred](context, reader(collecting.writes))
-        feedback = Sender[Frame](context, reader(collecting.paces))
+        receiver = Receiver[Prepared](context)
+        senders = [Sender[Inferred](context, number) for number in context.plan.readers(collecting.writes)]
+        feedback = Sender[Frame](context, context.plan.reader(collecting.paces))
 
         def put(item: Inferred) -> None:
             feedback.tell(item.ran(engine.depth))
-            sender.put(item)
+            parts_of_it = split(item, len(senders), context.frames.streams.shard)
+            for left, (shard, part) in zip(reversed(range(len(parts_of_it))), parts_of_it, strict=True):
+                senders[shard].put(part, more=left > 0)
             for frame in item.frames:
                 del inputs[_ticket(frame)]
 
@@ -68,7 +72,8 @@ def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None
         workers.join()
         if workers.failure is not None:
             raise workers.failure
-        sender.close()
+        for sender in senders:
+            sender.close()
         feedback.discard()
 
 

@@ -10,7 +10,7 @@ from os import _exit as exit_at_once
 from typing import Any
 
 from engines.errors import TrunklineError
-from pipeline.runtime.graph import SOURCE, WORKERS
+from pipeline.runtime.graph import Worker
 from pipeline.runtime.logs import configure_logging
 from pipeline.runtime.pulse import BEAT_S, Pulse
 from pipeline.runtime.workers.spec import Pipe, WorkerRefused, WorkerSpec
@@ -26,21 +26,23 @@ def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
     pulse = Pulse()
     threading.Thread(target=_beat, args=(mine.context, pulse), daemon=True).start()
     try:
-        _role(mine.context.number)(mine, pipe, pulse)
+        _role(mine.context.plan.worker(mine.context.number))(mine, pipe, pulse)
     except TrunklineError as error:
         pipe.send(WorkerRefused(error))
     pipe.close()
 
 
-def _role(number: int) -> "Callable[[WorkerSpec, Pipe[Any, Any], Pulse], None]":
+def _role(worker: Worker) -> "Callable[[WorkerSpec, Pipe[Any, Any], Pulse], None]":
     # Imported here: a process loads what its own part needs.
-    match WORKERS[number] if number < len(WORKERS) else SOURCE.worker:
+    match worker:
         case "prepare":
             from pipeline.runtime.workers.prepare import prepare as role
         case "infer":
             from pipeline.runtime.workers.infer import infer as role
-        case "finish":
+        case "postprocess":
             from pipeline.runtime.workers.postprocess import postprocess as role
+        case "finish":
+            from pipeline.runtime.workers.finish import finish as role
         case "capture":
             from pipeline.runtime.workers.capture import capture as role
     return role

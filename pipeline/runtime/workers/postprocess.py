@@ -1,96 +1,82 @@
-"""The finish process: all after the engine, to the message and the recording."""
+"""The postprocess process: what one shard knows of its streams, from the engine's outputs to results."""
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from engines.spec import load_model
-from pipeline.frames.types import Health, Inferred, Result, Ticket
-from pipeline.runtime.event_publisher import settle
-from pipeline.runtime.graph import needs_of, stages_of
-from pipeline.runtime.parts import open_parts
+from engines.spec import Model, load_model
+from pipeline.frames.types import Inferred, Result
+from pipeline.runtime.graph import FACES, chained, needs_of
+from pipeline.runtime.parts import Parts, open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
-from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, StreamBegun
-from pipeline.settings.schema import StreamSettings
-from pipeline.sinks.fan_out import Sinks
-from pipeline.sinks.video import Recorder, Recording
-from pipeline.sources.capture import waits_for_nobody
-from pipeline.wire.build import health_message
+from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, Sender, ShardRestarted, StreamBegun
 
 
 def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
-    """Turn the engine's outputs into messages until nothing more comes."""
+    """Turn the engine's outputs into results until nothing more comes."""
     context, config = worker_spec.context, worker_spec.config
-    model = load_model(config.model.path)
+    stages = context.plan.stages_of("postprocess")
     with ExitStack() as opened:
-        (stage,) = stages_of("finish")
-        parts = open_parts(config, model, needs_of((stage,)), opened)
-        publisher = parts.publisher
-        assert publisher is not None
-        postprocessor = parts.postprocessor = Postprocessor(
-            config,
-            model,
-            publisher,
-            context.frames,
-            parts.face_engine,
-            parts.gallery,
-            worker_spec.restarts,
-            worker_spec.open_events,
+        model = load_model(config.model.path)
+        parts = open_parts(config, model, needs_of((*stages, FACES)), opened)
+        sender: Sender[Result] = Sender(context, context.plan.finish)
+        shard = Shard(worker_spec, model, parts, sender.tell, pulse)
+        receiver = Receiver[Inferred](context, shard.heard)
+        if worker_spec.restarts:
+            sender.tell(ShardRestarted(context.number - context.plan.readers("inferred")[0]))
+        pipe.send(Opened({}))
+        step = chained(stages, parts)
+        supervise(
+            stages[0].called,
+            lambda items: step(shard.taken(items)),
+            receiver.__iter__,
+            sender.put,
+            partial(drop, context),
+            pulse,
         )
-        ending = Ending(worker_spec, publisher, parts.recorder, postprocessor)
-        receiver = Receiver[Inferred](context, ending.heard)
-        pipe.send(Opened({"address": publisher.address}))
-        settle(publisher, worker_spec.open_events, "crash")
-        if worker_spec.restarts == 0:
-            stopped = partial(context.frames.is_shut, context.number)
-            pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
-
-        step = stage.make(parts)
-
-        def finish(inferred: Iterator[Inferred]) -> Iterator[Result]:
-            return step(ending.taken(inferred))
-
-        supervise(stage.called, finish, receiver.__iter__, ending.finished, partial(drop, context), pulse)
-        ending.end()
-    identifier = postprocessor.identifier
-    pipe.send(
-        Done(
-            {
-                "stages_ms": postprocessor.times.summary(),
-                "batches": postprocessor.times.batches(),
-                "carried": postprocessor.times.skipped,
-                "face_runs": identifier.runs if identifier else 0,
-                "face_crops": identifier.crops if identifier else 0,
-                "left_out": ending.left_out,
-                "sinks": publisher.counts,
-            }
-        )
-    )
+        shard.end()
+        sender.close()
+    pipe.send(Done(shard.counts))
 
 
-class Ending:
-    """The last steps of a frame: its message is out, it may be recorded, and its slots are given back."""
+class Shard:
+    """The streams of one shard, and the thread of its face entry.
+
+    Args:
+        worker_spec: of the process.
+        model: of the run.
+        parts: gets the postprocessor.
+        pass_on: lets who publishes hear what happened to a stream, once it was taken note of here.
+        pulse: of the process.
+    """
 
     def __init__(
-        self, worker_spec: WorkerSpec, publisher: Sinks, recorder: Recorder | None, postprocessor: Postprocessor
+        self,
+        worker_spec: WorkerSpec,
+        model: Model,
+        parts: Parts,
+        pass_on: Callable[[ControlMessage], None],
+        pulse: Pulse,
     ) -> None:
-        self._postprocessor, self._wakeups = postprocessor, worker_spec.wakeups
-        self._context, self._room, self._publisher = worker_spec.context, worker_spec.room, publisher
-        self._open_events = worker_spec.open_events
+        self._context, self._room, self._pass_on = worker_spec.context, worker_spec.room, pass_on
+        self._streams, self._faces = worker_spec.context.frames.streams, parts.faces
         self._known = {stream.name: stream for stream in worker_spec.config.streams}
-        self._recording: Recording | None = None
-        self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
-        if recorder is not None:
-            live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
-            self._recording = Recording(recorder, tuple(self._known), live, self._give_back)
-            publisher.count("record", self._recording)
-            self._recorder.start("record", self._recording.run)
+        (gallery,) = parts.galleries or (None,)
+        self._postprocessor = parts.postprocessor = Postprocessor(
+            worker_spec.config, model, parts.faces, gallery, self._streams.is_live, worker_spec.restarts
+        )
+        self._thread = StageThreads(self._close_faces)
+        if parts.faces is not None:
+            embed, batches = FACES.make(parts), parts.faces.batches
+            dropped = partial(drop, worker_spec.context)
+            self._thread.start(
+                FACES.name, lambda: supervise(FACES.called, embed, batches, lambda batch: None, dropped, pulse)
+            )
 
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
         """Give the network's input back: its outputs are here."""
@@ -98,69 +84,34 @@ class Ending:
             if item.prepared.ticket is not None:
                 self._context.inputs.release(self._context.number, [item.prepared.ticket])
                 self._room.ring()
+            if self._thread.failure is not None:
+                raise self._thread.failure
             yield item
 
-    def finished(self, result: Result) -> None:
-        """A frame's message was sent."""
-        if self._recording is None:
-            self._give_back(result)
-            return
-        counts = self._postprocessor.counts(result.frame.stream)
-        self._context.frames.published(self._context.number, _ticket(result))
-        self._recording.take(result, counts)
-
-    @property
-    def left_out(self) -> dict[str, int] | None:
-        """How many frames the recording has not, by stream; None: there is none."""
-        return None if self._recording is None else self._recording.left_out
-
-    def _give_back(self, result: Result) -> None:
-        self._context.frames.release(self._context.number, [_ticket(result)])
-        if self._recording is not None and result.frame.stream in self._wakeups:
-            self._wakeups[result.frame.stream].ring()  # a file may wait for the slot
-
     def heard(self, message: ControlMessage) -> None:
-        """Publish what happened to a stream, or take note of one."""
+        """Take note of what happened to a stream."""
         match message:
-            case StreamBegun(settings):
-                self._begin(settings)
-                self._context.frames.tell(settings.name)
-            case HealthReport(report, account):
-                self._postprocessor.reported(report)
-                self._publisher.send(health_message(report, account))
-                if report.state == "ended":
-                    self._end(report.stream)
-                self._context.frames.tell(report.stream)
-
-    def _begin(self, settings: StreamSettings) -> None:
-        """A stream was added or changed, which this process may know from the configuration if it was started since."""
-        if self._known.get(settings.name) != settings:
-            self._postprocessor.forget(settings.name)
-            self._open_events.forget(settings.name)
-            self._postprocessor.begin(settings)
-            if self._recording is not None:
-                self._recording.begin(settings, waits_for_nobody(settings))
-            self._known[settings.name] = settings
-
-    def _end(self, stream: str) -> None:
-        self._open_events.over(stream)
-        if self._context.frames.streams.wanted(stream) == REMOVED:
-            self._postprocessor.forget(stream)
-            self._open_events.forget(stream)
-            self._known.pop(stream, None)
+            case StreamBegun(settings) if self._known.get(settings.name) != settings:
+                self._postprocessor.forget(settings.name)
+                self._known[settings.name] = settings
+            case HealthReport(report, _) if report.state != "up":
+                self._postprocessor.lose(report.stream)
+                if report.state == "ended" and self._streams.wanted(report.stream) == REMOVED:
+                    self._postprocessor.forget(report.stream)
+                    self._known.pop(report.stream, None)
+        self._pass_on(message)
 
     def end(self) -> None:
-        """The last word on the streams that the run's stop ended."""
-        if self._recording is not None:
-            self._recording.finish()
-            self._recorder.join()
-        for name in self._context.frames.streams.names:
-            if not self._open_events.is_over(name):
-                report = Health(name, "ended", "the run was stopped", time.time_ns())
-                self.heard(HealthReport(report, self._context.frames.of(name)))
+        """No frame comes any more."""
+        self._close_faces()
+        self._thread.join()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the face entry did."""
+        faces = self._faces
+        return {} if faces is None else {"face_runs": faces.runs, "face_crops": faces.crops}
 
-def _ticket(result: Result) -> Ticket:
-    ticket = result.frame.ticket
-    assert ticket is not None, "the frame is not in shared memory"
-    return ticket
+    def _close_faces(self) -> None:
+        if self._faces is not None:
+            self._faces.close()

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from engines.spec import load_model
 from pipeline.batching.batcher import Batcher
 from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
-from pipeline.runtime.graph import reader, stages_of
 from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
@@ -58,14 +57,14 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     """Form batches and letterbox them until nothing more comes."""
     context, config = worker_spec.context, worker_spec.config
     me, ring = context.number, context.frames
-    (preprocessing,) = stages_of("prepare")
+    (preprocessing,) = context.plan.stages_of("prepare")
     streams = ring.streams
     modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
     batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
     link = FrameLink(batcher, partial(drop, context), tuple(modes))
     slots = Inputs(context.inputs, me, worker_spec.room)
     parts = Parts(config, load_model(config.model.path), array=slots.array)
-    sender: Sender[Prepared] = Sender(context, reader(preprocessing.writes))
+    sender: Sender[Prepared] = Sender(context, context.plan.reader(preprocessing.writes))
 
     def heard(message: ControlMessage) -> None:
         if isinstance(message, BatchTiming):

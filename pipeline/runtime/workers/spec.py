@@ -6,14 +6,11 @@ from typing import Any, Final
 
 from engines.errors import TrunklineError
 from pipeline.frames.types import Frame
-from pipeline.runtime.graph import WORKERS
 from pipeline.runtime.logs import LogSettings
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
-
-FIRST_CAPTURE: Final = len(WORKERS)  # the number of the first process that captures
 
 LOOK_S: Final = 0.05  # between two looks at what no wakeup announces
 

@@ -49,9 +49,10 @@ def make_app(site: Site) -> OuterGate:
             *video.ROUTES,
         ],
         guards=[guard],
+        # Their names must be no field's of a body: what is wrong there would count as the server's own fault.
         dependencies={
             "site": Provide(lambda: site, sync_to_thread=False),
-            "user": Provide(_user, sync_to_thread=False),
+            "reader": Provide(_user, sync_to_thread=False),
         },
         exception_handlers={
             RequestError: refused,

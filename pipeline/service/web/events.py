@@ -15,7 +15,7 @@ from litestar.response import Stream
 from engines.errors import RequestError
 from pipeline.frames.clock import timestamp
 from pipeline.service.auth import permit
-from pipeline.service.web.gate import TheSite, TheUser, needs
+from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import Site
 from pipeline.store import EventQuery, StoredEvent
 
@@ -72,7 +72,7 @@ def event_out(event: StoredEvent) -> EventOut:
 @get("/api/events", opt=needs("viewer"), sync_to_thread=True)
 def events(
     site: TheSite,
-    user: TheUser,
+    reader: TheReader,
     stream: Several = None,
     event: Several = None,
     kind: Several = None,
@@ -88,9 +88,9 @@ def events(
 ) -> EventsOut:
     """Return what happened in the streams that the reader may see, the latest first."""
     for name in stream or ():
-        permit(user, "viewer", name)
-    streams = tuple(stream or (() if user.role == "admin" else user.streams))
-    if not streams and user.role != "admin":
+        permit(reader, "viewer", name)
+    streams = tuple(stream or (() if reader.role == "admin" else reader.streams))
+    if not streams and reader.role != "admin":
         return EventsOut([], None)
     query = EventQuery(
         streams=streams,
@@ -117,30 +117,30 @@ def moment_ns(name: str, text: str) -> int:
     return round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000) * 1_000_000
 
 
-def _event(site: Site, user: TheUser, number: int) -> StoredEvent:
+def _event(site: Site, reader: TheReader, number: int) -> StoredEvent:
     """An event that the reader may see."""
     found = site.store().get(number)
-    permit(user, "viewer", found.stream)
+    permit(reader, "viewer", found.stream)
     return found
 
 
 @get("/api/events/{number:int}", opt=needs("viewer"), sync_to_thread=True)
-def event(number: FromPath[int], site: TheSite, user: TheUser) -> EventOut:
+def event(number: FromPath[int], site: TheSite, reader: TheReader) -> EventOut:
     """Return one event."""
-    return event_out(_event(site, user, number))
+    return event_out(_event(site, reader, number))
 
 
 @delete("/api/events/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def remove_event(number: FromPath[int], site: TheSite, user: TheUser) -> dict[str, int]:
+def remove_event(number: FromPath[int], site: TheSite, reader: TheReader) -> dict[str, int]:
     """Delete an event with its picture and clip."""
-    _event(site, user, number)
+    _event(site, reader, number)
     return {"deleted": site.store().delete([number])}
 
 
 @get("/api/events/{number:int}/snapshot.jpg", opt=needs("viewer"), sync_to_thread=True)
-def snapshot(number: FromPath[int], site: TheSite, user: TheUser) -> Response[bytes]:
+def snapshot(number: FromPath[int], site: TheSite, reader: TheReader) -> Response[bytes]:
     """Return the picture of an event, JPEG."""
-    _event(site, user, number)
+    _event(site, reader, number)
     jpeg = site.store().snapshot(number)
     if jpeg is None:
         raise RequestError(404, f"event {number} has no picture")
@@ -148,10 +148,11 @@ def snapshot(number: FromPath[int], site: TheSite, user: TheUser) -> Response[by
 
 
 @get("/api/events/{number:int}/clip.mp4", opt=needs("viewer"), sync_to_thread=True)
-def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, user: TheUser) -> Stream:
+def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, reader: TheReader) -> Stream:
     """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
-    file = site.store().clip_file(_event(site, user, number))
-    if file is None or file.name in ("", ".", "..") or not file.is_file():
+    found = _event(site, reader, number)
+    file = site.store().clip_file(found)
+    if file is None or file.name != found.clip or not file.is_file():
         raise RequestError(404, f"event {number} has no clip")
     size = file.stat().st_size
     first, last, partial = byte_range(request.headers.get("range"), size)

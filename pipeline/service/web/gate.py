@@ -8,6 +8,7 @@ from typing import Any, Final
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, WebSocketException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import SkipValidation
@@ -21,7 +22,7 @@ RIGHT: Final = "right"  # of a route's options
 OF_STREAM: Final = "of_stream"  # the path parameter that names the stream which a route is about
 
 TheSite = NamedDependency[SkipValidation[Site]]
-TheUser = NamedDependency[SkipValidation[Who]]
+TheReader = NamedDependency[SkipValidation[Who]]
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -55,7 +56,7 @@ def as_close(connection: ASGIConnection[Any, Any, Any, Any]) -> Iterator[None]:
     try:
         yield
     except RequestError as refusal:
-        if connection.scope["type"] != "websocket":
+        if connection.scope["type"] != ScopeType.WEBSOCKET:
             raise
         raise WebSocketException(code=4000 + refusal.status, detail=str(refusal)[:100]) from refusal
 
@@ -66,7 +67,7 @@ def _admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHan
     who = None if right == "nobody" and site.login else site.who(connection)
     parameter = handler.opt.get(OF_STREAM)
     permit(who, right, None if parameter is None else connection.path_params[parameter])
-    method = connection.scope.get("method", "GET")
+    method = str(connection.scope.get("method", "GET"))
     if right != "nobody":
         check_csrf(who, method, connection.headers.get("x-csrf-token"))
     connection.scope["user"] = who
@@ -92,7 +93,7 @@ class OuterGate:
             await self._app(scope, receive, send)
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
+        changes = scope["type"] == ScopeType.WEBSOCKET or scope.get("method") not in SAFE_METHODS
         try:
             self._site.hosts.check(headers, changes)
         except RequestError as refusal:
@@ -102,7 +103,7 @@ class OuterGate:
 
 
 async def _refuse(scope: Scope, send: Send, refusal: RequestError) -> None:
-    if scope["type"] == "websocket":
+    if scope["type"] == ScopeType.WEBSOCKET:
         await send({"type": "websocket.close", "code": 4000 + refusal.status, "reason": str(refusal)[:100]})
         return
     body = json.dumps({"error": str(refusal)}).encode()
@@ -139,6 +140,6 @@ def not_allowed(_: Request[Any, Any, Any], error: TrunklineError) -> Response[di
 
 def framework_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
     """Answer what the framework refuses, in our form."""
-    extra = error.extra
-    why = "; ".join(f"{each['key']}: {each['message']}" for each in extra) if isinstance(extra, list) and extra else ""
+    extra = error.extra if isinstance(error.extra, list) else []
+    why = "; ".join(": ".join(filter(None, (each.get("key"), each.get("message")))) for each in extra)
     return _error(error.status_code, f"{error.detail}{f' ({why})' if why else ''}")

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from engines.errors import RequestError
 from pipeline.service.accounts import SESSION_S, Deed, Token, User
 from pipeline.service.auth import Role, Who
-from pipeline.service.web.gate import TheSite, TheUser, needs
+from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import COOKIE
 
 Text = Annotated[str, msgspec.Meta(max_length=500)]
@@ -75,9 +75,9 @@ def _me(who: Who) -> Me:
 
 
 @get("/api/me", opt=needs("viewer"), sync_to_thread=False)
-def me(user: TheUser) -> Me:
+def me(reader: TheReader) -> Me:
     """Return who is logged in, and the token that changes must carry."""
-    return _me(user)
+    return _me(reader)
 
 
 @post("/api/login", opt=needs("nobody"), status_code=200, sync_to_thread=True)

@@ -122,7 +122,7 @@ def _listening(host: str, port: int, address: str) -> socket.socket:
 
 def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:
     return uvicorn.Config(
-        make_app(site),  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's differ in words alone
+        make_app(site),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -15,6 +15,7 @@ from pipeline.service.accounts import Accounts
 from pipeline.service.auth import Hosts, Who
 from pipeline.service.web.faces import FaceReading
 from pipeline.service.web.hub import Hub
+from pipeline.service.web.video_kinds import VideoKinds
 from pipeline.settings.load import load
 from pipeline.settings.schema import ModelSettings, StreamSettings
 from pipeline.store import EventStore
@@ -35,6 +36,7 @@ class Places:
         config: the configuration file of the run; None: it has none.
         run: number of the process that reads the configuration again at SIGHUP; None: none is known.
         model: that the run uses.
+        packets: address at which packets of the streams are read; None: there are none.
     """
 
     store: Path | None = None
@@ -42,6 +44,7 @@ class Places:
     config: Path | None = None
     run: int | None = None
     model: ModelSettings = ModelSettings()
+    packets: str | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class Site:
     local_csrf: str
     examine: Callable[[], Any] = dict
     faces: FaceReading = field(init=False)
+    kinds: VideoKinds = field(init=False)
     _machine: Any = None
     _examining: threading.Lock = field(default_factory=threading.Lock)
     _changed_ns: int = 0  # when the configuration that was read was written
@@ -78,6 +82,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.faces = FaceReading(self.places.model)
+        self.kinds = VideoKinds(self.places.packets)
 
     def who(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Who | None:
         """Return who is at the other end; None: nobody in particular; RequestError 401 for a token that is not good."""

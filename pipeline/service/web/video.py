@@ -1,37 +1,120 @@
-"""Live video of a stream, as its packets came; nothing serves packets yet, so there is none."""
+"""Live video of a stream, as its packets came: MP4 for browsers that play them, pictures where they are JPEG."""
 
-from typing import Annotated, Any, Literal
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from typing import Annotated, Any, Final
 
-from litestar import WebSocket, get, websocket
+from litestar import Request, WebSocket, get, websocket
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
-from engines.errors import RequestError
+from engines.errors import MessageError, RequestError
+from pipeline.frames.clock import timestamp
+from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheSite, as_close, needs
+from pipeline.service.web.live import LOOK_S, serve
+from pipeline.service.web.site import Site
+from pipeline.service.web.video_kinds import Kind
+from pipeline.wire.live_video import LiveVideo
+from pipeline.wire.packet_sockets import PacketReader
+from pipeline.wire.packets import PacketMessage
 
-Kind = Literal["mse", "mjpeg", "none"]
+WAIT_S: Final = 1.0  # ZeroMQ tells only of what comes after everything was read: now and then it is looked anyhow
+WAITING: Final = 200  # packets that wait for a viewer, some seconds; it goes on from the next key frame then
+BOUNDARY: Final = "trunkline-picture"
 
-
-def video_of(stream: str) -> tuple[Kind, str | None]:
-    """Return how a stream's video can be had, and its codec as browsers name it; ``none`` where it cannot."""
-    return "none", None
+Wanted = Annotated[float, QueryParameter(gt=0.0, le=30.0)]
 
 
 @websocket("/api/video/{name:str}", opt=needs("viewer", of_stream="name"))
 async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str], site: TheSite) -> None:
-    """Send a stream's video as fragmented MP4."""
+    """Send a stream's video: what it is and when it was captured as JSON, then fragmented MP4."""
     with as_close(socket):
-        raise _none(name)
+        address = _address(site, name)
+    await socket.accept()
+    with closing(PacketReader(address, (name,), WAITING)) as reader:
+        await serve(socket, site, [name], _send(socket, reader))
+        await _close(socket)
+
+
+async def _send(socket: WebSocket[Any, Any, Any], reader: PacketReader) -> None:
+    """Send until the format of the stream changes: the page connects again then."""
+    live = LiveVideo()
+    async for packet in packets(reader):
+        try:
+            parts = live.take(packet)
+        except MessageError as error:
+            raise RequestError(404, str(error)) from error
+        for part in parts:
+            await (socket.send_text(part) if isinstance(part, str) else socket.send_bytes(part))
+        if live.over:
+            return
+
+
+async def _close(socket: WebSocket[Any, Any, Any]) -> None:
+    if socket.connection_state != "disconnect":
+        await socket.close()
+
+
+async def packets(reader: PacketReader) -> AsyncIterator[PacketMessage]:
+    """Yield packets as they come, without a thread."""
+    loop, some = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(reader.fileno(), some.set)
+    try:
+        while True:
+            some.clear()
+            for packet in reader.waiting():
+                yield packet
+            try:
+                await asyncio.wait_for(some.wait(), WAIT_S)
+            except TimeoutError:
+                continue
+    finally:
+        loop.remove_reader(reader.fileno())
 
 
 @get("/api/mjpeg/{name:str}", opt=needs("viewer", of_stream="name"), sync_to_thread=False)
-def mjpeg(name: FromPath[str], site: TheSite, fps: Annotated[float, QueryParameter(gt=0.0, le=30.0)] = 5.0) -> Stream:
-    """Return a stream's pictures one after the other, JPEG."""
-    raise _none(name)
+def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, fps: Wanted = 5.0) -> Stream:
+    """Return a stream's pictures one after the other, JPEG, where its source has no packets that browsers play."""
+    address = _address(site, name, ("mjpeg",))
+    return Stream(
+        _pictures(request, site, name, address, fps),
+        media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
+    )
 
 
-def _none(name: str) -> RequestError:
-    return RequestError(404, f"there is no video of the stream {name!r}")
+async def _pictures(
+    request: Request[Any, Any, Any], site: Site, name: str, address: str, fps: float
+) -> AsyncIterator[bytes]:
+    shown_s, looked_s = -1.0, time.monotonic()
+    with closing(PacketReader(address, (name,), WAITING)) as reader:
+        async for packet in packets(reader):
+            if packet.codec != "mjpeg":
+                return
+            if (now_s := time.monotonic()) - looked_s > LOOK_S:
+                looked_s = now_s
+                permit(await asyncio.to_thread(site.who, request), "viewer", name)
+            if now_s - shown_s >= 1.0 / fps:
+                shown_s = now_s
+                yield _part(packet)
+
+
+def _part(packet: PacketMessage) -> bytes:
+    head = (
+        f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(packet.data)}\r\n"
+        f"X-Captured-At: {timestamp(packet.captured_ns)}\r\n\r\n"
+    )
+    return head.encode() + packet.data + b"\r\n"
+
+
+def _address(site: Site, name: str, kinds: tuple[Kind, ...] = ("mse", "mjpeg", "none")) -> str:
+    """Where a stream's packets are read; RequestError 404 where none are sent, or they are not of these kinds."""
+    address = site.places.packets
+    if address is None or site.kinds.of(name)[0] not in kinds:
+        raise RequestError(404, f"there is no such video of the stream {name!r}")
+    return address
 
 
 ROUTES = (video, mjpeg)

@@ -110,7 +110,7 @@ def replace_places(path: Path, name: str, places: StreamPlaces) -> Config:
 
 def _text_with(text: str, row: int, places: StreamPlaces) -> str:
     document = tomlkit.parse(text)
-    stream = document["streams"][row]  # type: ignore[index]  # an array, as it was loaded before
+    stream = document["streams"][row]
     for key, wanted in (("zones", places.zones), ("lines", places.lines)):
         if key in stream:
             del stream[key]
@@ -137,12 +137,14 @@ def _array(places: list[dict[str, Any]], inline: bool) -> Any:
 
 
 def _keys(place: dict[str, Any]) -> dict[str, Any]:
-    return {key: _rounded(value) for key, value in place.items() if value is not None}
+    return {key: _plain(value) for key, value in place.items() if value is not None}
 
 
-def _rounded(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and "${" in value:  # or a name would show what a variable holds
+        raise RequestError(400, f"{value[:60]!r} must not name a variable")
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_plain(each) for each in value]
     return round(value, DECIMALS) if isinstance(value, float) else value
 
 

@@ -13,6 +13,11 @@ from tests.fakes.nvidia import acted_out
 from tests.fakes.tensorrt_double import Machine
 
 
+@pytest.fixture(scope="session")
+def model(exported: Model) -> Model:
+    return exported
+
+
 @pytest.fixture
 def gpu() -> Gpu:
     return Gpu()

@@ -15,25 +15,17 @@ from engines.backends.eager import open_torch
 from engines.backends.eager_cuda import TorchCudaEngine
 from engines.backends.torch_compile import SIZES
 from engines.boxes import letterbox
-from engines.compiling.export import export
 from engines.engine import open_engine
 from engines.errors import BackendUnavailable, EngineError
 from engines.planes import Planes, PlanesEngine
-from engines.spec import Model, Thresholds, load_model
+from engines.spec import Model
 from pipeline.frames.letterboxing import letterbox_into
 from pipeline.frames.picture import Picture
-from tests.engines.compiling.made_network import FRAME_SIZE, trained
+from tests.engines.compiling.made_network import FRAME_SIZE
 from tests.engines.made_models import pictures
 
 HEIGHT, WIDTH = FRAME_SIZE
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("export") / "model"
-    export(trained(), folder, FRAME_SIZE, Thresholds())
-    return load_model(folder)
 
 
 class Device:

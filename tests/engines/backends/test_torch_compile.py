@@ -12,19 +12,10 @@ from torch._dynamo.utils import counters
 
 from engines.backends.eager import TorchEngine
 from engines.backends.torch_compile import SIZES
-from engines.compiling.export import export
 from engines.engine import open_engine
 from engines.errors import BackendUnavailable
-from engines.spec import EntryName, Model, Thresholds, load_model
-from tests.engines.compiling.made_network import FRAME_SIZE, trained
+from engines.spec import EntryName, Model
 from tests.engines.made_models import pictures
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("export") / "model"
-    export(trained(), folder, FRAME_SIZE, Thresholds())
-    return load_model(folder)
 
 
 @pytest.fixture

@@ -9,23 +9,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.backends.trt_network import tensorrt_network
-from engines.compiling.export import export
 from engines.compiling.quantise import Quantiser
 from engines.errors import ModelError
-from engines.spec import EntryName, Model, Precision, Thresholds, load_model
-from tests.engines.compiling.made_network import FRAME_SIZE, trained
+from engines.spec import EntryName, Model, Precision
 from tests.engines.made_models import pictures, write_onnx
 from tests.fakes.parsed_network import what_tensorrt_refuses
 
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
 CONVOLUTIONS = ("Conv", "Gemm", "MatMul")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("export") / "model"
-    export(trained(), folder, FRAME_SIZE, Thresholds())
-    return load_model(folder)
 
 
 @pytest.fixture(scope="module", params=ENTRIES)

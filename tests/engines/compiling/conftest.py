@@ -4,22 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from engines.compiling.export import Trained, export
-from engines.spec import Model, Thresholds, load_model
-from tests.engines.compiling.made_network import FRAME_SIZE, trained
+from engines.spec import Model
 from tests.engines.evaluation.colours import paint, write_data
 
 
 @pytest.fixture(scope="session")
-def network() -> Trained:
-    return trained()
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, network: Trained) -> Model:
-    folder = tmp_path_factory.mktemp("export") / "model"
-    export(network, folder, FRAME_SIZE, Thresholds(object_score=0.4))
-    return load_model(folder)
+def model(exported: Model) -> Model:
+    return exported
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from engines.compiling import release as releasing
 from engines.compiling.export import Trained
 from engines.compiling.release import release
 from engines.errors import DataError, EngineError
-from engines.spec import USUAL_TASKS, TaskName, load_model
+from engines.spec import USUAL_TASKS, NetworkSettings, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, save_checkpoint
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import write_data
@@ -52,16 +52,21 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_becomes_a_model_in_place_of_an_old_one(
+    file: Path, checkpoint: Checkpoint, data: Path, released: Path
+) -> None:
     told: list[str] = []
-    out = tmp_path / "zoo/n"
-    done = release(file, data, out, frame_size=(64, 96), note="Stopped early.", told=told.append)
+    out = released
+    (out / "notes.txt").write_text("somebody's")
+    done = release(file, data, out, frame_size=(64, 96), name="better", note="Stopped early.", told=told.append)
+    assert not any(text.startswith(b"the old") for text in content(out).values())
+    assert (out / "notes.txt").read_text() == "somebody's"
     calibrating = "calibrating the scene's probabilities"
     assert told == ["exporting", calibrating, "checking parity", "choosing thresholds", "measuring"]
-    assert {each.name for each in out.iterdir()} == FILES
+    assert {each.name for each in out.iterdir()} == FILES | {"notes.txt"}
     assert [each.name for each in out.parent.iterdir()] == ["n"], "nothing is left beside it"
     model = load_model(out)
-    assert done.model == model and model.spec.name == "tiny"
+    assert done.model == model and model.spec.name == "better"
     assert (model.spec.frame.height, model.spec.frame.width) == (64, 96)
     assert [each.backend for each in done.parity] == ["onnxruntime", "openvino"] and all(p.holds for p in done.parity)
     assert [(each.pictures, each.faces) for each in done.parity] == [(3, 64)] * 2
@@ -76,14 +81,6 @@ def test_a_checkpoint_becomes_a_model(file: Path, checkpoint: Checkpoint, data: 
     assert model.fingerprint in card and "5 of 6 steps" in card and "Stopped early." in card
     for task in USUAL_TASKS:
         assert getattr(done.report, task), task
-
-
-def test_an_old_model_is_replaced_as_a_whole_and_may_have_another_name(file: Path, data: Path, released: Path) -> None:
-    (released / "notes.txt").write_text("somebody's")
-    done = release(file, data, released, frame_size=(64, 64), name="better")
-    assert done.model.spec.name == "better"
-    assert not any(text.startswith(b"the old") for text in content(released).values())
-    assert (released / "notes.txt").read_text() == "somebody's"
 
 
 @pytest.mark.parametrize(
@@ -110,14 +107,11 @@ def test_a_model_of_some_tasks_needs_their_data_alone(
     said: list[str],
     unsaid: list[str],
 ) -> None:
-    settings = msgspec.structs.replace(checkpoint.settings.network, tasks=tasks)
-    whole = msgspec.structs.replace(checkpoint.settings, network=settings)
-    weights = {name: checkpoint.ema[name] for name in trained(settings).weights}
-    save_checkpoint(replace(checkpoint, settings=whole, ema=weights), tmp_path / "checkpoint.pt")
+    settings = save_some(checkpoint, tasks, tmp_path / "checkpoint.pt")
     for folder in needed:
         shutil.copytree(data / folder, tmp_path / "data" / folder)
     done = release(tmp_path / "checkpoint.pt", tmp_path / "data", released, frame_size=(64, 96))
-    assert done.model.spec.network.tasks == tasks
+    assert (done.model.spec.name, done.model.spec.network.tasks) == ("tiny", tasks)
     files = {f"{entry}.onnx" for entry in settings.entries} | {"weights.pt", "spec.json", "MODEL_CARD.md"}
     assert {each.name for each in released.iterdir()} == files, "no entry of the model that was there before is left"
     assert {task for task in USUAL_TASKS if getattr(done.report, task)} == set(tasks)
@@ -130,25 +124,35 @@ def test_a_model_of_some_tasks_needs_their_data_alone(
     assert data_table
 
 
+def save_some(checkpoint: Checkpoint, tasks: tuple[TaskName, ...], file: Path) -> NetworkSettings:
+    """Write the checkpoint of a network that has some of the tasks alone; what that network is."""
+    settings = msgspec.structs.replace(checkpoint.settings.network, tasks=tasks)
+    whole = msgspec.structs.replace(checkpoint.settings, network=settings)
+    weights = {name: checkpoint.ema[name] for name in trained(settings).weights}
+    save_checkpoint(replace(checkpoint, settings=whole, ema=weights), file)
+    return settings
+
+
 def other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the exporter had made something else of the network."""
     exported = releasing.export
 
     def wrong(made: Trained, out: Path, *rest: object) -> object:
         spec = exported(made, out, *rest)  # type: ignore[arg-type]
-        torch.save({"model": trained(seed=1).weights}, out / "weights.pt")
+        torch.save({"model": trained(made.settings, seed=1).weights}, out / "weights.pt")
         return spec
 
     monkeypatch.setattr(releasing, "export", wrong)
 
 
 def test_a_model_that_differs_from_pytorch_is_not_released(
-    file: Path, data: Path, released: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, data: Path, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_some(checkpoint, ("identity",), tmp_path / "checkpoint.pt")
     before = content(released.parent)
     other_weights(monkeypatch)
     with pytest.raises(EngineError, match="parity with PyTorch is broken"):
-        release(file, data, released, frame_size=(64, 64))
+        release(tmp_path / "checkpoint.pt", data, released, frame_size=(64, 64))
     assert content(released.parent) == before
 
 

@@ -63,10 +63,10 @@ def test_pairs_are_drawn_by_their_identities() -> None:
     assert {0.0, 1.0} == set(both)
 
 
-def test_300_crowded_pictures_take_a_few_seconds() -> None:
+def test_100_crowded_pictures_take_a_second_or_two() -> None:
     generator = np.random.default_rng(0)
     wanted, found = [], []
-    for picture in range(300):
+    for picture in range(100):
         for number in range(3):
             box = (float(50 * number), 10.0, 40.0, 40.0)
             category = int(generator.integers(1, 24))
@@ -76,10 +76,10 @@ def test_300_crowded_pictures_take_a_few_seconds() -> None:
             BoxDetection(picture, int(generator.integers(1, 24)), (200.0, 10.0, 40.0, 40.0), float(generator.random()))
             for _ in range(50)
         ]
-    data = CocoSet({number: Path(str(number)) for number in range(300)}, wanted, {n: str(n) for n in range(1, 24)})
+    data = CocoSet({number: Path(str(number)) for number in range(100)}, wanted, {n: str(n) for n in range(1, 24)})
     started = time.process_time()
-    precision = resampled_precision(match(data, found), resample(300))
+    precision = resampled_precision(match(data, found), resample(100))
     assert precision.shape == (1000, 23, 10)
-    assert time.process_time() - started < 10.0, "a few seconds of one core"
+    assert time.process_time() - started < 10.0 / 3, "a second or two of one core"
     interval = percentile_interval(mean_over_categories(precision[:, :, 0]))
     assert interval is not None and 0.0 < interval.low < interval.high < 1.0

@@ -79,3 +79,17 @@ def test_what_ended_is_forgotten() -> None:
     crops.forget(1)
     crops.forget(2)
     assert crops.of(1) is None
+
+
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        pytest.param((200, 100, 300, 200), (160.0, 60.0, 340.0, 240.0), id="in the middle"),
+        pytest.param((0, 10, 100, 110), (0.0, 0.0, 140.0, 150.0), id="at the edge: what there is"),
+    ],
+)
+def test_more_is_shown_around_a_box_where_that_is_wanted(box: Box, shown: Box) -> None:
+    crops = BestCrops(0.4)
+    look(crops, {1: box})
+    crop = crops.of(1)
+    assert crop is not None and crop.box == shown

@@ -12,6 +12,7 @@ from engines.spec import EntrySpec
 from pipeline.frames.types import Identified, Tracked
 from pipeline.gallery.gallery import Gallery, Snapshot
 from pipeline.gallery.search import Index
+from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import EARLY_S, KNOWN_S, MAX_CROPS, Identifier, frontality, identify, rankings, view_scores
 from pipeline.settings.schema import IdentitySettings
 from tests.pipeline.made_tracks import POINTS, Box, boxes_array, make_tracked
@@ -102,7 +103,7 @@ def engine() -> ColourEngine:
 
 @pytest.fixture
 def identifier(engine: ColourEngine, gallery: Gallery, clock: Clock) -> Identifier:
-    return Identifier(engine, gallery, SETTINGS, THRESHOLD, clock)
+    return Identifier(DirectFaces(engine), gallery, SETTINGS, THRESHOLD, clock)
 
 
 def names(items: list[Identified]) -> list[list[str | None]]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.events import EventName
 from pipeline.frames.types import Tracks
+from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.open_event_log import ROOM, OpenEventLog
-from pipeline.runtime.postprocess import Postprocessor
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.messages import EventMessage
 from tests.pipeline.made_frames import make_frame
@@ -191,8 +191,8 @@ def test_a_finisher_goes_on_counting(open_events: OpenEventLog, tmp_path: Path) 
     config = make_config(model, {"door": {"source": "0", "lines": [line]}})
     tell(open_events, crossed("gate", 3))
     with Publisher(config.publish) as publisher:
-        postprocessor = Postprocessor(config, model, publisher, FrameCounters(), None, None, 1, open_events)
-    assert postprocessor.counts("door") == {"gate": {"a_to_b": {"person": 3}, "b_to_a": {}}}
+        event_publisher = EventPublisher.of_run(config, model, publisher, FrameCounters(), open_events)
+    assert event_publisher.counts("door") == {"gate": {"a_to_b": {"person": 3}, "b_to_a": {}}}
 
 
 def test_that_a_stream_is_over_is_remembered(open_events: OpenEventLog) -> None:

@@ -13,6 +13,7 @@ from engines.spec import Thresholds
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Batch, Identified, Inferred, Observed, Prepared, Result, Skipped, Timestamps, Tracked
 from pipeline.gallery.gallery import Gallery
+from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.preprocess import preprocess
 from pipeline.inference.stage import collect, detect, start
@@ -131,7 +132,7 @@ class NobodyLooks:
 
 def test_a_face_that_is_shown_again_is_not_embedded(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path / "people.sqlite", "0" * 16)
-    identifier = Identifier(NobodyLooks(), gallery, IdentitySettings(), 0.5)  # type: ignore[arg-type]
+    identifier = Identifier(DirectFaces(NobodyLooks()), gallery, IdentitySettings(), 0.5)  # type: ignore[arg-type]
     face = (100.0, 50.0, 200.0, 150.0)
     pixels = np.zeros((360, 640, 3), np.uint8)
     (shown,) = identify([as_carried(make_tracked(0.0, faces={1: face}, pixels=pixels))], identifier)

@@ -13,18 +13,19 @@ import zmq
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Batch, Frame, Prepared, Ticket
 from pipeline.runtime import zmq_link
-from pipeline.runtime.graph import SOURCE, reader
+from pipeline.runtime.graph import SOURCE, ProcessPlan
 from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.supervision import supervise
 from pipeline.runtime.transfer import write_picture
 from pipeline.runtime.workers import capture as capturing
 from pipeline.runtime.workers.capture import Admission
-from pipeline.runtime.workers.spec import FIRST_CAPTURE, WorkerSpec
+from pipeline.runtime.workers.spec import WorkerSpec
 from pipeline.runtime.zmq_link import Receiver, Sender, WorkerContext
 from pipeline.settings.schema import Config
 from tests.pipeline.made_frames import make_frame, names
 
-PREPARE = reader(SOURCE.writes)
+PREPARE = ProcessPlan().reader(SOURCE.writes)
+FIRST_CAPTURE = ProcessPlan().first_capture
 
 PATIENCE_S = 30.0  # no test waits this long unless it fails
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import stat
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -23,9 +25,8 @@ from pipeline.gallery.gallery import Gallery
 from pipeline.inference import preprocess as preprocessing
 from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
+from pipeline.runtime import event_publisher, postprocess, supervision, threads
 from pipeline.runtime import link as links
-from pipeline.runtime import postprocess as finish
-from pipeline.runtime import supervision, threads
 from pipeline.runtime.postprocess import effective_thresholds, low_score_thresholds
 from pipeline.runtime.supervision import MAX_CRASHES
 from pipeline.service import run as running
@@ -42,12 +43,13 @@ from tests.pipeline.made_runs import (
     SlowEngine,
     check_books,
     check_ends,
+    content,
     dark_then_bright,
     make_config,
     video_of,
     write_model,
 )
-from tests.pipeline.made_sources import QUIET_S, HangingFile
+from tests.pipeline.made_sources import QUIET_S, HangingFile, not_a_pipe
 
 FRAMES = 40  # of a clip; dark in its first half, bright in its second
 SIZE = (160, 120)
@@ -99,7 +101,9 @@ def slowed(
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
     """Let a stage crash over those of its items, numbered from 0 over all its lives, that ``crashes`` says."""
-    module = next(module for module in (finish, preprocessing, inference) if hasattr(module, stage))
+    module = next(
+        module for module in (postprocess, event_publisher, preprocessing, inference) if hasattr(module, stage)
+    )
     real, numbers = getattr(module, stage), itertools.count()
 
     def watched(items: Iterable[Carrier]) -> Iterator[Carrier]:
@@ -161,8 +165,8 @@ def test_a_live_stream_with_a_slow_engine_drops_stale_frames_and_counts_them(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slowed(monkeypatch, 0.02)
-    # An address, so it is live: read as fast as it goes, and opened again at its end.
-    run = Run(make_config(model, {"door": {"source": clip.as_uri(), "reconnect_min_s": 0.01}}))
+    # It is read as fast as it goes, and opened again at its end.
+    run = Run(make_config(model, {"door": {"source": clip, "live": True, "reconnect_min_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 30)
     run.stop.set()
     summary = run.end()
@@ -178,7 +182,7 @@ def test_a_live_stream_loses_frames_beside_a_file_that_loses_none(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slowed(monkeypatch, 0.01)
-    streams = {"live": {"source": clip.as_uri(), "reconnect_min_s": 0.01}, "file": clip}
+    streams = {"live": {"source": clip, "live": True, "reconnect_min_s": 0.01}, "file": clip}
     run = Run(make_config(model, streams))
     run.wait(lambda run: any(report.state == "ended" for report in run.health("file")))
     run.stop.set()
@@ -246,8 +250,14 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
 
 
 def test_a_source_that_hangs_in_a_read_is_left_behind(
-    model: Model, clip: Path, make_clip: Callable[..., Path], tmp_path: Path, logs: list[EventDict]
+    model: Model,
+    clip: Path,
+    make_clip: Callable[..., Path],
+    tmp_path: Path,
+    logs: list[EventDict],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stat, "S_ISFIFO", not_a_pipe)
     hanging = HangingFile(tmp_path / "pipe", make_clip(tmp_path / "clip.mkv", FRAMES, SIZE))
     door = {"source": hanging.path, "pace": "fast", "timeout_s": 0.1}
     run = Run(make_config(model, {"door": door, "yard": {"source": clip, "loop": True, "timeout_s": 0.1}}))
@@ -321,6 +331,101 @@ def test_a_link_that_fails_is_read_again(
     assert [line["event"] for line in logs if "crash" in line["event"]] == ["stage crashed"]
 
 
+def test_messages_are_the_same_whatever_the_number_of_shards(model: Model, clip: Path, tmp_path: Path) -> None:
+    streams: dict[str, Any] = {"door": clip, "yard": clip, "gate": clip}
+    gallery = {"gallery": str(tmp_path / "gallery.sqlite"), "min_face_px": 4}
+    runs = [Run(make_config(model, streams, identity=gallery, postprocess={"shards": shards})) for shards in (1, 2, 3)]
+    for run in runs:
+        summary = run.end()
+        check_books(run, summary)
+        assert summary.face_crops > 0
+        assert sum(size * count for size, count in summary.batches.items()) == 3 * FRAMES
+    assert content(runs[0]) == content(runs[1]) == content(runs[2])
+
+
+def test_a_shard_that_crashes_costs_its_own_streams_alone(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = postprocess.track
+
+    def track(items: Iterable[Any], trackers: Any) -> Iterator[Any]:
+        for item in items:
+            if (item.frame.stream, item.frame.seq) == ("yard", 5):
+                raise ZeroDivisionError("made to crash")
+            yield from real([item], trackers)
+
+    monkeypatch.setattr(postprocess, "track", track)
+    run = Run(make_config(model, {"door": clip, "yard": clip}, postprocess={"shards": 2}))
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["door"].dropped == {}, "another shard noticed"
+    assert summary.streams["yard"].dropped.keys() == {"crash"}
+    assert summary.streams["yard"].published > 0
+
+
+def test_a_slow_face_entry_holds_up_no_live_stream_and_its_answers_come_later(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+        engine = open_entry(model, entry, settings)
+        return SlowEngine(engine, 1.0) if entry == "face" else engine
+
+    monkeypatch.setattr(inference, "open_entry", opened)
+    clip = make_clip(tmp_path / "dark.mp4", FRAMES, SIZE, RATE, lambda index: np.full((*SIZE[::-1], 3), 40, np.uint8))
+    file = tmp_path / "people.sqlite"
+    with Gallery(file, model.fingerprint) as gallery:
+        gallery.enroll("Ada", EMBEDDING, ["made"])
+    camera = {"source": clip, "pace": "camera", "loop": True}
+    gallery_settings = {"gallery": str(file), "min_face_px": 4, "min_views": 1}
+    run = Run(make_config(model, {"door": camera}, identity=gallery_settings))
+    run.wait(lambda run: any(face.identity for frame in run.frames("door") for face in frame.faces))
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    first = next(frame.seq for frame in run.frames("door") if frame.faces and frame.faces[0].identity)
+    assert first >= RATE / 2, "the answer was there before it could be"
+    assert summary.stages_ms["post"]["p90"] < 500.0
+
+
+def test_a_face_entry_that_crashes_costs_no_frame(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count()
+
+    class Failing(SlowEngine):
+        def infer(self, batch: Any) -> Any:
+            if next(numbers) < 2:
+                raise ZeroDivisionError("made to crash")
+            return super().infer(batch)
+
+    def opened(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+        engine = open_entry(model, entry, settings)
+        return Failing(engine, 0.0) if entry == "face" else engine
+
+    monkeypatch.setattr(inference, "open_entry", opened)
+    gallery = {"gallery": str(clip.parent / "crashing.sqlite"), "min_face_px": 4}
+    run = Run(make_config(model, {"door": clip}, identity=gallery))
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["door"].dropped == {} and summary.face_crops > 0
+
+
+def test_a_face_entry_that_keeps_crashing_ends_the_run_with_its_cause(
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(SlowEngine):
+        def infer(self, batch: Any) -> Any:
+            raise ZeroDivisionError("made to crash")
+
+    def opened(model: Model, entry: EntryName, settings: ModelSettings) -> Engine:
+        engine = open_entry(model, entry, settings)
+        return Failing(engine, 0.0) if entry == "face" else engine
+
+    monkeypatch.setattr(inference, "open_entry", opened)
+    gallery = {"gallery": str(clip.parent / "failing.sqlite"), "min_face_px": 4}
+    run = Run(make_config(model, {"door": {"source": clip, "loop": True}}, identity=gallery))
+    with pytest.raises(StageError, match="stage 'face entry' crashed more than 5 times in a minute: made to crash"):
+        run.end()
+
+
 def test_a_source_that_crashes_goes_on_with_the_frame_after(
     model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
 ) -> None:
@@ -392,7 +497,7 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
     crashing(monkeypatch, stage, lambda number: number >= 3)
     counters = FrameCounters()
     monkeypatch.setattr(threads, "FrameCounters", lambda: counters)
-    streams = {"door": {"source": clip, "loop": True}, "yard": {"source": clip.as_uri(), "reconnect_min_s": 0.01}}
+    streams = {"door": {"source": clip, "loop": True}, "yard": {"source": clip, "live": True, "reconnect_min_s": 0.01}}
     run = Run(make_config(model, streams))
     with pytest.raises(StageError, match=r"stage '\w+' crashed more than 5 times in a minute: made to crash") as raised:
         run.end()
@@ -688,7 +793,8 @@ def test_the_summary_says_how_it_went(model: Model, clip: Path) -> None:
     run = Run(make_config(model, {"door": clip}))
     summary = run.end()
     text = json.loads(json.dumps(summary.to_json()))
-    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}}}
+    end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
+    assert text["streams"] == {"door": {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end}
     assert (text["backend"], text["precision"]) == ("onnxruntime", "f32")
     assert text["face_entry"] == {"runs": 0, "crops": 0}
     assert text["frames"] == {"inferred": FRAMES, "carried": 0}

@@ -106,11 +106,11 @@ def test_redacting_twice_changes_nothing(source: str) -> None:
 @pytest.mark.parametrize("piece", ["a", "pas", "key=", "a.", "@", ":", "://", "/", "1", "?", "&", "a1_", "[", "x://"])
 @pytest.mark.parametrize("before", ["", "rtsp://", "rtsp://cam/", "rtsp://cam/?", "rtsp://ada@cam/@"])
 def test_time_is_linear_in_the_length(before: str, piece: str) -> None:
-    text = before + piece * (400_000 // len(piece))
+    text = before + piece * (100_000 // len(piece))
     began_s = time.process_time()
     redact(text)
     redact_in(text, text[1:])
-    assert time.process_time() - began_s < 5.0  # as a square it would take hours
+    assert time.process_time() - began_s < 1.25  # as a square it would take minutes
 
 
 def test_addresses_in_another_librarys_words_are_redacted() -> None:

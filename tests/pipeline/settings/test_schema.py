@@ -176,6 +176,16 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             id="a zone of a stream that nobody looks at here",
         ),
         pytest.param(
+            ONE + 'forward = "tcp://10.0.0.1:5600"\n[packets]\naddress = "ipc:///tmp/packets"\n',
+            "packets.address is there, but must be left out where streams are forwarded",
+            id="packets of streams that another host reads",
+        ),
+        pytest.param(
+            ONE + "[packets]\njpeg_rate_hz = 0\n",
+            "packets.jpeg_rate_hz is 0, but must be a number above 0 and at most 60",
+            id="no pictures a second",
+        ),
+        pytest.param(
             ONE + "[zmq]\nlive_picture = [0, 720]\n",
             "zmq.live_picture[0] is 0, but must be a whole number above 0",
             id="one number of two",
@@ -273,7 +283,8 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 def test_variables_are_filled_in_wherever_they_stand(write: Any) -> None:
     path = write(ONE.replace('"0"', '"rtsp://${USER}:${PASS}@cam/$5"') + '[identity]\ngallery = "${DIR}/g.sqlite"\n')
     config = load(path, {"USER": "ada", "PASS": "${USER}", "DIR": "/srv"})
-    assert config.streams[0].source == "rtsp://ada:${USER}@cam/$5"  # a value is not looked through again
+    # A value is not looked through again; as a password it is encoded.
+    assert config.streams[0].source == "rtsp://ada:%24%7BUSER%7D@cam/$5"
     assert config.identity.gallery == "/srv/g.sqlite"
 
 
@@ -302,6 +313,35 @@ def test_the_value_of_a_variable_is_not_shown(write: Any) -> None:
     assert refusal(path, {"PACE": "hunter2"}).startswith("streams[0].pace is '${PACE}', but must be one of")
     path = write(TWO.replace("yard", "${NAME}"))
     assert refusal(path, {"NAME": "door"}).startswith("streams[1].name is '${NAME}', but must differ")
+
+
+@pytest.mark.parametrize(
+    ("written", "environment", "source"),
+    [
+        ("rtsp://ada:${P}@cam/1", {"P": "p@ss:w/rd?#1"}, "rtsp://ada:p%40ss%3Aw%2Frd%3F%231@cam/1"),
+        ("rtsp://ada:${P}@cam/1", {"P": "p%40ss"}, "rtsp://ada:p%40ss@cam/1"),  # it is encoded already
+        ("rtsp://ada:${P}@cam/1", {"P": "100%"}, "rtsp://ada:100%25@cam/1"),
+        ("rtsp://${U}:${P}@cam/1", {"U": "a@home", "P": "b/c"}, "rtsp://a%40home:b%2Fc@cam/1"),
+        ("rtsp://${UP}@cam/1", {"UP": "ada:b/c:d"}, "rtsp://ada:b%2Fc%3Ad@cam/1"),
+        ("rtsp://cam/${PATH_OF}?key=${P}", {"PATH_OF": "a/b", "P": "c@d"}, "rtsp://cam/a/b?key=c@d"),
+        ("${ALL}", {"ALL": "rtsp://ada:secret@cam/1"}, "rtsp://ada:secret@cam/1"),
+    ],
+)
+def test_a_variable_in_the_place_of_a_password_is_encoded(
+    write: Any, written: str, environment: dict[str, str], source: str
+) -> None:
+    (stream,) = load(write(ONE.replace('"0"', f'"{written}"')), environment).streams
+    assert stream.source == source
+    assert stream.source.written == written  # type: ignore[attr-defined]
+
+
+def test_a_password_of_a_wrong_type_is_not_shown(write: Any) -> None:
+    assert refusal(write(ONE + "password = 12345\n")) == "streams[0].password is ***, but must be text in quotes"
+
+
+def test_processes_have_no_standard_input(write: Any) -> None:
+    text = 'links = "zmq"\n' + ONE.replace('"0"', '"-"')
+    assert refusal(write(text)).startswith('streams[0].source is "-", but must be something else with links = "zmq"')
 
 
 @given(secret=st.text(alphabet="@:/?#%$ abc\"'\\", max_size=8))

@@ -1,13 +1,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 from structlog.testing import capture_logs
 
 from pipeline.settings.schema import Config, PublishSettings, SinkSettings, StreamSettings
 from pipeline.sinks import fan_out
-from pipeline.sinks.base import SinkThread
+from pipeline.sinks.base import SinkCounts, SinkThread
 from pipeline.sinks.fan_out import Sinks
 from pipeline.wire.messages import HealthMessage, Message
 
@@ -206,3 +207,15 @@ def test_what_a_sink_lost_is_told_with_the_health_of_streams(
             sinks.send(message(number))
         until(lambda: len(told) == 3)
     assert told == [{}, {}, {"archive": {"full": 1}}]
+
+
+def test_what_a_sink_loses_after_taking_it_is_counted_by_its_own_causes_and_not_as_sent() -> None:
+    class Spools(Kept):
+        lost: ClassVar[dict[str, int]] = {"refused": 2, "full": 1}
+
+    thread = SinkThread("spools", Spools(), 10)
+    for number in range(5):
+        thread.send(message(number))
+    thread.finish()
+    assert thread.join(time.monotonic() + 30)
+    assert thread.counts == SinkCounts(2, {"refused": 2, "full": 1})

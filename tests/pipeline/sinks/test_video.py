@@ -86,6 +86,16 @@ def test_gaps_in_time_stay_gaps_in_the_video(tmp_path: Path) -> None:
     assert read(video_of(tmp_path, "door"))[1] == pytest.approx([time - 100 for time in times], abs=1e-3)
 
 
+@pytest.mark.parametrize("rate", [10, 60])
+def test_a_video_lasts_as_long_as_what_it_shows(tmp_path: Path, rate: int) -> None:
+    with recorder_in(tmp_path) as recorder:
+        for seq in range(30):
+            recorder.write(result_of(seq=seq, time_s=seq / rate))
+    with av.open(str(video_of(tmp_path, "door"))) as container:
+        assert container.duration is not None
+        assert container.duration / av.time_base == pytest.approx(30 / rate, abs=1e-3)
+
+
 @pytest.mark.parametrize("times", [(1.0, 1.0, 1.0), (2.0, 1.9, 2.1)], ids=["standing still", "stepping back"])
 def test_no_frame_is_lost_to_a_clock(tmp_path: Path, times: tuple[float, ...]) -> None:
     with recorder_in(tmp_path) as recorder:

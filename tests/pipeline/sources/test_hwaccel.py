@@ -206,7 +206,7 @@ def test_a_broken_packet_costs_itself(make_clip: MakeClip, tmp_path: Path, machi
     (tmp_path / "broken.ts").write_bytes(data)
     frames, told = captured(tmp_path / "broken.ts")
     assert 10 <= len(frames) <= 24
-    assert told[-1] == ("ended", f"end of the file after {len(frames)} frames")
+    assert told[-1][1].startswith(f"end of the file after {len(frames)} frames")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_live_stream_goes_down_and_is_opened_again(make_clip: MakeClip, tmp_pa
         if len(told) == 3:
             stop.set()
 
-    live = settings(f"file://{clip}", reconnect_min_s=0.01, reconnect_max_s=0.02)
+    live = settings(clip, live=True, reconnect_min_s=0.01, reconnect_max_s=0.02)
     frames = list(capture(live, stop=stop, health=hear))
     assert len(frames) >= 3
     assert [report.state for report in told] == ["up", "down", "up"]

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from engines.errors import StoreError
 from pipeline.store import EventQuery, EventStore, NewEvent
-from pipeline.store.events import CLIPS, FILE
+from pipeline.store.events import CLIPS, FILE, FORMAT_1, STORE
 from pipeline.store.query import Cursor
 
 SECOND = 10**9
@@ -195,6 +197,43 @@ def test_a_person_is_forgotten_and_what_happened_is_not(store: EventStore) -> No
     assert store.page(EventQuery(person="Ada")).events == ()
 
 
+def test_a_name_that_is_not_ascii_is_forgotten_where_an_event_tells_it_as_the_one_before(store: EventStore) -> None:
+    body = msgspec.json.encode({"kind": "identity", "label": "Ada", "previous": "José"})  # as messages are written
+    (number,) = store.add([event(kind="identity", label="Ada", person="Ada", body=body)])
+    assert store.forget_person("José") == 1
+    assert msgspec.json.decode(store.get(number).body)["previous"] is None
+
+
+def test_who_is_renamed_is_found_and_forgotten_by_the_new_name(store: EventStore) -> None:
+    face = {"identity": {"name": "Ada", "score": 0.7}}
+    bodies = [{"kind": "identity", "label": "Ada", "previous": None}, {"kind": "face", "best_face": face}]
+    given = [json.dumps(body).encode() for body in bodies]
+    ids = store.add(
+        [
+            event(1, kind="identity", label="Ada", person="Ada", body=given[0], snapshot=b"jpeg"),
+            event(2, kind="face", label=None, person="Ada", body=given[1]),
+        ]
+    )
+    assert store.rename_person("Ada", "Grace") == 2
+    first, second = (msgspec.json.decode(store.get(number).body) for number in ids)
+    assert (first["label"], second["best_face"]["identity"]) == ("Grace", {"name": "Grace", "score": 0.7})
+    assert store.get(ids[0]).has_snapshot
+    assert store.forget_person("Ada") == 0
+    assert store.forget_person("Grace") == 2
+
+
+def test_clips_of_who_is_forgotten_go_when_they_are_to_and_others_stay(store: EventStore) -> None:
+    clips = store.folder / CLIPS
+    clips.mkdir()
+    ids = store.add([event(1, person="Ada"), event(2), event(3)])
+    for name, number in (("ada.mp4", ids[0]), ("ada.mp4", ids[1]), ("other.mp4", ids[2])):
+        (clips / name).write_bytes(b"video")
+        store.attach_clip(number, name)
+    store.forget_person("Ada", clips=True)
+    assert [store.get(number).clip for number in ids] == [None, None, "other.mp4"]
+    assert [file.name for file in clips.iterdir()] == ["other.mp4"]
+
+
 WRITER = textwrap.dedent("""
     import sys
     from tests.pipeline.store.test_events import event
@@ -223,7 +262,7 @@ def test_what_was_told_stored_outlives_kill_9(store: EventStore, lines: int) -> 
 def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with EventStore(tmp_path, create=True) as store:
         store.file.rows("PRAGMA user_version = 7")
-    with pytest.raises(StoreError, match=r"event store .* has format 7, this version reads formats 1 to 1"):
+    with pytest.raises(StoreError, match=r"event store .* has format 7, this version reads formats 1 to 2"):
         EventStore(tmp_path)
 
 
@@ -243,3 +282,36 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
         store.add([event()])
         assert (tmp_path / "events").stat().st_mode & 0o077 == 0
         assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / "events").iterdir())
+
+
+def test_clips_that_no_event_has_are_deleted_unless_they_were_just_begun(tmp_path: Path) -> None:
+    with EventStore(tmp_path / "events", create=True) as store:
+        clips = store.folder / CLIPS
+        clips.mkdir()
+        (number,) = store.add([event()])
+        old = time.time() - 3600
+        for name in ("kept.mp4", "orphan.mp4", "young.mp4"):
+            (clips / name).write_bytes(b"clip")
+            if name != "young.mp4":
+                os.utime(clips / name, (old, old))
+        store.attach_clip(number, "kept.mp4")
+        assert store.delete_orphans() == 1
+        assert sorted(path.name for path in clips.iterdir()) == ["kept.mp4", "young.mp4"]
+        assert store.delete_orphans(younger_s=-1.0) == 1
+        assert [path.name for path in clips.iterdir()] == ["kept.mp4"]
+
+
+def test_a_store_of_the_first_format_is_taken_over_with_its_events_and_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    folder.mkdir()
+    with sqlite3.connect(folder / "events.sqlite") as db:
+        db.executescript(FORMAT_1)
+        db.execute(f"PRAGMA application_id = {STORE.application_id}")
+        db.execute("PRAGMA user_version = 1")
+        values = "(5, 'door', 'new', 'scene', '{}', 'a.mp4')"
+        db.execute(f"INSERT INTO events (at_ns, stream, event, kind, body, clip) VALUES {values}")
+    db.close()
+    with EventStore(folder) as store:
+        assert [(event.stream, event.clip) for event in store.page().events] == [("door", "a.mp4")]
+        plan = store.file.rows("EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE clip = ?", "a.mp4")
+        assert "by_clip" in str(plan)

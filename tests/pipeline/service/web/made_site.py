@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from argon2 import PasswordHasher
 from litestar.testing import TestClient
 
 from pipeline.service.accounts import Accounts
@@ -16,7 +17,6 @@ from pipeline.wire.messages import FrameMessage, HealthMessage, TimingsMessage
 
 NOBODY_LISTENS = "tcp://127.0.0.1:9"
 CSRF = "made"
-PASSWORD = "correct horse battery"
 
 
 def made_site(
@@ -26,7 +26,7 @@ def made_site(
     settings = [StreamSettings(name=name, source="0") for name in streams]
     return Site(
         Hub(NOBODY_LISTENS, settings),
-        Accounts(folder / "accounts.sqlite"),
+        Accounts(folder / "accounts.sqlite", hasher=PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)),
         Places(**{"store": folder / "events", "gallery": folder / "people.sqlite", **places}),
         Hosts(not login, ()),
         login=login,
@@ -38,7 +38,9 @@ def made_site(
 
 def client_of(site: Site) -> TestClient:
     """A browser of somebody who needs no login; each change carries what it must."""
-    return TestClient(make_app(site), base_url="http://127.0.0.1:8080", headers={"x-csrf-token": CSRF})  # type: ignore[arg-type]
+    client = TestClient(make_app(site), base_url="http://127.0.0.1:8080")  # type: ignore[arg-type]
+    client.headers["x-csrf-token"] = CSRF
+    return client
 
 
 def bearer(site: Site, role: Role, *streams: str) -> dict[str, str]:

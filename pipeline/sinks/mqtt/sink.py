@@ -1,0 +1,113 @@
+"""The sink: messages become topics, which a connection brings to the broker."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from pipeline.settings.schema import Config, StreamSettings
+from pipeline.sinks.base import StreamSwitches
+from pipeline.sinks.mqtt import discovery
+from pipeline.sinks.mqtt.commands import Commands
+from pipeline.sinks.mqtt.connection import ONLINE, Connection
+from pipeline.sinks.mqtt.frigate import FrigateTopics
+from pipeline.sinks.mqtt.outbox import Outbox
+from pipeline.sinks.mqtt.settings import MqttSettings, tls_context
+from pipeline.sinks.mqtt.topics import Dialect, OwnTopics
+from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message
+
+
+class MqttSink:
+    """Keeps a broker's retained state as the run is, and tells it of each event at least once; docs/mqtt.md.
+
+    A broker that is not there costs nothing but the events beyond ``events_kept``, the oldest: ``unsent``.
+
+    Raises:
+        ConfigError: the settings cannot be used together, or a file of keys cannot.
+    """
+
+    Settings = MqttSettings
+
+    def __init__(self, settings: MqttSettings) -> None:
+        self._settings = settings
+        tls = tls_context(settings)
+        self._out = Outbox(settings.events_kept)
+        self._topics: Dialect = (FrigateTopics if settings.dialect == "frigate" else OwnTopics)(settings, self._out)
+        self._commands: Commands | None = None
+        self._zones: dict[str, set[str]] = {}  # of each stream that is there
+        birth = (discovery.birth_topic(settings),) if settings.discovers else ()
+        commands = tuple(f"{settings.root}/+/{command}/set" for command in settings.commands)
+        self._connection = Connection(
+            settings, tls, self._out, self._topics.available, birth + commands, self._heard, self._topics.roots
+        )
+
+    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
+        """Learn what the run is, before its first message."""
+        self._commands = Commands(self._settings, config, switches, self._out)
+        for stream in config.streams:
+            self._topics.begin(stream)
+            self._begin(stream)
+
+    def send(self, message: Message) -> None:
+        """Take one message; never waits."""
+        if isinstance(message, HealthMessage) and self._is_removal(message):
+            self._forget(message.stream)
+            return
+        if message.stream not in self._zones:
+            self._begin(StreamSettings(name=message.stream, source=""))
+        elif isinstance(message, EventMessage) and message.kind == "zone" and message.name is not None:
+            self._zone(message.stream, message.name)
+        if isinstance(message, FrameMessage) and self._commands is not None:
+            self._commands.saw(message)
+        self._topics.tell(message)
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Events that were taken and never sent, by cause."""
+        return self._out.lost
+
+    @property
+    def state(self) -> Mapping[str, bytes]:
+        """What the broker should keep now, by topic."""
+        return self._out.state
+
+    def close(self) -> None:
+        """Send what waits, for two seconds at the most, and leave."""
+        if self._commands is not None:
+            self._commands.close()
+        self._connection.close()
+
+    def _is_removal(self, message: HealthMessage) -> bool:
+        if (message.state, message.cause) != ("ended", "removed"):
+            return False
+        return self._commands is None or not self._commands.is_paused(message.stream)
+
+    def _begin(self, stream: StreamSettings) -> None:
+        self._zones[stream.name] = {zone.name for zone in stream.zones}
+        if self._commands is not None:
+            self._commands.begin(stream.name)
+        self._discover(stream.name)
+
+    def _zone(self, stream: str, zone: str) -> None:
+        """An event's zone may be of a stream that was added or changed, whose settings are not told."""
+        if zone not in self._zones[stream]:
+            self._zones[stream].add(zone)
+            self._discover(stream)
+
+    def _forget(self, stream: str) -> None:
+        self._zones.pop(stream, None)
+        self._topics.forget(stream)
+        if self._settings.discovers:
+            self._out.clear(discovery.config_topic(self._settings, stream))
+
+    def _discover(self, stream: str) -> None:
+        if self._settings.discovers:
+            commands = () if self._commands is None else self._commands.allowed
+            body = discovery.device(self._settings, stream, self._zones[stream], commands, version("trunkline"))
+            self._out.set(discovery.config_topic(self._settings, stream), body)
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        """What the broker's clients say; in the thread of the connection."""
+        if topic == discovery.birth_topic(self._settings):
+            if payload == ONLINE:
+                self._out.again([discovery.config_topic(self._settings, stream) for stream in self._zones.copy()])
+        elif self._commands is not None:
+            self._commands.heard(topic, payload, set(self._zones.copy()))

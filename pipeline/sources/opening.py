@@ -1,0 +1,114 @@
+"""Opens a source with FFmpeg."""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from engines.errors import BackendUnavailable, SourceError
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path
+from pipeline.sources.causes import opening_cause
+from pipeline.sources.hwaccel import check_hardware, hardware
+from pipeline.sources.pipe import PipeReader
+from pipeline.sources.whole import lacks_index
+
+PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
+SEGMENTS: Final = 4  # times the timeout: segments are of up to ten seconds
+
+
+def check_decoder(settings: StreamSettings) -> None:
+    """Raise SourceError unless this machine has the video decoder that is asked for."""
+    if settings.decode == "ffmpeg":
+        return
+    try:
+        check_hardware(settings.decode, settings.decode_gpu)
+    except BackendUnavailable as error:
+        raise SourceError(f"cannot be decoded: {error}") from error
+
+
+@contextmanager
+def opened(
+    settings: StreamSettings,
+    live: bool,
+    stop: threading.Event | None = None,
+    close: Callable[[InputContainer], None] = InputContainer.close,
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a source, and close it in the end; gives its container and its video stream.
+
+    Args:
+        settings: of the stream.
+        live: it comes in its own time: nothing is measured before the first picture.
+        stop: ends the reading of a pipe.
+        close: closes it.
+
+    Raises:
+        SourceError: it cannot be opened, or has no video; the sentence goes on after the address.
+    """
+    began_s = time.monotonic()
+    timeout_s = settings.timeout_s if live or local_path(settings.source) is None else None
+    read_s = read_timeout_s(settings) if timeout_s is not None else None
+    with ExitStack() as stack:
+        try:
+            container: InputContainer = av.open(
+                _target(settings, live, stop, stack),
+                options=_options(settings, live),
+                timeout=None if is_pipe(settings.source) else (timeout_s, read_s),
+                metadata_errors="replace",
+                hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
+            )
+        except (av.FFmpegError, ValueError, OSError) as error:
+            check_decoder(settings)  # opening makes the decoder, too
+            # An interrupted handshake may surface as any error at all: the clock knows better.
+            if timeout_s is not None and time.monotonic() - began_s >= timeout_s:
+                raise SourceError(f"no answer within {timeout_s:g} s") from None
+            path = local_path(settings.source)
+            if path is not None and isinstance(error, av.InvalidDataError) and lacks_index(path):
+                raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
+            raise SourceError(opening_cause(error, settings)) from None
+        stack.callback(close, container)
+        if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
+            raise SourceError("is not a video")
+        yield container, _video_stream(container)
+
+
+def read_timeout_s(settings: StreamSettings) -> float:
+    """How long a source may give nothing; of a playlist no segment may be due for longer than ``timeout_s``."""
+    path = urlsplit(settings.source).path.lower()
+    return SEGMENTS * settings.timeout_s if path.endswith((".m3u8", ".mpd")) else settings.timeout_s
+
+
+def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, stack: ExitStack) -> Any:
+    if not is_pipe(settings.source):
+        return address_for_ffmpeg(settings)
+    timeout_s = settings.timeout_s if live else None
+    return stack.enter_context(PipeReader(local_path(settings.source), stop or threading.Event(), timeout_s))
+
+
+def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
+    # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
+    options = {"fpsprobesize": "0"} if live else {}
+    if settings.source.lower().startswith(("rtsp://", "rtsps://")):
+        # Without its other media a camera whose video froze falls silent, which the timeout notices.
+        options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
+    if settings.verify_tls:
+        trusted: str | None = ssl.get_default_verify_paths().cafile  # None where there is no such file
+        options |= {"tls_verify": "1"} | ({} if trusted is None else {"ca_file": trusted})
+    return options
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise SourceError("has no video stream")
+    if stream.codec_context is None:
+        raise SourceError("has video of a kind that this FFmpeg cannot decode")
+    return stream

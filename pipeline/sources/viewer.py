@@ -1,0 +1,67 @@
+"""Frames of a stream -> pictures as they are displayed, with what is to be told of them."""
+
+from collections.abc import Iterable, Iterator
+
+import av
+from av.video.stream import VideoStream
+
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.base import Decoded, Missed
+from pipeline.sources.deinterlace import Deinterlacer
+from pipeline.sources.display import Look, Tags, pixel_aspect, planar, planes_of
+
+
+class Viewer:
+    """Makes pictures of the frames of a stream, as they are displayed."""
+
+    def __init__(self, stream: VideoStream, settings: StreamSettings, bursts: bool) -> None:
+        self._stream, self._codec, self._bursts = stream, stream.codec_context.name, bursts
+        mode = settings.deinterlace
+        self._deinterlacer = None if mode == "off" else Deinterlacer(stream, mode)
+        rate = settings.rate_hz or stream.guessed_rate
+        self._step_s = float(1 / rate) if rate else None
+        self._bob = mode == "bob"
+        self._shows_damaged = settings.damaged == "show"
+        self._aspect = pixel_aspect(stream.sample_aspect_ratio)
+        self._interlaced = False  # whether any frame was
+        self._seen: tuple[int, int, int, int, int, bool] | None = None  # of the frame before ...
+        self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
+
+    def shown(self, frames: Iterable[av.VideoFrame | Missed]) -> Iterator[Decoded | Missed]:
+        """The pictures of some frames, in their order."""
+        for frame in frames:
+            if isinstance(frame, Missed):
+                yield frame
+                continue
+            self._interlaced = self._interlaced or frame.interlaced_frame
+            for whole in (frame,) if self._deinterlacer is None else self._deinterlacer.take(frame):
+                yield self._decoded(whole)
+
+    def rest(self) -> Iterator[Decoded]:
+        """Those that were held back."""
+        if self._deinterlacer is not None:
+            yield from map(self._decoded, self._deinterlacer.flush())
+
+    def _decoded(self, frame: av.VideoFrame) -> Decoded:
+        shown = planar(frame)
+        # To ask a frame for its side data keeps it, in a cycle, until garbage is collected: only the first is asked.
+        seen = shown.rotation, shown.color_range, shown.colorspace, shown.width, shown.height, self._interlaced
+        if seen != self._seen:
+            self._seen = seen
+            self._look = Look.of(Tags.of(shown), self._aspect)
+            self._notes = self._look.notes(self._interlaced)
+            if self._shows_damaged:
+                self._notes = (*self._notes, "damaged pictures are shown")
+        step_s = self._step_s / 2 if self._step_s and self._bob and self._interlaced else self._step_s
+        picture = self._look.picture(planes_of(shown))
+        return Decoded(
+            picture,
+            frame.time,
+            self._codec,
+            step_s=step_s,
+            notes=self._notes,
+            damaged=frame.is_corrupt,
+            bursts=self._bursts,
+            packet=frame.opaque,
+            rotation=self._look.orientation.clockwise,
+        )

@@ -1,0 +1,129 @@
+"""The server's process, its certificate, and being started again."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from cryptography import x509
+
+from engines.errors import ConfigError
+from pipeline.service.page_process import PageProcess
+from pipeline.service.web.certificate import own_certificate
+from pipeline.service.web.server import split_address
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1:8080", ("127.0.0.1", 8080)), ("[::1]:0", ("[::1]", 0)), ("cam.local:65535", ("cam.local", 65535))],
+)
+def test_addresses(address: str, expected: tuple[str, int]) -> None:
+    assert split_address(address) == expected
+
+
+@pytest.mark.parametrize("address", ["8080", ":8080", "host", "host:99999", "http://host:80", "a b:80", "::1:80"])
+def test_what_is_no_address_is_refused_in_one_sentence(address: str) -> None:
+    with pytest.raises(ConfigError, match="must be HOST:PORT"):
+        split_address(address)
+
+
+def test_the_servers_own_certificate_is_made_once_for_its_names_with_a_private_key(tmp_path: Path) -> None:
+    certificate, key = own_certificate(tmp_path, ("cameras.example", "10.0.0.5"))
+    read = x509.load_pem_x509_certificate(certificate.read_bytes())
+    names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "cameras.example" in names.get_values_for_type(x509.DNSName)
+    assert "10.0.0.5" in map(str, names.get_values_for_type(x509.IPAddress))
+    assert key.stat().st_mode & 0o777 == 0o600
+    before = certificate.read_bytes()
+    assert own_certificate(tmp_path, ()) == (certificate, key) and certificate.read_bytes() == before
+
+
+def wait_for(what: Callable[[], object], patience_s: float = 60.0) -> None:
+    until_s = time.monotonic() + patience_s
+    while not what():
+        assert time.monotonic() < until_s, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_page_that_ends_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    code = f"import os, time; open({str(marks)!r}, 'a').write('x'); time.sleep(600)"
+    page = PageProcess([sys.executable, "-c", code])
+    page.start()
+    try:
+        wait_for(lambda: marks.exists() and marks.read_text() == "x")
+        first = page.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: marks.read_text() == "xx")
+        assert page.pid != first
+    finally:
+        page.stop()
+    assert page.pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(page.pid, 0)
+
+
+@pytest.mark.integration
+def test_beyond_this_host_there_is_tls_and_a_login(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.main",
+        "view",
+        "--address",
+        f"0.0.0.0:{port}",
+        "--results",
+        "tcp://127.0.0.1:9",
+    ]
+    root = Path(__file__).resolve().parents[4]
+    with (tmp_path / "err").open("w") as err:
+        server = subprocess.Popen(command, cwd=tmp_path, stderr=err, env=os.environ | {"PYTHONPATH": str(root)})
+    try:
+        wait_for(lambda: "good for one login" in (tmp_path / "err").read_text())
+        found = re.search(r"the password (\S+),", (tmp_path / "err").read_text())
+        assert found is not None
+        url = f"https://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, verify=False) as client:
+            wait_for(lambda: _answers(client))
+            assert client.get("/api/me").status_code == 401
+            login = {"user": "admin", "password": found[1], "new": "correct horse battery"}
+            assert client.post("/api/login", json=login).json()["role"] == "admin"
+            assert client.get("/api/streams").json() == []
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://127.0.0.1:{port}/api/me")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) is not None
+    finally:
+        server.kill()
+        server.wait()
+    assert (tmp_path / "trunkline-web.crt").exists() and (tmp_path / "accounts.sqlite").exists()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_settings_of_the_page_are_checked() -> None:
+    from pipeline.settings.load import parse
+
+    text = '[[streams]]\nname = "door"\nsource = "0"\n[web]\n'
+    assert parse(text, "a").web is not None
+    for wrong in ('address = "8080"', 'certificate = "a.pem"', 'colour = "red"'):
+        with pytest.raises(ConfigError, match=r"a: web\."):
+            parse(text + wrong, "a")
+    assert msgspec.structs.asdict(parse(text, "a").web)["address"] == "127.0.0.1:8080"  # type: ignore[arg-type]

@@ -1,0 +1,138 @@
+"""Of all that a file has, nothing goes unsaid."""
+
+import random
+from pathlib import Path
+
+import av
+import pytest
+
+from pipeline.sources.decode import is_hidden
+from pipeline.sources.whole import cut_short, lacks_index
+from tests.pipeline.made_captures import Read
+from tests.pipeline.made_clips import write_clip
+
+# B-frames, and the last packets among the broken ones: what is held back in the end has to come out as well.
+REORDERED = {"bf": "2", "g": "25", "sc_threshold": "0"}
+HEVC = {"x265-params": "log-level=none:keyint=25:bframes=3:pools=1"}
+BROKEN = (3, 8, 13, 18, 23, 28, 33, 38, 43, 48, 53, 57, 58, 59)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("damage") / "clip.mkv", 60, codec="libx265", options=HEVC, broken=BROKEN)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("whole") / "clip.mp4", 40, options=REORDERED)
+
+
+class TestDamagedPackets:
+    """Every fifth packet is noise."""
+
+    def test_all_packets_are_accounted_for(self, damaged: Path) -> None:
+        read = Read(damaged)
+        assert read.captured == 60
+        assert read.missed["undecodable"] >= len(BROKEN)
+        assert read.frames[-1].seq < 60
+        assert [frame.seq for frame in read.frames] == sorted({frame.seq for frame in read.frames})
+        cause, outcome = read.end
+        assert outcome == "part"
+        assert cause.startswith(f"end of the file after {len(read.frames)} frames; ")
+        assert f"{read.missed['undecodable']} undecodable" in cause
+
+    def test_frame_threads_lose_none(self, damaged: Path) -> None:
+        threads, alone = Read(damaged), Read(damaged, pace="camera")  # a camera's pictures are not held back
+        assert threads.times_s == alone.times_s
+        assert threads.missed == alone.missed
+        shown = Read(damaged, damaged="show"), Read(damaged, damaged="show", pace="camera")
+        assert shown[0].times_s == shown[1].times_s
+
+    def test_damaged_pictures_are_shown_if_that_is_wanted(self, damaged: Path) -> None:
+        left_out, shown = Read(damaged), Read(damaged, damaged="show")
+        assert left_out.missed["damaged"] == len(shown.frames) - len(left_out.frames) > 0
+        assert not shown.missed["damaged"]
+        assert shown.captured == 60
+        assert "damaged pictures are shown" in shown.up
+        assert f"{left_out.missed['damaged']} damaged ones shown" in shown.end[0]
+        assert shown.end[1] == "part"
+
+    @pytest.mark.parametrize("before", [1, 20, 40])
+    def test_a_capture_that_goes_on_counts_on(self, damaged: Path, before: int) -> None:
+        first = Read(damaged)
+        later = Read(damaged, first_seq=before)
+        assert later.captured == 60 - before
+        told = {frame.seq: frame.time_s for frame in first.frames}
+        assert later.frames
+        for frame in later.frames:
+            assert told[frame.seq] == frame.time_s
+
+
+@pytest.mark.parametrize(("codec", "kept"), [("libx264", 5), ("mpeg4", 5), ("mpeg4", 0)])
+def test_packets_of_other_codecs_are_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, kept: int
+) -> None:
+    monkeypatch.setattr("tests.pipeline.made_clips.KEPT", kept)
+    clip = write_clip(tmp_path / "clip.mkv", 60, codec=codec, options=REORDERED, broken=BROKEN)
+    threads, alone = Read(clip), Read(clip, pace="camera")
+    assert threads.captured == alone.captured == 60
+    assert threads.missed == alone.missed
+    assert threads.times_s == alone.times_s
+
+
+@pytest.mark.parametrize(
+    ("codec", "start", "hidden"), [("vp8", 0x01, True), ("vp8", 0x11, False), ("h264", 0x01, False)]
+)
+def test_a_packet_that_is_only_referred_to_is_not_missed(codec: str, start: int, hidden: bool) -> None:
+    assert is_hidden(codec, av.Packet(bytes([start, 2, 3]))) is hidden
+
+
+def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
+    scheme = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    read = Read(write_clip(tmp_path / "clip.mp4", 6, container_options=scheme))
+    assert (read.frames, read.missed) == ([], {"encrypted": 6})
+    assert read.end == ("nothing could be decoded: it is encrypted; 6 encrypted", "nothing")
+    assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi"])
+def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str) -> None:
+    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(name.partition(".")[2], "libx264")
+    front = {"movflags": "+faststart"} if name.endswith(("mp4", "mov")) else {}
+    content = write_clip(tmp_path / name, 60, codec=codec, container_options=front).read_bytes()
+    read = Read(tmp_path / name)
+    assert (len(read.frames), read.end) == (60, ("end of the file after 60 frames", "all"))
+    (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
+    read = Read(tmp_path / name)
+    assert 0 < len(read.frames) < 60
+    cause, outcome = read.end
+    assert outcome == "part"
+    assert "is not whole: " in cause
+
+
+def test_an_mp4_without_its_end_has_no_index(whole: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.mp4"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert (lacks_index(half), lacks_index(whole)) == (True, False)
+    assert Read(half).end == ("is not whole: its index (moov), which stands at its end, is missing", "nothing")
+
+
+def test_a_file_with_bytes_after_its_end_is_whole(whole: Path, tmp_path: Path) -> None:
+    longer = tmp_path / "longer.mp4"
+    longer.write_bytes(whole.read_bytes() + bytes(1000))
+    assert cut_short(longer) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_tells_nothing_and_breaks_nothing(tmp_path: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    start = generator.choice([b"", b"\x1a\x45\xdf\xa3", b"RIFF", b"\0\0\0\x20ftyp", b"\x47"])
+    path = tmp_path / "noise.ts"
+    path.write_bytes(start + generator.randbytes(generator.randrange(200)))
+    missing = cut_short(path)
+    assert missing is None or missing.startswith("is not whole")
+    assert lacks_index(path) in (True, False)

@@ -1,0 +1,246 @@
+"""What is a file and is read once, what is live, what can be read only once, and what is a row of pictures."""
+
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from engines.errors import ConfigError, SourceError
+from pipeline.frames.types import Health
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources.capture import capture, check_source, mode, picture_bytes
+from pipeline.sources.jitter import MIN_DELAY_S, JitterBuffer
+from pipeline.sources.kind import is_live, settled
+from tests.pipeline.made_captures import Read
+from tests.pipeline.made_clips import drawn, write_clip
+from tests.pipeline.made_http import Playlist, http_server
+
+FRAMES = 20
+SEGMENT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(
+        tmp_path_factory.mktemp("kinds") / "clip.mp4", FRAMES, container_options={"movflags": "faststart"}
+    )
+
+
+@pytest.fixture(scope="module")
+def segments(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("segments")
+    options = {"bf": "0", "g": "25"}
+    return [
+        write_clip(folder / f"{n}.ts", 25, options=options, stamps=lambda index, n=n: 25 * n + index).read_bytes()
+        for n in range(6)
+    ]
+
+
+def stream(source: str | Path, **settings: object) -> StreamSettings:
+    return StreamSettings(name="door", source=str(source), **settings)  # type: ignore[arg-type]
+
+
+class TestFiles:
+    """Are read once, and then have ended."""
+
+    def test_a_file_by_its_address(self, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        spaced = tmp_path / "front door.mp4"
+        spaced.write_bytes(clip.read_bytes())
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for source in (clip.as_uri(), spaced.as_uri(), f"file://{spaced}", "~/front door.mp4"):
+            check_source(stream(source))
+            assert Read(source).end == (f"end of the file after {FRAMES} frames", "all")
+
+    @pytest.mark.parametrize("ranges", [True, False])
+    def test_a_file_of_a_web_server(self, clip: Path, ranges: bool) -> None:
+        with http_server(lambda request: (200, clip.read_bytes(), {}), ranges) as address:
+            source = f"{address}/watch?v=1"
+            settings = settled(stream(source))
+            assert (settings.live, mode(settings)) == (False, "bulk")
+            check_source(settings)
+            read = Read(source)
+        assert [frame.seq for frame in read.frames] == list(range(FRAMES))
+        assert read.end == (f"end of the file after {FRAMES} frames", "all")
+
+    def test_a_playlist_with_an_end(self, segments: list[bytes]) -> None:
+        with http_server(Playlist(segments, SEGMENT_S, ends=True)) as address:
+            assert settled(stream(f"{address}/clip.m3u8")).live is False
+            read = Read(f"{address}/clip.m3u8")
+        assert len(read.frames) == 25 * len(segments)
+        assert read.times_s == pytest.approx([index / 25 for index in range(len(read.frames))], abs=1e-3)
+        assert read.end[1] == "all"
+
+    @pytest.mark.parametrize("declared", [True, False])
+    def test_a_web_server_that_breaks_off(self, tmp_path: Path, declared: bool) -> None:
+        content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()
+        headers = {"Content-Length": str(len(content)) if declared else "", "Connection": "close"}
+        with http_server(lambda request: (200, content[: len(content) // 2], headers), ranges=False) as address:
+            read = Read(f"{address}/clip.mp4")
+        assert 0 < len(read.frames) < 100
+        assert read.end[1] == "part"
+        assert "is not whole" in read.end[0]
+
+    def test_a_web_server_that_freezes(self, tmp_path: Path) -> None:
+        content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(content)))
+            request.end_headers()
+            request.wfile.write(content[: len(content) * 3 // 4])
+            request.wfile.flush()
+            time.sleep(3.0)
+            raise ConnectionAbortedError
+
+        with http_server(answer, ranges=False) as address:
+            read = Read(f"{address}/clip.mp4", live=False, timeout_s=1.0)
+        assert 0 < len(read.frames) < 100
+        assert read.end[1] == "part"
+        assert "is not whole: no data for 1 s" in read.end[0]
+
+    def test_a_playlist_that_lacks_its_last_segments(self, segments: list[bytes]) -> None:
+        whole = Playlist(segments, SEGMENT_S, ends=True)
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            return (404, b"", {}) if request.path in ("/4.ts", "/5.ts") else whole(request)
+
+        with http_server(answer) as address:
+            read = Read(f"{address}/clip.m3u8")
+        assert len(read.frames) == 100
+        assert read.end[1] == "part"
+
+    def test_a_file_that_a_web_server_does_not_have_is_refused_at_once(self) -> None:
+        with (
+            http_server(lambda request: (404, b"", {})) as address,
+            pytest.raises(SourceError, match="there is no such file"),
+        ):
+            check_source(stream(f"{address}/clip.mp4"))
+
+
+class TestLive:
+    """Are opened again whenever they end."""
+
+    def test_a_web_servers_stream_without_a_length(self, segments: list[bytes]) -> None:
+        endless = {"Content-Length": "", "Connection": "close"}
+        with http_server(lambda request: (200, segments[0], endless), ranges=False) as address:
+            assert is_live(stream(f"{address}/camera"))
+
+    def test_what_the_settings_say_is_true(self, clip: Path) -> None:
+        assert is_live(stream(clip, live=True))
+        assert not is_live(stream("rtsp://127.0.0.1:9/clip", live=False))
+
+    def test_a_live_playlist_is_shown_by_its_own_times(self, segments: list[bytes]) -> None:
+        stop, told, came = threading.Event(), list[Health](), list[tuple[float, float]]()
+        with http_server(Playlist(segments, SEGMENT_S, ends=False)) as address:
+            settings = stream(f"{address}/live.m3u8")
+            assert is_live(settings)
+            for frame in capture(settings, stop=stop, health=told.append):
+                came.append((time.monotonic(), frame.time_s))
+                if len(came) == 100:  # three segments were there at once, the fourth a second later
+                    stop.set()
+        steps_s = [later - earlier for (_, earlier), (_, later) in pairwise(came)]
+        assert np.median(steps_s) == pytest.approx(1 / 25, abs=1e-3)
+        assert came[-1][0] - came[0][0] > 3.0
+        assert "buffered by " in told[0].cause
+
+
+class TestPipe:
+    """Can be read once."""
+
+    def test_it_is_read_from_the_first_byte_to_the_last(self, tmp_path: Path) -> None:
+        content = write_clip(tmp_path / "clip.mkv", FRAMES).read_bytes()
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        settings = stream(pipe)
+        check_source(settings)  # nobody writes to it yet
+        assert picture_bytes(settings, (64, 48)) == 64 * 48 * 3 // 2
+        writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+        writer.start()
+        assert Read(pipe).end == (f"end of the file after {FRAMES} frames", "all")
+        writer.join()
+
+    def test_the_standard_input(self, tmp_path: Path) -> None:
+        content = write_clip(tmp_path / "clip.ts", FRAMES, options={"bf": "0"})
+        before, file = os.dup(0), os.open(content, os.O_RDONLY)
+        try:
+            os.dup2(file, 0)
+            assert Read("-").end == (f"end of the file after {FRAMES} frames", "all")
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+            os.close(file)
+
+    def test_a_stop_ends_it_while_nobody_writes(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        stop = threading.Event()
+        threading.Timer(0.2, stop.set).start()
+        began_s = time.monotonic()
+        assert list(capture(stream(tmp_path / "pipe"), stop=stop, health=lambda report: None)) == []
+        assert time.monotonic() - began_s < 10
+
+    def test_it_cannot_be_read_again(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ConfigError, match=r"loop is true, but must be false for '.*pipe', a pipe"):
+            check_source(stream(tmp_path / "pipe", loop=True))
+        read = Read(tmp_path / "pipe", first_seq=7)
+        assert read.end == ("is a pipe, which cannot be read again after a crash", "part")
+
+
+class TestPictures:
+    """In a folder, or of a pattern of names."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("pictures")
+        for number in (9, 10, 100):
+            write_picture(folder / f"shot-{number}.png", number)
+        (folder / "shot-11.png").write_bytes(b"no picture")
+        (folder / "notes.txt").write_text("of the holiday")
+        return folder
+
+    @pytest.mark.parametrize("pattern", ["", "shot-%d.png"])
+    def test_they_are_shown_in_order_at_a_stated_rate(self, folder: Path, pattern: str) -> None:
+        source = folder / pattern if pattern else folder
+        check_source(stream(source))
+        read = Read(source, rate_hz=2.0)
+        greens = [int(frame.picture.rgb()[2, 2, 1]) for frame in read.frames]
+        assert greens == pytest.approx([30 + 5 * number % 200 for number in (9, 10, 100)], abs=8)
+        assert read.times_s == [0.0, 0.5, 1.5]
+        assert (read.missed, read.end[1]) == ({"undecodable": 1}, "part")
+
+    def test_digits_of_a_pattern_may_be_padded(self, folder: Path) -> None:
+        assert len(Read(folder / "shot-%03d.png").frames) == 1
+
+    def test_a_single_picture(self, folder: Path) -> None:
+        read = Read(folder / "shot-9.png")
+        assert (len(read.frames), read.end[1]) == (1, "all")
+        assert picture_bytes(stream(folder), (1, 1)) == 64 * 48 * 3 // 2
+
+    def test_a_pattern_of_nothing_is_refused(self, folder: Path) -> None:
+        with pytest.raises(SourceError, match="is a pattern that no file has the name of"):
+            check_source(stream(folder / "none-%04d.png"))
+
+
+def write_picture(path: Path, number: int) -> None:
+    with av.open(str(path), "w", format="image2") as container:
+        encoded = container.add_stream("png", rate=1)
+        encoded.width, encoded.height, encoded.pix_fmt = 64, 48, "rgb24"
+        container.mux(encoded.encode(av.VideoFrame.from_ndarray(drawn(number, (64, 48)), "rgb24")))
+        container.mux(encoded.encode())
+
+
+def test_a_jitter_buffer_grows_by_what_comes_late() -> None:
+    buffer = JitterBuffer()
+    assert buffer.due(0.0, 100.0) == 100.0 + MIN_DELAY_S
+    assert buffer.due(1.0, 100.1) == 101.0 + MIN_DELAY_S
+    assert buffer.note == "buffered by 0.5 s"
+    assert buffer.due(2.0, 104.0) == 104.0  # 1.5 s late
+    assert buffer.note == "buffered by 2 s"
+    assert buffer.due(3.0, 104.1) == 105.0

@@ -1,0 +1,151 @@
+"""The page that a run serves, as people start it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from engines.errors import ConfigError
+from pipeline.gallery import Gallery
+from pipeline.settings.defaults import config_of
+from pipeline.settings.load import load
+from pipeline.settings.schema import GALLERY, Config, PublishSettings, StreamSettings
+from tests.pipeline.made_runs import write_model
+from tools.main import app
+from tools.page import RunPage, make_gallery, reachable, with_events
+from tools.view import _gallery, _results, _store
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+
+
+def test_a_run_of_sources_keeps_its_events_with_their_pictures() -> None:
+    config = with_events(config_of(["clip.mp4"]))
+    assert [sink.kind for sink in config.sinks] == ["store"] and config.events.best_crops
+
+
+def test_a_gallery_is_made_where_there_is_none_and_stays_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_gallery("n")
+    before = Path(GALLERY).stat()
+    with Gallery(GALLERY) as gallery:
+        assert gallery.people() == []
+    make_gallery("n")
+    assert Path(GALLERY).stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    ("listened", "reached"),
+    [
+        ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5555"),
+        ("tcp://*:5555", "tcp://127.0.0.1:5555"),
+        ("tcp://0.0.0.0:5555", "tcp://127.0.0.1:5555"),
+        ("ipc:///run/results", "ipc:///run/results"),
+    ],
+)
+def test_where_results_are_heard_on_this_host(listened: str, reached: str) -> None:
+    assert reachable(listened) == reached
+
+
+def test_the_process_is_told_all_that_the_configuration_does_not_say() -> None:
+    command = RunPage(["a.mp4"], config_of(["a.mp4"]), "0.0.0.0:8443")._command("tcp://*:7000")
+    assert command[:4] == [sys.executable, "-m", "tools.main", "view"] or command[3] == "--log-level"
+    told = dict(zip(command[command.index("view") + 1 :: 2], command[command.index("view") + 2 :: 2], strict=True))
+    assert told.pop("--packets").startswith("ipc://")
+    assert told == {
+        "--results": "tcp://127.0.0.1:7000",
+        "--address": "0.0.0.0:8443",
+        "--model": "n",
+        "--run": str(os.getpid()),
+    }
+
+
+def test_store_and_gallery_come_from_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    text = '[[streams]]\nname = "door"\nsource = "0"\n'
+    file.write_text(text)
+    assert (_store(load(file)), _gallery(load(file)), _store(None), _gallery(None)) == (
+        None,
+        Path(GALLERY),
+        Path("events"),
+        Path(GALLERY),
+    )
+    file.write_text(f'{text}[identity]\ngallery = "a.sqlite"\n[[sinks]]\nkind = "store"\ndirectory = "kept"\n')
+    assert (_store(load(file)), _gallery(load(file))) == (Path("kept"), Path("a.sqlite"))
+
+
+def test_a_port_that_is_not_known_has_to_be_told() -> None:
+    anywhere = Config(
+        streams=(StreamSettings(name="door", source="0"),), publish=PublishSettings(address="tcp://127.0.0.1:*")
+    )
+    with pytest.raises(ConfigError, match="give --results"):
+        _results(anywhere)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--address", "8080"), "web.address is '8080', but must be HOST:PORT"),
+        (("--address", "203.0.113.9:8080"), "which cannot be listened on"),
+        (("--results", "nonsense"), "address is 'nonsense', but must be"),
+        (("missing.toml",), "missing.toml: cannot be read"),
+    ],
+)
+def test_what_cannot_be_served_gets_one_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(
+        app, ["view", *(arguments if "--address" in arguments else (*arguments, "--address", "127.0.0.1:0"))]
+    )
+    assert (done.exit_code, done.output.count("\n")) == (2, 1) and sentence in done.output
+
+
+def _state(url: str) -> str | None:
+    try:
+        streams = httpx.get(f"{url}/api/streams").json()
+    except httpx.HTTPError:
+        return None
+    return streams[0]["state"] if streams else None
+
+
+def _wait(what: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < until_s, "it did not happen"
+        time.sleep(0.1)
+
+
+@pytest.mark.integration
+def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
+    make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model")
+    clip = make_clip(tmp_path / "clip.mp4", frames=20, size=(160, 120))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lines = ["[[streams]]", 'name = "door"', f'source = "{clip}"', 'pace = "camera"', "loop = true", "[model]"]
+    lines += [f'path = "{model.path}"', 'backend = "onnxruntime"', "[publish]", 'address = "tcp://127.0.0.1:0"']
+    (tmp_path / "run.toml").write_text("\n".join([*lines, "[web]", f'address = "127.0.0.1:{port}"']) + "\n")
+    command = [sys.executable, "-m", "tools.main", "run", "run.toml"]
+    run = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(lambda: _state(url) == "up")
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        _wait(lambda: _state(url) is None)
+    finally:
+        run.kill()
+        run.wait()
