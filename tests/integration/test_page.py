@@ -254,6 +254,7 @@ def test_an_event_appears_while_the_page_is_open_and_its_clip_plays(visit: Calla
 def test_filters_stand_in_the_address_and_survive_a_reload(visit: Callable[..., Page]) -> None:
     page = visit("#/events")
     expect = sync_api.expect
+    page.locator("summary").click()
     page.locator("tl-events label.chip", has_text="yard").locator("input").check()
     page.get_by_label("Label").fill("cat")
     page.get_by_label("Label").press("Enter")

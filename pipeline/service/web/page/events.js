@@ -26,7 +26,7 @@ class Events extends HTMLElement {
     this.more = h("button", { hidden: true, onclick: () => this.older() }, text.events.more);
     this.presets = h("div", { class: "presets" });
     this.filters = h("form", { class: "filters", onchange: () => this.filter(), onsubmit: (event) => { event.preventDefault(); this.filter(); } });
-    this.folded = h("details", { class: "card fold", open: innerWidth > 800 }, h("summary", {}, text.events.filters), this.filters, h("p", { class: "muted small" }, text.events.link));
+    this.folded = h("details", { class: "card fold" }, h("summary", {}, text.events.filters), this.filters, h("p", { class: "muted small" }, text.events.link));
     this.replaceChildren(h("header", { class: "head" }, h("h1", {}, text.views.events), h("div", { class: "spring" }), this.presets), this.folded, this.list, this.more);
     this.onEvent = () => this.soon();
     this.onStreams = () => this.filters.dataset.streams !== streams.rows.map((row) => row.name).join() && this.drawFilters();
@@ -50,6 +50,7 @@ class Events extends HTMLElement {
 
   async route(name, query) {
     if (this.#query.toString() !== query.toString() || !this.list.firstChild) {
+      if (!this.list.firstChild) this.folded.open = !Object.values(PRESETS).includes(`${query}`);
       this.#query = query;
       this.drawFilters();
       await this.load();

@@ -12,8 +12,8 @@ from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun,
 
 CHROMIUM = "/usr/bin/chromium"
 PORT = 8799
-COLOURS = 96  # of each picture: as few as do not show
-SCREENS = {"desktop": (1200, 760), "phone": (390, 760)}
+COLOURS = 256  # of each picture: as few as do not show
+SCREENS = {"desktop": (1440, 860), "phone": (390, 760)}
 VIEWS = {
     "live": ("#/live", "document.querySelector('[data-mode=mse]') && document.querySelector('[data-mode=mjpeg]')"),
     "events": ("#/events", "document.querySelectorAll('tl-events li img').length > 10"),
@@ -32,7 +32,7 @@ def take(page: Page, address: str, ready: str, file: Path) -> None:
         page.wait_for_timeout(50)
     page.wait_for_timeout(SETTLED_S * 1000)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def main(folder: Path) -> None:
