@@ -220,6 +220,26 @@ def test_beyond_this_host_only_when_it_is_meant(write: Callable[..., Path]) -> N
     assert trunkline(config, "--insecure").exit_code == 0
 
 
+def test_metrics_are_served_only_when_they_are_asked_for(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr("tools.run.METRICS", address)
+        assert trunkline(write()).exit_code == 0
+        refused = trunkline(write(), "--metrics")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"error: metrics.address is {address!r}, which cannot be used: ")
+    assert trunkline(write(), "--metrics").exit_code == 0
+    assert trunkline(write("[metrics]", 'address = "127.0.0.1:0"'), "--metrics").exit_code == 0
+
+
+def test_metrics_are_none_where_streams_are_forwarded(write: Callable[..., Path]) -> None:
+    refused = trunkline(write(stream=('forward = "tcp://127.0.0.1:9"',)), "--metrics")
+    assert refused.exit_code == 2
+    assert refused.stderr == "error: --metrics is there, but must be left out where streams are forwarded\n"
+
+
 def test_a_password_is_not_in_the_logs(write: Callable[..., Path]) -> None:
     door = 'source = "rtsp://ada:hunter2@127.0.0.1:9/live?token=0ddba11"'
     config = write("[[streams]]", 'name = "yard"', door, "reconnect_min_s = 0.01")
