@@ -79,7 +79,7 @@ async def packets(reader: PacketReader) -> AsyncGenerator[PacketMessage, None]:
 @get("/api/mjpeg/{name:str}", opt=needs("viewer", of_stream="name"), sync_to_thread=False)
 def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, fps: Wanted = 5.0) -> Stream:
     """Return a stream's pictures one after the other, JPEG, where its source has no packets that browsers play."""
-    address = _address(site, name, ("mjpeg",))
+    address = _address(site, name, "mjpeg")
     return Stream(
         _pictures(request, site, name, address, fps),
         media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
@@ -111,10 +111,10 @@ def _part(packet: PacketMessage) -> bytes:
     return head.encode() + packet.data + b"\r\n"
 
 
-def _address(site: Site, name: str, kinds: tuple[Kind, ...] = ("mse", "mjpeg", "none")) -> str:
-    """Where a stream's packets are read; RequestError 404 where none are sent, or they are not of these kinds."""
+def _address(site: Site, name: str, kind: Kind | None = None) -> str:
+    """Where a stream's packets are read; RequestError 404 where none are sent, or they are known to be of another kind."""
     address = site.places.packets
-    if address is None or site.kinds.of(name)[0] not in kinds:
+    if address is None or (kind is not None and site.kinds.of(name)[0] != kind):
         raise RequestError(404, f"there is no such video of the stream {name!r}")
     return address
 
