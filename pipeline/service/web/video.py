@@ -112,7 +112,7 @@ def _part(packet: PacketMessage) -> bytes:
 
 
 def _address(site: Site, name: str, kind: Kind | None = None) -> str:
-    """Where a stream's packets are read; RequestError 404 where none are sent, or they are known to be of another kind."""
+    """Where a stream's packets are read; RequestError 404 where none are sent, or of another kind."""
     address = site.places.packets
     if address is None or (kind is not None and site.kinds.of(name)[0] != kind):
         raise RequestError(404, f"there is no such video of the stream {name!r}")
