@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing, suppress
 from typing import Annotated, Any, Final
 
 from litestar import Request, WebSocket, get, websocket
@@ -42,15 +42,16 @@ async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str], site: The
 async def _send(socket: WebSocket[Any, Any, Any], reader: PacketReader) -> None:
     """Send until the format of the stream changes: the page connects again then."""
     live = LiveVideo()
-    async for packet in packets(reader):
-        try:
-            parts = live.take(packet)
-        except MessageError as error:
-            raise RequestError(404, str(error)) from error
-        for part in parts:
-            await (socket.send_text(part) if isinstance(part, str) else socket.send_bytes(part))
-        if live.over:
-            return
+    async with aclosing(packets(reader)) as coming:
+        async for packet in coming:
+            try:
+                parts = live.take(packet)
+            except MessageError as error:
+                raise RequestError(404, str(error)) from error
+            for part in parts:
+                await (socket.send_text(part) if isinstance(part, str) else socket.send_bytes(part))
+            if live.over:
+                return
 
 
 async def _close(socket: WebSocket[Any, Any, Any]) -> None:
@@ -58,27 +59,27 @@ async def _close(socket: WebSocket[Any, Any, Any]) -> None:
         await socket.close()
 
 
-async def packets(reader: PacketReader) -> AsyncIterator[PacketMessage]:
-    """Yield packets as they come, without a thread."""
-    loop, some = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(reader.fileno(), some.set)
+async def packets(reader: PacketReader) -> AsyncGenerator[PacketMessage, None]:
+    """Yield packets as they come, without a thread; closed before the reader is, which the event loop watches."""
+    loop, some, watched = asyncio.get_running_loop(), asyncio.Event(), reader.fileno()
+    loop.add_reader(watched, some.set)
     try:
         while True:
             some.clear()
             for packet in reader.waiting():
                 yield packet
-            try:
-                await asyncio.wait_for(some.wait(), WAIT_S)
-            except TimeoutError:
-                continue
+            # Not asyncio.wait_for: until Python 3.12 that may swallow a cancellation, and the viewer would never end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_S):
+                    await some.wait()
     finally:
-        loop.remove_reader(reader.fileno())
+        loop.remove_reader(watched)
 
 
 @get("/api/mjpeg/{name:str}", opt=needs("viewer", of_stream="name"), sync_to_thread=False)
 def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, fps: Wanted = 5.0) -> Stream:
     """Return a stream's pictures one after the other, JPEG, where its source has no packets that browsers play."""
-    address = _address(site, name, ("mjpeg",))
+    address = _address(site, name, "mjpeg")
     return Stream(
         _pictures(request, site, name, address, fps),
         media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
@@ -90,15 +91,16 @@ async def _pictures(
 ) -> AsyncIterator[bytes]:
     shown_s, looked_s = -1.0, time.monotonic()
     with closing(PacketReader(address, (name,), WAITING)) as reader:
-        async for packet in packets(reader):
-            if packet.codec != "mjpeg":
-                return
-            if (now_s := time.monotonic()) - looked_s > LOOK_S:
-                looked_s = now_s
-                permit(await asyncio.to_thread(site.who, request), "viewer", name)
-            if now_s - shown_s >= 1.0 / fps:
-                shown_s = now_s
-                yield _part(packet)
+        async with aclosing(packets(reader)) as coming:
+            async for packet in coming:
+                if packet.codec != "mjpeg":
+                    return
+                if (now_s := time.monotonic()) - looked_s > LOOK_S:
+                    looked_s = now_s
+                    permit(await asyncio.to_thread(site.who, request), "viewer", name)
+                if now_s - shown_s >= 1.0 / fps:
+                    shown_s = now_s
+                    yield _part(packet)
 
 
 def _part(packet: PacketMessage) -> bytes:
@@ -109,10 +111,10 @@ def _part(packet: PacketMessage) -> bytes:
     return head.encode() + packet.data + b"\r\n"
 
 
-def _address(site: Site, name: str, kinds: tuple[Kind, ...] = ("mse", "mjpeg", "none")) -> str:
-    """Where a stream's packets are read; RequestError 404 where none are sent, or they are not of these kinds."""
+def _address(site: Site, name: str, kind: Kind | None = None) -> str:
+    """Where a stream's packets are read; RequestError 404 where none are sent, or of another kind."""
     address = site.places.packets
-    if address is None or site.kinds.of(name)[0] not in kinds:
+    if address is None or (kind is not None and site.kinds.of(name)[0] != kind):
         raise RequestError(404, f"there is no such video of the stream {name!r}")
     return address
 
