@@ -12,16 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.service.web.made_page_server import (
-    CODE_BITS,
-    CODE_CELL,
-    PAGE,
-    MadePageServer,
-    MadeRun,
-    fill,
-    moving_box,
-    stamp,
-)
+from tests.pipeline.service.web.made_page_server import PAGE, MadePageServer, MadeRun, fill, stamp
+from tests.pipeline.service.web.made_page_video import CODE_BITS, CODE_CELL, moving_box
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 CHROMIUM = Path("/usr/bin/chromium")

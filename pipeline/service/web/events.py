@@ -20,6 +20,7 @@ from pipeline.service.web.site import Site
 from pipeline.store import EventQuery, StoredEvent
 
 CHUNK: Final = 2**18  # bytes
+_BEGAN: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z_", re.ASCII)
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 Several = Annotated[list[str] | None, QueryParameter(description="any of these; repeatable")]
@@ -157,11 +158,24 @@ def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, 
     size = file.stat().st_size
     first, last, partial = byte_range(request.headers.get("range"), size)
     headers = {"accept-ranges": "bytes", "content-length": str(last - first + 1), "cache-control": "private, no-cache"}
+    began = clip_began(file.name)
+    if began is not None:
+        headers["x-captured-at"] = began  # the page draws the track over it
     if partial:
         headers["content-range"] = f"bytes {first}-{last}/{size}"
     return Stream(
         _part(file, first, last), media_type="video/mp4", status_code=206 if partial else 200, headers=headers
     )
+
+
+def clip_began(name: str) -> str | None:
+    """Return when a clip's first picture was taken, RFC 3339, as its file's name tells; None where it does not.
+
+    >>> clip_began("20261123T091407.120Z_door.mp4")
+    '2026-11-23T09:14:07.120Z'
+    """
+    found = _BEGAN.match(name)
+    return None if found is None else "{}-{}-{}T{}:{}:{}Z".format(*found.groups())
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int, bool]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun, add_person, encode, fill
+from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun, add_person, fill
+from tests.pipeline.service.web.made_page_video import encode
 
 CHROMIUM = "/usr/bin/chromium"
 PORT = 8799

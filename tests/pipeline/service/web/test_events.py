@@ -75,21 +75,25 @@ def test_before_a_run_has_made_the_store_there_is_none(client: TestClient, tmp_p
     assert len(client.get("/api/events").json()["events"]) == 1
 
 
+CLIP = "20261123T091407.120Z_door.mp4"
+
+
 def test_a_picture_a_clip_and_parts_of_it(client: TestClient, tmp_path: Path) -> None:
     stored(tmp_path, event(snapshot=b"jpeg"))
     (tmp_path / "events" / "clips").mkdir()
-    (tmp_path / "events" / "clips" / "a.mp4").write_bytes(b"0123456789")
+    (tmp_path / "events" / "clips" / CLIP).write_bytes(b"0123456789")
     with EventStore(tmp_path / "events") as store:
-        store.attach_clip(1, "a.mp4")
+        store.attach_clip(1, CLIP)
     picture = client.get("/api/events/1/snapshot.jpg")
     assert (picture.content, picture.headers["content-type"]) == (b"jpeg", "image/jpeg")
     whole = client.get("/api/events/1/clip.mp4")
     assert (whole.status_code, whole.content, whole.headers["accept-ranges"]) == (200, b"0123456789", "bytes")
+    assert whole.headers["x-captured-at"] == "2026-11-23T09:14:07.120Z", "when its first picture was taken"
     part = client.get("/api/events/1/clip.mp4", headers={"range": "bytes=2-4"})
     assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
     assert client.get("/api/events/1/clip.mp4", headers={"range": "bytes=10-"}).status_code == 416
     assert client.delete("/api/events/1").json() == {"deleted": 1}
-    assert not (tmp_path / "events" / "clips" / "a.mp4").exists()
+    assert not (tmp_path / "events" / "clips" / CLIP).exists()
 
 
 @pytest.mark.parametrize("name", ["../../secret.txt", "/etc/hostname", ".."])
