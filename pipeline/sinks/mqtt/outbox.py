@@ -1,5 +1,6 @@
 """What a broker has to be told: retained state, of which the last value counts, and events, of which each does."""
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -81,10 +82,14 @@ class Outbox:
         self.wake()
 
     def take(self, count: int) -> list[Item]:
-        """Return up to so many things to send, events first; :meth:`sent` or :meth:`again` has to follow."""
+        """Return up to so many things to send; :meth:`sent` or :meth:`again` has to follow.
+
+        State and events share the room: neither waits for a long queue of the other.
+        """
         with self._lock:
-            items = [Item(topic, body, number) for number, (topic, body) in list(self._events.items())[:count]]
-            for topic in list(self._unsent)[: count - len(items)]:
+            events = list(itertools.islice(self._events.items(), max(count // 2, count - len(self._unsent))))
+            items = [Item(topic, body, number) for number, (topic, body) in events]
+            for topic in list(itertools.islice(self._unsent, count - len(items))):
                 del self._unsent[topic]
                 items.append(Item(topic, self._state[topic]))
             return items

@@ -114,6 +114,19 @@ def test_events_wait_in_order_and_the_oldest_are_lost_beyond_the_room() -> None:
     assert out.lost == {"unsent": 2, "shutdown": 1}
 
 
+def test_state_does_not_wait_behind_a_long_queue_of_events_nor_they_behind_it() -> None:
+    out = Outbox(1000)
+    for number in range(500):
+        out.say("event", str(number))
+        out.set(f"state/{number}", "1")
+    items = out.take(20)
+    assert [item.retained for item in items] == [False] * 10 + [True] * 10
+    few = Outbox(10)
+    few.say("event", "1")
+    few.set("state", "1")
+    assert len(few.take(20)) == 2
+
+
 def test_what_is_cleared_is_told_and_then_forgotten() -> None:
     out = Outbox(3)
     for topic in ("a/x", "a/y/z", "ab"):
