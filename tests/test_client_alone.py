@@ -102,6 +102,7 @@ def test_a_module_that_no_extra_brings_is_a_bug() -> None:
 
 PACKAGES = {  # of the modules that are called otherwise
     "PIL": "pillow",
+    "argon2": "argon2-cffi",
     "cuda": "cuda-bindings",
     "cv2": "opencv-python-headless",
     "markdown_it": "markdown-it-py",

@@ -169,6 +169,8 @@ def test_prometheus_asks_where_trunkline_serves(compose: dict[str, Any], monkeyp
     service, _, port = target.partition(":")
     assert service in compose["services"]
     assert config.metrics.address == f"0.0.0.0:{port}" and config.metrics.insecure
+    (broker,) = (sink.options.host for sink in config.sinks if sink.kind == "mqtt")
+    assert broker in compose["services"]
     assert asked["rule_files"] == ["alerts.yml"] and (DOCS / "prometheus" / "alerts.yml").exists()
 
 
