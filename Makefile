@@ -18,7 +18,7 @@ demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)')
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

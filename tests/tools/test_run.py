@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from engines.spec import Model
 from pipeline.frames.counters import FrameCounts
+from pipeline.inference import stage
 from pipeline.runtime.summary import Summary
 from pipeline.settings.defaults import config_of
 from pipeline.settings.schema import GALLERY, Config, PublishSettings
@@ -198,8 +200,16 @@ def test_seconds_end_a_run_that_has_not_ended_by_then(write: Callable[..., Path]
     )
 
 
-def test_drops_are_printed_with_their_cause(write: Callable[..., Path], clip: Path) -> None:
-    # An address, so it is live: far more frames than any engine takes.
+def test_drops_are_printed_with_their_cause(
+    write: Callable[..., Path], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(batches: Iterable[Any], engine: Any) -> Iterator[Any]:
+        for batch in start(batches, engine):
+            time.sleep(0.05)
+            yield batch
+
+    start = stage.start
+    monkeypatch.setattr(stage, "start", slow)
     config = write(stream=("live = true", "reconnect_min_s = 0.001", "reconnect_max_s = 0.001"))
     result = trunkline(config, "--seconds", "0.5")
     assert result.exit_code == 0, result.output

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class StreamState:
+class HeardState:
     """How a stream is, as far as its messages say."""
 
     state: State = "unknown"
@@ -112,7 +112,7 @@ class Hub:
     def __init__(self, address: str, streams: Iterable[StreamSettings] = (), server_key: str | None = None) -> None:
         self.address = address
         self.settings: dict[str, StreamSettings] = {}
-        self._states: dict[str, StreamState] = {}
+        self._states: dict[str, HeardState] = {}
         self._listeners: set[Listener] = set()
         self._lines: deque[dict[str, str]] = deque(maxlen=LOG_LINES)
         self._lock = threading.Lock()  # of the states and lines
@@ -127,7 +127,7 @@ class Hub:
         with self._lock:
             self.settings = {each.name: each for each in streams}
             for name in self.settings:
-                self._states.setdefault(name, StreamState())
+                self._states.setdefault(name, HeardState())
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen, for readers in this event loop."""
@@ -161,7 +161,7 @@ class Hub:
         """Return how a stream is, for the page."""
         now_s = time.monotonic()
         with self._lock:
-            known = self._states.get(name, StreamState())
+            known = self._states.get(name, HeardState())
             state, cause = known.at(now_s)
             recent = known.recent(now_s)
             size, books = known.size, (known.captured, known.published, dict(known.dropped))
@@ -181,7 +181,7 @@ class Hub:
     def latencies_ms(self, name: str) -> list[float]:
         """Return how long the last frames of a stream took."""
         with self._lock:
-            return [total for _, total in self._states.get(name, StreamState()).times]
+            return [total for _, total in self._states.get(name, HeardState()).times]
 
     def lines(self) -> list[dict[str, str]]:
         """Return what happened to streams, the latest last."""
@@ -193,7 +193,7 @@ class Hub:
         is_frame = isinstance(message, FrameMessage)
         with self._lock:
             if message.stream in self._states or len(self._states) < MAX_STREAMS:
-                state = self._states.setdefault(message.stream, StreamState())
+                state = self._states.setdefault(message.stream, HeardState())
                 if isinstance(message, FrameMessage | HealthMessage):
                     state.take(message, time.monotonic())
             if isinstance(message, HealthMessage):

@@ -27,7 +27,7 @@ for _name in ("httpx", "httpcore"):  # whose other lines have the whole URL, and
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
-class RefusedError(Exception):
+class DeliveryRefused(Exception):
     """The target does not want this delivery, now or later."""
 
 
@@ -90,7 +90,7 @@ class Deliverer:
                 return
             try:
                 self._try(delivery)
-            except RefusedError as error:
+            except DeliveryRefused as error:
                 log.warning("webhook refused", host=self._target.host, cause=str(error))
                 self._spool.lose(name, "refused")
                 return
@@ -110,7 +110,7 @@ class Deliverer:
         try:
             addresses = self._target.addresses()
         except MessageError as error:
-            raise RefusedError(str(error)) from None
+            raise DeliveryRefused(str(error)) from None
         except OSError as error:
             raise TryLaterError(f"{self._target.host} cannot be looked up: {one_line(error)}") from None
         failure = ""
@@ -162,7 +162,7 @@ def _judge(answer: httpx.Response) -> None:
         return
     if status >= 500 or status in LATER:
         raise TryLaterError(f"it answered {status}", _retry_after(answer))
-    raise RefusedError(f"it answered {status}")  # redirects too: they lead to addresses that were not looked at
+    raise DeliveryRefused(f"it answered {status}")  # redirects too: they lead to addresses that were not looked at
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -11,7 +11,7 @@ MAX_KNOWN: Final = 4096  # tracks that are remembered; the oldest go first
 Track = tuple[str, int]  # stream and track
 
 
-class Faces:
+class KnownFaces:
     """Whose faces people have shown so far: a person's events do not tell, so it is learnt from all messages."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Filter:
         self._settings = settings
         self._hours = [tuple(map(time.fromisoformat, span.split("-"))) for span in settings.hours]
         self._told_s: OrderedDict[tuple[str | None, ...], float] = OrderedDict()
-        self._faces = Faces()
+        self._faces = KnownFaces()
 
     def takes(self, message: Message, now: datetime, clock_s: float) -> bool:
         """Return whether a message is told.

@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 import pipeline.service.web.hub
 import pipeline.service.web.live
-from pipeline.service.web.hub import MAX_FRAMES, MAX_OTHERS, SILENT_S, Listener, StreamState
+from pipeline.service.web.hub import MAX_FRAMES, MAX_OTHERS, SILENT_S, HeardState, Listener
 from pipeline.service.web.site import Site
 from tests.pipeline.service.web.made_site import bearer, client_of, frame, health, made_site
 
@@ -93,7 +93,7 @@ def test_streams_tell_how_they_are(client: TestClient, site: Site) -> None:
     ("last", "state"), [(frame(), "unknown"), (health("down", "gone"), "down"), (health("ended", "end"), "ended")]
 )
 def test_a_stream_that_was_up_and_is_silent_is_unknown(last: object, state: str) -> None:
-    known = StreamState()
+    known = HeardState()
     known.take(last, 100.0)  # type: ignore[arg-type]
     assert known.at(100.0 + SILENT_S + 1)[0] == state
 
