@@ -17,7 +17,7 @@ from tests.pipeline.service.web.made_page_video import CODE_BITS, CODE_CELL, mov
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
 MAX_LINES = 2500
 
 Page = Any  # Playwright's, which need not be there
