@@ -12,7 +12,7 @@ from rich.progress import track as progress
 from rich.table import Table
 
 from engines.errors import ConfigError
-from engines.study.writing import write_text
+from engines.files import write_whole
 from tools.output import make_folder, print_json
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def tracking(
         found, rows = evaluate_sequence(sequence)
         outcomes.extend(found)
         if out is not None:
-            write_text(out / f"{sequence.name}.txt", text_of(rows))
+            write_whole(out / f"{sequence.name}.txt", text_of(rows).encode())
     mean = statistics.fmean(each.scores.hota for each in outcomes)
     if as_json:
         print_json(TrackingReport(sequences=tuple(outcomes), mean_hota=mean))

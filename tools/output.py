@@ -6,7 +6,7 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
-from engines.study.writing import write_bytes
+from engines.files import write_whole
 
 
 def json_of(value: object) -> str:
@@ -27,7 +27,7 @@ def write_file(path: Path, content: bytes, option: str = "") -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
+        write_whole(path, content)
     except OSError as error:
         raise ConfigError(f"{option} {path}: cannot be written: {error.strerror}".lstrip()) from None
 

@@ -23,9 +23,9 @@ from engines.compiling.validation import evaluate_checkpoint
 from engines.errors import ConfigError, DataError
 from engines.evaluation.report import headlines
 from engines.evaluation.truth import labelled_truth
+from engines.files import write_whole
 from engines.study.folds import held_out_files, split, training_part
 from engines.study.runs import RunOutcome, Stop, Study, StudyRun, fingerprint, key_of, trained
-from engines.study.writing import write_bytes
 from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.settings import TrainingSettings, settings_of
 
@@ -174,7 +174,7 @@ class CrossValidation(Study[TrainingSettings, FoldOutcome]):
         files = held_out_files(loaded, homes, run.number)
         truth = labelled_truth(run.settings.datasets, self._data, only=files)
         report = evaluate_checkpoint(saved, truth, run.settings.frame_size)
-        write_bytes(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
+        write_whole(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1))
         return FoldOutcome(
             name=run.name,
             number=run.number,

@@ -8,7 +8,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from engines.evaluation.plots import save
-from engines.study.writing import write_text
+from engines.files import write_whole
 
 COLOURS = ("#1f3d63", "#e1812c", "#6aa5c9", "#b8b8b8")  # of the series of bars, in turn
 
@@ -80,6 +80,6 @@ def write_results(out: Path, name: str, found: msgspec.Struct, page: str, pictur
     """
     out.mkdir(parents=True, exist_ok=True)
     save(picture, out / f"{name}.png")
-    write_text(out / f"{name}.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
-    write_text(out / f"{name}.md", page)
+    write_whole(out / f"{name}.json", msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    write_whole(out / f"{name}.md", page.encode())
     return out / f"{name}.md"

@@ -11,8 +11,8 @@ import torch
 from msgspec.structs import replace
 
 from engines.data.reading import read_json
+from engines.files import write_whole
 from engines.spec import TaskName
-from engines.study.writing import write_bytes
 from engines.training.checkpoint import Checkpoint, load_checkpoint
 from engines.training.datasets import LoadedDatasets
 from engines.training.loop import CHECKPOINT, train
@@ -116,7 +116,7 @@ class Study(Generic[Settings, Outcome]):
             except StopIteration as end:
                 if end.value is not None:
                     self.folder(run).mkdir(parents=True, exist_ok=True)
-                    write_bytes(self.folder(run) / OUTCOME, msgspec.json.encode(end.value))
+                    write_whole(self.folder(run) / OUTCOME, msgspec.json.encode(end.value))
                     self._kept[run.key] = end.value
                 return
 
