@@ -17,8 +17,9 @@ TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)')
 
+# What failed in the crowd is judged once more, alone: many tests watch a clock.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

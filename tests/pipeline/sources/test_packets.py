@@ -61,12 +61,13 @@ class Watched:
             thread.start()
             end = time.monotonic() + PATIENCE_S
             while time.monotonic() < end:
+                ended = not thread.is_alive()  # asked before, since its last packets come as it ends
                 packet = reader.read(0.2)
                 if packet is not None:
                     self.packets.append(packet)
                 if enough is not None and len(self.packets) >= enough:
                     break
-                if packet is None and not thread.is_alive():
+                if packet is None and ended:
                     break
             self._stop.set()
             thread.join()
