@@ -9,7 +9,7 @@ import torch
 
 from engines.errors import TrainingError
 from engines.spec import Model, TaskName, load_model
-from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from engines.training.checkpoint import Checkpoint, load_checkpoint, milestone, save_checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.processes import Processes
 from engines.training.settings import TrainingSettings, ValidationSettings
@@ -20,6 +20,7 @@ from engines.zoo import model_folder
 Validate = Callable[[Checkpoint], Mapping[str, float]]  # scores of a checkpoint's averaged weights, by task
 
 CHECKPOINT, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-previous.pt", "best.pt"
+MILESTONE = "milestone.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def train(
 ) -> Generator[Progress, None, None]:
     """Train until the configured steps, yielding after each; checkpoints go to ``out/checkpoint.pt``.
 
-    The one before is kept as ``out/checkpoint-previous.pt``, and none is written of weights that are not numbers.
+    The one before is kept as ``out/checkpoint-previous.pt``, and none is written of weights that are not numbers. At
+    the end ``out/milestone.pt`` has the averaged weights alone, to begin other runs with.
     With several processes, each calls this with the same arguments; only the leading one writes.
 
     Args:
@@ -152,7 +154,10 @@ class _Run:
             over = processes.agreed(stop() or trainer.step >= end or self._hopeless)
             if processes.leads and (over or trainer.step % settings.checkpoint_steps == 0):
                 best = (self.patience.best, self.patience.since) if self.patience else (float("-inf"), 0)
-                self._save(trainer.checkpoint(self.before + spent, best), CHECKPOINT, self.out / PREVIOUS)
+                checkpoint = trainer.checkpoint(self.before + spent, best)
+                self._save(checkpoint, CHECKPOINT, self.out / PREVIOUS)
+                if over:
+                    self._save(milestone(checkpoint), MILESTONE)
             speed = (trainer.step - first) / max(spent, 1e-9)
             yield Progress(trainer.step, settings.steps, self.before + spent, speed, rate, dict(trainer.means), scores)
 

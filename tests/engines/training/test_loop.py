@@ -234,6 +234,21 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(data: Path
     assert torch.equal(second.criteria["identity.cosface.centres"], first.criteria["identity.cosface.centres"])
 
 
+def test_a_milestone_is_small_and_another_run_begins_with_it(data: Path, tmp_path: Path) -> None:
+    run(tiny_settings(), data, tmp_path / "first")
+    whole, kept = tmp_path / "first/checkpoint.pt", tmp_path / "first/milestone.pt"
+    assert kept.stat().st_size < whole.stat().st_size / 4
+    first = load_checkpoint(whole)
+    still = tiny_settings(learning_rate=0.0, weight_decay=0.0)
+    run(still, data, tmp_path / "second", init=kept, stop_at=1)
+    second = load_checkpoint(tmp_path / "second/checkpoint.pt")
+    for name, value in first.criteria.items():
+        torch.testing.assert_close(second.criteria[name], value, rtol=1e-3, atol=1e-4)
+    name = "trunk.stem.conv.weight"
+    assert second.network[name].dtype == torch.float32
+    torch.testing.assert_close(second.network[name], first.ema[name], rtol=1e-3, atol=1e-4)
+
+
 def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(data: Path, tmp_path: Path) -> None:
     """Those kept the identities' centres alone, as "cosface"."""
     run(tiny_settings(), data, tmp_path / "run", stop_at=2)
