@@ -40,7 +40,9 @@ log = structlog.get_logger()
 def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Capture the part's streams until all have ended or were removed, or the part is told to stop."""
     context = worker_spec.context
-    captures = [CaptureThread(worker_spec, stream, pulse) for stream in worker_spec.streams]
+    # What ended before an earlier process of this part died has been told, and is not opened again.
+    going = [stream for stream in worker_spec.streams if not worker_spec.open_events.is_over(stream.name)]
+    captures = [CaptureThread(worker_spec, stream, pulse) for stream in going]
 
     def stop_all() -> None:
         for each in captures:
