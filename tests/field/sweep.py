@@ -136,7 +136,7 @@ def read(clip: Path, told: Told) -> Row:
         if (expected := told.colours.get(frame.seq)) is not None:
             gap = max(gap, float(np.abs(frame.picture.rgb().mean((0, 1)) - expected).max()))
         shown, previous_s, last_s = shown + 1, last_s, frame.time_s
-        size = frame.picture.width, frame.picture.height
+        size = size if shown > 1 else (frame.picture.width, frame.picture.height)  # as ffprobe, which tells the first
     end = reports[-1].cause if reports else "nothing was told"
     duration_s = last_s + (last_s - previous_s if shown > 1 else 0.0)
     row = Row(
@@ -183,6 +183,8 @@ def swept(clips: list[Path], jobs: int = 2) -> Iterator[Row]:
             except TrunklineError as error:  # of an address that is none: as a run would refuse it
                 verdict = "ok" if told.frames == 0 else "refused"
                 yield Row(clip.name, verdict, 0, told.frames, "", 0.0, told.duration_s, "", 0.0, str(error))
+            except Exception as error:  # a fault of ours: it is one of the table, not the end of it
+                yield Row(clip.name, f"raised {error!r}", 0, told.frames, "", 0.0, told.duration_s, "", 0.0, "")
 
 
 def main() -> int:
