@@ -27,13 +27,14 @@ ASPECTS: Final = (Fraction(1, 8), Fraction(8))  # of pixels; what is beyond is a
 
 def _unnamed(value: object) -> Type:
     """Return a type of side data that PyAV has no name for, as FFmpeg's newest are: EXIF, among them."""
-    kind = object.__new__(Type)
+    kind: Any = object.__new__(Type)
     kind._name_, kind._value_ = f"UNNAMED_{value}", value
-    return kind
+    named: Type = kind
+    return named
 
 
 # Without it, whoever asks for the side data of such a frame gets a ValueError, and not even the types that have names.
-Type._missing_ = staticmethod(_unnamed)  # type: ignore[method-assign, assignment]
+Type._missing_ = staticmethod(_unnamed)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,12 @@ class Orientation:
 
 
 UPRIGHT: Final = Orientation()
+TURNED: Final = {
+    0: UPRIGHT,
+    90: Orientation(True, True, False),
+    180: Orientation(False, True, True),
+    270: Orientation(True, False, True),
+}  # by degrees clockwise
 
 
 class Tags(NamedTuple):
