@@ -21,6 +21,7 @@ from pipeline.wire.packets import TOPIC, PacketMessage, pack_packet, packet_topi
 HIGH_WATER_MARK: Final = 1000  # packets that wait for whoever is slow; later ones are lost to it
 SUBSCRIBES: Final = 1  # first byte of a subscription; 0 takes one back
 MAX_READ: Final = 128  # subscriptions between two packets
+CLOSING_MS: Final = 500  # that the last packets of a capture may take to the hub
 LONGEST_PACKET: Final = 1 << 26  # bytes; whoever sends more is disconnected
 
 log = structlog.get_logger()
@@ -148,8 +149,8 @@ class PacketSender:
         self._socket.send_multipart(pack_packet(packet))
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket; the packets sent last still reach the hub."""
+        self._socket.close(linger=CLOSING_MS)
         self._context.term()
 
 
