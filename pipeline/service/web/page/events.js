@@ -62,7 +62,7 @@ class Events extends HTMLElement {
   async open(id) {
     const near = this.#ids.indexOf(Number(id));
     const address = (other) => other === undefined ? null : `#/events/${other}${this.#suffix}`;
-    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), () => this.remove(id));
+    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), () => this.remove(id), () => this.load());
     this.detail?.addEventListener("close", () => {
       if (location.hash.startsWith(`#/events/${id}`)) location.hash = `#/events${this.#suffix}`;
       this.list.querySelector(`[data-id="${id}"] a`)?.focus();
