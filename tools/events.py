@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -97,17 +98,17 @@ def list_events(
     Example: trunkline events list --stream door --label person --since 2h
     """
     with EventStore(store) as opened:
-        page = opened.page(query, limit)
+        found = list(islice(opened.matching(query), limit + 1))
     if as_json:
-        for each in page.events:
+        for each in found[:limit]:
             typer.echo(msgspec.json.encode(each))
         return
     table = Table("number", "when (UTC)", "stream", "event", "kind", "track", "label", "who", "where", "score", "")
-    for each in page.events:
+    for each in found[:limit]:
         table.add_row(*_row(each))
     Console().print(table)
-    if page.next is not None:
-        typer.echo(f"the newest {limit}; --until {timestamp(page.events[-1].at_ns)} shows those before", err=True)
+    if len(found) > limit:
+        typer.echo(f"the newest {limit}; --until {timestamp(found[limit - 1].at_ns)} shows those before", err=True)
 
 
 def _row(event: StoredEvent) -> list[str]:
