@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +14,20 @@ class LogSettings:
 
     level: str = "info"  # the least severe that is shown
     as_json: bool = False
+
+
+class LineLogger:
+    """Writes lines to stderr. One that cannot be written is lost: its disk is full perhaps, and who logs must go on."""
+
+    def __init__(self) -> None:
+        self._logger = structlog.PrintLogger(sys.stderr)
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with suppress(OSError, ValueError):
+            self._logger.msg(message)
+
+    log = debug = info = warn = warning = err = error = critical = fatal = failure = exception = msg
 
 
 _settings: LogSettings | None = None
@@ -44,6 +59,6 @@ def configure_logging(settings: LogSettings) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
         # Looked up each time and not kept: whoever replaces sys.stderr gets the lines.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: LineLogger(),
         cache_logger_on_first_use=False,
     )
