@@ -29,7 +29,8 @@ class LogSettings:
 class LogWriter:
     """Writes lines to stderr, looked up each time in case somebody replaces it, and into a file that stays small.
 
-    Several processes may write to one file. What cannot be written there is still on stderr.
+    Several processes may write to one file. A line that cannot be written to one of both is lost there: its disk is full
+    perhaps, and who logs must go on.
 
     Args:
         file: None: none.
@@ -40,14 +41,16 @@ class LogWriter:
 
     def write(self, line: str) -> None:
         """Write a line."""
-        sys.stderr.write(line)
+        with suppress(OSError, ValueError):
+            sys.stderr.write(line)
         if self._file is not None:
             with suppress(OSError):
                 _append(self._file, _COLOURS.sub("", line))
 
     def flush(self) -> None:
         """Let it be seen."""
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def _append(file: Path, line: str) -> None:

@@ -40,6 +40,8 @@ HostPort = Annotated[
 ]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
+# Of a stream, while a run goes on. detect: it is captured at all. record: its annotated video is written.
+Switch = Literal["detect", "record"]
 Anchor = Literal[
     "foot", "centre"
 ]  # what of an object's box must be inside: the middle of its lower edge, or its middle

@@ -23,7 +23,7 @@ from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.settings.sinks import wants_packets
-from pipeline.sinks.video import recorder_room
+from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.sources.packets import PacketTarget
 from pipeline.wire.packet_sockets import inner_address
