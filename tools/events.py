@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError, StoreError
+from engines.files import write_private
 from pipeline.frames.clock import timestamp
 from pipeline.store import EventQuery, EventStore, StoredEvent
 from tools.options import takes
@@ -147,7 +148,7 @@ def show(
         if jpeg is None:
             raise StoreError(f"event {number}: has no picture")
         try:
-            picture.write_bytes(jpeg)
+            write_private(picture, jpeg)
         except OSError as error:
             raise ConfigError(f"--picture {picture}: cannot be written: {error.strerror}") from error
 

@@ -29,8 +29,8 @@ class LogSettings:
 class LogWriter:
     """Writes lines to stderr, looked up each time in case somebody replaces it, and into a file that stays small.
 
-    Several processes may write to one file. A line that cannot be written to one of both is lost there: its disk is full
-    perhaps, and who logs must go on.
+    Several processes may write to one file. A line that cannot be written to one of both is lost there: its disk is
+    full perhaps, and who logs must go on.
 
     Args:
         file: None: none.
