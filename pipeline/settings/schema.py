@@ -47,6 +47,15 @@ Anchor = Literal[
 ]  # what of an object's box must be inside: the middle of its lower edge, or its middle
 
 
+InputSize = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(model|auto|[1-9]\d{0,4}x[1-9]\d{0,4})\Z",
+        description="'model', 'auto' or WIDTHxHEIGHT in pixels, such as 384x224",
+    ),
+]
+
+
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
@@ -137,6 +146,7 @@ class InferenceSettings(_Section, frozen=True):
     min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... but for so many frames a second of each stream
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
+    size: InputSize = "model"  # of the network's input; "auto": in the shape of the streams, at the model's cost
     preprocess: Literal["cpu", "gpu"] = "cpu"  # where pictures are scaled; "gpu": where the engine runs
     nms: Suppression = "class-aware"  # of objects; soft: overlapping ones lose score in place of being removed
 
