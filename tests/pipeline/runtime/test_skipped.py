@@ -96,7 +96,7 @@ def identified(item: Tracked) -> Identified:
 
 
 def as_carried(item: Tracked) -> Tracked:
-    return replace(item, skipped=True, timestamps=LATER)
+    return replace(item, carried="unchanged", timestamps=LATER)
 
 
 def smoothed(*items: Tracked) -> list[Result]:
@@ -149,15 +149,15 @@ def test_a_run_at_the_adaptive_rate_tells_every_frame_and_infers_those_with_moti
 
     clip = make_clip(tmp_path / "clip.mp4", 100, (160, 120), 25, dark_then_bright)
     model = write_model(tmp_path / "model")
-    run = Run(make_config(model, {"door": clip}, inference={"rate": "auto", "min_rate_hz": 0.5}))
+    run = Run(make_config(model, {"door": clip}, inference={"fps": "auto", "min_rate_hz": 0.5}))
     summary = run.end()
     check_books(run, summary)
     frames = run.frames("door")
     assert [frame.seq for frame in frames] == list(range(100))
     reported = summary.to_json()
-    # A second at the beginning, half a second after the light went on, and every two seconds in between.
+    # Ten of the second at the beginning, those after the light went on, and one every two seconds in between.
     assert reported["frames"]["inferred"] + reported["frames"]["carried"] == 100
-    assert 36 <= reported["frames"]["inferred"] <= 42
+    assert 15 <= reported["frames"]["inferred"] <= 20
     assert sum(size * count for size, count in reported["batches"].items()) == reported["frames"]["inferred"]
     assert frames[74].objects == frames[40].objects
     assert frames[74].faces == frames[40].faces
