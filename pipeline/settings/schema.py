@@ -133,8 +133,8 @@ class InferenceSettings(_Section, frozen=True):
 
     max_batch: Positive = 8
     max_queue_delay_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # see Batcher
-    fps: InferenceRate = "full"  # of each stream that has none of its own; between, tracks are carried on, and ...
-    min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... with "auto" at this rate while nothing moves
+    fps: InferenceRate = "full"  # of each stream that has none of its own: while something moves, and ...
+    min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... while nothing does; "full": all frames
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
     preprocess: Literal["cpu", "gpu"] = "cpu"  # where pictures are scaled; "gpu": where the engine runs

@@ -9,7 +9,6 @@ from pipeline.frames.types import Frame
 from pipeline.settings.schema import InferenceRate, InferenceSettings
 from pipeline.sources.unchanged import MotionGate, luma_points
 
-AUTO_FPS: Final = 10.0  # with "auto", while something moves: docs/rates.md
 EARLY: Final = 0.5  # of the gap between two frames: the one nearest to the moment that is due is chosen
 
 
@@ -58,27 +57,25 @@ def mark_skipped(frames: Iterable[Frame], fps: InferenceRate, min_rate_hz: float
 
     Args:
         frames: of one stream, with their cuts marked.
-        fps: a number: frames a second; "full": all; "auto": AUTO_FPS, and only such as show something new.
-        min_rate_hz: with "auto", inferences a second at the least.
+        fps: "full": all; "auto": those that show something new; a number: of those, so many frames a second.
+        min_rate_hz: unless all are, inferences a second at the least.
         live: whether frames are due by the clock that all streams share, in place of the stream's own time.
     """
     if fps == "full":
         yield from frames
         return
-    motion = MotionGate(min_rate_hz) if fps == "auto" else None
-    rate: RateGate | None = None
+    motion, rate = MotionGate(min_rate_hz), None
     unchanged = False
     for frame in frames:
-        if rate is None:
-            rate = RateGate(AUTO_FPS if fps == "auto" else fps, phase_of(frame.stream) if live else 0.0)
-        due = rate.look(frame.clock_ns / 1e9 if live else frame.time_s) or unchanged
-        due = due or frame.seq in (frame.cut_seq, frame.doubtful_seq)
-        unchanged = motion is not None and not motion.look(luma_points(frame.picture), frame.time_s)
+        if rate is None and fps != "auto":
+            rate = RateGate(fps, phase_of(frame.stream) if live else 0.0)
+        due = rate is None or rate.look(frame.clock_ns / 1e9 if live else frame.time_s)
+        due = due or unchanged or frame.seq in (frame.cut_seq, frame.doubtful_seq)
+        unchanged = not motion.look(luma_points(frame.picture), frame.time_s)
         if unchanged:
             yield replace(frame, unchanged=True)
         elif due:
             yield frame
         else:
-            if motion is not None:
-                motion.put_off()
+            motion.put_off()
             yield replace(frame, between=True)

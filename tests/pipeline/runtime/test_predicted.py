@@ -115,7 +115,10 @@ def test_frames_left_out_go_along_and_the_next_is_awaited_at_the_inference_rate(
 def test_a_stream_inferred_at_a_lower_rate_still_has_a_message_for_each_frame(
     make_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
-    clip = make_clip(tmp_path / "clip.mp4", 50, (160, 120), 25, lambda index: np.full((120, 160, 3), 90, np.uint8))
+    def flickering(index: int) -> np.ndarray:
+        return np.full((120, 160, 3), 150 + 10 * (index % 5), np.uint8)
+
+    clip = make_clip(tmp_path / "clip.mp4", 50, (160, 120), 25, flickering)
     run = Run(make_config(write_model(tmp_path / "model"), {"door": clip}, inference={"fps": 5.0}))
     summary = run.end()
     check_books(run, summary)
