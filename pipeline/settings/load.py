@@ -50,7 +50,7 @@ def parse(text: str, path: str | Path, environment: Mapping[str, str] = os.envir
 
 
 Key = tuple[str | int, ...]
-RENAMED_KEYS = {"staleness_ms": "max_queue_delay_ms", "unsure_share": "low_score_ratio"}
+RENAMED_KEYS = {"staleness_ms": "max_queue_delay_ms", "unsure_share": "low_score_ratio", "rate": "fps"}
 _VARIABLE = re.compile(r"\$\{([^}]*)\}?")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 from engines.spec import ModelSpec
@@ -90,6 +91,7 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
         scene=_scene(result, spec.scenes),
         timings_ms=_timings(result),
         dropped=dict(dropped),
+        carried=result.carried or msgspec.UNSET,
     )
 
 

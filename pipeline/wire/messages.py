@@ -84,6 +84,8 @@ class FrameMessage(msgspec.Struct, frozen=True, tag_field="type", tag="frame", k
     scene: tuple[SceneMessage, ...]
     timings_ms: TimingsMessage
     dropped: dict[str, int]
+    # Of a frame that was not inferred: what the last one showed that was, or where its tracks have moved since.
+    carried: Literal["unchanged", "predicted"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class CropMessage(msgspec.Struct, frozen=True, gc=False):
