@@ -7,6 +7,7 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -86,14 +87,45 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
 
 
+class ScoreCurves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the network's scores mean: the probability that a detection is right, straight between the knots."""
+
+    method: Literal["sigmoid", "isotonic"]  # by which they were fitted
+    knots: tuple[Share, ...]  # scores of the network, rising from 0 to 1
+    values: tuple[tuple[Share, ...], ...]  # for each label the probability at each knot, never falling
+
+    def __post_init__(self) -> None:
+        if self.knots[:1] != (0.0,) or self.knots[-1:] != (1.0,) or not _rises(self.knots, strictly=True):
+            raise ValueError(f"knots must rise from 0 to 1, got {list(self.knots)}")
+        if not self.values or any(
+            len(row) != len(self.knots) or not _rises(row, strictly=False) for row in self.values
+        ):
+            raise ValueError("values must have a row for each label, with a value for each knot, none below the last")
+
+
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model's scores start to mean something; a pipeline configuration may override them."""
+    """Where the model's scores start to mean something; a pipeline configuration may override them.
+
+    Where there are curves, scores are what those make of the network's.
+    """
 
     object_score: Share = 0.35
     object_iou: Share = 0.45  # NMS overlap
     face_score: Share = 0.45
     face_iou: Share = 0.4
     identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
+    object_scores: tuple[Share, ...] | None = None  # of each label, in place of object_score
+    object_curves: ScoreCurves | None = None
+    face_curve: ScoreCurves | None = None  # of one label
+
+    def at(self, *, object_score: float | None = None, face_score: float | None = None) -> "Thresholds":
+        """The same with other scores: ``object_score`` for all labels; None leaves what there is."""
+        changed: dict[str, float | None] = {}
+        if object_score is not None:
+            changed |= {"object_score": object_score, "object_scores": None}
+        if face_score is not None:
+            changed["face_score"] = face_score
+        return msgspec.structs.replace(self, **changed)
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -322,8 +354,16 @@ def write_spec(spec: ModelSpec, folder: Path) -> None:
     write_whole(folder / "spec.json", text + b"\n")
 
 
+def _rises(values: tuple[float, ...], *, strictly: bool) -> bool:
+    return all(a < b or (a == b and not strictly) for a, b in pairwise(values))
+
+
 def _check_entries(spec: ModelSpec, folder: Path) -> None:
     """Raise ModelError unless the entries give what the tasks need, and there is no other entry."""
+    scores, curves = spec.thresholds.object_scores, spec.thresholds.object_curves
+    for what, count in (("object_scores", scores and len(scores)), ("object_curves", curves and len(curves.values))):
+        if count is not None and count != len(spec.objects):
+            raise ModelError(f"model {folder}: spec.json has {count} {what}, but {len(spec.objects)} objects")
     for name, entry in (("frame", spec.frame), ("face", spec.face)):
         tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
         if entry is None and tasks:

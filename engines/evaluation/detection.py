@@ -16,9 +16,11 @@ from engines.evaluation.bootstrap import (
 )
 from engines.evaluation.coco import AT_75, MAX_DETECTIONS, BoxDetection, average_precision, mean_of
 from engines.evaluation.matching import Matches, count_pictures, match
+from engines.evaluation.reliability import calibration_errors
 from engines.evaluation.runner import LOW_SCORE
 
 WORST = 10  # pictures listed and drawn of each task
+ECE_SCORE = 0.1  # lower scores are of what nobody is shown, and would be nearly all of the detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class BoxScores(msgspec.Struct, frozen=True, kw_only=True):
     ap_medium: float | None  # below 96 x 96
     ap_large: float | None
     ar100: float | None  # recall with at most 100 detections a picture, mean over the same overlaps
+    ece: float | None  # expected calibration error of detections from ECE_SCORE on, at IoU 0.5
     ap50_by_label: dict[str, float | None]
     intervals: dict[str, Interval | None]  # by figure
     pictures: int
@@ -84,6 +87,7 @@ def score_boxes(evidence: BoxEvidence) -> BoxScores:
         ap_medium=mean_of(scores.ap_medium),
         ap_large=mean_of(scores.ap_large),
         ar100=mean_of(scores.ar100),
+        ece=_calibration_error(evidence.matches),
         ap50_by_label=scores.ap50,
         intervals=_intervals(evidence.matches),
         pictures=len(evidence.truth.pictures),
@@ -95,6 +99,16 @@ def score_boxes(evidence: BoxEvidence) -> BoxScores:
         worst=worst_pictures(evidence),
         skipped=evidence.skipped,
     )
+
+
+def _calibration_error(matches: Matches) -> float | None:
+    found = [category.at(0) for category in matches.categories.values()]
+    scores = np.concatenate([each[0] for each in found])
+    shown = scores >= ECE_SCORE
+    if not shown.any():
+        return None
+    correct = np.concatenate([each[2] for each in found])[shown]
+    return float(calibration_errors(scores[shown], correct, np.ones((1, len(correct))))[0])
 
 
 def _intervals(matches: Matches) -> dict[str, Interval | None]:

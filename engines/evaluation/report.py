@@ -170,6 +170,19 @@ def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Ba
         return calibrate_thresholds(runner, truth)
 
 
+def calibrate_scores(model: Model, data: Path | Truth) -> Calibrated:
+    """Choose what the scores of boxes mean and their thresholds on ``data``; that of identities stays.
+
+    Raises:
+        DataError: the data is missing or too broken, tells no boxes, or the model finds nothing in it.
+    """
+    tasks = [each.name for each in REGISTRY if not each.per_picture and each.name in model.spec.network.tasks]
+    truth = data if isinstance(data, Truth) else standard_truth(data, tasks)
+    truth.scored(tasks)
+    with open_runner(model, "auto", "f32") as runner:
+        return calibrate_thresholds(runner, truth, tasks)
+
+
 def temperature_of(model: Model, name: TaskName, truth: Truth) -> float:
     """The temperature of the logits of a task with probabilities that fits ``truth`` best, with an f32 engine.
 

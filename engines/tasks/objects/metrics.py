@@ -78,6 +78,7 @@ def rows(scores: ObjectScores) -> list[CardRow]:
         ("objects AP", scores.ap, scores.intervals.get("ap")),
         ("objects AP50", scores.ap50, scores.intervals.get("ap50")),
         ("person AP50", scores.person_ap50, scores.intervals.get("person_ap50")),
+        ("objects ECE", scores.ece, None),
     ]
 
 

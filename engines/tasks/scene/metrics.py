@@ -15,10 +15,9 @@ from engines.evaluation.bootstrap import Interval, percentile_interval, resample
 from engines.evaluation.confusion import confusion_matrix
 from engines.evaluation.detection import WORST
 from engines.evaluation.parts import CardRow
+from engines.evaluation.reliability import ECE_BINS, calibration_errors
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
-
-ECE_BINS = 15
 
 
 class WorstScene(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,31 +156,6 @@ def among_top(probabilities: Float, target: Rows, k: int) -> Flags:
     """Whether the ``target`` (N,) class of each row of ``probabilities`` (N, C) is among its ``k`` largest: (N,)."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return np.asarray((best == target[:, None]).any(axis=1), np.bool_)
-
-
-def bin_of(confidence: Double, bins: int = ECE_BINS) -> Rows:
-    """The bin (N,) of each confidence: bin m of M, counted from 0, covers (m / M, (m + 1) / M]."""
-    return np.asarray(np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1), np.int64)
-
-
-def calibration_errors(confidence: Double, correct: Flags, weights: Double, bins: int = ECE_BINS) -> Double:
-    """Expected calibration error: mean distance of accuracy from confidence, in bins of equal width.
-
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
-
-    Args:
-        confidence: (N,) probability of the predicted class, in [0, 1].
-        correct: (N,) whether the prediction is right.
-        weights: (R, N) how often each prediction counts, in each of R resamples.
-        bins: see :func:`bin_of`.
-
-    Returns:
-        (R,) in [0, 1].
-    """
-    gaps = np.zeros((len(confidence), bins))
-    # Bin by bin |accuracy - confidence| weighted by its share; a sum of differences, divided once.
-    gaps[np.arange(len(confidence)), bin_of(confidence, bins)] = correct - confidence
-    return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
 
 
 def worst_scenes(evidence: SceneEvidence) -> list[WorstScene]:
