@@ -7,7 +7,6 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -17,6 +16,11 @@ import numpy as np
 from engines.arrays import Array
 from engines.errors import EngineError, ModelError
 from engines.files import write_whole
+from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
+from engines.meanings import SceneGroup as SceneGroup
+from engines.meanings import ScoreCurves as ScoreCurves
+from engines.meanings import Share as Share
+from engines.meanings import Thresholds as Thresholds
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
 from engines.zoo import model_folder
@@ -31,7 +35,6 @@ TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
 USUAL_TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY if not task.optional)
 ENTRY_OF: dict[TaskName, EntryName] = {task.name: task.entry for task in REGISTRY}
 OUTPUTS_OF: dict[TaskName, tuple[str, ...]] = {task.name: task.outputs for task in REGISTRY}
-Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
@@ -85,47 +88,6 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
         if batch.ndim != 4 or batch.shape[1:] != (self.height, self.width, 3) or len(batch) == 0:
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
-
-
-class ScoreCurves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the network's scores mean: the probability that a detection is right, straight between the knots."""
-
-    method: Literal["sigmoid", "isotonic"]  # by which they were fitted
-    knots: tuple[Share, ...]  # scores of the network, rising from 0 to 1
-    values: tuple[tuple[Share, ...], ...]  # for each label the probability at each knot, never falling
-
-    def __post_init__(self) -> None:
-        if self.knots[:1] != (0.0,) or self.knots[-1:] != (1.0,) or not _rises(self.knots, strictly=True):
-            raise ValueError(f"knots must rise from 0 to 1, got {list(self.knots)}")
-        if not self.values or any(
-            len(row) != len(self.knots) or not _rises(row, strictly=False) for row in self.values
-        ):
-            raise ValueError("values must have a row for each label, with a value for each knot, none below the last")
-
-
-class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model's scores start to mean something; a pipeline configuration may override them.
-
-    Where there are curves, scores are what those make of the network's.
-    """
-
-    object_score: Share = 0.35
-    object_iou: Share = 0.45  # NMS overlap
-    face_score: Share = 0.45
-    face_iou: Share = 0.4
-    identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
-    object_scores: tuple[Share, ...] | None = None  # of each label, in place of object_score
-    object_curves: ScoreCurves | None = None
-    face_curve: ScoreCurves | None = None  # of one label
-
-    def at(self, *, object_score: float | None = None, face_score: float | None = None) -> "Thresholds":
-        """The same with other scores: ``object_score`` for all labels; None leaves what there is."""
-        changed: dict[str, float | None] = {}
-        if object_score is not None:
-            changed |= {"object_score": object_score, "object_scores": None}
-        if face_score is not None:
-            changed["face_score"] = face_score
-        return msgspec.structs.replace(self, **changed)
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,7 +183,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
     imported: ImportedDetector | None = None  # None: all of it is a network of ours
+    scene_groups: tuple[SceneGroup, ...] = ()  # what a run tells in place of the scenes; empty: the scenes
     known_as: str | None = None  # the fingerprint before its files were written anew around the same weights
+
+    @property
+    def scene_labels(self) -> tuple[str, ...]:
+        """What a run tells of scenes: their groups, or the scenes themselves."""
+        return tuple(group.name for group in self.scene_groups) or self.scenes
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -354,16 +322,15 @@ def write_spec(spec: ModelSpec, folder: Path) -> None:
     write_whole(folder / "spec.json", text + b"\n")
 
 
-def _rises(values: tuple[float, ...], *, strictly: bool) -> bool:
-    return all(a < b or (a == b and not strictly) for a, b in pairwise(values))
-
-
 def _check_entries(spec: ModelSpec, folder: Path) -> None:
     """Raise ModelError unless the entries give what the tasks need, and there is no other entry."""
     scores, curves = spec.thresholds.object_scores, spec.thresholds.object_curves
     for what, count in (("object_scores", scores and len(scores)), ("object_curves", curves and len(curves.values))):
         if count is not None and count != len(spec.objects):
             raise ModelError(f"model {folder}: spec.json has {count} {what}, but {len(spec.objects)} objects")
+    grouped = sorted(scene for group in spec.scene_groups for scene in group.scenes)
+    if spec.scene_groups and grouped != sorted(spec.scenes):
+        raise ModelError(f"model {folder}: spec.json must have each of its scenes in one of its scene_groups")
     for name, entry in (("frame", spec.frame), ("face", spec.face)):
         tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
         if entry is None and tasks:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logit
 
 from engines.arrays import Double, Flags, Float, Rows
 from engines.data.reading import SkippedRows
@@ -16,6 +16,7 @@ from engines.evaluation.truth import Truth
 from engines.spec import TaskName
 from engines.tasks import REGISTRY
 
+TINY = 1e-7  # the least probability that single precision tells from 0 and 1
 TEMPERATURES = 0.2, 5.0  # the least and the largest that are looked at
 
 
@@ -57,6 +58,23 @@ def best_temperature(probabilities: Float, target: Rows) -> float:
 
     found = minimize_scalar(loss, bounds=tuple(map(math.log, TEMPERATURES)), method="bounded")
     return math.exp(float(found.x))
+
+
+def best_none_logit(known: Float, unknown: Float) -> float:
+    """The logit of "none of these" with the best mean of both recalls: of places, and of what is none.
+
+    A picture is none of these where that is likelier than all else together (see
+    :meth:`engines.compiling.export.Trained.with_none`).
+
+    Args:
+        known: (N,) probability of "none of these", with a logit of 0, of pictures that show a place.
+        unknown: (M,) the same of pictures that show none.
+    """
+    energies = [-logit(np.clip(each.astype(np.float64), TINY, 1 - TINY)) for each in (known, unknown)]
+    cuts = np.sort(np.concatenate(energies))
+    middles = (cuts[1:] + cuts[:-1]) / 2
+    inside, outside = (np.searchsorted(np.sort(each), middles) / len(each) for each in energies)
+    return float(middles[int(np.argmax(outside - inside))])
 
 
 def best_f_threshold(scores: Double, correct: Flags, wanted: int) -> float:

@@ -49,11 +49,13 @@ class Postprocessor:
         if faces is not None and gallery is not None:
             threshold = sure.identity_similarity
             self._identifier = Identifier(faces, gallery, config.identity, threshold, live=live)
-        self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
+        self._spec = spec
+        light = bool(spec.scene_groups)  # day or night is told beside the kind of place
+        self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scene_labels), light=light)
 
     def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
         """The way of each frame from the network's raw outputs to all that is known of it."""
-        observed = detect(inferred, self._thresholds, self._suppression)
+        observed = detect(inferred, self._thresholds, self._suppression, self._spec)
         tracked = track(observed, self._trackers)
         return smooth(identify(tracked, self._identifier), self._smoothers)
 

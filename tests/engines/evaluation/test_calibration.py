@@ -11,6 +11,7 @@ from engines.errors import DataError
 from engines.evaluation.calibration import (
     TEMPERATURES,
     best_f_threshold,
+    best_none_logit,
     best_temperature,
     calibrate_thresholds,
 )
@@ -92,3 +93,12 @@ def test_a_temperature_stays_in_its_bounds() -> None:
     assert best_temperature(sure, never) == pytest.approx(TEMPERATURES[1], rel=1e-3)
     unsure = np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
     assert best_temperature(unsure, always) == pytest.approx(TEMPERATURES[0], rel=1e-3)
+
+
+def test_none_of_these_parts_places_from_what_is_none() -> None:
+    random = np.random.default_rng(0)
+    places, none = random.normal(5, 1, 400), random.normal(1, 1, 50)  # energies; as many places as there are
+    said = [(1 / (1 + np.exp(energy))).astype(np.float32) for energy in (places, none)]
+    cut = best_none_logit(*said)
+    assert 2.3 < cut < 3.7
+    assert (places > cut).mean() > 0.9 and (none < cut).mean() > 0.9
