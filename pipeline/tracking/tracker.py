@@ -88,15 +88,20 @@ class Tracker:
 
     Args:
         settings: how tracks begin, go on and end.
-        sure_scores: one for each kind of thing; detections from this score on start tracks, weaker ones only carry
-            them on. Things of different kinds, such as objects and faces, are tracked together but never confused.
+        sure_scores: one for each kind of thing, or one for each label of a kind; detections from this score on start
+            tracks, weaker ones only carry them on. Things of different kinds, such as objects and faces, are tracked
+            together but never confused.
         first_id: of the tracks of each kind.
     """
 
-    def __init__(self, settings: TrackingSettings, *sure_scores: float, first_id: int = 1) -> None:
+    def __init__(self, settings: TrackingSettings, *sure_scores: float | Sequence[float], first_id: int = 1) -> None:
         self._settings = settings
         self._shown_from = SHOWN * settings.confirm_frames
-        self._sure = np.array(sure_scores, np.float64)
+        by_label = [np.atleast_1d(np.asarray(each, np.float64)) for each in sure_scores]
+        self._sure = np.concatenate(by_label)  # of all kinds, label after label
+        self._lowest = [float(each.min()) for each in by_label]
+        self._last_label = np.array([len(each) - 1 for each in by_label])
+        self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])  # of each kind in those scores
         self._least = low_score_threshold(self._sure, settings.low_score_ratio)
         self._even = _logit(self._sure)
         self._kinds = np.arange(len(sure_scores))
@@ -208,7 +213,7 @@ class Tracker:
     def _sure_of_any(self, seen: Sequence[TrackerInput]) -> bool:
         # In double precision, as everywhere; fmax passes over what is not a number.
         best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
-        return any(score >= sure for score, sure in zip(best, self._sure.tolist(), strict=True))
+        return any(score >= sure for score, sure in zip(best, self._lowest, strict=True))
 
     @staticmethod
     def _none(seen: TrackerInput, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
@@ -220,19 +225,21 @@ class Tracker:
         boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
         scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
         kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
-        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[kinds])
+        labels = np.concatenate([one.labels for one in seen])
+        place = self._first[kinds] + np.minimum(labels, self._last_label[kinds])
+        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[place])
         if not np.isfinite(boxes).all():
             usable &= np.isfinite(boxes).all(axis=0)
         (rows,) = usable.nonzero()
-        likely, kinds = scores[rows], kinds[rows]
-        evidence = _logit(likely) - self._even[kinds]
+        likely, place = scores[rows], place[rows]
+        evidence = _logit(likely) - self._even[place]
         return _Found(
             boxes=boxes.take(rows, 1),
             scores=likely,
-            labels=np.concatenate([one.labels for one in seen])[rows],
-            kinds=kinds,
+            labels=labels[rows],
+            kinds=kinds[rows],
             rows=rows,
-            sure=likely >= self._sure[kinds],
+            sure=likely >= self._sure[place],
             evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
             appearance=_appearance(seen, rows),
         )
@@ -283,7 +290,7 @@ class Tracker:
     def _alike(self, ahead: Double, found: _Found) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
         pairs = overlapping(ahead, found.boxes)
-        if len(self._sure) > 1:
+        if len(self._kinds) > 1:
             pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
         return pairs
 
