@@ -43,8 +43,7 @@ lint-tensorrt: $(VENV)/.installed-test
 	@for version in 10 11; do \
 	  if [ -d build/nvidia/$$version/stubs ]; then \
 	    echo "TensorRT $$version"; \
-	    MYPYPATH=build/nvidia/$$version/stubs $(BIN)/mypy --strict --cache-dir .mypy_cache/tensorrt-$$version \
-	      engines/backends/trt*.py || exit 1; \
+	    MYPYPATH=build/nvidia/$$version/stubs $(BIN)/mypy --strict engines/backends/trt*.py || exit 1; \
 	  fi; \
 	done
 
