@@ -22,7 +22,7 @@ demo: $(VENV)/.installed-demo
 # What failed in the crowd is judged once more, alone: many tests watch a clock. Types are checked meanwhile, on one core.
 test: lint-style
 	@nice $(SUBMAKE) lint-types & types=$$!; \
-	$(BIN)/python -m pytest -n 3 --dist worksteal || \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal || \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; tests=$$?; \
 	wait $$types && exit $$tests
 
