@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError, StoreError
+from engines.files import write_private
 from pipeline.frames.clock import timestamp
 from pipeline.store import EventQuery, EventStore, StoredEvent
 from tools.options import takes
@@ -97,17 +99,17 @@ def list_events(
     Example: trunkline events list --stream door --label person --since 2h
     """
     with EventStore(store) as opened:
-        page = opened.page(query, limit)
+        found = list(islice(opened.matching(query), limit + 1))
     if as_json:
-        for each in page.events:
+        for each in found[:limit]:
             typer.echo(msgspec.json.encode(each))
         return
     table = Table("number", "when (UTC)", "stream", "event", "kind", "track", "label", "who", "where", "score", "")
-    for each in page.events:
+    for each in found[:limit]:
         table.add_row(*_row(each))
     Console().print(table)
-    if page.next is not None:
-        typer.echo(f"the newest {limit}; --until {timestamp(page.events[-1].at_ns)} shows those before", err=True)
+    if len(found) > limit:
+        typer.echo(f"the newest {limit}; --until {timestamp(found[limit - 1].at_ns)} shows those before", err=True)
 
 
 def _row(event: StoredEvent) -> list[str]:
@@ -146,7 +148,7 @@ def show(
         if jpeg is None:
             raise StoreError(f"event {number}: has no picture")
         try:
-            picture.write_bytes(jpeg)
+            write_private(picture, jpeg)
         except OSError as error:
             raise ConfigError(f"--picture {picture}: cannot be written: {error.strerror}") from error
 

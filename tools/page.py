@@ -1,5 +1,6 @@
 """The page that a run serves: what it needs, and the process that serves it."""
 
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -10,7 +11,7 @@ import msgspec
 
 from engines.spec import load_model
 from pipeline.gallery import Gallery
-from pipeline.runtime.logs import log_settings
+from pipeline.runtime.logs import LogSettings, configure_logging, log_settings
 from pipeline.service.page_process import PageProcess
 from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings
 from pipeline.sinks.store import StoreSettings
@@ -63,6 +64,8 @@ class RunPage:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
         self._what, self._config, self._address = what, self.with_packets(config), address
         self._process: PageProcess | None = None
+        self._log = Path(self._folder.name) / "log"
+        configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=self._log))
 
     def with_packets(self, config: Config) -> Config:
         """Return the same run with its packets sent to where the page reads them."""
@@ -78,6 +81,7 @@ class RunPage:
         """Serve no longer."""
         if self._process is not None:
             self._process.stop()
+        configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=None))
         self._folder.cleanup()
 
     def _command(self, results: str) -> list[str]:
@@ -90,6 +94,7 @@ class RunPage:
             "--gallery": self._config.identity.gallery,
             "--model": self._config.model.path,
             "--packets": self._config.packets.address,
+            "--log": str(self._log),
             "--run": str(os.getpid()),
         }
         given = [part for option, value in options.items() if value is not None for part in (option, value)]

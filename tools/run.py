@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
+from engines.files import write_private
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
@@ -182,7 +183,7 @@ def _stop(stop: threading.Event) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n")
+        write_private(path, f"{text}\n".encode())
     except OSError as error:
         raise ConfigError(f"--summary is {str(path)!r}, which cannot be written: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import onnx
 
+from engines.any_size import fixed_size
 from engines.arrays import Float, Pixels
 from engines.detectors import graphs
 from engines.detectors.decoding import SMALL
@@ -151,7 +152,9 @@ def _made(
     others = {name: shape for name, shape in own.spec.entry("frame").outputs.items() if name not in graphs.OBJECTS}
     if not others:
         raise ModelError(f"model {own.path}: finds objects alone; there is nothing to have beside a detector")
-    return graphs.beside(made, onnx.load(own.file("frame", "f32")), others), shapes | others
+    entry = own.spec.entry("frame")
+    ours = fixed_size(onnx.load(own.file("frame", "f32")), entry.height, entry.width)
+    return graphs.beside(made, ours, others), shapes | others
 
 
 def _raw(detector: ObjectDetector) -> bool:

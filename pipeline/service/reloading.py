@@ -6,7 +6,7 @@ import structlog
 
 from engines.errors import TrunklineError
 from pipeline.service.control import Control, check_settings
-from pipeline.settings.schema import Config
+from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.kind import settled
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
         running: that the run began with.
         control: of the run.
     """
-    before = {stream.name: stream for stream in control.streams()}
+    before = _streams(control)
     try:
         config = read()
         after = {stream.name: settled(stream) for stream in config.streams}
@@ -48,5 +48,10 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
             control.remove(name)
             log.info("stream removed", stream=name)
     except TrunklineError as error:
-        untouched = {stream.name: stream for stream in control.streams()} == before
+        untouched = _streams(control) == before
         log.error(f"configuration {'not taken over' if untouched else 'taken over in part'}", error=str(error))
+
+
+def _streams(control: Control) -> dict[str, StreamSettings]:
+    """Those that are there, switched off or not."""
+    return {stream.name: stream for stream in (*control.streams(), *control.paused())}

@@ -204,6 +204,8 @@ def test_a_file_goes_on_where_it_was_when_its_capture_is_killed(model: Model, cl
     assert account.captured == FRAMES == account.published + account.dropped.get("crash", 0)
     seqs = [frame.seq for frame in run.frames("door")]
     assert seqs == sorted(set(seqs)) and seqs[-1] == FRAMES - 1
+    assert [report.state for report in run.health("door")] == ["up", "down", "up", "ended"]
+    assert run.health("door")[1].cause == "its capture process died"
 
 
 def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path) -> None:
