@@ -1,9 +1,9 @@
-"""The machine, and what the run says of itself."""
+"""The machine, what the run says of itself, and whether all is well."""
 
 from typing import Any, Final
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 
 from pipeline.runtime.logs import last_lines
 from pipeline.service.web.gate import TheSite, needs
@@ -47,4 +47,17 @@ def histogram(times_ms: list[float]) -> list[int]:
     return counts
 
 
-ROUTES = (system,)
+@get("/healthz", opt=needs("nobody"), sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    """Say that the server runs."""
+    return {"status": "ok"}
+
+
+@get("/readyz", opt=needs("nobody"), sync_to_thread=False)
+def readyz(site: TheSite) -> Response[dict[str, str]]:
+    """Say whether a run is heard: 200, or 503."""
+    heard = any(site.hub.report(name)["state"] == "up" for name in site.hub.names())
+    return Response({"status": "ok" if heard else "no stream is up"}, status_code=200 if heard else 503)
+
+
+ROUTES = (system, healthz, readyz)
