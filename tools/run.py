@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +15,7 @@ from engines.errors import ConfigError
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
-from pipeline.service.reloading import reload
+from pipeline.service.reloading import Reloaded, reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -66,7 +67,8 @@ def run(
     Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
-    SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
+    SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
+    removed.
     """
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
@@ -80,8 +82,9 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     control = Control()
-    if hasattr(signal, "SIGHUP") and _is_file(what):
-        signal.signal(signal.SIGHUP, lambda *_: _reload(again, loaded, control))
+    reading = (lambda: reload(again, loaded, control)) if _is_file(what) else None
+    if hasattr(signal, "SIGHUP") and reading is not None:
+        signal.signal(signal.SIGHUP, lambda *_: _in_thread(reading))
     timer = threading.Timer(seconds or 0.0, stop.set)
 
     def again() -> Config:
@@ -91,7 +94,7 @@ def run(
     def started(address: str) -> None:
         typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
         if page is not None:
-            page.start(address)
+            page.start(address, control, reading)
         if seconds is not None:
             timer.start()
 
@@ -131,9 +134,14 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     return loaded
 
 
-def _reload(read: Callable[[], Config], running: Config, control: Control) -> None:
-    """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
+def _in_thread(reading: Callable[[], Reloaded]) -> None:
+    """Read the configuration again, in a thread: what is removed may take a while. What is refused is logged."""
+
+    def read() -> None:
+        with suppress(ConfigError):
+            reading()
+
+    threading.Thread(target=read, daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:

@@ -32,6 +32,7 @@ def view(
         str | None, typer.Option(help="Address of the run's packets, for live video: packets.address.")
     ] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
+    control: Annotated[Path | None, typer.Option(hidden=True, help="Socket by which that is changed.")] = None,
 ) -> None:
     """Show the live picture, what happened and who is known, in a browser.
 
@@ -52,6 +53,7 @@ def view(
             config=config,
             run=run,
             model=_model(loaded, model),
+            control=control,
             packets=packets or (None if loaded is None else loaded.packets.address),
         ),
         () if loaded is None else loaded.streams,

@@ -34,7 +34,8 @@ class Places:
         store: folder of the event store; None: there is none.
         gallery: its file; None: there is none.
         config: the configuration file of the run; None: it has none.
-        run: number of the process that reads the configuration again at SIGHUP; None: none is known.
+        run: number of the process that the server ends with; None: it goes on by itself.
+        control: socket by which the run is changed; None: it cannot be.
         model: that the run uses.
         packets: address at which packets of the streams are read; None: there are none.
     """
@@ -43,6 +44,7 @@ class Places:
     gallery: Path | None = None
     config: Path | None = None
     run: int | None = None
+    control: Path | None = None
     model: ModelSettings = ModelSettings()
     packets: str | None = None
 
