@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Array
-from engines.errors import EngineError, ModelError
+from engines.errors import UNDECODABLE, EngineError, ModelError
 from engines.files import write_whole
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
@@ -25,6 +25,7 @@ Activation = Literal["relu", "silu", "hardswish"]
 Backend = str  # its name, as engines/backends/base.py finds it
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
+HEIGHT, WIDTH = "height", "width"  # what its file calls sides that an engine chooses when it opens it
 TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
 USUAL_TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY if not task.optional)
 ENTRY_OF: dict[TaskName, EntryName] = {task.name: task.entry for task in REGISTRY}
@@ -75,6 +76,7 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: Positive
     width: Positive
     outputs: dict[str, tuple[int, ...]]  # name -> shape without the batch dimension
+    multiple_of: Positive | None = None  # takes any sides that are multiples of it; None: takes its size alone
 
     def check(self, batch: Array) -> None:
         """Raise EngineError unless ``batch`` is uint8 (N, height, width, 3) with at least one picture."""
@@ -187,6 +189,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
     imported: ImportedDetector | None = None  # None: all of it is a network of ours
+    known_as: str | None = None  # the fingerprint before its files were written anew around the same weights
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -206,6 +209,12 @@ class Model:
 
     path: Path
     spec: ModelSpec
+    reference: "Model | None" = None  # the same at the size that it was made for; None: this one is
+
+    @property
+    def at_reference(self) -> "Model":
+        """The model at the size that it was made for."""
+        return self.reference or self
 
     def file(self, entry: EntryName, precision: Precision = "auto", backend: Backend | None = None) -> Path:
         """Path of the ONNX file of an entry that engines of this precision run; of int8, TensorRT has its own.
@@ -252,6 +261,8 @@ class Model:
         """
         if self.spec.imported and self.spec.imported.faces_of:
             return self.spec.imported.faces_of
+        if self.spec.known_as:
+            return self.spec.known_as
         text = "".join(entry.sha256 for entry in (self.spec.frame, self.spec.face) if entry)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -286,7 +297,7 @@ def load_model(path: str | Path) -> Model:
         spec = msgspec.json.decode(spec_file.read_bytes(), type=ModelSpec)
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
     _check_entries(spec, folder)
     parts: list[EntrySpec | QuantisedFile | CheckPictures] = [entry for entry in (spec.frame, spec.face) if entry]

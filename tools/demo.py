@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from engines.errors import StageError
+from engines.files import PRIVATE_FOLDER
 from engines.spec import USUAL_TASKS, load_model
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import ModelSettings
@@ -100,7 +101,7 @@ class _HalfTime:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left, and nothing else."""
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     names = ("clip.mp4", "truth.json", "gallery.sqlite*", "run.*", "recording/*.mp4", "messages.jsonl")
     results = ("annotated.mp4", "contact_sheet.png", "summary.json")
     for name in (*names, *results):

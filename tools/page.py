@@ -1,5 +1,6 @@
 """The page that a run serves: what it needs, and the process that serves it."""
 
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -11,7 +12,7 @@ import msgspec
 
 from engines.spec import load_model
 from pipeline.gallery import Gallery
-from pipeline.runtime.logs import log_settings
+from pipeline.runtime.logs import LogSettings, configure_logging, log_settings
 from pipeline.service.control import Control
 from pipeline.service.control_socket import ControlSocket
 from pipeline.service.page_process import PageProcess
@@ -69,6 +70,8 @@ class RunPage:
         self._process: PageProcess | None = None
         self._control = Path(self._folder.name) / "control"
         self._socket: ControlSocket | None = None
+        self._log = Path(self._folder.name) / "log"
+        configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=self._log))
 
     def with_packets(self, config: Config) -> Config:
         """Return the same run with its packets sent to where the page reads them."""
@@ -93,6 +96,7 @@ class RunPage:
             self._process.stop()
         if self._socket is not None:
             self._socket.close()
+        configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=None))
         self._folder.cleanup()
 
     def _command(self, results: str) -> list[str]:
@@ -105,6 +109,7 @@ class RunPage:
             "--gallery": self._config.identity.gallery,
             "--model": self._config.model.path,
             "--packets": self._config.packets.address,
+            "--log": str(self._log),
             "--run": str(os.getpid()),
             "--control": str(self._control),
         }

@@ -31,6 +31,7 @@ def view(
     packets: Annotated[
         str | None, typer.Option(help="Address of the run's packets, for live video: packets.address.")
     ] = None,
+    log: Annotated[Path | None, typer.Option(help="The run's log file, whose end administrators see.")] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
     control: Annotated[Path | None, typer.Option(hidden=True, help="Socket by which that is changed.")] = None,
 ) -> None:
@@ -55,6 +56,7 @@ def view(
             model=_model(loaded, model),
             control=control,
             packets=packets or (None if loaded is None else loaded.packets.address),
+            log=log,
         ),
         () if loaded is None else loaded.streams,
         server_key or (None if loaded is None else loaded.publish.curve_secret_file),

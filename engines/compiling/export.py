@@ -6,13 +6,15 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
+from engines.any_size import free_size
 from engines.network.entries import FaceEntry, FrameEntry
-from engines.network.features import STRIDES
 from engines.network.network import Network, build_network
+from engines.sizes import STEP
 from engines.spec import (
     INPUT,
     EntrySpec,
@@ -65,14 +67,14 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
     Args:
         trained: network and class names.
         out: the model folder, made when missing.
-        frame_size: height and width of the frame entry's input, multiples of 32.
+        frame_size: height and width, multiples of 32, that the frame entry has unless it is opened with others.
         thresholds: kept in the spec.
 
     Raises:
         ValueError: ``frame_size`` is not allowed.
     """
-    if any(side <= 0 or side % STRIDES[-1] for side in frame_size):
-        raise ValueError(f"frame_size must be multiples of {STRIDES[-1]}, got {frame_size[0]}x{frame_size[1]}")
+    if any(side <= 0 or side % STEP for side in frame_size):
+        raise ValueError(f"frame_size must be multiples of {STEP}, got {frame_size[0]}x{frame_size[1]}")
     out.mkdir(parents=True, exist_ok=True)
     network = trained.network()
     modules = {"frame": FrameEntry(network, frame_size), "face": FaceEntry(network)}
@@ -116,6 +118,8 @@ def _export_entry(entry: nn.Module, file: Path, size: tuple[int, int], names: tu
             opset_version=OPSET,
             dynamo=False,
         )
+        if isinstance(entry, FrameEntry):
+            onnx.save(free_size(onnx.load(part), *size), part)
         os.replace(part, file)
     shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, values, strict=True)}
-    return EntrySpec(file.name, sha256_of(file), *size, shapes)
+    return EntrySpec(file.name, sha256_of(file), *size, shapes, STEP if isinstance(entry, FrameEntry) else None)

@@ -13,11 +13,12 @@ import structlog
 from msgspec import structs
 
 from engines.errors import ConfigError
-from engines.spec import Model, load_model
+from engines.spec import Model
 from pipeline.events.zones import zone_counters_of
 from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
+from pipeline.runtime.shape import model_of, with_size
 from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.streams import Attached, Streams
 from pipeline.runtime.summary import Summary
@@ -61,7 +62,8 @@ def run(
     config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
-    model = load_model(config.model.path)
+    config = with_size(config)
+    model = model_of(config)
     _check_tasks(config, model)
     if config.record.directory is not None:
         SegmentFolder(config.record).check()

@@ -72,19 +72,20 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"streams[{index}].forward is {'missing' if stream.forward is None else 'there'}, but must be as in "
                 "streams[0]: all streams of a configuration are forwarded, or none"
             )
-    _check_sinks(config)
+    _check_sinks(config, written)
     _check_web(config)
     if config.streams[0].forward is not None and config.links != "queue":
         raise RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
 
 
-def _check_sinks(config: Config) -> None:
+def _check_sinks(config: Config, written: dict[str, Any]) -> None:
     """Refuse names that two sinks share: what they lose is told under them."""
     taken = dict.fromkeys(sinks.TAKEN, "a section of its own")
     for index, sink in enumerate(config.sinks):
         if sink.shown_name in taken:
+            named = written["sinks"][index].get("name") or sink.shown_name
             raise RefusedError(
-                f"sinks[{index}].name is {sink.shown_name!r}, but must differ from the names of other sinks, and "
+                f"sinks[{index}].name is {shown(named)}, but must differ from the names of other sinks, and "
                 f"{taken[sink.shown_name]} has it already"
             )
         taken[sink.shown_name] = f"sinks[{index}]"

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 import av
 import msgspec
 
-from pipeline.database import PRIVATE
+from engines.files import PRIVATE
 from pipeline.frames.jpeg import JpegDecoder, frame_of
 from pipeline.sinks.segments import segment_name
 from pipeline.wire.fmp4 import Fragmenter

@@ -12,6 +12,7 @@ from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.base import CLOSE_S, SinkThread
+from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.messages import Message, encode, topic
 
@@ -75,6 +76,7 @@ class ZmqSink:
         self._socket.sndhwm = settings.high_water_mark
         self._socket.rcvhwm, self._socket.maxmsgsize = RECEIVED, LONGEST_HEARD
         self._socket.linger = LINGER_MS
+        self._limit = ConnectionLimit(self._socket)
         self._socket.ipv6 = "[" in settings.address
         if settings.curve_secret_file is not None:
             _use_key(self._socket, settings.curve_secret_file)

@@ -23,6 +23,7 @@ from pipeline.sources.whole import lacks_index
 
 PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
 SEGMENTS: Final = 4  # times the timeout: segments are of up to ten seconds
+LOOKED_AT_FLV: Final = "500000"  # microseconds: what is in it comes first, but FFmpeg waits for sound that never comes
 
 
 def check_decoder(settings: StreamSettings) -> None:
@@ -96,6 +97,9 @@ def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, 
 def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
     # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
     options = {"fpsprobesize": "0"} if live else {}
+    address = urlsplit(settings.source)
+    if live and (address.scheme.startswith("rtmp") or address.path.lower().endswith(".flv")):
+        options["analyzeduration"] = LOOKED_AT_FLV
     if settings.source.lower().startswith(("rtsp://", "rtsps://")):
         # Without its other media a camera whose video froze falls silent, which the timeout notices.
         options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}

@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
-from engines.spec import load_model
 from pipeline.frames.types import Carrier, Health, Result, Ticket
 from pipeline.runtime.asking import AskedSwitches, locked
 from pipeline.runtime.event_publisher import EventPublisher, settle
 from pipeline.runtime.graph import FACES, chained, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
@@ -35,7 +35,7 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     context, config = worker_spec.context, worker_spec.config
     stages, alone = context.plan.stages_of("finish"), context.plan.shards == 1
     with ExitStack() as opened:
-        model = load_model(config.model.path)
+        model = model_of(config)
         needs = needs_of((*stages, FACES) if alone else stages)
         parts = open_parts(config, model, needs, opened, folder=context.folder)
         publisher = parts.publisher

@@ -15,7 +15,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
 from pipeline.service.web import events, files, live, login, people, streams, system, video, zones
-from pipeline.service.web.gate import OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
+from pipeline.service.web.gate import SLASH, OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
 MAX_BODY: Final = 20_000_000  # bytes of a request: a photo
@@ -90,4 +90,6 @@ def _record(site: Site, request: Request[Any, Any, Any]) -> None:
     who = request.scope.get("user")
     if request.method in SAFE_METHODS or who is None:
         return
-    site.accounts.record(who.name, login.address_of(request), f"{request.method} {request.url.path}")
+    site.accounts.record(
+        who.name, login.address_of(request), f"{request.method} {request.url.path.replace(SLASH, '/')}"
+    )

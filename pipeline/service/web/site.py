@@ -21,6 +21,7 @@ from pipeline.settings.schema import ModelSettings, StreamSettings
 from pipeline.store import EventStore
 
 COOKIE: Final = "trunkline"
+EXAMINE_S: Final = 0.2  # that an answer waits for what is being looked at
 LOCAL: Final = "local"  # the name of whoever needs no login
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ class Places:
         control: socket by which the run is changed; None: it cannot be.
         model: that the run uses.
         packets: address at which packets of the streams are read; None: there are none.
+        log: file of the run's log lines; None: none is known.
     """
 
     store: Path | None = None
@@ -47,6 +49,7 @@ class Places:
     control: Path | None = None
     model: ModelSettings = ModelSettings()
     packets: str | None = None
+    log: Path | None = None
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class Site:
     faces: FaceReading = field(init=False)
     kinds: VideoKinds = field(init=False)
     _machine: Any = None
-    _examining: threading.Lock = field(default_factory=threading.Lock)
+    _examining: threading.Thread | None = None
     _changed_ns: int = 0  # when the configuration that was read was written
     _timers: list[tuple[threading.Timer, Callable[[], object]]] = field(default_factory=list)
     _store: EventStore | None = None
@@ -125,11 +128,16 @@ class Site:
             return self._gallery
 
     def machine(self) -> Any:
-        """Return what is known of the machine; looked at once."""
-        with self._examining:
-            if self._machine is None:
-                self._machine = self.examine()
-            return self._machine
+        """Return what is known of the machine; None while it is looked at, once, which takes some seconds."""
+        with self._opening:
+            if self._examining is None:
+                self._examining = threading.Thread(target=self._examine, name="examine", daemon=True)
+                self._examining.start()
+        self._examining.join(EXAMINE_S)
+        return self._machine
+
+    def _examine(self) -> None:
+        self._machine = self.examine()
 
     def settings(self) -> dict[str, StreamSettings]:
         """Return the streams of the configuration by name, as it is now; as it was where it cannot be read."""

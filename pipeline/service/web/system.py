@@ -5,17 +5,19 @@ from typing import Any, Final
 import msgspec
 from litestar import get
 
+from pipeline.runtime.logs import last_lines
 from pipeline.service.web.gate import TheSite, needs
 from pipeline.settings.redact import redact
 
+LOG_LINES: Final = 200
 BOUNDS_MS: Final = (5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
 
 
 @get("/api/system", opt=needs("admin"), sync_to_thread=True)
 def system(site: TheSite) -> dict[str, Any]:
-    """Return what ``trunkline doctor`` says, the books and latencies of all streams, and what happened to them last.
+    """Return what ``trunkline doctor`` says, books and latencies of all streams, what happened to them, the log's end.
 
-    The first answer takes some seconds: the machine is looked at once. ``counts`` of ``latency`` has one number more
+    ``machine`` is null for some seconds, while it is looked at, once. ``counts`` of ``latency`` has one number more
     than ``bounds_ms``, for all that took longer.
     """
     streams = [
@@ -28,7 +30,8 @@ def system(site: TheSite) -> dict[str, Any]:
         "model": redact(site.places.model.path),
         "config": None if site.places.config is None else str(site.places.config),
         "streams": streams,
-        "log": site.hub.lines(),
+        "happened": site.hub.lines(),
+        "log": [] if site.places.log is None else last_lines(site.places.log, LOG_LINES),
     }
 
 

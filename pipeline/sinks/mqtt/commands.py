@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from engines.errors import EnrollError, MessageError, TrunklineError
+from engines.errors import UNDECODABLE, EnrollError, MessageError, TrunklineError
 from pipeline.gallery.gallery import Gallery, Terms
 from pipeline.gallery.track_requests import Request, enroll_track
 from pipeline.settings.schema import Config, Switch
@@ -147,5 +147,5 @@ def _read(payload: bytes) -> EnrollCommand:
             raise MessageError("the command is not text in UTF-8") from None
     try:
         return msgspec.json.decode(payload, type=EnrollCommand)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise MessageError(f"the command does not follow its form: {error}") from None

@@ -1,6 +1,6 @@
 // One event: its clip with the way of the track drawn over it, or its snapshot; its facts; what can be done with it.
 
-import { call, get, isAdmin } from "./api.js";
+import { call, get, isAdmin, part } from "./api.js";
 import { dialog, h, icon, say } from "./dom.js";
 import { duration, percent, whenOf } from "./format.js";
 import { colourOf, Overlay } from "./overlay.js";
@@ -8,8 +8,8 @@ import { text } from "./text.js";
 
 const BEFORE_S = 3; // how long before its event a clip begins, where the server does not say when it does
 
-/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null. */
-export async function showEvent(id, newer, older, removed) {
+/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null; `removed`, `changed`: told. */
+export async function showEvent(id, newer, older, removed, changed) {
   let event;
   try {
     event = await get(`/api/events/${id}`);
@@ -27,6 +27,7 @@ export async function showEvent(id, newer, older, removed) {
       event.clip && h("a", { class: "button", href: `/api/events/${id}/clip.mp4`, download: `trunkline-${id}.mp4` }, text.events.download),
       event.has_snapshot && h("a", { class: "button", href: `/api/events/${id}/snapshot.jpg`, download: `trunkline-${id}.jpg` }, text.events.downloadSnapshot),
       isAdmin() && event.kind === "face" && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
+      isAdmin() && event.person && h("button", { onclick: () => takeBack(event, box, changed) }, text.events.notThem(event.person)),
       isAdmin() && h("button", { class: "danger", onclick: () => remove(id, box, removed) }, text.events.remove)));
   box.dataset.id = id;
   box.addEventListener("keydown", ({ key, target }) => {
@@ -34,6 +35,18 @@ export async function showEvent(id, newer, older, removed) {
     if (address) location.hash = address;
   });
   return box;
+}
+
+/** This event does not show that person: what it taught is taken back. */
+async function takeBack({ id, person }, box, changed) {
+  try {
+    await call("DELETE", `/api/people/${part(person)}/views/${id}`);
+  } catch (error) {
+    return say(error.message, true);
+  }
+  box.close();
+  changed();
+  say(text.events.takenBack(person));
 }
 
 async function remove(id, box, removed) {

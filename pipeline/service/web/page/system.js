@@ -34,7 +34,9 @@ class System extends HTMLElement {
       const facts = await get("/api/system");
       const held = this.facts.querySelector("pre");
       const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
-      this.facts.replaceChildren(...cards(facts, "run"));
+      const { machine, ...others } = facts;
+      const looking = machine === null ? [h("p", { class: "muted", role: "status" }, text.system.looking)] : [];
+      this.facts.replaceChildren(...looking, ...cards(machine ? facts : others, "run"));
       const log = this.facts.querySelector("pre");
       if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
     } catch (error) {
