@@ -19,6 +19,7 @@ from pipeline.service.web.video_kinds import VideoKinds
 from pipeline.settings.load import load
 from pipeline.settings.schema import ModelSettings, StreamSettings
 from pipeline.store import EventStore
+from pipeline.wire.links import SnapshotLinks
 
 COOKIE: Final = "trunkline"
 EXAMINE_S: Final = 0.2  # that an answer waits for what is being looked at
@@ -75,6 +76,7 @@ class Site:
     secure: bool
     local_csrf: str
     examine: Callable[[], Any] = dict
+    links: SnapshotLinks | None = None  # whose links to pictures are served; None: none are
     faces: FaceReading = field(init=False)
     kinds: VideoKinds = field(init=False)
     _machine: Any = None
