@@ -261,6 +261,8 @@ class WebSettings(_Section, frozen=True):
     address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
     accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
     hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    public_url: str | None = None  # by which receivers of links to pictures reach it, docs/webhooks.md ...
+    link_secret: str | None = None  # ... and what those links are signed with: "${LINK_SECRET}"
     certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
     key: str | None = None  # PEM file of the certificate's key
 

@@ -55,9 +55,12 @@ def healthz() -> dict[str, str]:
 
 @get("/readyz", opt=needs("nobody"), sync_to_thread=False)
 def readyz(site: TheSite) -> Response[dict[str, str]]:
-    """Say whether a run is heard: 200, or 503."""
-    heard = any(site.hub.report(name)["state"] == "up" for name in site.hub.names())
-    return Response({"status": "ok" if heard else "no stream is up"}, status_code=200 if heard else 503)
+    """Say whether every stream is up, or was told to be down or over: 200; 503 while nothing is known of one."""
+    names = site.hub.names()
+    unknown = sum(site.hub.report(name)["state"] == "unknown" for name in names)
+    ready = bool(names) and not unknown
+    status = "ok" if ready else f"nothing is known of {unknown} of {len(names)} streams"
+    return Response({"status": status}, status_code=200 if ready else 503)
 
 
 ROUTES = (system, healthz, readyz)
