@@ -1,7 +1,7 @@
 """Kinds of place that mean something to a camera's owner, made of the places that a network was taught."""
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, Literal
 
 from engines.spec import NONE_OF_THESE, SceneGroup
 
@@ -61,11 +61,11 @@ def groups_of(scenes: Collection[str]) -> tuple[SceneGroup, ...]:
 
     What is no place, such as the classes of other sets, is in the last one, :data:`NONE_OF_THESE`.
     """
-    found = [
-        SceneGroup(name, where, tuple(place for place in places if place in scenes))
-        for where, groups in (("indoors", INDOORS), ("outdoors", OUTDOORS))
-        for name, places in groups.items()
-    ]
+
+    def within(where: Literal["indoors", "outdoors"], groups: Mapping[str, Collection[str]]) -> list[SceneGroup]:
+        return [SceneGroup(name, where, tuple(each for each in of if each in scenes)) for name, of in groups.items()]
+
+    found = within("indoors", INDOORS) + within("outdoors", OUTDOORS)
     if not all(group.scenes for group in found):
         return ()
     placed = {place for group in found for place in group.scenes}
