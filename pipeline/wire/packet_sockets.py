@@ -15,6 +15,7 @@ import zmq
 from engines.errors import ConfigError, MessageError
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import PacketSettings
+from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import LONGEST_HEARD, is_loopback, parse_tcp
 from pipeline.wire.packets import TOPIC, PacketMessage, pack_packet, packet_topic, unpack_packet
 
@@ -69,6 +70,7 @@ class PacketHub:
                 socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
                 socket.linger = 0
             captures.maxmsgsize, readers.maxmsgsize = LONGEST_PACKET, LONGEST_HEARD
+            ConnectionLimit(readers)
             readers.setsockopt(zmq.XPUB_VERBOSE, 1)  # each newcomer is told: it wants what there was since a key frame
             captures.bind(self.inner)
             try:
