@@ -79,6 +79,7 @@ class MadeCameras:
         self._crop = cv2.imencode(".jpg", np.random.default_rng(1).integers(0, 255, (120, 90, 3), np.uint8))[
             1
         ].tobytes()
+        self._began_s: float | None = None  # when events began
         self._stop = threading.Event()
         self._opened = ExitStack()
         self.hub = self._opened.enter_context(PacketHub(PacketSettings()))
@@ -104,6 +105,10 @@ class MadeCameras:
             sender.close()
         self._opened.close()
 
+    def happen(self) -> None:
+        """Let events begin."""
+        self._began_s = time.monotonic()
+
     def _run(self) -> None:
         begin_s, number = time.monotonic(), 0
         while not self._stop.wait(max(0.0, begin_s + number / RATE - time.monotonic())):
@@ -113,7 +118,7 @@ class MadeCameras:
                 sender.send(packet)
                 if number % self._apart == 0:
                     self.publisher.send(self._frame(packet))
-            while self.events < (time.monotonic() - begin_s) * self._event_rate:
+            while self._began_s is not None and self.events < (time.monotonic() - self._began_s) * self._event_rate:
                 self.events += 1
                 event = self._event(self._chance.choice(self.names))
                 self.publisher.send(event)
@@ -246,16 +251,16 @@ class NoLooker:
     """Nobody looks on: one connection reads all messages, as a page does."""
 
     def __init__(self, address: str, streams: list[str]) -> None:
+        self._opened = ExitStack()
         self._url = f"{address.replace('http', 'ws', 1)}/api/live?streams={','.join(streams)}"
 
     def __enter__(self) -> Self:
-        self._socket = connect(self._url)
-        self._thread = threading.Thread(target=lambda: [None for _ in self._socket], daemon=True)
-        self._thread.start()
+        messages = self._opened.enter_context(connect(self._url))
+        threading.Thread(target=lambda: [None for _ in messages], daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._socket.close()
+        self._opened.close()
 
     def turn(self) -> None:
         """There is but one."""
@@ -278,6 +283,7 @@ def day(folder: Path, streams: int, events: int, seconds: float, browser: bool, 
         served(cameras, folder) as (address, pid),
         Looker(address) if browser else NoLooker(address, cameras.names) as looker,
     ):
+        cameras.happen()
         while cameras.events < events:
             looker.wait(every_s)
             held.append(looker.holding(pid))
