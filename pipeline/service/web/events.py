@@ -17,7 +17,7 @@ from pipeline.frames.clock import timestamp
 from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import Site
-from pipeline.store import EventQuery, StoredEvent
+from pipeline.store import EventQuery, StoredEvent, boxes_of
 from pipeline.wire.links import PATH
 
 CHUNK: Final = 2**18  # bytes
@@ -181,8 +181,8 @@ def linked_snapshot(
 def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, reader: TheReader) -> Stream:
     """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
     found = _event(site, reader, number)
-    file = site.store().clip_file(found)
-    if file is None or file.name != found.clip or not file.is_file():
+    file = _clip_of(site, found)
+    if file is None:
         raise RequestError(404, f"event {number} has no clip")
     size = file.stat().st_size
     first, last, partial = byte_range(request.headers.get("range"), size)
@@ -195,6 +195,22 @@ def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, 
     return Stream(
         _part(file, first, last), media_type="video/mp4", status_code=206 if partial else 200, headers=headers
     )
+
+
+def _clip_of(site: Site, event: StoredEvent) -> Path | None:
+    """The file of an event's clip, which lies in the folder of clips and nowhere else."""
+    file = site.store().clip_file(event)
+    return None if file is None or file.name != event.clip or not file.is_file() else file
+
+
+@get("/api/events/{number:int}/boxes", opt=needs("viewer"), sync_to_thread=True)
+def boxes(number: FromPath[int], site: TheSite, reader: TheReader) -> Response[bytes]:
+    """Return what was seen in each frame of an event's clip: ``{"at_s", "size", "objects", "faces"}``, JSON."""
+    file = _clip_of(site, _event(site, reader, number))
+    beside = None if file is None else boxes_of(file)
+    text = beside.read_bytes() if beside is not None and beside.is_file() else b""
+    lines = text[: text.rfind(b"\n") + 1].splitlines()  # the last one may still be written
+    return Response(b"[" + b",".join(lines) + b"]", media_type="application/json")
 
 
 def clip_began(name: str) -> str | None:
@@ -239,4 +255,4 @@ async def _part(file: Path, first: int, last: int) -> AsyncIterator[bytes]:
             yield chunk
 
 
-ROUTES = (events, event, remove_event, snapshot, linked_snapshot, clip)
+ROUTES = (events, event, remove_event, snapshot, linked_snapshot, clip, boxes)

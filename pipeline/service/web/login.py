@@ -1,6 +1,6 @@
 """Logging in and out; users, tokens and what was done."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post
@@ -154,23 +154,4 @@ def audit(
     return site.accounts.deeds(limit, before)
 
 
-Health = Literal["ok"]
-
-
-@get("/healthz", opt=needs("nobody"), sync_to_thread=False)
-def healthz() -> dict[str, str]:
-    """Say that the server runs."""
-    return {"status": "ok"}
-
-
-@get("/readyz", opt=needs("nobody"), sync_to_thread=False)
-def readyz(site: TheSite) -> Response[dict[str, str]]:
-    """Say whether every stream is up, or was told to be down or over: 200; 503 while nothing is known of one."""
-    names = site.hub.names()
-    unknown = sum(site.hub.report(name)["state"] == "unknown" for name in names)
-    ready = bool(names) and not unknown
-    status = "ok" if ready else f"nothing is known of {unknown} of {len(names)} streams"
-    return Response({"status": status}, status_code=200 if ready else 503)
-
-
-ROUTES = (me, login, logout, users, add_user, remove_user, tokens, add_token, remove_token, audit, healthz, readyz)
+ROUTES = (me, login, logout, users, add_user, remove_user, tokens, add_token, remove_token, audit)

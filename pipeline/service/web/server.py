@@ -1,6 +1,7 @@
 """The server's process: from settings to a socket that is served."""
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -53,6 +54,7 @@ def serve(
     Raises:
         ConfigError: something of it cannot be used.
     """
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it tells of each viewer who leaves while something is sent
     host, port = split_address(settings.address)
     loopback = is_loopback(host)
     login = not loopback or bool(settings.hosts)

@@ -25,6 +25,7 @@ VIEWER: Final = {
     "GET /api/events/{number}",
     "GET /api/events/{number}/snapshot.jpg",
     "GET /api/events/{number}/clip.mp4",
+    "GET /api/events/{number}/boxes",
     "GET /api/people",
     "GET /api/streams/{name}/zones",
 }
