@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Array
-from engines.errors import EngineError, ModelError
+from engines.errors import UNDECODABLE, EngineError, ModelError
 from engines.files import write_whole
 from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
 from engines.meanings import SceneGroup as SceneGroup
@@ -297,7 +297,7 @@ def load_model(path: str | Path) -> Model:
         spec = msgspec.json.decode(spec_file.read_bytes(), type=ModelSpec)
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
     _check_entries(spec, folder)
     parts: list[EntrySpec | QuantisedFile | CheckPictures] = [entry for entry in (spec.frame, spec.face) if entry]

@@ -26,6 +26,9 @@ def tracking(
     out: Annotated[
         Path | None, typer.Option(help="Write the tracks into this folder, SEQUENCE.txt in MOTChallenge's text.")
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Look at so many frames a second, and predict tracks between.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Score the tracker, class by class, on the detections of each sequence under DATA/tracking (docs/tracking.md).
@@ -45,7 +48,7 @@ def tracking(
         make_folder(out, "--out")
     outcomes: list[ClassScores] = []
     for sequence in progress(sequences, "tracking, sequences", console=Console(stderr=True), transient=True):
-        found, rows = evaluate_sequence(sequence)
+        found, rows = evaluate_sequence(sequence, fps)
         outcomes.extend(found)
         if out is not None:
             write_whole(out / f"{sequence.name}.txt", text_of(rows).encode())

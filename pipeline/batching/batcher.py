@@ -42,6 +42,8 @@ class Waiting(Protocol):
     def clock_ns(self) -> int: ...
     @property
     def unchanged(self) -> bool: ...
+    @property
+    def between(self) -> bool: ...
 
 
 W = TypeVar("W", bound=Waiting)
@@ -72,7 +74,7 @@ class _StreamQueue(Generic[W]):
 
     def offer(self, frame: W, now_ns: int, max_queue_delay_ns: int) -> tuple[W, ...]:
         stale: tuple[W, ...] = ()
-        wanted = not frame.unchanged
+        wanted = not (frame.unchanged or frame.between)
         if self.mode == "freshest" and self.wanted:
             place = next(place for place, (_, infer) in enumerate(self.waiting) if infer)
             oldest, _ = self.waiting[place]
@@ -85,7 +87,8 @@ class _StreamQueue(Generic[W]):
             stale = (self.waiting.popleft()[0],)
         self.waiting.append((frame, wanted))
         self.wanted += wanted
-        self.unchanged = not wanted
+        if not frame.between:
+            self.unchanged = not wanted
         return stale
 
     def may_add(self) -> bool:
@@ -162,7 +165,8 @@ class Batcher(Generic[W]):
         queue = self._queues[frame.stream]
         count, wanted = len(queue.waiting), queue.wanted
         stale = queue.offer(frame, now_ns, self._staleness_ns)
-        queue.arrivals.beat(now_ns)
+        if not frame.between:  # what may be waited for comes at the rate at which the stream is inferred
+            queue.arrivals.beat(now_ns)
         self._count += len(queue.waiting) - count
         self._wanted += queue.wanted - wanted
         if queue.wanted > wanted:

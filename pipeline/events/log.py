@@ -69,6 +69,8 @@ class StreamEvents:
         """The events of one frame; see :meth:`EventLog.update`."""
         frame, objects, faces = result.frame, result.objects, result.faces
         self._seq, self._now = frame.seq, Timestamp(frame.captured_ns, frame.time_s)
+        if result.carried == "predicted":  # where things are thought to be is no evidence: the next frame tells
+            return []
         events = self.end("cut") if result.cut else []
         events += self._scene_events(result)
         if len(objects.ended):

@@ -23,6 +23,9 @@ from pipeline.frames.picture import Picture
 # minds how long a frame waits, as in a file that runs as fast as it goes.
 Mode = Literal["freshest", "every_frame", "bulk"]
 StreamStatus = Literal["up", "down", "ended"]
+# What a frame shows that was not inferred. unchanged: what the last inferred frame showed, since nothing has moved.
+# predicted: its tracks where their motion takes them, since the frame was left out by the inference rate.
+Carried = Literal["unchanged", "predicted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Frame:
     picture: Picture
     ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
     unchanged: bool = False  # nothing has moved since the last one that was not: it needs no inference
+    between: bool = False  # things move, but it is not among those that its stream's inference.fps chooses
     cut_seq: int = -1  # seq of the last frame up to this one that showed another scene than the one before, if any ...
     doubtful_seq: int = -1  # ... and of the last that may have
 
@@ -139,7 +143,12 @@ class Observed:
     frame: Frame
     detections: Detections
     timestamps: Timestamps
-    skipped: bool = field(default=False, kw_only=True)  # seen in an earlier frame of the stream: nothing has moved
+    carried: Carried | None = field(default=None, kw_only=True)  # from an earlier frame; None: this one was inferred
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the network was not shown this frame."""
+        return self.carried is not None
 
     @property
     def frames(self) -> tuple[Frame, ...]:

@@ -89,12 +89,14 @@ def _capture(parts: SourceParts) -> StageFunction:
     from pipeline.runtime.supervision import until_over
     from pipeline.sources import capture as sources  # each looked up when it is needed, here and below
     from pipeline.sources.cuts import mark_cuts
-    from pipeline.sources.unchanged import mark_unchanged
+    from pipeline.sources.rate import mark_skipped, rate_of
 
     def stage(_: Iterator[Any]) -> Iterator[Frame]:
         source = parts.source or sources.capture
         given = source(parts.settings, stop=parts.stop, health=parts.health, first_seq=parts.seen, **parts.more)
-        return until_over(mark_cuts(mark_unchanged(_numbered(given, parts.base), parts.inference)), parts.over)
+        cuts = mark_cuts(_numbered(given, parts.base))
+        rate, live = rate_of(parts.settings.inference_fps, parts.inference), sources.waits_for_nobody(parts.settings)
+        return until_over(mark_skipped(cuts, rate, parts.inference.min_rate_hz, live=live), parts.over)
 
     return stage
 

@@ -14,6 +14,7 @@ from engines.nms import Suppression
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
+InferenceRate = Annotated[float, msgspec.Meta(gt=0.0)] | Literal["full", "auto"]  # frames a second, docs/rates.md
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 StreamName = Annotated[
     str,
@@ -40,6 +41,8 @@ HostPort = Annotated[
 ]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
+# Of a stream, while a run goes on. detect: it is captured at all. record: its annotated video is written.
+Switch = Literal["detect", "record"]
 Anchor = Literal[
     "foot", "centre"
 ]  # what of an object's box must be inside: the middle of its lower edge, or its middle
@@ -121,6 +124,7 @@ class StreamSettings(_Section, frozen=True):
     server_key: str | None = None  # the other host's public CURVE key
     curve_secret_file: str | None = None  # zmq+tcp:// only: this host's CURVE key
     insecure: bool = False  # to or from other hosts without keys
+    inference_fps: InferenceRate | None = None  # None: inference.fps
     zones: tuple[ZoneSettings, ...] = ()
     lines: tuple[LineSettings, ...] = ()
 
@@ -140,8 +144,8 @@ class InferenceSettings(_Section, frozen=True):
 
     max_batch: Positive = 8
     max_queue_delay_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # see Batcher
-    rate: Literal["full", "auto"] = "full"  # "auto": while nothing moves, tracks are carried on without inference ...
-    min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... but for so many frames a second of each stream
+    fps: InferenceRate = "full"  # of each stream that has none of its own: while something moves, and ...
+    min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... while nothing does; "full": all frames
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
     size: InputSize = "model"  # of the network's input; "auto": in the shape of the streams, at the model's cost
@@ -257,6 +261,8 @@ class WebSettings(_Section, frozen=True):
     address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
     accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
     hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    public_url: str | None = None  # by which receivers of links to pictures reach it, docs/webhooks.md ...
+    link_secret: str | None = None  # ... and what those links are signed with: "${LINK_SECRET}"
     certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
     key: str | None = None  # PEM file of the certificate's key
 

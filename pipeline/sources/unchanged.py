@@ -1,8 +1,6 @@
 """When a frame is worth inferring: while nothing moves, only as often as the least rate says."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -10,8 +8,6 @@ import numpy as np
 
 from engines.arrays import Luma
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Frame
-from pipeline.settings.schema import InferenceSettings
 
 ROWS, COLUMNS = 54, 128  # points that are looked at: a person 5 % as high as the picture covers two rows at least
 MIN_CHANGE: Final = 4  # luma levels; what changes by less shows nothing
@@ -50,13 +46,17 @@ class MotionGate:
 
     def __init__(self, min_rate_hz: float) -> None:
         self._interval_s = 1.0 / min_rate_hz
-        self._seen: Luma | None = None  # when it was last inferred
+        self._seen: Luma | None = None  # when it was last inferred ...
+        self._before: tuple[Luma | None, float] = (None, -math.inf)  # ... and before that, and when
         self._noise = _Noise((0, 0))
         self._time_s = self._inferred_s = self._hold_until_s = -math.inf
         self._frames_since = AGAIN_FRAMES + 1  # the last change
 
     def look(self, luma: Luma, time_s: float) -> bool:
-        """Whether the frame of stream time ``time_s`` with these points (rows, columns) is to be inferred."""
+        """Whether the frame of stream time ``time_s`` with these points (rows, columns) shows something new.
+
+        It is taken to be inferred then, unless :meth:`put_off` follows.
+        """
         if self._seen is None or self._seen.shape != luma.shape or time_s < self._time_s:
             self._noise = _Noise(luma.shape)
             self._hold_until_s = time_s + BEGIN_S
@@ -67,8 +67,13 @@ class MotionGate:
         self._time_s = time_s
         wanted = moved or time_s < self._hold_until_s or next_s - self._inferred_s > self._interval_s * ROUNDING
         if wanted:
+            self._before = self._seen, self._inferred_s
             self._seen, self._inferred_s = luma, time_s
         return wanted
+
+    def put_off(self) -> None:
+        """The frame that was just looked at is not inferred: the next is compared with the one that was, too."""
+        self._seen, self._inferred_s = self._before
 
     def _moved(self, change: Luma, time_s: float) -> bool:
         mean = cv2.mean(np.minimum(change, CLIP))[0]
@@ -107,14 +112,3 @@ class _Noise:
         clipped = np.minimum(change, CLIP)
         self._power += np.float32(share) * (clipped * clipped - self._power)
         self.limits = np.maximum(np.rint(NOISES * np.sqrt(self._power)), MIN_CHANGE).astype(np.uint8)
-
-
-def mark_unchanged(frames: Iterable[Frame], settings: InferenceSettings) -> Iterator[Frame]:
-    """The frames of one stream, those that need no inference marked as ``unchanged``; none if the rate is "full"."""
-    if settings.rate == "full":
-        yield from frames
-        return
-    gate = MotionGate(settings.min_rate_hz)
-    for frame in frames:
-        wanted = gate.look(luma_points(frame.picture), frame.time_s)
-        yield frame if wanted else replace(frame, unchanged=True)

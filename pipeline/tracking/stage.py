@@ -10,7 +10,7 @@ from engines.arrays import Double, Luma, Rows
 from engines.decode import Detections, Faces, Objects
 from engines.spec import Thresholds
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Frame, Observed, Skipped, Timestamps, Tracked, Tracks
+from pipeline.frames.types import Carried, Frame, Observed, Skipped, Timestamps, Tracked, Tracks
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.association import best, by_coordinate, overlapping, touching
 from pipeline.tracking.camera_motion import camera_motion, in_source, small_luma
@@ -42,6 +42,7 @@ class StreamTracker:
         self._person = person
         self._owners: dict[int, int] = {}  # face track -> the person's track
         self._last: _Last | None = None
+        self._left_out = 0  # frames since the last that was inferred, by the inference rate
         self._steady = settings.camera_motion
         self._luma: Luma | None = None
         self._seq: int | None = None  # of the last frame
@@ -57,7 +58,9 @@ class StreamTracker:
             TrackerInput(faces_seen.boxes, faces_seen.scores, np.zeros(len(faces_seen.boxes), np.int32)),
             size=(picture.width, picture.height),
             motion=self._camera(picture) if self._steady else None,
+            stands_for=1 + self._left_out,
         )
+        self._left_out = 0
         tracked = Tracked.of(observed, objects, faces, self._link(objects, faces), cut=self._cut)
         self._cut = False
         self._last = _Last(observed.detections, observed.timestamps, objects, faces, tracked.face_objects)
@@ -84,6 +87,17 @@ class StreamTracker:
             replace(last.faces, ended=none),
             last.links,
         )
+
+    def predict(self, frame: Frame) -> Tracked | None:
+        """What was shown with the last frame that was inferred, where its motion has taken it by this frame."""
+        self._note_cut(frame, None)
+        self._left_out += 1
+        if self._last is None:
+            return None
+        last, size = self._last, (frame.picture.width, frame.picture.height)
+        objects, faces = self._tracker.predicted(frame.time_s, last.objects, last.faces, size=size)
+        detections = replace(last.detections, faces=_moved_faces(last.detections.faces, last.faces, faces))
+        return Tracked(frame, detections, last.timestamps, objects, faces, last.links)
 
     def _note_cut(self, frame: Frame, found: Detections | None) -> None:
         """Lose all tracks if another scene has begun since the last frame; ``found``: what is seen now, if known."""
@@ -134,6 +148,16 @@ def _elsewhere(last: _Last, found: Detections) -> bool:
     return not any((each.ious >= STAYED_IOU).any() for each in near)
 
 
+def _moved_faces(seen: Faces, before: Tracks, now: Tracks) -> Faces:
+    """The faces of the last frame that was inferred, with the landmarks of those that are shown moved with them."""
+    if not len(now.ids):
+        return seen
+    landmarks, rows = seen.landmarks.copy(), now.rows
+    scale = (now.boxes[:, 2:] - now.boxes[:, :2]) / np.maximum(before.boxes[:, 2:] - before.boxes[:, :2], 1.0)
+    landmarks[rows] = now.boxes[:, None, :2] + (landmarks[rows] - before.boxes[:, None, :2]) * scale[:, None]
+    return replace(seen, landmarks=landmarks)
+
+
 def face_fit(faces: Double, people: Double) -> Double:
     """How well each face (4, K) sits where the head of its person (4, K) should be: (K,), 0, not at all, to 1.
 
@@ -182,6 +206,14 @@ class Trackers:
         """
         return self._streams[frame.stream].carry(frame)
 
+    def predict(self, frame: Frame) -> Tracked | None:
+        """Show the stream's tracks with a frame that was left out by the inference rate, where they are by then.
+
+        Returns:
+            None where no frame of the stream has been inferred yet.
+        """
+        return self._streams[frame.stream].predict(frame)
+
     def lose(self, stream: str) -> None:
         """A stream is interrupted: none of its tracks goes on, and their ends come with its next frame."""
         if stream in self._streams:
@@ -195,10 +227,12 @@ def track(items: Iterable[Observed | Skipped], trackers: Trackers) -> Iterator[T
 
 
 def _skipped(item: Skipped, trackers: Trackers) -> Tracked:
-    tracked = trackers.carry(item.frame)
-    if tracked is None:  # what the network saw of the stream was lost in a crash
-        return trackers.update(Observed(item.frame, _nothing(), item.timestamps, skipped=True))
-    return replace(tracked, timestamps=item.timestamps, skipped=True)
+    between = item.frame.between
+    tracked = trackers.predict(item.frame) if between else trackers.carry(item.frame)
+    carried: Carried = "predicted" if between else "unchanged"
+    if tracked is None:  # what the network saw of the stream was lost in a crash, or another scene has begun
+        return trackers.update(Observed(item.frame, _nothing(), item.timestamps, carried=carried))
+    return replace(tracked, timestamps=item.timestamps, carried=carried)
 
 
 def _nothing() -> Detections:

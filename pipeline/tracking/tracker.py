@@ -10,7 +10,7 @@ Control 39, 1994). docs/tracking.md goes through it step by step.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
 from typing import Final
@@ -44,6 +44,7 @@ MAX_EVIDENCE: Final = 15.0  # more is not kept, or what has left would be believ
 ONE_DETECTION: Final = (0.25, 3.0)  # least and most that one detection says
 MISSED_PER_S: Final = 10.0  # taken away in a second without a detection,
 MISSED: Final = 1.0  # and at most for one frame
+MAX_STANDS_FOR: Final = 4  # frames left out of which one detection says as much as one of each would
 SCORES: Final = (0.001, 0.999)  # nothing is certain
 
 TRACK: Final = np.dtype(
@@ -114,7 +115,12 @@ class Tracker:
         self._gaps: deque[float] = deque(maxlen=GAPS)
 
     def update(
-        self, time_s: float, *seen: TrackerInput, size: tuple[int, int], motion: Double | None = None
+        self,
+        time_s: float,
+        *seen: TrackerInput,
+        size: tuple[int, int],
+        motion: Double | None = None,
+        stands_for: int = 1,
     ) -> tuple[Tracks, ...]:
         """Take the detections of the next frame, one :class:`Seen` for each kind.
 
@@ -123,6 +129,7 @@ class Tracker:
             seen: in the order of the scores that the tracker was made with.
             size: width and height of the picture, in which all detections lie, and the boxes of tracks stay.
             motion: (2, 3) of the camera since the last frame, in source pixels; None: it stood still.
+            stands_for: frames of the stream: this one, and those before it that were left out by the inference rate.
 
         Returns:
             For each kind the tracks that are shown and have a detection in this frame, boxes filtered over time, and
@@ -137,7 +144,7 @@ class Tracker:
             return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
         found = self._usable(seen)
         matched = self._associate(found, step, size)
-        self._correct(found, matched, step)
+        self._correct(found, matched, step, min(stands_for, MAX_STANDS_FOR))
         born = self._births(found, matched)
         if len(born):
             self._start(found, born)
@@ -151,6 +158,23 @@ class Tracker:
             unseen = self._tracks["unseen_s"]
             unseen[unseen > 0.0] += max(0.0, time_s - self._time_s)
         self._time_s = time_s
+
+    def predicted(self, time_s: float, *shown: Tracks, size: tuple[int, int]) -> tuple[Tracks, ...]:
+        """Return what was last shown where it is at ``time_s``, a frame that is not inferred; nothing here changes.
+
+        Args:
+            time_s: stream time, after that of the last frame.
+            shown: of each kind, with the last frame that was inferred.
+            size: width and height of the picture.
+        """
+        tracks, later_s = self._tracks, max(0.0, time_s - (self._time_s or 0.0))
+        ahead = self._filters.predicted(tracks["unseen_s"] + later_s, later_s)
+        none, out = np.zeros(0, np.int64), []
+        for kind, one in enumerate(shown):
+            (rows,) = ((tracks["kind"] == kind) & np.isin(tracks["id"], one.ids)).nonzero()
+            boxes = _inside(ahead.take(rows, 1), by_coordinate(one.boxes), np.arange(len(rows)), size)
+            out.append(replace(one, boxes=boxes, ended=none))
+        return tuple(out)
 
     def lose(self) -> None:
         """What was seen will not come back: all tracks end with the next frame."""
@@ -297,7 +321,7 @@ class Tracker:
             allowed &= ~self._filters.leaving(size)[pairs.tracks]
             _match(pairs, allowed, pairs.ious, matched, taken)
 
-    def _correct(self, found: _Found, matched: Rows, step: float) -> None:
+    def _correct(self, found: _Found, matched: Rows, step: float, stands_for: int) -> None:
         tracks, seen = self._tracks, matched >= 0
         if not len(tracks):
             return
@@ -307,7 +331,7 @@ class Tracker:
             return
         boxes = found.boxes.take(matched, 1)  # where there is none the last one, which is not looked at
         self._filters.correct(tracks["unseen_s"], step, boxes, seen)
-        gained = np.where(seen, found.evidence[matched], -missed)
+        gained = np.where(seen, stands_for * found.evidence[matched], -missed)
         tracks["evidence"] = np.minimum(tracks["evidence"] + gained, MAX_EVIDENCE)
         tracks["hits"] += seen
         tracks["unseen_s"][seen] = 0.0

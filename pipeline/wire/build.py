@@ -44,7 +44,9 @@ def health_message(report: Health, account: FrameCounts) -> HealthMessage:
 
 def event_message(event: Event) -> EventMessage:
     """The message of an event: times of day with milliseconds, all else as it is."""
-    face, crop = event.best_face, event.best_crop
+    face, crop, last_ns = event.best_face, event.best_crop, event.last_ns
+    if last_ns is not None and event.first_ns is not None and last_ns < event.first_ns:  # the clock was set back
+        last_ns = event.first_ns + round((event.duration_s or 0.0) * 1e9)
     return EventMessage(
         stream=event.stream,
         seq=event.seq,
@@ -58,7 +60,7 @@ def event_message(event: Event) -> EventMessage:
         box=event.box,
         best_face=None if face is None else _best_face(face),
         first_seen=None if event.first_ns is None else timestamp(event.first_ns),
-        last_seen=None if event.last_ns is None else timestamp(event.last_ns),
+        last_seen=None if last_ns is None else timestamp(last_ns),
         duration_s=event.duration_s,
         best_score=event.best_score,
         path=event.path,
@@ -89,6 +91,7 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
         scene=_scene(result, spec),
         timings_ms=_timings(result),
         dropped=dict(dropped),
+        carried=result.carried or UNSET,
         light=UNSET if result.light is None else result.light,
     )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engines.errors import MessageError
+from engines.errors import UNDECODABLE, MessageError
 from pipeline.frames.events import Cause, Direction, EventKind, EventName, PathPoint
 from pipeline.frames.light import Light
 
@@ -86,6 +86,8 @@ class FrameMessage(msgspec.Struct, frozen=True, tag_field="type", tag="frame", k
     scene: tuple[SceneMessage, ...]
     timings_ms: TimingsMessage
     dropped: dict[str, int]
+    # Of a frame that was not inferred: what the last one showed that was, or where its tracks have moved since.
+    carried: Literal["unchanged", "predicted"] | msgspec.UnsetType = msgspec.UNSET
     light: Light | msgspec.UnsetType = msgspec.UNSET  # with models that tell kinds of place
 
 
@@ -166,7 +168,7 @@ def decode(body: bytes) -> Message:
             return _json_decoder.decode(body)
         if _begins_msgpack_map(body):
             return _msgpack_decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise MessageError(f"a message does not follow the schema: {error}") from error
     raise MessageError(f"a message begins with {body[:1]!r}, which is neither JSON nor MessagePack")
 

@@ -23,6 +23,7 @@ class Tick:
     seq: int
     clock_ns: int
     unchanged: bool = False
+    between: bool = False
 
 
 class Policy(Protocol):

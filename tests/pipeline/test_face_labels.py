@@ -95,7 +95,7 @@ def test_a_track_that_ended_and_one_that_was_not_looked_at_have_no_label() -> No
 
 def test_a_skipped_frame_shows_what_was_known(gallery: Gallery) -> None:
     items = frames(0, 5, t1=(LEFT, BLUE))
-    items += [dataclasses.replace(item, skipped=True) for item in frames(5, 5, t1=(LEFT, BLUE))]
+    items += [dataclasses.replace(item, carried="unchanged") for item in frames(5, 5, t1=(LEFT, BLUE))]
     labels = [result.face_labels["mask"] for result in shown(MaskEngine(), gallery, items)]
     assert {found.label for (found,) in labels if found} == {"mask_wrong"} and None not in sum(labels, ())
 

@@ -6,7 +6,9 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
+from pipeline.sources.rate import RateGate
 from pipeline.tracking.tracker import Tracker, TrackerInput
 from tools.tracking.scoring import Scores, score
 from tools.tracking.sequences import CLASSES, SURE_SCORE, Rows, Sequence
@@ -31,13 +33,16 @@ class TrackingReport(msgspec.Struct, frozen=True, kw_only=True):
     mean_hota: float  # of the rows above
 
 
-def evaluate_sequence(sequence: Sequence) -> tuple[list[ClassScores], Rows]:
-    """Score each class that has true tracks; the tracks of all classes of the detections."""
+def evaluate_sequence(sequence: Sequence, fps: float | None = None) -> tuple[list[ClassScores], Rows]:
+    """Score each class that has true tracks; the tracks of all classes of the detections.
+
+    With ``fps`` only so many frames a second are looked at, and those between show where tracks are thought to be.
+    """
     outcomes, shown = [], []
     taken = 0
     for number in sorted({*sequence.classes, *np.unique(sequence.detections.classes).tolist()}):
         alone = sequence.of_class(number)
-        tracks, seconds = follow(alone)
+        tracks, seconds = follow(alone, fps)
         if number in sequence.classes:
             outcomes.append(
                 ClassScores(
@@ -55,7 +60,7 @@ def evaluate_sequence(sequence: Sequence) -> tuple[list[ClassScores], Rows]:
     return outcomes, Rows.joined(shown)
 
 
-def follow(sequence: Sequence) -> tuple[Rows, float]:
+def follow(sequence: Sequence, fps: float | None = None) -> tuple[Rows, float]:
     """The tracks that are found frame by frame, as in a run, and the CPU seconds of the tracker's updates alone.
 
     The detections of ``sequence`` all are of one class.
@@ -64,7 +69,15 @@ def follow(sequence: Sequence) -> tuple[Rows, float]:
     frames = sequence.detections.by_frame(sequence.length)
     given = [TrackerInput(frame.boxes, frame.scores, frame.classes) for frame in frames]
     began = time.thread_time()
-    found = [tracker.update(row / sequence.rate, seen, size=sequence.size)[0] for row, seen in enumerate(given)]
+    gate, found, left_out = None if fps is None else RateGate(fps), list[Tracks](), 0
+    for row, seen in enumerate(given):
+        time_s = row / sequence.rate
+        if gate is None or gate.look(time_s):
+            found += tracker.update(time_s, seen, size=sequence.size, stands_for=1 + left_out)
+            left_out = 0
+        else:
+            found += tracker.predicted(time_s, found[-1], size=sequence.size)
+            left_out += 1
     seconds = time.thread_time() - began
     times = np.repeat(np.arange(1, len(found) + 1), [len(frame.ids) for frame in found])
     columns = zip(*((frame.ids, frame.boxes, frame.scores, frame.labels) for frame in found), strict=True)

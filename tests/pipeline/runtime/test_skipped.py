@@ -96,7 +96,7 @@ def identified(item: Tracked) -> Identified:
 
 
 def as_carried(item: Tracked) -> Tracked:
-    return replace(item, skipped=True, timestamps=LATER)
+    return replace(item, carried="unchanged", timestamps=LATER)
 
 
 def smoothed(*items: Tracked) -> list[Result]:
@@ -149,7 +149,7 @@ def test_a_run_at_the_adaptive_rate_tells_every_frame_and_infers_those_with_moti
 
     clip = make_clip(tmp_path / "clip.mp4", 100, (160, 120), 25, dark_then_bright)
     model = write_model(tmp_path / "model")
-    run = Run(make_config(model, {"door": clip}, inference={"rate": "auto", "min_rate_hz": 0.5}))
+    run = Run(make_config(model, {"door": clip}, inference={"fps": "auto", "min_rate_hz": 0.5}))
     summary = run.end()
     check_books(run, summary)
     frames = run.frames("door")

@@ -88,8 +88,8 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             id="a bool for a number",
         ),
         pytest.param(
-            ONE + '[inference]\nrate = "adaptive"\n',
-            "inference.rate is 'adaptive', but must be one of 'auto', 'full'",
+            ONE + '[inference]\nfps = "adaptive"\n',
+            "inference.fps is 'adaptive', but must be a number above 0 or one of 'auto', 'full'",
             id="not one of the rates",
         ),
         pytest.param(

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.frames.picture import Picture
-from pipeline.settings.schema import InferenceSettings, StreamSettings
+from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
-from pipeline.sources.unchanged import BEGIN_S, COLUMNS, HOLD_S, ROWS, MotionGate, luma_points, mark_unchanged
-from tests.pipeline.made_frames import make_frame
+from pipeline.sources.rate import mark_skipped
+from pipeline.sources.unchanged import BEGIN_S, COLUMNS, HOLD_S, ROWS, MotionGate, luma_points
 
 FPS = 30
 WIDTH, HEIGHT = 320, 180
 BEGIN = round(BEGIN_S * FPS) + 1  # frames
-AUTO = InferenceSettings(rate="auto", min_rate_hz=1.0)
 Luma = np.ndarray
 
 
@@ -173,18 +172,6 @@ def test_whatever_is_seen_no_two_inferences_are_further_apart_than_the_least_rat
         assert time_s - inferred_s <= 1.001 / rate
 
 
-def test_frames_are_marked_and_nothing_else_about_them_changes() -> None:
-    frames = [make_frame("a", seq) for seq in range(100)]  # 25 frames/s of nothing
-    marked = list(mark_unchanged(frames, AUTO))
-    assert [frame.seq for frame in marked] == list(range(100))
-    assert sum(frame.unchanged for frame in marked) == pytest.approx(100 - 25 - 3, abs=2)
-
-
-def test_at_the_full_rate_no_frame_is_looked_at() -> None:
-    frames = [make_frame("a", seq) for seq in range(100)]
-    assert list(mark_unchanged(frames, InferenceSettings())) == frames
-
-
 def test_a_compressed_clip_of_a_still_scene_is_still(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     made = np.random.default_rng(3)
 
@@ -196,6 +183,7 @@ def test_a_compressed_clip_of_a_still_scene_is_still(make_clip: Callable[..., Pa
 
     clip = make_clip(tmp_path / "clip.mp4", 100, (WIDTH, HEIGHT), 25, filmed)
     settings = StreamSettings(name="a", source=str(clip))
-    frames = list(mark_unchanged(capture(settings, stop=threading.Event(), health=lambda report: None), AUTO))
+    captured = capture(settings, stop=threading.Event(), health=lambda report: None)
+    frames = list(mark_skipped(captured, "auto", 1.0, live=False))
     assert sum(not frame.unchanged for frame in frames[30:75]) <= 8
     assert not any(frame.unchanged for frame in frames[75:])

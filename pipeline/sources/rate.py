@@ -1,0 +1,81 @@
+"""Which frames of a stream are inferred: those that its inference rate chooses, and none while nothing moves."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from pipeline.frames.types import Frame
+from pipeline.settings.schema import InferenceRate, InferenceSettings
+from pipeline.sources.unchanged import MotionGate, luma_points
+
+EARLY: Final = 0.5  # of the gap between two frames: the one nearest to the moment that is due is chosen
+
+
+class RateGate:
+    """Chooses the frames of one stream that are nearest to evenly spaced moments; pure state, any clock in seconds.
+
+    The moments are those at which ``clock * fps`` is a whole number and ``phase``: streams of one rate and different
+    phases take turns, in place of coming all at once.
+
+    Args:
+        fps: moments a second.
+        phase: of the moments, in [0, 1).
+    """
+
+    def __init__(self, fps: float, phase: float = 0.0) -> None:
+        self._fps, self._phase = fps, phase
+        self._last_s: float | None = None  # the last frame
+        self._done = 0  # the moment that was served last
+
+    def look(self, at_s: float) -> bool:
+        """Whether the frame at ``at_s`` is one of those; the first is, and one after a step back."""
+        gap_s = at_s - self._last_s if self._last_s is not None else -1.0
+        self._last_s = at_s
+        # A frame that stands for a moment yet to come must be the nearest to it: the next is a gap away.
+        moment = at_s * self._fps - self._phase + EARLY * min(max(gap_s * self._fps, 0.0), 1.0)
+        if gap_s > 0.0 and moment // 1 <= self._done:
+            return False
+        self._done = int(moment // 1)
+        return True
+
+
+def phase_of(stream: str) -> float:
+    """Return the phase of a stream, in [0, 1): by its name, so that it is the same in every process and run."""
+    return zlib.crc32(stream.encode()) / 2**32
+
+
+def rate_of(stream_rate: InferenceRate | None, settings: InferenceSettings) -> InferenceRate:
+    """Return the rate at which a stream is inferred: its own, or that of the run."""
+    return settings.fps if stream_rate is None else stream_rate
+
+
+def mark_skipped(frames: Iterable[Frame], fps: InferenceRate, min_rate_hz: float, *, live: bool) -> Iterator[Frame]:
+    """Mark the frames of one stream that are not inferred: as ``unchanged`` or as ``between``.
+
+    The first frame with motion after some without, and one with which another scene begins, are inferred in any case.
+
+    Args:
+        frames: of one stream, with their cuts marked.
+        fps: "full": all; "auto": those that show something new; a number: of those, so many frames a second.
+        min_rate_hz: unless all are, inferences a second at the least.
+        live: whether frames are due by the clock that all streams share, in place of the stream's own time.
+    """
+    if fps == "full":
+        yield from frames
+        return
+    motion, rate = MotionGate(min_rate_hz), None
+    unchanged = False
+    for frame in frames:
+        if rate is None and fps != "auto":
+            rate = RateGate(fps, phase_of(frame.stream) if live else 0.0)
+        due = rate is None or rate.look(frame.clock_ns / 1e9 if live else frame.time_s)
+        due = due or unchanged or frame.seq in (frame.cut_seq, frame.doubtful_seq)
+        unchanged = not motion.look(luma_points(frame.picture), frame.time_s)
+        if unchanged:
+            yield replace(frame, unchanged=True)
+        elif due:
+            yield frame
+        else:
+            motion.put_off()
+            yield replace(frame, between=True)
