@@ -9,7 +9,7 @@ from typing import BinaryIO, Final, Self
 
 import msgspec
 
-from pipeline.database import PRIVATE
+from engines.files import PRIVATE
 from pipeline.store import boxes_of
 from pipeline.wire.messages import FrameMessage
 
