@@ -59,7 +59,8 @@ OUTDOORS: Final[dict[str, tuple[str, ...]]] = {
 def groups_of(scenes: Collection[str]) -> tuple[SceneGroup, ...]:
     """The groups of a network's scenes; none where it was not taught these places.
 
-    What is no place, such as the classes of other sets, is in the last one, :data:`NONE_OF_THESE`.
+    What is no place, such as the classes of other sets, is in none of them: a network that learned each set by itself
+    says nothing of one set's scenes against the other's. :data:`NONE_OF_THESE` is the last group where it is a scene.
     """
 
     def within(where: Literal["indoors", "outdoors"], groups: Mapping[str, Collection[str]]) -> list[SceneGroup]:
@@ -68,6 +69,5 @@ def groups_of(scenes: Collection[str]) -> tuple[SceneGroup, ...]:
     found = within("indoors", INDOORS) + within("outdoors", OUTDOORS)
     if not all(group.scenes for group in found):
         return ()
-    placed = {place for group in found for place in group.scenes}
-    others = tuple(scene for scene in scenes if scene not in placed)
-    return (*found, SceneGroup(NONE_OF_THESE, None, others)) if others else tuple(found)
+    none = (SceneGroup(NONE_OF_THESE, None, (NONE_OF_THESE,)),) if NONE_OF_THESE in scenes else ()
+    return (*found, *none)
