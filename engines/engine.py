@@ -144,7 +144,7 @@ def why_precision(model: Model, entry: EntryName, backend: Backend) -> str:
 
 def _held(model: Model, entry: EntryName, backend: Backend, asked: Precision) -> tuple[Precision, str]:
     """The precision to open an entry with on this CPU, and why; EngineError where the one asked for does not hold."""
-    factory = find_backend(backend)
+    factory, model = find_backend(backend), model.at_reference  # whose pictures its self-check has
     finding = find(model, entry, backend, lambda precision: factory.open(model, entry, EngineOptions(precision)))
     if finding is None:
         if asked == "int8" and model.spec.int8 is not None:

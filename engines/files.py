@@ -5,7 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+# Rights of what shows people or what they did, and of its folders: their owner's alone.
+PRIVATE: Final = 0o600
+PRIVATE_FOLDER: Final = 0o700
 
 
 @contextmanager
@@ -27,4 +31,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file with this content, as :func:`replacing` does."""
     with replacing(path) as file:
+        file.write(content)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file, which its owner alone may read where it is made now; OSError where that fails."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE), "wb") as file:
         file.write(content)

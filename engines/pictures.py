@@ -1,6 +1,7 @@
 """Still pictures: reading them, and fitting them into the network's input."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +11,10 @@ from cv2.typing import MatLike
 
 from engines.arrays import Pixels
 from engines.boxes import Letterbox
-from engines.errors import DataError
+from engines.errors import DataError, one_line
 
+MAX_PIXELS: Final = 2**26  # of a picture: what it takes in memory is chosen by whoever made it
+TOO_LARGE: Final = f"has more than {MAX_PIXELS} pixels, as many as are allowed: make it smaller"
 PADDING_GREY = 114  # 0-255, in all three channels
 # Brands of ISO base media files (ISO/IEC 23008-12, AV1 Image File Format) that hold still pictures.
 AVIF: Final = (b"avif", b"avis")
@@ -35,19 +38,45 @@ def decode_rgb(content: bytes, path: str | Path) -> Pixels:
     """Return the pixels of a picture file's content as RGB (H, W, 3), turned upright as the file says.
 
     Raises:
-        DataError: it is not a picture, or is HEIF and the extra ``heif`` is missing; ``path`` is how it is called.
+        DataError: it is not a picture, has more than MAX_PIXELS, or is HEIF and the extra ``heif`` is missing; ``path``
+            is how it is called.
     """
     if content[4:8] == b"ftyp" and content[8:12] in AVIF + HEIF:
         return _read_with_pillow(content, path)
+    _check_size(size_of(content, path), path)
     data = np.frombuffer(content, np.uint8)
     try:
-        # OpenCV throws for an empty buffer and for absurd sizes, and gives None for anything else it cannot decode.
+        # OpenCV throws for absurd sizes, and gives None for anything else it cannot decode.
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise DataError(f"picture {path}: cannot be decoded: {error.err}") from error
     if pixels is None:
         raise DataError(f"picture {path}: is not a picture that OpenCV can decode")
     return np.asarray(pixels, np.uint8)
+
+
+def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
+    """Return the width and height that the header of a picture file's content claims; nothing is decoded.
+
+    Raises:
+        DataError: it is not a picture; ``path`` is how it is called.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a size whose limit is ours, and of what is damaged
+            with Image.open(io.BytesIO(content)) as picture:
+                return picture.size
+    except Image.DecompressionBombError as error:
+        raise DataError(f"picture {path}: {TOO_LARGE}") from error
+    except (OSError, ValueError, SyntaxError) as error:  # whatever its readers raise
+        raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
+
+
+def _check_size(size: tuple[int, int], path: str | Path) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"picture {path}: {TOO_LARGE}")
 
 
 def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
@@ -63,6 +92,7 @@ def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
                 "pip install 'trunkline[heif]'; or save it as JPEG"
             ) from None
         register_heif_opener()
+    _check_size(size_of(content, path), path)
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)

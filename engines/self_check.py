@@ -22,7 +22,7 @@ import structlog
 from engines.arrays import Pictures
 from engines.backends.base import Engine
 from engines.drift import drift
-from engines.errors import EngineError, ModelError
+from engines.errors import UNDECODABLE, EngineError, ModelError
 from engines.files import write_whole
 from engines.hardware import cpu
 from engines.pictures import read_rgb, resize
@@ -234,7 +234,7 @@ def _folders(model: Model) -> tuple[Path, Path]:
 def _read(file: Path, key: Key) -> Finding | None:
     try:
         known = msgspec.json.decode(file.read_bytes(), type=Finding)
-    except (OSError, msgspec.MsgspecError):  # not there, or damaged: it is found out again
+    except (OSError, *UNDECODABLE):  # not there, or damaged: it is found out again
         return None
     return known if known.key == key else None
 

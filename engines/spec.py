@@ -14,8 +14,13 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Array
-from engines.errors import EngineError, ModelError
+from engines.errors import UNDECODABLE, EngineError, ModelError
 from engines.files import write_whole
+from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
+from engines.meanings import SceneGroup as SceneGroup
+from engines.meanings import ScoreCurves as ScoreCurves
+from engines.meanings import Share as Share
+from engines.meanings import Thresholds as Thresholds
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
 from engines.zoo import model_folder
@@ -25,11 +30,11 @@ Activation = Literal["relu", "silu", "hardswish"]
 Backend = str  # its name, as engines/backends/base.py finds it
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
+HEIGHT, WIDTH = "height", "width"  # what its file calls sides that an engine chooses when it opens it
 TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
 USUAL_TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY if not task.optional)
 ENTRY_OF: dict[TaskName, EntryName] = {task.name: task.entry for task in REGISTRY}
 OUTPUTS_OF: dict[TaskName, tuple[str, ...]] = {task.name: task.outputs for task in REGISTRY}
-Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
@@ -75,6 +80,7 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: Positive
     width: Positive
     outputs: dict[str, tuple[int, ...]]  # name -> shape without the batch dimension
+    multiple_of: Positive | None = None  # takes any sides that are multiples of it; None: takes its size alone
 
     def check(self, batch: Array) -> None:
         """Raise EngineError unless ``batch`` is uint8 (N, height, width, 3) with at least one picture."""
@@ -82,16 +88,6 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
         if batch.ndim != 4 or batch.shape[1:] != (self.height, self.width, 3) or len(batch) == 0:
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
-
-
-class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model's scores start to mean something; a pipeline configuration may override them."""
-
-    object_score: Share = 0.35
-    object_iou: Share = 0.45  # NMS overlap
-    face_score: Share = 0.45
-    face_iou: Share = 0.4
-    identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -187,6 +183,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
     imported: ImportedDetector | None = None  # None: all of it is a network of ours
+    scene_groups: tuple[SceneGroup, ...] = ()  # what a run tells in place of the scenes; empty: the scenes
+    known_as: str | None = None  # the fingerprint before its files were written anew around the same weights
+
+    @property
+    def scene_labels(self) -> tuple[str, ...]:
+        """What a run tells of scenes: their groups, or the scenes themselves."""
+        return tuple(group.name for group in self.scene_groups) or self.scenes
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -206,6 +209,12 @@ class Model:
 
     path: Path
     spec: ModelSpec
+    reference: "Model | None" = None  # the same at the size that it was made for; None: this one is
+
+    @property
+    def at_reference(self) -> "Model":
+        """The model at the size that it was made for."""
+        return self.reference or self
 
     def file(self, entry: EntryName, precision: Precision = "auto", backend: Backend | None = None) -> Path:
         """Path of the ONNX file of an entry that engines of this precision run; of int8, TensorRT has its own.
@@ -252,6 +261,8 @@ class Model:
         """
         if self.spec.imported and self.spec.imported.faces_of:
             return self.spec.imported.faces_of
+        if self.spec.known_as:
+            return self.spec.known_as
         text = "".join(entry.sha256 for entry in (self.spec.frame, self.spec.face) if entry)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -286,7 +297,7 @@ def load_model(path: str | Path) -> Model:
         spec = msgspec.json.decode(spec_file.read_bytes(), type=ModelSpec)
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ModelError(f"model {folder}: {spec_file.name} is not valid: {error}") from error
     _check_entries(spec, folder)
     parts: list[EntrySpec | QuantisedFile | CheckPictures] = [entry for entry in (spec.frame, spec.face) if entry]
@@ -313,6 +324,13 @@ def write_spec(spec: ModelSpec, folder: Path) -> None:
 
 def _check_entries(spec: ModelSpec, folder: Path) -> None:
     """Raise ModelError unless the entries give what the tasks need, and there is no other entry."""
+    scores, curves = spec.thresholds.object_scores, spec.thresholds.object_curves
+    for what, count in (("object_scores", scores and len(scores)), ("object_curves", curves and len(curves.values))):
+        if count is not None and count != len(spec.objects):
+            raise ModelError(f"model {folder}: spec.json has {count} {what}, but {len(spec.objects)} objects")
+    grouped = sorted(scene for group in spec.scene_groups for scene in group.scenes)
+    if spec.scene_groups and grouped != sorted(spec.scenes):
+        raise ModelError(f"model {folder}: spec.json must have each of its scenes in one of its scene_groups")
     for name, entry in (("frame", spec.frame), ("face", spec.face)):
         tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
         if entry is None and tasks:

@@ -17,6 +17,7 @@ from tools.benchmarking.compare import compare
 from tools.benchmarking.figures import REPEATS
 from tools.benchmarking.pages import changes_of, page_of, show, to_html
 from tools.benchmarking.report import BenchmarkPart, BenchmarkReport, Wish, load, measure_parts
+from tools.options import takes
 from tools.output import json_of, print_json, write_file
 
 EXIT_WORSE = 1
@@ -106,8 +107,7 @@ PlotOption = Annotated[Path | None, typer.Option(help="Write the figures as a PN
 SaveOption = Annotated[Path | None, typer.Option(metavar="STEM", help="Write STEM.json, STEM.md and STEM.png.")]
 
 
-@app.command(epilog="trunkline benchmark compare BEFORE.json AFTER.json says what changed from one report to another.")
-def measure(
+def _wish(
     what: WhatOption = None,
     source: SourceOption = None,
     clip: ClipOption = "720p",
@@ -127,20 +127,8 @@ def measure(
     fps: FpsOption = 30.0,
     scaling_fps: ScalingFpsOption = 5.0,
     max_streams: MaxStreamsOption = 32,
-    as_json: AsJsonOption = False,
-    html: HtmlOption = None,
-    plot: PlotOption = None,
-    save: SaveOption = None,
-) -> None:
-    """Measure how fast this machine is: parts alone, the whole pipeline against its limit, and how many streams.
-
-    docs/benchmark.md says what each figure means, and how to get good ones.
-
-    Example: trunkline benchmark pipeline --source street.mp4 --streams 8 --json
-    """
-    if html or plot or save:
-        _require_matplotlib()
-    wish = Wish(
+) -> Wish:
+    return Wish(
         parts=frozenset(what or BenchmarkPart),
         sources=tuple(source or ()),
         made_size=clip,
@@ -161,6 +149,25 @@ def measure(
         scaling_fps=scaling_fps,
         max_streams=max_streams,
     )
+
+
+@app.command(epilog="trunkline benchmark compare BEFORE.json AFTER.json says what changed from one report to another.")
+@takes(_wish)
+def measure(
+    wish: Wish,
+    as_json: AsJsonOption = False,
+    html: HtmlOption = None,
+    plot: PlotOption = None,
+    save: SaveOption = None,
+) -> None:
+    """Measure how fast this machine is: parts alone, the whole pipeline against its limit, and how many streams.
+
+    docs/benchmark.md says what each figure means, and how to get good ones.
+
+    Example: trunkline benchmark pipeline --source street.mp4 --streams 8 --json
+    """
+    if html or plot or save:
+        _require_matplotlib()
     with Console(stderr=True).status("") as status:
         report = measure_parts(wish, status.update)
     _write(report, html, plot, save)

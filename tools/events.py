@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ConfigError, StoreError
+from engines.files import write_private
 from pipeline.frames.clock import timestamp
 from pipeline.store import EventQuery, EventStore, StoredEvent
+from tools.options import takes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,20 +43,20 @@ Until = Annotated[str | None, typer.Option(metavar="MOMENT", help="Before that m
 
 
 def _query(
-    streams: list[str] | None,
-    events: list[str] | None,
-    kinds: list[str] | None,
-    label: str | None,
-    person: str | None,
-    place: str | None,
-    score: float | None,
-    since: str | None,
-    until: str | None,
+    stream: Streams = None,
+    event: Names = None,
+    kind: Kinds = None,
+    label: Label = None,
+    person: Person = None,
+    place: Place = None,
+    score: Score = None,
+    since: Since = None,
+    until: Until = None,
 ) -> EventQuery:
     return EventQuery(
-        streams=tuple(streams or ()),
-        events=tuple(events or ()),
-        kinds=tuple(kinds or ()),
+        streams=tuple(stream or ()),
+        events=tuple(event or ()),
+        kinds=tuple(kind or ()),
         label=label,
         person=person,
         place=place,
@@ -84,17 +87,10 @@ def moment_ns(text: str, option: str, now: datetime | None = None) -> int:
 
 
 @app.command("list")
+@takes(_query)
 def list_events(
+    query: EventQuery,
     store: Store = Path("events"),
-    stream: Streams = None,
-    event: Names = None,
-    kind: Kinds = None,
-    label: Label = None,
-    person: Person = None,
-    place: Place = None,
-    score: Score = None,
-    since: Since = None,
-    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Of events, the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -103,17 +99,17 @@ def list_events(
     Example: trunkline events list --stream door --label person --since 2h
     """
     with EventStore(store) as opened:
-        page = opened.page(_query(stream, event, kind, label, person, place, score, since, until), limit)
+        found = list(islice(opened.matching(query), limit + 1))
     if as_json:
-        for each in page.events:
+        for each in found[:limit]:
             typer.echo(msgspec.json.encode(each))
         return
     table = Table("number", "when (UTC)", "stream", "event", "kind", "track", "label", "who", "where", "score", "")
-    for each in page.events:
+    for each in found[:limit]:
         table.add_row(*_row(each))
     Console().print(table)
-    if page.next is not None:
-        typer.echo(f"the newest {limit}; --until {timestamp(page.events[-1].at_ns)} shows those before", err=True)
+    if len(found) > limit:
+        typer.echo(f"the newest {limit}; --until {timestamp(found[limit - 1].at_ns)} shows those before", err=True)
 
 
 def _row(event: StoredEvent) -> list[str]:
@@ -152,53 +148,38 @@ def show(
         if jpeg is None:
             raise StoreError(f"event {number}: has no picture")
         try:
-            picture.write_bytes(jpeg)
+            write_private(picture, jpeg)
         except OSError as error:
             raise ConfigError(f"--picture {picture}: cannot be written: {error.strerror}") from error
 
 
 @app.command()
+@takes(_query)
 def export(
+    query: EventQuery,
     store: Store = Path("events"),
-    stream: Streams = None,
-    event: Names = None,
-    kind: Kinds = None,
-    label: Label = None,
-    person: Person = None,
-    place: Place = None,
-    score: Score = None,
-    since: Since = None,
-    until: Until = None,
 ) -> None:
     """Print events as they were published, JSON, one a line, newest first; without their pictures.
 
     Example: trunkline events export --person Ada > ada.jsonl
     """
     with EventStore(store) as opened:
-        for each in opened.matching(_query(stream, event, kind, label, person, place, score, since, until)):
+        for each in opened.matching(query):
             sys.stdout.buffer.write(bytes(each.body) + b"\n")
     sys.stdout.buffer.flush()
 
 
 @app.command()
+@takes(_query)
 def delete(
+    query: EventQuery,
     store: Store = Path("events"),
     number: Annotated[list[int] | None, typer.Argument(help="Of events; none: those that the options choose.")] = None,
-    stream: Streams = None,
-    event: Names = None,
-    kind: Kinds = None,
-    label: Label = None,
-    person: Person = None,
-    place: Place = None,
-    score: Score = None,
-    since: Since = None,
-    until: Until = None,
 ) -> None:
     """Delete events, with their pictures and clips.
 
     Example: trunkline events delete --stream yard --until 7d
     """
-    query = _query(stream, event, kind, label, person, place, score, since, until)
     if bool(number) == (query != EventQuery()):
         raise ConfigError(
             "events delete takes the numbers of events, or options that choose them, not both and not none"

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from engines.engine import open_engine
 from engines.errors import DamagedGallery, GalleryError
+from engines.files import write_private
 from engines.spec import load_model
-from pipeline.database import PRIVATE
 from pipeline.gallery.enrolling import reenroll as enroll_again
 from pipeline.gallery.export import Export, export_gallery, import_people, read_export, salvage
 from pipeline.gallery.gallery import Gallery, Person, agreed
@@ -161,8 +161,7 @@ def export(
         typer.echo(text)
     else:
         try:
-            out.touch(PRIVATE)
-            out.write_text(text)
+            write_private(out, text.encode())
         except OSError as error:
             raise GalleryError(f"export {out}: cannot be written: {error.strerror}") from error
         said = {"file": str(out), "people": len(exported.people)}

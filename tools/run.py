@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,10 +12,11 @@ import msgspec
 import typer
 
 from engines.errors import ConfigError
+from engines.files import write_private
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
-from pipeline.service.reloading import reload
+from pipeline.service.reloading import Reloaded, reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -27,33 +29,45 @@ EXIT_NOTHING: Final = 4  # of a file nothing could be
 METRICS: Final = "127.0.0.1:9464"  # the port that OpenTelemetry's exporters for Prometheus have
 
 
+WhatArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CONFIG|SOURCE",
+        help="A configuration (.toml; see configs/); or files, addresses and cameras' indices, with defaults.",
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Of sources: model folder or released model; a configuration names its own.")
+]
+SecondsOption = Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")]
+WaitOption = Annotated[
+    float, typer.Option(min=0.0, metavar="SECONDS", help="Hold the first frame back until somebody subscribes.")
+]
+SummaryOption = Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")]
+InsecureOption = Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")]
+MetricsOption = Annotated[
+    bool, typer.Option("--metrics", help=f"Serve metrics for Prometheus, at {METRICS} unless configured.")
+]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")]
+WebOption = Annotated[
+    bool, typer.Option("--web", help="Serve the page, too; of sources, also keep events and make a gallery.")
+]
+WebAddressOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Serve it there; beyond this host: with TLS and login.")
+]
+
+
 def run(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CONFIG|SOURCE",
-            help="A configuration (.toml; see configs/); or files, addresses and cameras' indices, with defaults.",
-        ),
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="Of sources: model folder or released model; a configuration names its own.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
-    wait_for_subscriber: Annotated[
-        float, typer.Option(min=0.0, metavar="SECONDS", help="Hold the first frame back until somebody subscribes.")
-    ] = 0.0,
-    summary: Annotated[Path | None, typer.Option(help="Write the run's books to this JSON file.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this host without keys.")] = False,
-    metrics: Annotated[
-        bool, typer.Option("--metrics", help=f"Serve metrics for Prometheus, at {METRICS} unless configured.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the run's books as JSON.")] = False,
-    web: Annotated[
-        bool, typer.Option("--web", help="Serve the page, too; of sources, also keep events and make a gallery.")
-    ] = False,
-    web_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Serve it there; beyond this host: with TLS and login.")
-    ] = None,
+    what: WhatArgument,
+    model: ModelOption = None,
+    seconds: SecondsOption = None,
+    wait_for_subscriber: WaitOption = 0.0,
+    summary: SummaryOption = None,
+    insecure: InsecureOption = False,
+    metrics: MetricsOption = False,
+    as_json: AsJsonOption = False,
+    web: WebOption = False,
+    web_address: WebAddressOption = None,
 ) -> None:
     """Run every stream until all have ended, or until ctrl-C.
 
@@ -66,7 +80,8 @@ def run(
     Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
-    SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
+    SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
+    removed.
     """
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
@@ -74,38 +89,18 @@ def run(
     if web and not _is_file(what):
         loaded = with_events(loaded)
     page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
-    if page is not None:
-        loaded = page.with_packets(loaded)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _stop(stop))
-    control = Control()
-    if hasattr(signal, "SIGHUP") and _is_file(what):
-        signal.signal(signal.SIGHUP, lambda *_: _reload(again, loaded, control))
-    timer = threading.Timer(seconds or 0.0, stop.set)
 
     def again() -> Config:
         config = _wanted(what, insecure, metrics)
         return config if page is None else page.with_packets(config)
 
-    def started(address: str) -> None:
-        typer.echo(f"{'publishing on' if loaded.streams[0].forward is None else 'forwarding to'} {address}", err=True)
-        if page is not None:
-            page.start(address)
-        if seconds is not None:
-            timer.start()
-
-    try:
-        if loaded.streams[0].forward is None:
-            finished = run_pipeline(
-                loaded, stop=stop, wait_for_subscriber_s=wait_for_subscriber, started=started, control=control
-            )
-        else:
-            finished = run_forwarding(loaded, stop, started)
-    finally:
-        timer.cancel()
-        if page is not None:
-            page.stop()
+    finished = _run(
+        loaded if page is None else page.with_packets(loaded),
+        page,
+        again if _is_file(what) else None,
+        seconds,
+        wait_for_subscriber,
+    )
     text = json.dumps(finished.to_json(), indent=2)
     typer.echo(text if as_json else _table(finished))
     if summary:
@@ -113,6 +108,35 @@ def run(
     outcomes = {end.read for end in finished.ends.values()}
     if status := EXIT_NOTHING if "nothing" in outcomes else EXIT_PART if "part" in outcomes else 0:
         raise typer.Exit(status)
+
+
+def _run(
+    config: Config, page: RunPage | None, again: Callable[[], Config] | None, seconds: float | None, wait_s: float
+) -> Summary:
+    """Run until all streams have ended, a signal says so, or ``seconds`` are over; SIGHUP takes over ``again()``."""
+    stop, control = threading.Event(), Control()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stop(stop))
+    if hasattr(signal, "SIGHUP") and again is not None:
+        signal.signal(signal.SIGHUP, lambda *_: _in_thread(lambda: reload(again, config, control)))
+    timer = threading.Timer(seconds or 0.0, stop.set)
+    forwards = config.streams[0].forward is not None
+
+    def started(address: str) -> None:
+        typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
+        if page is not None:
+            page.start(address, control, None if again is None else lambda: reload(again, config, control))
+        if seconds is not None:
+            timer.start()
+
+    try:
+        if forwards:
+            return run_forwarding(config, stop, started)
+        return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=control)
+    finally:
+        timer.cancel()
+        if page is not None:
+            page.stop()
 
 
 def _is_file(what: list[str]) -> bool:
@@ -131,9 +155,14 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     return loaded
 
 
-def _reload(read: Callable[[], Config], running: Config, control: Control) -> None:
-    """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
+def _in_thread(reading: Callable[[], Reloaded]) -> None:
+    """Read the configuration again, in a thread: what is removed may take a while. What is refused is logged."""
+
+    def read() -> None:
+        with suppress(ConfigError):
+            reading()
+
+    threading.Thread(target=read, daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:
@@ -161,7 +190,7 @@ def _stop(stop: threading.Event) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n")
+        write_private(path, f"{text}\n".encode())
     except OSError as error:
         raise ConfigError(f"--summary is {str(path)!r}, which cannot be written: {error.strerror}") from error
 

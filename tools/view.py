@@ -31,7 +31,9 @@ def view(
     packets: Annotated[
         str | None, typer.Option(help="Address of the run's packets, for live video: packets.address.")
     ] = None,
+    log: Annotated[Path | None, typer.Option(help="The run's log file, whose end administrators see.")] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
+    control: Annotated[Path | None, typer.Option(hidden=True, help="Socket by which that is changed.")] = None,
 ) -> None:
     """Show the live picture, what happened and who is known, in a browser.
 
@@ -52,7 +54,9 @@ def view(
             config=config,
             run=run,
             model=_model(loaded, model),
+            control=control,
             packets=packets or (None if loaded is None else loaded.packets.address),
+            log=log,
         ),
         () if loaded is None else loaded.streams,
         server_key or (None if loaded is None else loaded.publish.curve_secret_file),

@@ -11,7 +11,7 @@ from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores
-from engines.spec import INPUT, EntryName, Model, Precision
+from engines.spec import HEIGHT, INPUT, WIDTH, EntryName, Model, Precision
 
 QUIET = 4  # errors reach the user as exceptions, and need not be on the terminal as well
 
@@ -43,6 +43,8 @@ class OnnxRuntimeEngine(StartedEngine):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = 1
+        for side, pixels in ((HEIGHT, self.spec.height), (WIDTH, self.spec.width)):  # what follows of them: once, now
+            options.add_free_dimension_override_by_name(side, pixels)
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # it raises a dozen types of its own that share only this base

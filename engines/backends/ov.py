@@ -52,7 +52,8 @@ class OpenVinoEngine(StartedEngine):
         if inputs != {INPUT: "u8"}:
             raise ModelError(f"model {model.path}: {self._file} must take one input {INPUT!r} of u8, it takes {inputs}")
         try:
-            compiled = {size: _compiled(core, network, size, hint) for size in SIZES}
+            shape = self.spec.height, self.spec.width, 3
+            compiled = {size: _compiled(core, network, (size, *shape), hint) for size in SIZES}
         except RuntimeError as error:
             raise ModelError(f"model {model.path}: {self._file} cannot be loaded: {one_line(error)}") from error
         found = compiled[1].get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -202,8 +203,8 @@ def _joined(parts: list[list[Array]]) -> list[Array]:
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:
-    """Compile the network for batches of this size."""
+def _compiled(core: Any, network: Any, shape: tuple[int, ...], precision: str) -> Any:
+    """Compile the network for batches of this shape; a height and width that the file has itself stay."""
     cores = usable_cores()
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -213,7 +214,9 @@ def _compiled(core: Any, network: Any, batch: int, precision: str) -> Any:
     }
     if precision != "auto":
         options["INFERENCE_PRECISION_HINT"] = precision
-    shape = network.input().partial_shape
-    shape[0] = batch
-    network.reshape(shape)
+    free = network.input().partial_shape
+    for axis, side in enumerate(shape):
+        if axis == 0 or free[axis].is_dynamic:
+            free[axis] = side
+    network.reshape(free)
     return core.compile_model(network, DEVICE, options)

@@ -145,7 +145,7 @@ def _load(
     file: Path, spec: EntrySpec, precision: Precision, device: cuda.Device, how: Building, cache: Path
 ) -> LoadedEngine:
     """Return the engine from the cache, or build it."""
-    network = tensorrt_network(file, precision)
+    network = tensorrt_network(file, precision, (spec.height, spec.width))
     exact = EngineKey(
         network=hashlib.sha256(network).hexdigest(),
         tensorrt=trt.__version__,

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from engines.errors import EngineError
+from engines.errors import UNDECODABLE, EngineError
 from engines.files import write_whole
 
 log = structlog.get_logger()
@@ -131,7 +131,7 @@ def _read(file: Path, key: EngineKey) -> bytes | None:
         return None
     try:
         header = msgspec.json.decode(line, type=Header)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         header = None
     if header is None or header.sha256 != hashlib.sha256(plan).hexdigest() or header.key != key:
         log.warning("a cached engine is damaged, and is built again", file=str(file))

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.any_size import fixed_size
 from engines.errors import ModelError, one_line
 from engines.spec import INPUT, Precision
 
@@ -25,13 +26,14 @@ QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 PIXELS: Final = "pixels_f32"
 
 
-def tensorrt_network(file: Path, precision: Precision) -> bytes:
+def tensorrt_network(file: Path, precision: Precision, size: tuple[int, int]) -> bytes:
     """Return serialised ONNX for TensorRT's parser.
 
     Args:
         file: of the entry: f32, or int8 with symmetric QDQ nodes.
         precision: "f32" leaves the arithmetic as it is. With "f16" and "int8", what the file has in f32 between its
             first layer and its heads runs in f16.
+        size: height and width of the pictures, which are written into a network that takes any.
 
     Raises:
         ModelError: the file cannot be read.
@@ -40,6 +42,7 @@ def tensorrt_network(file: Path, precision: Precision) -> bytes:
         network = onnx.load(file)
     except Exception as error:  # protobuf's own, which share no other base
         raise ModelError(f"{file}: is not an ONNX network: {one_line(error)}") from error
+    network = fixed_size(network, *size)
     graph = network.graph
     _cast_pixels_first(graph)
     if precision != "f32":

@@ -11,6 +11,7 @@ from engines.arrays import Array
 from engines.errors import EngineError, ModelError, one_line
 from engines.network.entries import FaceEntry, FrameEntry
 from engines.network.network import Network, build_network
+from engines.sizes import most_rows
 from engines.spec import EntryName, Model
 
 PRECISIONS: Final = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -24,8 +25,9 @@ def load_entry(model: Model, entry: EntryName) -> nn.Module:
     """
     spec = model.spec.entry(entry)
     network = _load(model)
-    built = FaceEntry(network) if entry == "face" else FrameEntry(network, (spec.height, spec.width))
-    return built.eval()
+    if entry == "face":
+        return FaceEntry(network).eval()
+    return FrameEntry(network, (spec.height, spec.width), most_rows(spec)).eval()
 
 
 def check_outputs(values: tuple[torch.Tensor, ...], names: dict[str, tuple[int, ...]]) -> None:

@@ -6,15 +6,18 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
+from engines.any_size import free_size
 from engines.network.entries import FaceEntry, FrameEntry
-from engines.network.features import STRIDES
 from engines.network.network import Network, build_network
+from engines.sizes import STEP
 from engines.spec import (
     INPUT,
+    NONE_OF_THESE,
     EntrySpec,
     ModelSpec,
     NetworkSettings,
@@ -24,6 +27,7 @@ from engines.spec import (
     write_spec,
 )
 from engines.tasks import Task
+from engines.tasks.scene.groups import groups_of
 from engines.training.checkpoint import Checkpoint
 
 OPSET = 17
@@ -52,6 +56,19 @@ class Trained:
         divided = {key: self.weights[key] / temperature for key in (f"{layer}.weight", f"{layer}.bias")}
         return replace(self, weights=self.weights | divided)
 
+    def with_none(self, logit: float) -> "Trained":
+        """The same network with the scene :data:`NONE_OF_THESE`, whose logit is the same for every picture.
+
+        Its probability is above 0.5 where the energy of a picture, the logarithm of the sum of the exponentials of its
+        logits, is below it (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
+        """
+        weight, bias = (self.weights[f"scene.linear.{name}"] for name in ("weight", "bias"))
+        rows = {
+            "scene.linear.weight": torch.cat([weight, torch.zeros_like(weight[:1])]),
+            "scene.linear.bias": torch.cat([bias, torch.full_like(bias[:1], logit)]),
+        }
+        return replace(self, weights=self.weights | rows, scenes=(*self.scenes, NONE_OF_THESE))
+
     def network(self) -> Network:
         """The network with its weights, in inference mode."""
         network = build_network(self.settings, len(self.objects), len(self.scenes))
@@ -65,14 +82,14 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
     Args:
         trained: network and class names.
         out: the model folder, made when missing.
-        frame_size: height and width of the frame entry's input, multiples of 32.
+        frame_size: height and width, multiples of 32, that the frame entry has unless it is opened with others.
         thresholds: kept in the spec.
 
     Raises:
         ValueError: ``frame_size`` is not allowed.
     """
-    if any(side <= 0 or side % STRIDES[-1] for side in frame_size):
-        raise ValueError(f"frame_size must be multiples of {STRIDES[-1]}, got {frame_size[0]}x{frame_size[1]}")
+    if any(side <= 0 or side % STEP for side in frame_size):
+        raise ValueError(f"frame_size must be multiples of {STEP}, got {frame_size[0]}x{frame_size[1]}")
     out.mkdir(parents=True, exist_ok=True)
     network = trained.network()
     modules = {"frame": FrameEntry(network, frame_size), "face": FaceEntry(network)}
@@ -90,6 +107,7 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
         face=exported.get("face"),
         objects=trained.objects,
         scenes=trained.scenes,
+        scene_groups=groups_of(trained.scenes),
         network=trained.settings,
         thresholds=thresholds,
     )
@@ -116,6 +134,8 @@ def _export_entry(entry: nn.Module, file: Path, size: tuple[int, int], names: tu
             opset_version=OPSET,
             dynamo=False,
         )
+        if isinstance(entry, FrameEntry):
+            onnx.save(free_size(onnx.load(part), *size), part)
         os.replace(part, file)
     shapes = {name: tuple(value.shape[1:]) for name, value in zip(names, values, strict=True)}
-    return EntrySpec(file.name, sha256_of(file), *size, shapes)
+    return EntrySpec(file.name, sha256_of(file), *size, shapes, STEP if isinstance(entry, FrameEntry) else None)

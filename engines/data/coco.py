@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from engines.data.reading import Row, SkippedRows, read_json, spread
-from engines.errors import DataError
+from engines.errors import UNDECODABLE, DataError
 
 FivePoints = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]  # xy in pixels
 
@@ -125,7 +125,7 @@ def _rows(raw: list[msgspec.Raw], kind: type[Row], path: Path, skipped: SkippedR
     for number, text in enumerate(raw):
         try:
             rows.append(msgspec.json.decode(text, type=kind))
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             skipped.add(f"{path}, {kind.__name__}", len(raw), f"{path}: {kind.__name__} row {number}: {error}")
     return rows
 

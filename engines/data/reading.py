@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from engines.errors import DataError
+from engines.errors import UNDECODABLE, DataError
 
 SKIP_SHARE = 0.01  # of the rows of one source; above it the data is refused rather than used in part
 PICTURE_SUFFIXES = frozenset({".webp", ".jpg", ".jpeg", ".png", ".bmp"})
@@ -64,7 +64,7 @@ def read_json(path: Path, kind: type[Row], what: str) -> Row:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise DataError(f"{path}: is not {what}: {error}") from error
 
 

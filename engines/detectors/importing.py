@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import onnx
 
+from engines.any_size import fixed_size
 from engines.arrays import Float, Pixels
 from engines.detectors import graphs
 from engines.detectors.decoding import SMALL
@@ -29,6 +30,7 @@ from engines.spec import (
     write_spec,
 )
 
+FRAME_FILE = "frame.onnx"
 PICTURES = 3  # compared; more than one, so that a batch whose pictures are mixed up shows
 ONE_AT_A_TIME = "runs on one picture at a time only; export it with a dynamic batch"
 SCORE_GAP, BOX_GAP_PX = 1e-3, 0.5  # allowed between the graph and NumPy's decoding of what the file itself gives
@@ -70,33 +72,15 @@ def import_detector(
         raise ModelError(f"detector {file}: two of its classes have one name; say what they are called with --names")
     made, shapes = _made(detector, file, beside)
     _compare(made, detector, file)
-    imported = ImportedDetector(
-        file=file.name,
-        sha256=sha256_of(file),
-        layout=detector.layout.name,
-        beside=beside.spec.name if beside else None,
-        faces_of=beside.fingerprint if beside else None,
-    )
-    own = beside.spec if beside else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         part = Path(folder)
-        onnx.save(made, part / "frame.onnx")
+        onnx.save(made, part / FRAME_FILE)
+        if beside and beside.spec.face:
+            shutil.copyfile(beside.file("face", "f32"), part / beside.spec.face.file)
         width, height = detector.size
-        if beside and own and own.face:
-            shutil.copyfile(beside.file("face", "f32"), part / own.face.file)
-        spec = ModelSpec(
-            format=1,
-            name=name or file.stem,
-            frame=EntrySpec("frame.onnx", sha256_of(part / "frame.onnx"), height, width, shapes),
-            face=own.face if own else None,
-            objects=detector.names,
-            scenes=own.scenes if own else (),
-            network=own.network if own else NetworkSettings(tasks=("objects",)),
-            thresholds=_thresholds(detector, own.thresholds if own else Thresholds(), thresholds or {}),
-            identity_calibration=own.identity_calibration if own else None,
-            imported=imported,
-        )
+        frame = EntrySpec(FRAME_FILE, sha256_of(part / FRAME_FILE), height, width, shapes)
+        spec = _spec(detector, file, name, frame, beside, thresholds or {})
         write_spec(spec, part)
         (part / "MODEL_CARD.md").write_text(_card(spec, detector), encoding="utf-8")
         load_model(part)
@@ -104,6 +88,35 @@ def import_detector(
         for each in sorted(part.iterdir(), key=lambda path: path.name == "spec.json"):  # what makes it a model is last
             each.replace(out / each.name)
     return load_model(out)
+
+
+def _spec(
+    detector: ObjectDetector,
+    file: Path,
+    name: str | None,
+    frame: EntrySpec,
+    beside: Model | None,
+    thresholds: Mapping[str, float],
+) -> ModelSpec:
+    own = beside.spec if beside else None
+    return ModelSpec(
+        format=1,
+        name=name or file.stem,
+        frame=frame,
+        face=own.face if own else None,
+        objects=detector.names,
+        scenes=own.scenes if own else (),
+        network=own.network if own else NetworkSettings(tasks=("objects",)),
+        thresholds=_thresholds(detector, own.thresholds if own else Thresholds(), thresholds),
+        identity_calibration=own.identity_calibration if own else None,
+        imported=ImportedDetector(
+            file=file.name,
+            sha256=sha256_of(file),
+            layout=detector.layout.name,
+            beside=own.name if own else None,
+            faces_of=beside.fingerprint if beside else None,
+        ),
+    )
 
 
 def _card(spec: ModelSpec, detector: ObjectDetector) -> str:
@@ -116,6 +129,7 @@ def _thresholds(detector: ObjectDetector, others: Thresholds, given: Mapping[str
     usual = Thresholds()
     # A transformer's boxes are suppressed by itself: overlapping ones are of two objects.
     overlap = 1.0 if detector.suppresses else usual.object_iou
+    others = msgspec.structs.replace(others, object_scores=None, object_curves=None)  # which were of other objects
     return msgspec.structs.replace(others, **{"object_score": usual.object_score, "object_iou": overlap, **given})
 
 
@@ -139,7 +153,9 @@ def _made(
     others = {name: shape for name, shape in own.spec.entry("frame").outputs.items() if name not in graphs.OBJECTS}
     if not others:
         raise ModelError(f"model {own.path}: finds objects alone; there is nothing to have beside a detector")
-    return graphs.beside(made, onnx.load(own.file("frame", "f32")), others), shapes | others
+    entry = own.spec.entry("frame")
+    ours = fixed_size(onnx.load(own.file("frame", "f32")), entry.height, entry.width)
+    return graphs.beside(made, ours, others), shapes | others
 
 
 def _raw(detector: ObjectDetector) -> bool:

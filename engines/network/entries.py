@@ -12,10 +12,12 @@ class FrameEntry(nn.Module):
     points: Tensor
     strides: Tensor
 
-    def __init__(self, network: Network, size: tuple[int, int]) -> None:
+    def __init__(self, network: Network, size: tuple[int, int], rows: int | None = None) -> None:
+        """Frames of ``size`` (height, width), from which no head gives more than ``rows`` rows."""
         super().__init__()
         self.network = network
-        points, strides, self.cells = anchor_points(*size)
+        points, strides, cells = anchor_points(*size)
+        self.cells = cells if rows is None else min(cells, rows)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 

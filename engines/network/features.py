@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from engines.network.neck import Pyramid
-
-STRIDES = (8, 16, 32)
+from engines.sizes import STRIDES as STRIDES
 
 
 class Features(NamedTuple):
@@ -23,7 +22,7 @@ class Grid(NamedTuple):
 
     points: Tensor  # (A, 2) xy in input pixels: the cells' centres
     strides: Tensor  # (A,)
-    cells: int  # A, also while an export is traced
+    cells: int  # A, or the fewer rows that heads may give; known while an export is traced
 
 
 def anchor_points(height: int, width: int) -> Grid:

@@ -1,6 +1,5 @@
 """The configuration of a plain classifier: frozen structs read from TOML."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ from engines.data.sources import Folders
 from engines.errors import ConfigError
 from engines.network.plain import PlainSettings
 from engines.spec import Positive, Share
+from engines.toml import TomlError, read_toml
 from engines.training.settings import AugmentationSettings, NonNegative
 
 RECIPE = "classifier"
@@ -55,8 +55,8 @@ def is_classifier(path: Path) -> bool:
         ConfigError: it names a recipe that there is not. What else may be wrong with it is left to who loads it.
     """
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        recipe = read_toml(path).get("recipe")
+    except (OSError, TomlError):
         return False
     if recipe not in (None, RECIPE):
         raise ConfigError(f"training config {path}: recipe must be {RECIPE!r} or left out, got {recipe!r}")
@@ -70,8 +70,8 @@ def load_classifier_settings(path: Path) -> ClassifierSettings:
         ConfigError: the file cannot be read or a key is wrong.
     """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), ClassifierSettings)
+        return msgspec.convert(read_toml(path), ClassifierSettings)
     except OSError as error:
         raise ConfigError(f"training config {path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (TomlError, msgspec.ValidationError) as error:
         raise ConfigError(f"training config {path}: {error}") from error

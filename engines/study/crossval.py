@@ -6,7 +6,6 @@ by fold. Finished folds are kept under a hash of everything they depend on; one 
 checkpoint.
 """
 
-import tomllib
 from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
 from itertools import product
@@ -26,6 +25,7 @@ from engines.evaluation.truth import labelled_truth
 from engines.files import write_whole
 from engines.study.folds import held_out_files, split, training_part
 from engines.study.runs import RunOutcome, Stop, Study, StudyRun, fingerprint, key_of, trained
+from engines.toml import TomlError, parse_toml
 from engines.training.datasets import LoadedDatasets, load_sets
 from engines.training.settings import TrainingSettings, settings_of
 
@@ -54,8 +54,8 @@ def choices_of(text: str) -> tuple[str, tuple[object, ...]]:
     """
     key, _, values = text.partition("=")
     try:
-        found = tuple(tomllib.loads(f"x = [{values}]")["x"])
-    except tomllib.TOMLDecodeError:
+        found = tuple(parse_toml(f"x = [{values}]")["x"])
+    except TomlError:
         found = tuple(word.strip() for word in values.split(","))
     if not key or len(found) < 2 or "" in found:
         raise ConfigError(f"--vary {text}: must be KEY=VALUE,VALUE with two values or more")

@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engines.errors import DataError
+from engines.errors import UNDECODABLE, DataError
 from engines.files import replacing
 from engines.training.settings import TrainingSettings
 
@@ -25,7 +25,7 @@ DAMAGED = (
     TypeError,
     ValueError,
     pickle.UnpicklingError,
-    msgspec.MsgspecError,
+    *UNDECODABLE,
 )
 
 

@@ -2,13 +2,13 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from engines import toml
 from engines.alignment import SIZE as FACE_SIZE
 from engines.data.sources import Coco, FaceSource, Folders, ObjectSource, Voc
 from engines.errors import ConfigError
@@ -349,10 +349,10 @@ def read_toml(path: Path) -> dict[str, object]:
         ConfigError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml.read_toml(path)
     except OSError as error:
         raise ConfigError(f"training config {path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except toml.TomlError as error:
         raise ConfigError(f"training config {path}: {error}") from error
 
 

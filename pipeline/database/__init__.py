@@ -3,6 +3,6 @@
 The gallery and store rooms may import it; both are files that other processes have open at the same time.
 """
 
-from pipeline.database.sqlite_file import PRIVATE, FileKind, SqliteFile
+from pipeline.database.sqlite_file import FileKind, SqliteFile
 
-__all__ = ["PRIVATE", "FileKind", "SqliteFile"]
+__all__ = ["FileKind", "SqliteFile"]

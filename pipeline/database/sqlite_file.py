@@ -4,15 +4,18 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, cycle
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final
 
 from engines.errors import TrunklineError
+from engines.files import PRIVATE
 
 BUSY_S: Final = 5.0  # wait this long for another process that writes
-PRIVATE: Final = 0o600  # what people look like and where they went is personal data
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,13 @@ class SqliteFile:
         """Return the rows that a query finds."""
         with self._errors():
             return self._db.execute(query, values).fetchall()
+
+    def typed(self, query: str, *kinds: type | UnionType) -> list[Any]:
+        """Return the rows that a query finds, whose columns must be of these types: a damaged row may have any."""
+        found = self.rows(query)
+        if all(map(isinstance, chain.from_iterable(found), cycle(kinds))):
+            return found
+        raise self.damaged()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -159,6 +169,10 @@ class SqliteFile:
                 f"{kind.word} {self.path}: has format {found}, this version reads formats 1 to {len(kind.formats)}"
             )
 
+        for table, columns in _columns_of(kind.formats[:found]).items():
+            if _columns(self._db, table) != columns:
+                raise self.damaged()
+
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
@@ -169,13 +183,37 @@ class SqliteFile:
                 yield
             except sqlite3.DatabaseError as error:
                 raise self._explained(error) from error
+            except UnicodeDecodeError as error:  # of a text, or of an error's words that quote the file
+                raise self.damaged() from error
 
     def _explained(self, error: sqlite3.DatabaseError) -> TrunklineError:
         code, kind = getattr(error, "sqlite_errorcode", None), self._kind
-        if code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT:  # the low byte; the rest says where
-            return kind.damaged(f"{kind.word} {self.path}: is damaged: {kind.remedy.format(path=self.path)}")
+        undecodable = str(error).startswith("Could not decode to UTF-8")
+        # Of a code the low byte; the rest says where.
+        if undecodable or (code is not None and code & 0xFF == sqlite3.SQLITE_CORRUPT):
+            return self.damaged()
         reason = f"is not {_a(kind.word)}" if code == sqlite3.SQLITE_NOTADB else f"cannot be used: {error}"
         return kind.error(f"{kind.word} {self.path}: {reason}")
+
+    def damaged(self) -> TrunklineError:
+        """Return the error to raise where what was read cannot have been written."""
+        kind = self._kind
+        return kind.damaged(f"{kind.word} {self.path}: is damaged: {kind.remedy.format(path=self.path)}")
+
+
+@lru_cache(maxsize=8)
+def _columns_of(formats: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The columns of each table that these formats make."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statements in formats:
+            db.executescript(statements)
+        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {name: _columns(db, name) for (name,) in tables if not name.startswith("sqlite_")}
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[Any]:
+    """Name, type, whether it may be null, and place in the key, of each column."""
+    return db.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)).fetchall()
 
 
 def _a(word: str) -> str:

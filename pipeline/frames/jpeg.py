@@ -14,6 +14,7 @@ from av.video.plane import VideoPlane
 
 from engines.arrays import Plane
 from engines.errors import MessageError
+from pipeline.frames.picture import Matrix, Picture
 
 Planes = tuple[Plane, Plane, Plane]
 
@@ -22,6 +23,8 @@ Planes = tuple[Plane, Plane, Plane]
 QUALITY_STEP: Final = 6
 ROW_ALIGNMENT: Final = 64  # FFmpeg counts the pixels of its own buffers, whose rows are longer than the picture's
 LAYOUT: Final = "yuvj420p"
+MATRICES: Final[dict[Matrix, int]] = {"bt601": 5, "bt709": 1, "bt2020": 9}  # AVColorSpace, ITU-T H.273 table 4
+LIMITED, FULL = 1, 2  # AVColorRange
 
 
 class JpegEncoder:
@@ -79,13 +82,29 @@ class JpegDecoder:
         return y, u, v
 
 
-def frame_of(planes: Planes) -> av.VideoFrame:
-    """Return a frame with copies of the planes of a JPEG."""
+def frame_of(planes: Planes, layout: str = LAYOUT) -> av.VideoFrame:
+    """Return a frame with copies of the planes, of a JPEG unless ``layout`` is another 4:2:0."""
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, LAYOUT)
+    frame = av.VideoFrame(width, height, layout)
     for there, plane in zip(frame.planes, planes, strict=True):
         np.copyto(_pixels(there), plane)
     return frame
+
+
+def jpeg_planes(picture: Picture) -> Planes:
+    """Return the planes of a picture in the colours that JPEG has (JFIF): BT.601, full range, 4:2:0."""
+    if len(picture.planes) == 1:
+        frame = av.VideoFrame.from_ndarray(picture.planes[0], "rgb24")
+    else:
+        y, u, v = picture.planes
+        if picture.full_range and picture.matrix == "bt601":
+            return y, u, v
+        frame = frame_of((y, u, v), "yuvj420p" if picture.full_range else "yuv420p")
+        frame.colorspace = MATRICES[picture.matrix]
+        frame.color_range = FULL if picture.full_range else LIMITED
+    frame = frame.reformat(format=LAYOUT, dst_colorspace=MATRICES["bt601"], dst_color_range=FULL)
+    y, u, v = (_pixels(plane) for plane in frame.planes)
+    return y, u, v
 
 
 def _encoder(width: int, height: int, scale: int) -> VideoCodecContext:

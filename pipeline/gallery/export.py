@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Float
-from engines.errors import GalleryError
+from engines.errors import UNDECODABLE, GalleryError
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import VIEW, Gallery, clean_name, clean_note
 
@@ -139,7 +139,7 @@ def read_export(file: Path) -> Export:
         export = msgspec.json.decode(file.read_bytes(), type=Export)
     except OSError as error:
         raise GalleryError(f"export {file}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise GalleryError(f"export {file}: is not one of a gallery: {error}") from error
     try:
         people = [_checked(person) for person in export.people]

@@ -175,9 +175,10 @@ class Gallery:
     def people(self) -> list[Person]:
         """Return all people by name, expired ones too."""
         now = _now()
-        rows = self.file.rows(
+        rows = self.file.typed(
             "SELECT name, count(embeddings.id), count(crop), people.added_at, consent, expires_at FROM people"
-            " LEFT JOIN embeddings ON person = people.id GROUP BY people.id ORDER BY name"
+            " LEFT JOIN embeddings ON person = people.id GROUP BY people.id ORDER BY name",
+            *(str, int, int, str, str | None, str | None),
         )
         return [
             Person(name, views, photos, since, consent, expires_at, expires_at is not None and expires_at <= now)
@@ -194,7 +195,7 @@ class Gallery:
 
     def photos(self) -> Iterator[StoredPhoto]:
         """Return every embedding's photo, those of one person together, ordered by name."""
-        rows = self.file.rows("SELECT embeddings.id, name FROM embeddings JOIN people ON person = people.id")
+        rows = self.file.typed("SELECT embeddings.id, name FROM embeddings JOIN people ON person = people.id", int, str)
         for row, name in sorted(rows, key=lambda row: (row[1], row[0])):
             for (jpeg,) in self.file.rows("SELECT crop FROM embeddings WHERE id = ?", row):
                 yield StoredPhoto(row, name, jpeg)
@@ -274,7 +275,10 @@ class Gallery:
             "UPDATE people SET consent = coalesce(?, consent), expires_at = coalesce(?, expires_at) WHERE name = ?",
             (terms.consent, terms.expires_at, name),
         )
-        row, expires_at = db.execute("SELECT id, expires_at FROM people WHERE name = ?", (name,)).fetchone()
+        found = db.execute("SELECT id, expires_at FROM people WHERE name = ?", (name,)).fetchone()
+        if found is None:  # its index is damaged
+            raise self.file.damaged()
+        row, expires_at = found
         if expires_at is not None and expires_at <= now:
             raise GalleryError(f"gallery {self.path}: {name!r} expired at {expires_at} and needs a new --expires")
         return int(row)
@@ -282,9 +286,12 @@ class Gallery:
     def _read_all(self) -> tuple[str, dict[str, str], list[tuple[str, bytes]]]:
         """Return the model, all expiry times, names and vectors, from one state of the file."""
         with self.file.reading():
-            expires = dict(self.file.rows("SELECT name, expires_at FROM people WHERE expires_at IS NOT NULL"))
-            rows = self.file.rows(
-                "SELECT name, vector FROM people JOIN embeddings ON person = people.id ORDER BY name, embeddings.id"
+            expires = dict(
+                self.file.typed("SELECT name, expires_at FROM people WHERE expires_at IS NOT NULL", str, str)
+            )
+            rows = self.file.typed(
+                "SELECT name, vector FROM people JOIN embeddings ON person = people.id ORDER BY name, embeddings.id",
+                *(str, bytes),
             )
             return self.model, expires, rows
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from engines.alignment import SIZE
 from engines.arrays import Crop, Float
-from engines.errors import GalleryError
+from engines.errors import DataError, GalleryError
+from engines.pictures import size_of
 
 BEST: Final = 5  # views of a track that are remembered
 SAME: Final = 0.5  # cosine to the latest view below which one is taken for somebody else's: a track may change faces
@@ -112,10 +113,12 @@ def decode_photo(jpeg: bytes) -> Crop:
     Raises:
         GalleryError: it is no JPEG of such a face.
     """
+    crop = None
     try:
-        crop = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
-        crop = None
+        if size_of(jpeg, "stored photo") == (SIZE, SIZE):  # before it takes memory
+            crop = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (DataError, cv2.error):
+        pass
     if crop is None or crop.shape != (SIZE, SIZE, 3):
         raise GalleryError(f"a stored photo is damaged: it is no JPEG of {SIZE}x{SIZE} pixels")
     return np.asarray(crop, np.uint8)

@@ -255,7 +255,7 @@ def _end(thing: _Open, stream: str, seq: int, at: str, cause: Cause) -> EventMes
         score=thing.score,
         box=thing.box,
         first_seen=thing.first_seen,
-        last_seen=at,
+        last_seen=max(at, thing.first_seen or at),  # the clock may have been set back
         duration_s=None if thing.first_seen is None else _seconds(thing.first_seen, at),
         best_score=thing.best_score,
         cause=cause,

@@ -117,5 +117,5 @@ def open_parts(
     if "recorder" in needs and config.record.directory is not None:
         from pipeline.sinks.video import Recorder
 
-        parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
+        parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scene_labels, config.streams)
     return parts

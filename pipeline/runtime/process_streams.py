@@ -16,8 +16,9 @@ from pipeline.runtime.reading import Reading
 from pipeline.runtime.ring import Ring
 from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
+from pipeline.runtime.streams import check_records
 from pipeline.runtime.worker_process import Worker
-from pipeline.settings.schema import Config, StreamSettings
+from pipeline.settings.schema import Config, StreamSettings, Switch
 from pipeline.sources.capture import mode, picture_bytes, waits_for_nobody
 
 LOOK_S: Final = 0.02  # between two looks whether a stream was given up
@@ -75,6 +76,16 @@ class ProcessStreams:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._holding("removed", name):
             self._leave(name, REMOVED)
+
+    def note(self, name: str, what: Switch, on: bool) -> None:
+        """Let all processes know that a switch of a stream was set."""
+        if what == "record":
+            check_records(self._run.config)
+        self._run.frames.streams.note(name, what, on)
+
+    def is_on(self, name: str, what: Switch) -> bool:
+        """What was noted last."""
+        return self._run.frames.streams.is_on(name, what)
 
     @contextmanager
     def _holding(self, done: str, name: str) -> Iterator[None]:

@@ -22,6 +22,7 @@ from msgspec import structs
 from engines.errors import ConfigError, StageError, TrunklineError
 from engines.spec import Model
 from pipeline.frames.types import Health
+from pipeline.runtime.asking import SwitchRequest, answer
 from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
 from pipeline.runtime.graph import Link, ProcessPlan
 from pipeline.runtime.logs import log_settings
@@ -39,6 +40,7 @@ from pipeline.runtime.worker_process import Worker
 from pipeline.runtime.workers.spec import Done, Opened, Told, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
+from pipeline.sinks.base import StreamSwitches
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
@@ -57,6 +59,7 @@ def run_processes(
     wait_for_subscriber_s: float,
     started: Callable[[str], None],
     attached: Attached,
+    switches: StreamSwitches,
 ) -> Summary:
     """Run every stream until all have ended or ``stop`` is set; see :func:`pipeline.service.run.run`.
 
@@ -64,7 +67,7 @@ def run_processes(
         TrunklineError: a process cannot have what it needs; or StageError: one died too often, or cannot be started.
     """
     try:
-        return _run(config, model, stop, wait_for_subscriber_s, started, attached)
+        return _run(config, model, stop, wait_for_subscriber_s, started, attached, switches)
     except OSError as error:
         if error.errno not in SHORTAGES:
             raise
@@ -81,6 +84,7 @@ def _run(
     wait_for_subscriber_s: float,
     started: Callable[[str], None],
     attached: Attached,
+    switches: StreamSwitches,
 ) -> Summary:
     names = tuple(stream.name for stream in config.streams)
     with (
@@ -88,7 +92,7 @@ def _run(
         rings(config, model) as (frames, inputs),
         closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
     ):
-        supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events)
+        supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, switches)
         streams = ProcessStreams(supervisor, model, stop)
         try:
             seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
@@ -100,9 +104,17 @@ def _run(
 class ProcessSupervisor:
     """All processes of a run."""
 
-    def __init__(self, config: Config, folder: str, frames: Ring, inputs: Ring, open_events: OpenEventLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: str,
+        frames: Ring,
+        inputs: Ring,
+        open_events: OpenEventLog,
+        switches: StreamSwitches,
+    ) -> None:
         self.config, self.frames, self.open_events = config, frames, open_events
-        self._inputs = inputs
+        self._inputs, self._switches = inputs, switches
         self._room = Wakeup()
         self._wakeups = {stream.name: Wakeup() for stream in config.streams if not waits_for_nobody(stream)}
         self._reported: dict[str, Any] = {}
@@ -201,6 +213,9 @@ class ProcessSupervisor:
                         self._reported[key] = self._reported.get(key, 0) + value if isinstance(value, int) else value
                 case WorkerRefused(error):
                     raise error
+                case SwitchRequest():
+                    assert worker.pipe is not None
+                    answer(said, self._switches, worker.pipe)
         return heard
 
     def _await_subscriber(self, stop: threading.Event, patience_s: float) -> None:

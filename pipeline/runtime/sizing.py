@@ -11,7 +11,7 @@ from pipeline.runtime.ring import Layout, Ring
 from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.workers.capture import LIVE_WAITING
 from pipeline.settings.schema import Config, StreamSettings
-from pipeline.sinks.video import recorder_room
+from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import mode, picture_bytes, waits_for_nobody
 
 MIN_INPUTS: Final = 5  # batches: one is filled, three are with the engine, one waits behind it

@@ -9,13 +9,15 @@ import numpy.typing as npt
 from engines.errors import ConfigError
 from pipeline.frames.counters import StreamState
 from pipeline.frames.types import Mode, StreamStatus
+from pipeline.settings.schema import Switch
 
 MODES: Final[tuple[Mode, ...]] = ("freshest", "every_frame", "bulk")
 STATES: Final[tuple[StreamStatus | None, ...]] = (None, "up", "down", "ended")
 # What is to become of a stream: it is captured on, removed or changed; or its capture has ended for that.
 KEPT, REMOVED, CHANGED, LEFT = 0, 1, 2, 3
+SWITCH_BITS: Final[dict[Switch, int]] = {"detect": 1, "record": 2}
 NAME_WORDS: Final = 8  # of 8 bytes: a stream's name has 64 characters at most
-COLUMNS: Final = 5  # of a StreamTable
+COLUMNS: Final = 6  # of a StreamTable
 
 Words = npt.NDArray[np.int64]
 
@@ -81,7 +83,7 @@ class StreamTable:
         rows = (len(words) - 1) // (NAME_WORDS + COLUMNS)
         self._rows = StreamRows(words[COLUMNS * rows :], names)
         columns = words[: COLUMNS * rows].reshape(COLUMNS, rows)
-        self._mode, self._wanted, self._shard, self._state, self._reconnects = columns
+        self._mode, self._wanted, self._shard, self._state, self._reconnects, self._off = columns
 
     @staticmethod
     def words(rows: int) -> int:
@@ -122,6 +124,18 @@ class StreamTable:
     def wanted(self, name: str) -> int:
         """What was said last: KEPT, REMOVED, CHANGED or LEFT."""
         return int(self._wanted[self.row(name)])
+
+    def note(self, name: str, what: Switch, on: bool) -> None:
+        """A switch of a stream was set; for the process that changes streams alone."""
+        row, bit = self.row(name), SWITCH_BITS[what]
+        self._off[row] = self._off[row] & ~bit if on else self._off[row] | bit
+
+    def is_on(self, name: str, what: Switch) -> bool:
+        """Whether it is on, as that of a stream that nobody knows."""
+        try:
+            return not self._off[self.row(name)] & SWITCH_BITS[what]
+        except KeyError:
+            return True
 
     def told(self, name: str, state: StreamStatus) -> None:
         """What happened to a stream was published; for the process that publishes alone."""

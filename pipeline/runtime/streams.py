@@ -4,8 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
-from pipeline.settings.schema import StreamSettings
+from pipeline.settings.schema import Config, StreamSettings, Switch
 
 
 class Streams(Protocol):
@@ -31,5 +32,19 @@ class Streams(Protocol):
         """Capture a stream no longer; returns when its last frame and its end were told."""
         ...
 
+    def note(self, name: str, what: Switch, on: bool) -> None:
+        """Let the whole run know that a switch of a stream was set; ConfigError where it has nothing to switch."""
+        ...
+
+    def is_on(self, name: str, what: Switch) -> bool:
+        """What was noted last; on, unless anything was."""
+        ...
+
 
 Attached = Callable[[Streams], AbstractContextManager[None]]  # the streams may be used meanwhile
+
+
+def check_records(config: Config) -> None:
+    """Raise ConfigError where a run records nothing that could be switched."""
+    if config.record.directory is None:
+        raise ConfigError("recording cannot be switched: the run records nothing, since record.directory is not set")

@@ -24,11 +24,11 @@ from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.reading import Reading, StreamReading
 from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
-from pipeline.runtime.streams import Attached
+from pipeline.runtime.streams import Attached, check_records
 from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
-from pipeline.settings.schema import StreamSettings
-from pipeline.sinks.video import Recording
+from pipeline.settings.schema import StreamSettings, Switch
+from pipeline.sinks.recording import Recording
 from pipeline.sources.capture import Capture, mode
 from pipeline.sources.packets import PacketTarget
 from pipeline.wire.build import health_message
@@ -63,6 +63,7 @@ class Pipeline:
             for gallery in parts.galleries or (None,) * shard_count(self.config)
         ]
         parts.event_publisher = self.events
+        self._off: set[tuple[str, Switch]] = set()
         self.recording = self._recording()
         self.frames = FrameLink(self._batcher(), self._dropped, tuple(stream.name for stream in self.config.streams))
         # Only that one ever drops a frame. What a shard reads has a queue for each.
@@ -90,7 +91,9 @@ class Pipeline:
     def _recording(self) -> Recording | None:
         if self.parts.recorder is None:
             return None
-        recording = Recording(self.parts.recorder, tuple(self._modes), list(filter(self._is_live, self._modes)))
+        live = list(filter(self._is_live, self._modes))
+        wanted = partial(self.is_on, what="record")
+        recording = Recording(self.parts.recorder, tuple(self._modes), live, wanted=wanted)
         self.publisher.count("record", recording)
         return recording
 
@@ -247,6 +250,16 @@ class Pipeline:
             self.events.times_so_far(),
             self.publisher.counts,
         )
+
+    def note(self, name: str, what: Switch, on: bool) -> None:
+        """Let the run know that a switch of a stream was set."""
+        if what == "record":
+            check_records(self.config)
+        (self._off.discard if on else self._off.add)((name, what))
+
+    def is_on(self, name: str, what: Switch) -> bool:
+        """What was noted last."""
+        return (name, what) not in self._off
 
     def add(self, settings: StreamSettings) -> None:
         """Capture one stream more; see :class:`pipeline.service.control.Control`."""

@@ -3,13 +3,16 @@
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Final, get_args
 
 from engines.errors import ConfigError
 from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
-from pipeline.settings.schema import StreamSettings
+from pipeline.settings.schema import StreamSettings, Switch
 from pipeline.sources.capture import check_source
 from pipeline.sources.kind import settled
+
+SWITCHES: Final[tuple[Switch, ...]] = get_args(Switch)
 
 
 class Control:
@@ -29,6 +32,7 @@ class Control:
 
     def __init__(self) -> None:
         self._run: Streams | None = None
+        self._paused: dict[str, StreamSettings] = {}  # streams whose detection is switched off
         self._lock = threading.Lock()
 
     @contextmanager
@@ -43,9 +47,13 @@ class Control:
                 self._run = None
 
     def streams(self) -> tuple[StreamSettings, ...]:
-        """The streams of the run that were not removed; none before it began and once it is over."""
+        """The streams of the run that were not removed or switched off; none before it began and once it is over."""
         run = self._run
         return () if run is None else run.streams()
+
+    def paused(self) -> tuple[StreamSettings, ...]:
+        """The streams whose detection is switched off, by the settings they will have."""
+        return tuple(self._paused.copy().values())
 
     def add(self, settings: StreamSettings) -> None:
         """Capture one stream more.
@@ -55,7 +63,7 @@ class Control:
                 is no room for it, or no run goes on.
         """
         with self._running() as run:
-            if settings.name in _names(run):
+            if settings.name in self._names(run):
                 raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
             settings = settled(settings)
             check_settings(settings)
@@ -64,16 +72,22 @@ class Control:
     def change(self, settings: StreamSettings) -> None:
         """Capture the stream of this name by other settings; nothing happens where they are as before.
 
+        One that is switched off will have them once it is on again.
+
         Raises:
             TrunklineError: there is no stream of this name, or as for :meth:`add`.
         """
         with self._running() as run:
-            known = {stream.name: stream for stream in run.streams()}
+            known = {stream.name: stream for stream in run.streams()} | self._paused
             if settings.name not in known:
                 raise ConfigError(f"stream {settings.name!r} cannot be changed: {_there_are(known)}")
             settings = settled(settings)
-            if known[settings.name] != settings:
-                check_settings(settings)
+            if known[settings.name] == settings:
+                return
+            check_settings(settings)
+            if settings.name in self._paused:
+                self._paused[settings.name] = settings
+            else:
                 run.change(settings)
 
     def remove(self, name: str) -> None:
@@ -83,9 +97,52 @@ class Control:
             ConfigError: there is no stream of this name, or no run goes on.
         """
         with self._running() as run:
-            if name not in (known := _names(run)):
+            if name not in (known := self._names(run)):
                 raise ConfigError(f"stream {name!r} cannot be removed: {_there_are(known)}")
+            for what in SWITCHES:
+                if not run.is_on(name, what):
+                    run.note(name, what, True)
+            if name in self._paused:
+                run.add(self._paused.pop(name))  # for a moment: its end is told as that of any other
             run.remove(name)
+
+    def switch(self, stream: str, what: Switch, on: bool) -> None:
+        """Switch a stream's detection or recording on or off; nothing happens where it is so.
+
+        With detection off a stream is not captured: it is removed, and added again by the settings it had.
+
+        Raises:
+            TrunklineError: there is no stream of this name, or nothing to switch; or as for :meth:`add`.
+        """
+        with self._running() as run:
+            if stream not in (known := self._names(run)):
+                raise ConfigError(f"stream {stream!r} cannot be switched: {_there_are(known)}")
+            if run.is_on(stream, what) == on:
+                return
+            run.note(stream, what, on)  # first: the end of its capture is not taken for its removal
+            if what == "detect":
+                try:
+                    self._detect(run, stream, on)
+                except BaseException:
+                    run.note(stream, what, not on)
+                    raise
+
+    def is_on(self, stream: str, what: Switch) -> bool:
+        """Whether something of a stream is switched on; it is, unless it was switched off."""
+        run = self._run
+        return run is None or run.is_on(stream, what)
+
+    def _detect(self, run: Streams, stream: str, on: bool) -> None:
+        if on:
+            run.add(self._paused[stream])
+            del self._paused[stream]
+            return
+        settings = next(each for each in run.streams() if each.name == stream)
+        run.remove(stream)
+        self._paused[stream] = settings
+
+    def _names(self, run: Streams) -> list[str]:
+        return [*(stream.name for stream in run.streams()), *self._paused]
 
     @contextmanager
     def _running(self) -> Iterator[Streams]:
@@ -93,39 +150,6 @@ class Control:
             if self._run is None:
                 raise ConfigError("streams can be added, changed and removed only while a run goes on")
             yield self._run
-
-
-class Switches:
-    """Streams that are switched off and on again, by sinks of the run; see :class:`pipeline.sinks.base.StreamSwitches`.
-
-    A stream that is off is one that was removed, and one that is on again one that was added.
-    """
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self._paused: dict[str, StreamSettings] = {}
-
-    def pause(self, stream: str) -> None:
-        """Remove a stream, and remember its settings; ConfigError as of :meth:`Control.remove`."""
-        settings = next((each for each in self._control.streams() if each.name == stream), None)
-        self._control.remove(stream)
-        if settings is not None:
-            self._paused[stream] = settings
-
-    def resume(self, stream: str) -> None:
-        """Add a paused stream again; ConfigError where it is not paused, or as of :meth:`Control.add`.
-
-        One that somebody else has added meanwhile stays as it is.
-        """
-        if stream not in self._paused:
-            raise ConfigError(f"stream {stream!r} cannot be switched on: it was not switched off")
-        if all(each.name != stream for each in self._control.streams()):
-            self._control.add(self._paused[stream])
-        del self._paused[stream]
-
-
-def _names(run: Streams) -> list[str]:
-    return [stream.name for stream in run.streams()]
 
 
 def _there_are(names: Collection[str]) -> str:

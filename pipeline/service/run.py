@@ -13,16 +13,17 @@ import structlog
 from msgspec import structs
 
 from engines.errors import ConfigError
-from engines.spec import Model, load_model
+from engines.spec import Model
 from pipeline.events.zones import zone_counters_of
 from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
+from pipeline.runtime.shape import model_of, with_size
 from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.streams import Attached, Streams
 from pipeline.runtime.summary import Summary
 from pipeline.runtime.threads import Pipeline
-from pipeline.service.control import Control, Switches
+from pipeline.service.control import Control
 from pipeline.settings.schema import Config
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sinks.segments import SegmentFolder
@@ -61,17 +62,19 @@ def run(
     config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     for stream in config.streams:
         check_source(stream)
-    model = load_model(config.model.path)
+    config = with_size(config)
+    model = model_of(config)
     _check_tasks(config, model)
     if config.record.directory is not None:
         SegmentFolder(config.record).check()
+    control = control or Control()
     with ExitStack() as opened:
-        attached = _attached(config, control or Control(), opened)
+        attached = _attached(config, control, opened)
         if config.links == "zmq":
-            return run_processes(config, model, stop, wait_for_subscriber_s, started, attached)
+            return run_processes(config, model, stop, wait_for_subscriber_s, started, attached, control)
         parts = open_parts(config, model, needs_of((*STEPS, FACES)), opened, shard_count(config))
         assert parts.publisher is not None
-        parts.publisher.attach(None if control is None else Switches(control))
+        parts.publisher.attach(control)
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
         summary = Pipeline(parts, stop, source).run(attached)

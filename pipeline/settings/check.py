@@ -8,7 +8,7 @@ from engines.engine import backend_names
 from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
 from pipeline.settings import sinks
-from pipeline.settings.redact import redact
+from pipeline.settings.redact import as_written, redact
 from pipeline.settings.schema import STANDARD_INPUT, Config, LineSettings, StreamSettings, ZoneSettings
 
 
@@ -23,7 +23,7 @@ def check_stream(settings: StreamSettings) -> None:
         ConfigError: one sentence with the stream, the key, the value and what is allowed.
     """
     try:
-        written = msgspec.to_builtins(settings)
+        written = msgspec.to_builtins(settings, enc_hook=as_written)
         msgspec.convert(written, StreamSettings)  # a value made in Python was not compared with its type
         check(Config(streams=(settings,)), {"streams": [written]})
     except (RefusedError, msgspec.ValidationError) as refusal:
@@ -72,19 +72,20 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"streams[{index}].forward is {'missing' if stream.forward is None else 'there'}, but must be as in "
                 "streams[0]: all streams of a configuration are forwarded, or none"
             )
-    _check_sinks(config)
+    _check_sinks(config, written)
     _check_web(config)
     if config.streams[0].forward is not None and config.links != "queue":
         raise RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
 
 
-def _check_sinks(config: Config) -> None:
+def _check_sinks(config: Config, written: dict[str, Any]) -> None:
     """Refuse names that two sinks share: what they lose is told under them."""
     taken = dict.fromkeys(sinks.TAKEN, "a section of its own")
     for index, sink in enumerate(config.sinks):
         if sink.shown_name in taken:
+            named = written["sinks"][index].get("name") or sink.shown_name
             raise RefusedError(
-                f"sinks[{index}].name is {sink.shown_name!r}, but must differ from the names of other sinks, and "
+                f"sinks[{index}].name is {shown(named)}, but must differ from the names of other sinks, and "
                 f"{taken[sink.shown_name]} has it already"
             )
         taken[sink.shown_name] = f"sinks[{index}]"

@@ -3,14 +3,15 @@
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engines.errors import ConfigError
+from engines.toml import TomlError, parse_toml, read_toml_text
 from pipeline.settings import sinks
 from pipeline.settings.check import RefusedError, check, shown
 from pipeline.settings.redact import HIDDEN, FromVariable, user_encoded
@@ -26,23 +27,23 @@ def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Confi
             or where a value of the configuration is refused later: it is shown as it is written.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_toml_text(Path(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    except TomlError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return parse(text, path, environment)
 
 
 def parse(text: str, path: str | Path, environment: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration of a text, which errors call ``path``; otherwise as :func:`load`."""
     try:
-        written = tomllib.loads(text)
+        written = parse_toml(text)
         filled = _fill(written, environment, ())
         config = _convert(written, filled)
         check(config, written)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    except TomlError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except RefusedError as refusal:
         raise ConfigError(f"{path}: {refusal}") from None
     return config
@@ -127,7 +128,7 @@ def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: s
 
     Where the types are right, and the struct itself refuses the values, ``why`` says so in its words.
     """
-    kind: msgspec.inspect.Type = msgspec.inspect.type_info(root)
+    kind = _type_info(root)
     value = written
     for step in key:
         value = value[step]
@@ -139,6 +140,11 @@ def _explain(root: type[msgspec.Struct], at: Key, key: Key, written: Any, why: s
         return _explain_keys(key, kind, value, why)
     told = HIDDEN if key[-1:] == ("password",) else shown(value)
     return f"{_text(key)} is {told}, but must be {_allowed(kind)}"
+
+
+@cache  # it takes longer than the rest of a sentence
+def _type_info(root: type[msgspec.Struct]) -> msgspec.inspect.Type:
+    return msgspec.inspect.type_info(root)
 
 
 def _below(kind: msgspec.inspect.Type, step: str | int) -> msgspec.inspect.Type:

@@ -41,9 +41,20 @@ HostPort = Annotated[
 ]
 POLYGON = "an array of 3 to 64 points [x, y]"
 Labels = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="an array of one label or more")]
+# Of a stream, while a run goes on. detect: it is captured at all. record: its annotated video is written.
+Switch = Literal["detect", "record"]
 Anchor = Literal[
     "foot", "centre"
 ]  # what of an object's box must be inside: the middle of its lower edge, or its middle
+
+
+InputSize = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(model|auto|[1-9]\d{0,4}x[1-9]\d{0,4})\Z",
+        description="'model', 'auto' or WIDTHxHEIGHT in pixels, such as 384x224",
+    ),
+]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -139,6 +150,7 @@ class InferenceSettings(_Section, frozen=True):
     min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... while nothing does; "full": all frames
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
+    size: InputSize = "model"  # of the network's input; "auto": in the shape of the streams, at the model's cost
     preprocess: Literal["cpu", "gpu"] = "cpu"  # where pictures are scaled; "gpu": where the engine runs
     nms: Suppression = "class-aware"  # of objects; soft: overlapping ones lose score in place of being removed
 
@@ -251,6 +263,8 @@ class WebSettings(_Section, frozen=True):
     address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
     accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
     hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    public_url: str | None = None  # by which receivers of links to pictures reach it, docs/webhooks.md ...
+    link_secret: str | None = None  # ... and what those links are signed with: "${LINK_SECRET}"
     certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
     key: str | None = None  # PEM file of the certificate's key
 

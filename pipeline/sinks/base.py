@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from engines.errors import one_line
-from pipeline.settings.schema import Config
+from pipeline.settings.schema import Config, Switch
 from pipeline.wire.messages import Message
 
 GROUP: Final = "trunkline.sinks"  # the entry points
@@ -80,14 +80,18 @@ class Later(Protocol):
 
 
 class StreamSwitches(Protocol):
-    """What a sink may change of the run whose messages it has. Any thread may ask, and waits until it is done."""
+    """What a sink may change of the run whose messages it has."""
 
-    def pause(self, stream: str) -> None:
-        """Capture a stream no longer; TrunklineError where that cannot be done."""
+    def switch(self, stream: str, what: Switch, on: bool) -> None:
+        """Switch something on or off, which takes seconds perhaps; any thread may ask.
+
+        Raises:
+            TrunklineError: that cannot be done.
+        """
         ...
 
-    def resume(self, stream: str) -> None:
-        """Capture a paused stream again, by the settings it had; TrunklineError where that cannot be done."""
+    def is_on(self, stream: str, what: Switch) -> bool:
+        """Whether it is switched on, whoever switched it; never waits."""
         ...
 
 
@@ -95,8 +99,8 @@ class StreamSwitches(Protocol):
 class Attached(Protocol):
     """A sink that has to know the run whose messages it has, or to change it."""
 
-    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
-        """Called once, before the first message; ``switches`` is None where the run cannot be changed from here."""
+    def attach(self, config: Config, switches: StreamSwitches) -> None:
+        """Called once, before the first message."""
         ...
 
 
@@ -167,7 +171,7 @@ class SinkThread:
             waiting = 0 if self._ended else len(self._waiting) + len(self._in_hand)
             return SinkCounts(max(0, self._sent - later.total()), lost, waiting)
 
-    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
+    def attach(self, config: Config, switches: StreamSwitches) -> None:
         """Let the sink know the run, if it wants to."""
         if isinstance(self._sink, Attached):
             self._sink.attach(config, switches)

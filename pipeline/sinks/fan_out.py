@@ -51,8 +51,8 @@ class Sinks:
         """Where the results socket listens."""
         return self.publisher.address
 
-    def attach(self, switches: StreamSwitches | None) -> None:
-        """Let sinks know the run before its first message, and what they may change of it; None: nothing."""
+    def attach(self, switches: StreamSwitches) -> None:
+        """Let sinks know the run before its first message, and what they may change of it."""
         for thread in self._threads:
             thread.attach(self._config, switches)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from engines.errors import ConfigError
+from engines.files import PRIVATE
 from pipeline.wire.messages import Message, MessageType, encode
 
 MB: Final = 1_000_000  # bytes
@@ -86,7 +87,7 @@ class JsonLinesSink:
 
 def _open(path: Path) -> tuple[int, int]:
     """A file to append to and its size, after its last whole line; ValueError where others wrote what is after it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
     size = os.fstat(fd).st_size
     end = _after_last_line(fd, size)
     if end != size:

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from engines.errors import ConfigError
+from engines.files import PRIVATE, PRIVATE_FOLDER
 from pipeline.settings.schema import RecordSettings
 
 GB: Final = 1_000_000_000  # bytes
@@ -91,7 +92,7 @@ class SegmentFolder:
         self._open: set[Path] = set()
         self._last_ms = 0
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"record.directory: cannot make {self.path}: {error.strerror}") from error
 
@@ -127,7 +128,7 @@ class SegmentFolder:
             self._last_ms = max(self._last_ms + 1, round(self._clock() * 1000))
             path = self.path / segment_name(stream, self._last_ms)
             with suppress(FileExistsError):  # of another run: the next millisecond is free
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
                 self._open.add(path)
                 return path
 

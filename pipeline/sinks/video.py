@@ -1,11 +1,8 @@
 """Annotated video of each stream, for people to look at: H.264 in MP4."""
 
 import os
-import sys
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -22,12 +19,7 @@ from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings
 from pipeline.sinks.annotate import annotate
-from pipeline.sinks.base import Lost, SinkCounts
 from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
-
-ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
-MIN_ROOM: Final = 2  # ... but so many of each
-NICE: Final = 10  # more, of the thread that records live streams: messages come first where cores are scarce
 
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
 NOMINAL_RATE: Final = 25  # frames/s, for rate control only: the timestamps carry the real times
@@ -47,6 +39,51 @@ RETRY_S: Final = 10.0  # after a file could not be written
 log = structlog.get_logger()
 
 
+class _File:
+    """A file that FFmpeg writes to. After a write that failed it takes all others and writes none of them.
+
+    FFmpeg's MP4 muxer may crash the whole process when it is used, or only closed, after a write that failed; so it is
+    not told, and what was written before that plays.
+
+    Attributes:
+        error: of the first write that failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self.error: OSError | None = None
+        self._at = self._size = 0
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.seek(self._at)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self.error = error
+        self._at += len(data)
+        self._size = max(self._size, self._at)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        self._file.seek(self._at)
+        data = self._file.read(size) or b""
+        self._at += len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Video:
     """One MP4 file that is being written, of pictures of one size."""
 
@@ -54,7 +91,8 @@ class _Video:
         self.size, self.path = (width, height), path
         self._start_s = self._last_s = start_s
         self._last_pts = -1
-        self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
+        self._file = _File(path)
+        self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
         self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         self._stream.pix_fmt = "yuv420p"
@@ -78,12 +116,20 @@ class _Video:
         if before >= 0:  # the last frame is shown for as long as the one before it
             frame.duration = self._last_pts - before
         self._container.mux(self._stream.encode(frame))
+        self._check()
 
     def close(self) -> None:
         try:
             self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()
+            self._file.close()
+        self._check()
+
+    def _check(self) -> None:
+        """Raise OSError once the disk has not taken something."""
+        if self._file.error is not None:
+            raise self._file.error
 
 
 class Recorder:
@@ -141,7 +187,7 @@ class Recorder:
         self._tell(ALL, obstacle)
         if obstacle is not None:
             for each in tuple(self._videos):
-                self._give_up(each)
+                self.finish(each)
             return False
         now = self._clock()
         if now < self._retry_at.get(stream, 0.0) <= now + RETRY_S:  # nobody waits longer for a clock that was set back
@@ -150,7 +196,7 @@ class Recorder:
             self._append(result, counts)
         except (OSError, av.FFmpegError) as error:
             self._retry_at[stream] = now + RETRY_S
-            self._give_up(stream)
+            self.finish(stream)
             self._tell(stream, one_line(error))
             return False
         self._tell(stream, None)
@@ -212,8 +258,8 @@ class Recorder:
         finally:
             self._folder.done(video.path)
 
-    def _give_up(self, stream: str) -> None:
-        """Finish a stream's video; what cannot be written any more is lost, up to the last fragment."""
+    def finish(self, stream: str) -> None:
+        """Finish a stream's video, if there is one; what cannot be written is lost, up to the last fragment."""
         if stream in self._videos:
             with suppress(OSError, av.FFmpegError):
                 self._close(stream)
@@ -222,7 +268,7 @@ class Recorder:
         """Finish the video of a stream that was removed."""
         self._settings.pop(stream, None)
         self._retry_at.pop(stream, None)
-        self._give_up(stream)
+        self.finish(stream)
 
     def close(self) -> None:
         """Finish all videos; may be called twice."""
@@ -234,160 +280,3 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-Item = tuple[Result, Mapping[str, Counts]] | str  # a frame; or the name of a stream that was removed before
-
-
-class Recording:
-    """What waits for a recorder, and the thread that it runs in.
-
-    Nobody who publishes is held up: a live stream's frame that finds the stream's share of the room taken is left out
-    of the recording, and of nothing else. A file is recorded completely: its source waits for room.
-
-    Args:
-        recorder: closed at the end.
-        streams: all of the run.
-        live: those of them whose frames may be left out.
-        done: called with each result that is not needed any more, recorded or not.
-    """
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        streams: Collection[str],
-        live: Collection[str],
-        done: Callable[[Result], object] = lambda result: None,
-    ) -> None:
-        self._recorder, self._live, self._done = recorder, frozenset(live), done
-        self._room = recorder_room(len(streams))
-        self._items: deque[Item] = deque()
-        self._waiting: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
-        self._recorded = 0
-        self._lost: Counter[Lost] = Counter()  # the same as is left out, by cause
-        self._changed = threading.Condition()
-        self._finished = self._abandoned = False
-
-    def take(self, result: Result, counts: Mapping[str, Counts]) -> None:
-        """Take a frame, or leave it out; never waits.
-
-        Args:
-            result: the frame.
-            counts: of the stream's zones and lines, just after it.
-        """
-        stream, first = result.frame.stream, False
-        with self._changed:
-            taken = not self._abandoned and (stream not in self._live or self._waiting[stream] < self._room)
-            if taken:
-                self._items.append((result, counts))
-                self._waiting[stream] += 1
-                self._changed.notify_all()
-            else:
-                first = not self._abandoned and not self._left_out[stream]
-                self._leave_out(stream, "dead" if self._abandoned else "full")
-        if first:
-            log.warning("recording leaves frames out", stream=stream, cause="encoding is slower than the stream")
-        if not taken:
-            self._done(result)
-
-    def begin(self, settings: StreamSettings, live: bool) -> None:
-        """A stream is added or changed; ``live``: whether its frames may be left out."""
-        with self._changed:
-            name = frozenset((settings.name,))
-            self._live = self._live | name if live else self._live - name
-            self._recorder.begin(settings)
-
-    def forget(self, stream: str) -> None:
-        """A stream was removed: its video is finished once its frames are in it."""
-        with self._changed:
-            if not self._abandoned:
-                self._items.append(stream)
-                self._changed.notify_all()
-
-    def await_room(self, stream: str) -> None:
-        """Wait until a file's next frame may be captured; at once for a live stream."""
-        if stream not in self._live:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting[stream] < self._room or self._abandoned)
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        """How many frames are missing in the recording, of each stream that has such."""
-        with self._changed:
-            return dict(self._left_out)
-
-    @property
-    def counts(self) -> SinkCounts:
-        """What became of the frames so far."""
-        with self._changed:
-            return SinkCounts(self._recorded, {str(cause): count for cause, count in self._lost.items()})
-
-    def run(self) -> None:
-        """Record until :meth:`finish` or :meth:`abandon`; a failure is logged, and ends the recording alone."""
-        if self._live and sys.platform == "linux":  # elsewhere a priority is the whole process'
-            thread = threading.get_native_id()
-            # The encoder's threads inherit it.
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
-        try:
-            with self._recorder:
-                while (item := self._next()) is not None:
-                    if isinstance(item, str):
-                        self._recorder.forget(item)
-                        continue
-                    recorded = False
-                    try:
-                        recorded = self._recorder.write(*item)
-                    finally:
-                        self._note(item[0].frame.stream, recorded)
-                        self._done(item[0])
-        except Exception:  # what cannot be drawn or encoded ends the recording, not the run
-            log.exception("recording failed")
-        finally:
-            self.abandon()
-
-    def finish(self) -> None:
-        """No frame comes any more; those that wait are still recorded."""
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def abandon(self) -> None:
-        """Take nothing more, and give up what waits."""
-        with self._changed:
-            self._abandoned = True
-            rest = [item[0] for item in self._items if not isinstance(item, str)]
-            for result in rest:
-                self._leave_out(result.frame.stream, "shutdown")
-            self._items.clear()
-            self._waiting.clear()
-            self._changed.notify_all()
-        for result in rest:
-            self._done(result)
-
-    def _note(self, stream: str, recorded: bool) -> None:
-        with self._changed:
-            if recorded:
-                self._recorded += 1
-            else:
-                self._leave_out(stream, "failed")
-
-    def _leave_out(self, stream: str, cause: Lost) -> None:
-        self._left_out[stream] += 1
-        self._lost[cause] += 1
-
-    def _next(self) -> Item | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._finished or self._abandoned)
-            if not self._items:
-                return None
-            item = self._items.popleft()
-            if not isinstance(item, str):
-                self._waiting[item[0].frame.stream] -= 1
-                self._changed.notify_all()
-            return item
-
-
-def recorder_room(streams: int) -> int:
-    """How many frames of each of so many streams may wait for the recorder."""
-    return max(MIN_ROOM, -(-ROOM // streams))

@@ -202,10 +202,19 @@ def _packets(
 def _demuxed(
     container: InputContainer, stream: VideoStream, settings: StreamSettings, live: bool
 ) -> "Iterator[av.Packet[VideoStream]]":
+    silence_s = read_timeout_s(settings)
+    silent = f"no data for {silence_s:g} s"
+    asked_s, late = time.monotonic(), False
     try:
-        yield from container.demux(stream)
-    except av.ExitError:
-        cause = f"no data for {read_timeout_s(settings):g} s"
+        for packet in container.demux(stream):
+            late = time.monotonic() - asked_s >= silence_s
+            if live and late:  # when a read has timed out, FFmpeg first gives what its parsers held, as old as that
+                raise SourceError(silent)
+            yield packet
+            asked_s = time.monotonic()
+    except av.ExitError:  # which some demuxers make of an end, too
+        late = late or time.monotonic() - asked_s >= silence_s
+        cause = silent if late else "the source ended" if live else "the data ended in the middle"
     except av.FFmpegError as error:
         cause = f"reading failed: {error.strerror}"
     else:

@@ -14,7 +14,7 @@ from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import is_pipe
 from pipeline.sources.av import VideoSource
-from pipeline.sources.base import Missed, open_source
+from pipeline.sources.base import Decoded, Missed, open_source
 from pipeline.sources.condition import Condition
 from pipeline.sources.file import read_file
 from pipeline.sources.kind import is_live
@@ -165,6 +165,20 @@ def picture_bytes(settings: StreamSettings, largest: tuple[int, int]) -> int:
         SourceError: a file that cannot be played.
     """
     return open_source(seen_settings(settings)).picture_bytes(largest)
+
+
+def picture_size(settings: StreamSettings) -> tuple[int, int] | None:
+    """Width and height of the first picture of a file, as displayed; None of a live source, a pipe, or a file without.
+
+    Raises:
+        SourceError: a file that cannot be played.
+    """
+    if is_live(settings) or is_pipe(settings.source):
+        return None
+    with closing(open_source(settings).read(threading.Event())) as given:
+        pictures = (each.picture for each in given if isinstance(each, Decoded))
+        first = next(pictures, None)
+    return None if first is None else (first.width, first.height)
 
 
 def waits_for_nobody(settings: StreamSettings) -> bool:

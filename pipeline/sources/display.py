@@ -17,9 +17,24 @@ FULL_RANGE: Final = 2  # AVCOL_RANGE_JPEG
 # AVColorSpace, ITU-T H.273 table 4; SMPTE 240M is all but BT.709. What is not tagged is taken for BT.601, as FFmpeg
 # itself does.
 MATRICES: Final[dict[int, Matrix]] = {1: "bt709", 7: "bt709", 9: "bt2020", 10: "bt2020"}
+MATRIX_UNSPECIFIED: Final = 2
+LIKE_BT601: Final = (0, MATRIX_UNSPECIFIED, 4, 5, 6)  # and RGB, which is converted to it
+HDR: Final[dict[int, str]] = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic, ITU-T H.273 table 3
 PLANAR: Final = ("yuv420p", "yuvj420p")
 SQUARE: Final = Fraction(1)
 ASPECTS: Final = (Fraction(1, 8), Fraction(8))  # of pixels; what is beyond is a mistake in the file
+
+
+def _unnamed(value: object) -> Type:
+    """Return a type of side data that PyAV has no name for, as FFmpeg's newest are: EXIF, among them."""
+    kind: Any = object.__new__(Type)
+    kind._name_, kind._value_ = f"UNNAMED_{value}", value
+    named: Type = kind
+    return named
+
+
+# Without it, whoever asks for the side data of such a frame gets a ValueError, and not even the types that have names.
+Type._missing_ = staticmethod(_unnamed)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,12 @@ class Orientation:
 
 
 UPRIGHT: Final = Orientation()
+TURNED: Final = {
+    0: UPRIGHT,
+    90: Orientation(True, True, False),
+    180: Orientation(False, True, True),
+    270: Orientation(True, False, True),
+}  # by degrees clockwise
 
 
 class Tags(NamedTuple):
@@ -84,12 +105,14 @@ class Tags(NamedTuple):
     color_range: int
     colorspace: int
     display: bytes | None  # nine numbers
+    transfer: int = 0  # color_trc
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:
         """Of one frame."""
         display: Any = frame.side_data.get(Type.DISPLAYMATRIX.name)
-        return cls(frame.color_range, frame.colorspace, None if display is None else bytes(display))
+        matrix = None if display is None else bytes(display)
+        return cls(frame.color_range, frame.colorspace, matrix, frame.color_trc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +123,16 @@ class Look:
     full_range: bool = False
     matrix: Matrix = "bt601"
     aspect: Fraction = SQUARE  # width of a pixel by its height
+    as_they_are: tuple[str, ...] = ()  # colours that nothing is done about, for people
 
     @classmethod
     def of(cls, tags: Tags, aspect: Fraction = SQUARE) -> Self:
         """Of frames with these tags, whose pixels have this aspect."""
+        notes = [f"HDR ({HDR[tags.transfer]}) not mapped to SDR"] if tags.transfer in HDR else []
+        if tags.colorspace not in (*MATRICES, *LIKE_BT601):
+            notes.append(f"colour matrix {tags.colorspace} of H.273 taken for BT.601")
         matrix = MATRICES.get(tags.colorspace, "bt601")
-        return cls(Orientation.of(tags.display), tags.color_range == FULL_RANGE, matrix, aspect)
+        return cls(Orientation.of(tags.display), tags.color_range == FULL_RANGE, matrix, aspect, tuple(notes))
 
     def picture(self, planes: tuple[Plane, ...]) -> Picture:
         """The picture of the planes (y, u, v) of 4:2:0."""
@@ -125,6 +152,7 @@ class Look:
             "interlaced" if interlaced else None,
             "full range" if self.full_range else None,
             "BT.2020" if self.matrix == "bt2020" else None,
+            *self.as_they_are,
         )
         return tuple(note for note in notes if note is not None)
 
@@ -151,8 +179,20 @@ def squared(planes: tuple[Plane, ...], aspect: Fraction) -> tuple[Plane, ...]:
 
 
 def planar(frame: av.VideoFrame) -> av.VideoFrame:
-    """A frame in 4:2:0 of 8 bits; its tags are those of what it is now."""
-    return frame if frame.format.name in PLANAR else frame.reformat(format="yuv420p")
+    """A frame in 4:2:0 of 8 bits; its tags are those of what it is now.
+
+    Raises:
+        av.FFmpegError: there is no way from its pixel format to that.
+    """
+    if frame.format.name in PLANAR:
+        return frame
+    try:
+        return frame.reformat(format="yuv420p")
+    except av.FFmpegError:  # it is of a matrix that swscale does not know, and need not know
+        matrix, frame.colorspace = frame.colorspace, MATRIX_UNSPECIFIED
+        shown = frame.reformat(format="yuv420p")
+        shown.colorspace = matrix
+        return shown
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[Plane, ...]:

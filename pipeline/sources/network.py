@@ -16,6 +16,7 @@ from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Lost, yuv_bytes
+from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.remote import MAX_PIXELS, Arrivals, LossHeader, Origin, unpack
 
@@ -175,6 +176,7 @@ def _listening(settings: StreamSettings) -> "Iterator[zmq.Socket[bytes]]":
         socket.rcvhwm, socket.rcvbuf, socket.maxmsgsize = PICTURES_WAITING, BUFFER_BYTES, MAX_PIXELS
         socket.heartbeat_ivl, socket.heartbeat_timeout = round(1000 * HEARTBEAT_S), round(1000 * DEAD_S)
         socket.ipv6 = "[" in settings.source
+        limit = ConnectionLimit(socket)
         try:
             if settings.curve_secret_file is not None:
                 listen_with_key(socket, settings.curve_secret_file)
@@ -182,7 +184,11 @@ def _listening(settings: StreamSettings) -> "Iterator[zmq.Socket[bytes]]":
         except KEY_ERRORS as error:
             cause = redact_in(str(error), settings.source, _address(settings))
             raise SourceError(f"cannot listen: {cause}") from None
-        yield socket
+        try:
+            yield socket
+        finally:
+            socket.close()
+            limit.wait()
 
 
 def _address(settings: StreamSettings) -> str:

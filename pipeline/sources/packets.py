@@ -13,7 +13,7 @@ import av
 import structlog
 from av.video.stream import VideoStream
 
-from pipeline.frames.jpeg import JpegEncoder
+from pipeline.frames.jpeg import JpegEncoder, jpeg_planes
 from pipeline.frames.picture import Picture
 from pipeline.settings.schema import PacketSettings
 from pipeline.sources.base import Decoded
@@ -22,7 +22,6 @@ from pipeline.wire.packet_ring import PacketRing
 from pipeline.wire.packet_sockets import HIGH_WATER_MARK, PacketSender
 from pipeline.wire.packets import AS_THEY_CAME, Codec, PacketMessage
 from pipeline.wire.parameter_sets import is_annex_b, parameter_sets
-from pipeline.wire.remote import planes_of
 
 MAX_AGAIN: Final = HIGH_WATER_MARK // 2  # packets that are sent again for who is new
 MAX_HELD: Final = 256  # packets whose frames have not come yet
@@ -322,5 +321,5 @@ class JpegSender:
             key=True,
             captured_ns=captured_ns,
             time_s=time_s,
-            data=encoder.encode(planes_of(picture)),
+            data=encoder.encode(jpeg_planes(picture)),
         )

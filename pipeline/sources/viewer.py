@@ -35,12 +35,18 @@ class Viewer:
                 continue
             self._interlaced = self._interlaced or frame.interlaced_frame
             for whole in (frame,) if self._deinterlacer is None else self._deinterlacer.take(frame):
-                yield self._decoded(whole)
+                yield self._shown(whole)
 
-    def rest(self) -> Iterator[Decoded]:
+    def rest(self) -> Iterator[Decoded | Missed]:
         """Those that were held back."""
         if self._deinterlacer is not None:
-            yield from map(self._decoded, self._deinterlacer.flush())
+            yield from map(self._shown, self._deinterlacer.flush())
+
+    def _shown(self, frame: av.VideoFrame) -> Decoded | Missed:
+        try:
+            return self._decoded(frame)
+        except av.FFmpegError:  # pixels in a format that swscale does not read
+            return Missed(1, "undecodable")
 
     def _decoded(self, frame: av.VideoFrame) -> Decoded:
         shown = planar(frame)

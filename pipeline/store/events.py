@@ -14,6 +14,7 @@ import msgspec
 from engines.errors import StoreError
 from pipeline.database import FileKind, SqliteFile
 from pipeline.store.query import ANYTHING, Cursor, EventQuery
+from pipeline.store.search import IndexWalk
 
 FILE: Final = "events.sqlite"
 CLIPS: Final = "clips"  # folder beside it
@@ -24,9 +25,7 @@ PAGE: Final = 50
 ORPHAN_S: Final = 10.0  # a clip is an event's moments after it was begun
 AT_ONCE: Final = 1000  # rows of one transaction, when many are deleted: others may write in between
 
-# Along each index lie the columns that are filtered by, so that rows which do not fit are not even read.
-FILTERED: Final = "stream, kind, event, label, person, place, track, score"
-FORMAT_1: Final = f"""
+FORMAT_1: Final = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ns INTEGER NOT NULL,
@@ -42,23 +41,54 @@ CREATE TABLE events (
     clip TEXT,
     snapshot BLOB
 );
-CREATE INDEX by_time ON events (at_ns, {FILTERED});
+CREATE INDEX by_time ON events (at_ns, stream, kind, event, label, person, place, track, score);
 CREATE INDEX by_stream ON events (stream, at_ns, kind, event, label, score);
 CREATE INDEX by_label ON events (label, at_ns, stream, kind, event, score);
 CREATE INDEX by_person ON events (person, at_ns) WHERE person IS NOT NULL;
 CREATE INDEX by_place ON events (place, at_ns) WHERE place IS NOT NULL;
 """
 FORMAT_2: Final = "CREATE INDEX by_clip ON events (clip) WHERE clip IS NOT NULL;\n"
+# Every filter has an index, and so has every pair of those that many events have; pipeline/store/search.py chooses. The
+# number stands behind the time, or rows that lie in order would be sorted again.
+FORMAT_3: Final = """
+DROP INDEX by_time;
+DROP INDEX by_stream;
+DROP INDEX by_label;
+DROP INDEX by_person;
+DROP INDEX by_place;
+CREATE INDEX by_time ON events (at_ns, id, stream, kind, event, label, person, place, track, score);
+CREATE INDEX by_stream ON events (stream, at_ns, id, kind, event, label, score);
+CREATE INDEX by_label ON events (label, at_ns, id, stream, kind, event, score);
+CREATE INDEX by_person ON events (person, at_ns, id, stream, kind, event, label, place, score) WHERE person IS NOT NULL;
+CREATE INDEX by_place ON events (place, at_ns, id, stream, kind, event, label, person, score) WHERE place IS NOT NULL;
+CREATE INDEX by_track ON events (track, at_ns) WHERE track IS NOT NULL;
+CREATE INDEX by_event ON events (event, at_ns, id, stream, kind, label, score);
+CREATE INDEX by_kind ON events (kind, at_ns, id, stream, event, label, score);
+CREATE INDEX by_score ON events (score, at_ns, id, stream, kind, event, label) WHERE score IS NOT NULL;
+CREATE INDEX by_stream_label ON events (stream, label, at_ns);
+CREATE INDEX by_stream_kind ON events (stream, kind, at_ns);
+CREATE INDEX by_stream_event ON events (stream, event, at_ns);
+CREATE INDEX by_label_kind ON events (label, kind, at_ns);
+CREATE INDEX by_label_event ON events (label, event, at_ns);
+CREATE INDEX by_kind_event ON events (kind, event, at_ns);
+CREATE INDEX by_place_event ON events (place, event, at_ns) WHERE place IS NOT NULL;
+CREATE INDEX by_place_kind ON events (place, kind, at_ns) WHERE place IS NOT NULL;
+"""
 STORE: Final = FileKind(
     word="event store",
     application_id=0x54524B45,  # "TRKE"
-    formats=(FORMAT_1, FORMAT_2),
+    formats=(FORMAT_1, FORMAT_2, FORMAT_3),
     error=StoreError,
     damaged=StoreError,
     remedy="put a copy of {path} in its place, or move it away, and a new one is begun",
     # A commit is in the file's log before it is told done, so it outlives the death of the program.
     pragmas=("auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL"),
 )
+
+
+def boxes_of(clip: Path) -> Path:
+    """Return the file beside a clip that holds the boxes of its frames; a clip need not have one."""
+    return clip.with_suffix(".boxes")
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +160,9 @@ class EventStore:
     def page(self, query: EventQuery = ANYTHING, limit: int = PAGE, cursor: str | None = None) -> Page:
         """Return the newest events that a query asks for, or those that follow a page.
 
+        A page that looked through many events that do not fit may have fewer than ``limit``, or none, though more
+        follow: ``next`` alone tells the end.
+
         Args:
             query: what they must be like.
             limit: of events, 1 to 1000.
@@ -140,19 +173,15 @@ class EventStore:
         """
         if not 1 <= limit <= AT_ONCE:
             raise StoreError(f"limit must be 1 to {AT_ONCE}, got {limit}")
-        where, values = query.where()
-        if cursor is not None:
-            last = Cursor.parse(cursor)
-            where += " AND (at_ns, id) < (?, ?)"
-            values += [last.at_ns, last.id]
+        return self._page(IndexWalk.to(self.file, query), limit, None if cursor is None else Cursor.parse(cursor))
+
+    def _page(self, way: IndexWalk, limit: int, cursor: Cursor | None) -> Page:
+        numbers, following = way.page(self.file, limit, cursor)
+        marks = ", ".join("?" * len(numbers))
         rows = self.file.rows(
-            f"SELECT {COLUMNS} FROM events WHERE id IN (SELECT id FROM events INDEXED BY {query.index} WHERE {where}"
-            f" ORDER BY at_ns DESC, id DESC LIMIT {limit + 1}) ORDER BY at_ns DESC, id DESC",
-            *values,
+            f"SELECT {COLUMNS} FROM events WHERE id IN ({marks}) ORDER BY at_ns DESC, id DESC", *numbers
         )
-        found = tuple(map(_stored, rows[:limit]))
-        more = len(rows) > limit
-        return Page(found, str(Cursor(found[-1].at_ns, found[-1].id)) if more else None)
+        return Page(tuple(map(_stored, rows)), None if following is None else str(following))
 
     def newer(self, after: int, query: EventQuery = ANYTHING, limit: int = PAGE) -> tuple[StoredEvent, ...]:
         """Return the events that were stored after the one with a number, in that order."""
@@ -205,7 +234,7 @@ class EventStore:
         for path in folder.iterdir():
             with suppress(FileNotFoundError):  # deleted meanwhile
                 if path.stat().st_mtime <= old_s and not self.file.rows(
-                    "SELECT 1 FROM events WHERE clip = ? LIMIT 1", path.name
+                    "SELECT 1 FROM events WHERE clip = ? LIMIT 1", path.with_suffix(".mp4").name
                 ):
                     path.unlink()
                     gone += 1
@@ -213,17 +242,20 @@ class EventStore:
 
     def matching(self, query: EventQuery) -> Iterator[StoredEvent]:
         """Yield all events that a query asks for, newest first, page by page."""
-        cursor: str | None = None
+        way = IndexWalk.to(self.file, query)
+        cursor: Cursor | None = None
         while True:
-            found = self.page(query, AT_ONCE, cursor)
+            found = self._page(way, AT_ONCE, cursor)
             yield from found.events
-            if (cursor := found.next) is None:
+            if found.next is None:
                 return
+            cursor = Cursor.parse(found.next)
 
     def count(self, query: EventQuery = ANYTHING) -> int:
         """Return how many events a query asks for."""
         where, values = query.where()
-        return int(self.file.rows(f"SELECT count(*) FROM events INDEXED BY {query.index} WHERE {where}", *values)[0][0])
+        index = IndexWalk.to(self.file, query).index
+        return int(self.file.rows(f"SELECT count(*) FROM events INDEXED BY {index} WHERE {where}", *values)[0][0])
 
     def delete(self, numbers: Sequence[int]) -> int:
         """Delete events with their snapshots, and the clips that no other event has; return how many there were."""
@@ -238,16 +270,21 @@ class EventStore:
             clips = {name for (name,) in db.execute(f"SELECT clip FROM events WHERE id IN ({marks})", numbers) if name}
             gone = db.execute(f"DELETE FROM events WHERE id IN ({marks})", numbers).rowcount
             used = {name for name in clips if db.execute("SELECT 1 FROM events WHERE clip = ?", (name,)).fetchone()}
-        for name in (
-            clips - used
-        ):  # after the rows: a clip without an event is found later, an event without clip is not
-            (self.folder / CLIPS / name).unlink(missing_ok=True)
+        self._delete_clips(clips - used)
         return gone
+
+    def _delete_clips(self, names: Iterable[str]) -> None:
+        """Delete files, after their rows: a clip without an event is found later, an event without clip is not."""
+        for name in names:
+            clip = self.folder / CLIPS / name
+            clip.unlink(missing_ok=True)
+            boxes_of(clip).unlink(missing_ok=True)
 
     def delete_matching(self, query: EventQuery) -> int:
         """Delete all events that a query asks for; return how many there were."""
         where, values = query.where()
-        select = f"SELECT id FROM events INDEXED BY {query.index} WHERE {where} LIMIT {AT_ONCE}"
+        index = IndexWalk.to(self.file, query).index
+        select = f"SELECT id FROM events INDEXED BY {index} WHERE {where} LIMIT {AT_ONCE}"
         gone = 0
         while rows := self.file.rows(select, *values):
             gone += self._delete_some([number for (number,) in rows])
@@ -268,8 +305,7 @@ class EventStore:
             db.execute("UPDATE events SET snapshot = NULL WHERE person = ?", (name,))
             db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", gone)
             changed = _call(db, name, None)
-        for (clip,) in gone:
-            (self.folder / CLIPS / clip).unlink(missing_ok=True)
+        self._delete_clips(clip for (clip,) in gone)
         self.file.empty_log()
         return changed
 

@@ -1,6 +1,7 @@
 """What is looked for in the store, as SQL."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,8 +9,41 @@ import msgspec
 
 from engines.errors import StoreError
 
-# Which index leads to the fewest rows, best first; what else is asked for is looked up in those.
-INDEX_OF: Final = (("person", "by_person"), ("place", "by_place"), ("label", "by_label"), ("streams", "by_stream"))
+BY_TIME: Final = "by_time"
+# Indexes by what they are led by, the ones that tell most first. Behind it lies the time, so that where it is one value
+# of each, rows come in order.
+INDEXES: Final = {
+    "by_track": ("track",),
+    "by_person": ("person",),
+    "by_place_event": ("place", "event"),
+    "by_place_kind": ("place", "kind"),
+    "by_place": ("place",),
+    "by_stream_label": ("stream", "label"),
+    "by_label_kind": ("label", "kind"),
+    "by_label_event": ("label", "event"),
+    "by_stream_kind": ("stream", "kind"),
+    "by_stream_event": ("stream", "event"),
+    "by_kind_event": ("kind", "event"),
+    "by_label": ("label",),
+    "by_stream": ("stream",),
+    "by_event": ("event",),
+    "by_kind": ("kind",),
+    "by_score": ("score",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFilter:
+    """What one column must be like."""
+
+    column: str
+    sql: str
+    values: tuple[object, ...]
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it must be one value."""
+        return len(self.values) == 1 and self.column not in ("score", "at_ns")
 
 
 class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,36 +60,47 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     since_ns: int | None = None  # Unix time, that included
     until_ns: int | None = None  # not that
 
+    def conditions(self) -> list[ColumnFilter]:
+        """Return what each column must be like."""
+        several = (("stream", self.streams), ("event", self.events), ("kind", self.kinds))
+        one = (("label", self.label), ("person", self.person), ("place", self.place), ("track", self.track))
+        bounds = (("score", ">=", self.min_score), ("at_ns", ">=", self.since_ns), ("at_ns", "<", self.until_ns))
+        return [
+            *(ColumnFilter(name, f"{name} IN ({', '.join('?' * len(some))})", some) for name, some in several if some),
+            *(ColumnFilter(name, f"{name} = ?", (value,)) for name, value in one if value is not None),
+            *(ColumnFilter(name, f"{name} {sign} ?", (value,)) for name, sign, value in bounds if value is not None),
+        ]
+
     def where(self) -> tuple[str, list[object]]:
         """Return the SQL condition, and its values."""
-        parts: list[str] = []
-        values: list[object] = []
-        for column, several in (("stream", self.streams), ("event", self.events), ("kind", self.kinds)):
-            if several:
-                parts.append(f"{column} IN ({', '.join('?' * len(several))})")
-                values += several
-        for condition, value in (
-            ("label = ?", self.label),
-            ("person = ?", self.person),
-            ("place = ?", self.place),
-            ("track = ?", self.track),
-            ("score >= ?", self.min_score),
-            ("at_ns >= ?", self.since_ns),
-            ("at_ns < ?", self.until_ns),
-        ):
-            if value is not None:
-                parts.append(condition)
-                values.append(value)
-        return " AND ".join(parts) or "TRUE", values
+        return joined(self.conditions())
 
-    @property
-    def index(self) -> str:
-        """The index to go along, newest first."""
-        for name, index in INDEX_OF:
-            value = getattr(self, name)
-            if value and (name != "streams" or len(value) == 1):
-                return index
-        return "by_time"
+    def indexes(self) -> Iterator[str]:
+        """Yield the indexes that may lead to few rows, the ones that tell most first."""
+        columns = {each.column for each in self.conditions()}
+        if "at_ns" in columns:
+            yield BY_TIME
+        in_pairs: set[str] = set()
+        for name, led in INDEXES.items():
+            if columns.issuperset(led) and (len(led) > 1 or led[0] not in in_pairs):
+                in_pairs |= set(led) if len(led) > 1 else set()
+                yield name
+
+    def in_order(self) -> str:
+        """Return the index along which all that may fit comes in the order of time."""
+        ones = {each.column for each in self.conditions() if each.is_one}
+        return next((name for name, led in INDEXES.items() if ones.issuperset(led)), BY_TIME)
+
+
+def joined(conditions: Iterable[ColumnFilter]) -> tuple[str, list[object]]:
+    """Return conditions as one, and their values."""
+    given = list(conditions)
+    return " AND ".join(each.sql for each in given) or "TRUE", [value for each in given for value in each.values]
+
+
+def led_by(index: str) -> tuple[str, ...]:
+    """Return the columns that an index finds rows by, the time among them where it is of any use."""
+    return ("score",) if index == "by_score" else (*INDEXES.get(index, ()), "at_ns")
 
 
 ANYTHING: Final = EventQuery()

@@ -38,7 +38,8 @@ class StreamTracker:
     """Objects and faces of one stream, and whose face is whose."""
 
     def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int) -> None:
-        self._tracker = Tracker(settings, thresholds.object_score, thresholds.face_score, first_id=first_id)
+        objects = thresholds.object_score if thresholds.object_scores is None else thresholds.object_scores
+        self._tracker = Tracker(settings, objects, thresholds.face_score, first_id=first_id)
         self._person = person
         self._owners: dict[int, int] = {}  # face track -> the person's track
         self._last: _Last | None = None

@@ -15,12 +15,14 @@ import zmq
 from engines.errors import ConfigError, MessageError
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import PacketSettings
+from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import LONGEST_HEARD, is_loopback, parse_tcp
 from pipeline.wire.packets import TOPIC, PacketMessage, pack_packet, packet_topic, unpack_packet
 
 HIGH_WATER_MARK: Final = 1000  # packets that wait for whoever is slow; later ones are lost to it
 SUBSCRIBES: Final = 1  # first byte of a subscription; 0 takes one back
 MAX_READ: Final = 128  # subscriptions between two packets
+CLOSING_MS: Final = 500  # that the last packets of a capture may take to the hub
 LONGEST_PACKET: Final = 1 << 26  # bytes; whoever sends more is disconnected
 
 log = structlog.get_logger()
@@ -68,6 +70,7 @@ class PacketHub:
                 socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
                 socket.linger = 0
             captures.maxmsgsize, readers.maxmsgsize = LONGEST_PACKET, LONGEST_HEARD
+            ConnectionLimit(readers)
             readers.setsockopt(zmq.XPUB_VERBOSE, 1)  # each newcomer is told: it wants what there was since a key frame
             captures.bind(self.inner)
             try:
@@ -148,8 +151,8 @@ class PacketSender:
         self._socket.send_multipart(pack_packet(packet))
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket; the packets sent last still reach the hub."""
+        self._socket.close(linger=CLOSING_MS)
         self._context.term()
 
 

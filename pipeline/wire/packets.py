@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from engines.errors import MessageError, one_line
+from engines.errors import UNDECODABLE, MessageError, one_line
 from pipeline.settings.schema import StreamName
 
 Codec = Literal["h264", "hevc", "av1", "mjpeg"]
@@ -71,7 +71,7 @@ def unpack_packet(body: bytes) -> PacketMessage:
     """
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise MessageError(f"a packet does not follow the schema: {one_line(error)}") from None
 
 

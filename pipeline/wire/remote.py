@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Plane
-from engines.errors import MessageError, one_line
+from engines.errors import UNDECODABLE, MessageError, one_line
 from pipeline.frames.jpeg import JpegDecoder, JpegEncoder, Planes
 from pipeline.frames.picture import Matrix, Picture
 from pipeline.frames.types import Frame
@@ -128,7 +128,7 @@ def unpack(parts: Sequence[Buffer], stream: str, decoder: JpegDecoder) -> tuple[
         raise MessageError(f"it has no header, or one of more than {LONGEST_HEADER} bytes")
     try:
         header = _decoder.decode(parts[0])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise MessageError(f"its header is not allowed: {one_line(error)}") from None
     if header.stream != stream:
         raise MessageError(f"it is of stream {header.stream!r}, but must be of {stream!r}")

@@ -127,11 +127,8 @@ def queries() -> list[str]:
     return [each.replace("$stream", ".*").replace("$__rate_interval", WINDOW) for each in expressions]
 
 
-@pytest.mark.parametrize("links", ["queue", "zmq"])
-def test_every_query_of_the_board_shows_a_real_run(
-    links: str, scraped: Callable[[str], tuple[Run, Prometheus]]
-) -> None:
-    run, prometheus = scraped(links)
+def check_board(prometheus: Prometheus) -> None:
+    """Every query of the board shows something of a run."""
     prometheus.wait(f"rate(trunkline_engine_seconds_count[{WINDOW}]) > 0")
     asked = [query for query in queries() if "gpu" not in query]  # where there is none, there is nothing to show
     assert len(asked) >= 15
@@ -140,13 +137,13 @@ def test_every_query_of_the_board_shows_a_real_run(
             assert re.fullmatch(r"[-+.e\d]+|NaN", series["value"][1]), query
     (latency,) = prometheus.query(next(query for query in asked if "histogram_quantile(0.99" in query))
     assert 0.0 < float(latency["value"][1]) < PATIENCE_S
-    run.stop.set()
-    run.end()
 
 
-def test_what_prometheus_was_told_is_what_the_run_sent(scraped: Callable[[str], tuple[Run, Prometheus]]) -> None:
+def test_the_board_and_what_prometheus_was_told_are_those_of_a_run_of_threads(
+    scraped: Callable[[str], tuple[Run, Prometheus]],
+) -> None:
     run, prometheus = scraped("queue")
-    run.wait(lambda run: len(run.frames("door")) > RATE)
+    check_board(prometheus)
     seen_before = len(run.frames("door"))
     (told,) = prometheus.wait(f'trunkline_frames_total{{outcome="published"}} > {seen_before}')
     assert told["metric"]["stream"] == "door"
@@ -156,11 +153,11 @@ def test_what_prometheus_was_told_is_what_the_run_sent(scraped: Callable[[str], 
     run.end()
 
 
-def test_a_killed_process_is_told_of_by_its_frames_and_its_successor(
+def test_the_board_shows_a_run_of_processes_and_tells_of_one_that_was_killed(
     scraped: Callable[[str], tuple[Run, Prometheus]],
 ) -> None:
     run, prometheus = scraped("zmq")
-    run.wait(lambda run: len(run.frames("door")) > RATE)
+    check_board(prometheus)
     prometheus.wait('trunkline_process_cpu_seconds_total{process="finish"}')
     (finish,) = (child for child in multiprocessing.active_children() if child.name == "finish")
     assert finish.pid is not None

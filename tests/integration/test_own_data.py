@@ -18,11 +18,12 @@ from tools.main import app
 CONFIG = """
 name = "own"
 steps = 60
+micro_batches = 1
 warmup_steps = 5
 learning_rate = 0.01
 ema_decay = 0.9
 network = { channels = [8, 16, 16, 16, 16], neck = 16, towers = 1 }
-validation = { steps = 30, frame_size = 96 }
+validation = { steps = 60, frame_size = 96 }
 [[datasets]]
 name = "street"
 images = "street/images"

@@ -12,10 +12,11 @@ import pytest
 from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
+from tests.integration.made_crowd import Crowd
 from tests.integration.made_server import Server, gstreamer_works
 
 BACK_WITHIN_S = 5.0
-MAX_PAUSE_S = 1.5  # of a stream at 25 frames/s on a busy machine
+MAX_PAUSE_S = 1.0  # of a stream at 25 frames/s, less what a busy machine makes everybody wait
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,6 +33,7 @@ class Watcher:
     """Captures one stream in a thread of its own."""
 
     def __init__(self, settings: StreamSettings) -> None:
+        self._crowd = Crowd() if settings.pace == "realtime" else None
         self.frames: list[Frame] = []
         self.reports: list[Health] = []
         self._settings = settings
@@ -58,9 +60,16 @@ class Watcher:
     def pauses_s(self) -> list[float]:
         return [(later.clock_ns - earlier.clock_ns) / 1e9 for earlier, later in itertools.pairwise(self.frames)]
 
+    def longest_pause_s(self) -> float:
+        """Of this stream, apart from what this machine makes everybody wait."""
+        assert self._crowd is not None
+        return self._crowd.longest_pause_s(self.frames)
+
     def end(self) -> None:
         self._stop.set()
         self._thread.join()
+        if self._crowd is not None:
+            self._crowd.close()
         assert [frame.seq for frame in self.frames] == list(range(len(self.frames)))
         assert all(earlier.time_s < later.time_s for earlier, later in itertools.pairwise(self.frames))
 
@@ -116,20 +125,25 @@ def test_server_dies_and_comes_back_and_the_file_never_pauses(
     took_s = door.wait(lambda door: len(door.frames) > seen, within_s=BACK_WITHIN_S)
     assert door.reports[-1].state == "up"
     assert took_s < BACK_WITHIN_S
-    assert max(hall.pauses_s()) < MAX_PAUSE_S
+    assert hall.longest_pause_s() < MAX_PAUSE_S
     assert hall.health == [("up", "320x240 h264")]
 
 
-def test_frozen_server_is_noticed_by_its_silence(server: Server, watch: Callable[..., Watcher], clip: Path) -> None:
-    door = watch("door", server.address, timeout_s=1.0, reconnect_max_s=0.5)
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_frozen_server_is_noticed_by_its_silence(
+    server: Server, watch: Callable[..., Watcher], clip: Path, transport: str
+) -> None:
+    door = watch("door", server.address, timeout_s=2.0, reconnect_max_s=0.5, transport=transport)
     hall = watch("hall", str(clip), pace="realtime", loop=True)
     door.wait(lambda door: len(door.frames) >= 10, within_s=15)
     server.freeze()
-    door.wait(lambda door: ("down", "no data for 1 s") in door.health, within_s=3.0)
-    door.wait(lambda door: ("down", "no answer within 1 s") in door.health, within_s=4.0)
+    door.wait(lambda door: ("down", "no data for 2 s") in door.health, within_s=3.0)
+    # What FFmpeg held until then is not taken for a fresh picture.
+    assert door.reports[1].at_ns - door.frames[-1].captured_ns > 1.5e9
+    door.wait(lambda door: ("down", "no answer within 2 s") in door.health, within_s=4.0)
     server.thaw()
     door.wait(lambda door: door.reports[-1].state == "up", within_s=BACK_WITHIN_S)
-    assert max(hall.pauses_s()) < MAX_PAUSE_S
+    assert hall.longest_pause_s() < MAX_PAUSE_S
 
 
 PASSWORD = "p@ss:w/rd?#1%"

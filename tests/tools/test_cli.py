@@ -16,6 +16,7 @@ import zmq.auth
 from typer.testing import CliRunner
 
 from engines.errors import ConfigError
+from pipeline.runtime import logs
 from pipeline.runtime.logs import LogSettings, configure_logging
 from tools import main
 from tools.main import VERBS, Verb, app
@@ -143,6 +144,23 @@ def test_log_lines_go_to_stderr_without_local_variables(as_json: bool, capsys: p
     assert "hunter2" not in shown.err
     if as_json:
         assert json.loads(shown.err)["stream"] == "door"
+
+
+def test_log_lines_are_kept_in_a_file_that_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "MAX_BYTES", 3000)
+    configure_logging(LogSettings(file=tmp_path / "log"))
+    try:
+        for number in range(100):
+            structlog.get_logger().info("stream up", stream=f"door-{number}")
+    finally:
+        configure_logging(LogSettings())
+    kept = logs.last_lines(tmp_path / "log", 30)
+    assert [line.partition("door-")[2] for line in kept] == [str(number) for number in range(70, 100)]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 6200
+    assert capsys.readouterr().err.splitlines()[-30:] == kept
+    assert logs.last_lines(tmp_path / "none", 30) == []
 
 
 def test_check_config_says_what_it_found(tmp_path: Path) -> None:

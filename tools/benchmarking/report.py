@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engines.engine import Precision
-from engines.errors import ConfigError
+from engines.errors import UNDECODABLE, ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
 from engines.spec import Backend, Model, load_model
 from engines.zoo import model_name
@@ -234,7 +234,7 @@ def load(path: Path) -> BenchmarkReport:
         return msgspec.json.decode(path.read_bytes(), type=BenchmarkReport)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         said = f"is not a report of trunkline benchmark --json in format {FORMAT}: {error}"
         raise ConfigError(f"{path}: {said}") from None
 

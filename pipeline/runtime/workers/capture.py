@@ -23,7 +23,7 @@ from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.settings.sinks import wants_packets
-from pipeline.sinks.video import recorder_room
+from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.sources.packets import PacketTarget
 from pipeline.wire.packet_sockets import inner_address
@@ -40,7 +40,9 @@ log = structlog.get_logger()
 def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Capture the part's streams until all have ended or were removed, or the part is told to stop."""
     context = worker_spec.context
-    captures = [CaptureThread(worker_spec, stream, pulse) for stream in worker_spec.streams]
+    # What ended before an earlier process of this part died has been told, and is not opened again.
+    going = [stream for stream in worker_spec.streams if not worker_spec.open_events.is_over(stream.name)]
+    captures = [CaptureThread(worker_spec, stream, pulse) for stream in going]
 
     def stop_all() -> None:
         for each in captures:
@@ -101,11 +103,17 @@ class CaptureThread:
             if self._spec.added:
                 admission.begin()
             if self._streams.wanted(self.name) == KEPT:
+                self._tell_crash(admission)
                 frames_of = partial(self._frames_of, admission)
                 dropped, tell = admission.dropped, admission.reporter.tell
                 keep_capturing(self._settings, frames_of, admission.put, dropped, tell, self.stop, self._pulse)
             if not self._left:
                 self._leave(admission)
+
+    def _tell_crash(self, admission: "Admission") -> None:
+        """Tell that the stream was down: a process that was killed could not."""
+        if self._spec.restarts and self._streams.state(self.name).state == "up":
+            admission.reporter.tell(Health(self.name, "down", "its capture process died", time.time_ns()))
 
     def _frames_of(self, admission: "Admission", health: Tell) -> Iterator[Frame]:
         frames = self._spec.context.frames

@@ -2,17 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
-from engines.spec import load_model
 from pipeline.frames.types import Carrier, Health, Result, Ticket
+from pipeline.runtime.asking import AskedSwitches, locked
 from pipeline.runtime.event_publisher import EventPublisher, settle
 from pipeline.runtime.graph import FACES, chained, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
@@ -21,7 +22,8 @@ from pipeline.runtime.workers.spec import Done, Opened, Pipe, Told, WorkerSpec, 
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, ShardRestarted, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
-from pipeline.sinks.video import Recorder, Recording
+from pipeline.sinks.recording import Recording
+from pipeline.sinks.video import Recorder
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 
@@ -33,25 +35,29 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     context, config = worker_spec.context, worker_spec.config
     stages, alone = context.plan.stages_of("finish"), context.plan.shards == 1
     with ExitStack() as opened:
-        model = load_model(config.model.path)
+        model = model_of(config)
         needs = needs_of((*stages, FACES) if alone else stages)
         parts = open_parts(config, model, needs, opened, folder=context.folder)
         publisher = parts.publisher
         assert publisher is not None
-        publisher.attach(None)  # the streams are the business of the process that started this one
+        say = locked(pipe)
+        switches = AskedSwitches(pipe, say, context.frames.streams)
+        publisher.attach(switches)
         events = parts.event_publisher = EventPublisher.of_run(
             config, model, publisher, context.frames, worker_spec.open_events
         )
         ending = Ending(worker_spec, publisher, parts.recorder, events)
         shard = Shard(worker_spec, model, parts, ending.heard, pulse) if alone else None
         receiver = Receiver[Carrier](context, ending.heard if shard is None else shard.heard)
-        pipe.send(Opened({"address": publisher.address}))
+        say(Opened({"address": publisher.address}))
         settle(publisher, worker_spec.open_events, "crash")
         if worker_spec.restarts == 0:
             stopped = partial(context.frames.is_shut, context.number)
-            pipe.send(Opened({"subscribed": publisher.await_subscriber(pipe.recv(), stopped)}))
+            patience_s = pipe.recv()
+            say(Opened({"subscribed": publisher.await_subscriber(patience_s, stopped)}))
+        switches.listen()
         step = chained(stages, parts)
-        with _telling(pipe, events, publisher, wanted=config.metrics.address is not None):
+        with _telling(say, events, publisher, wanted=config.metrics.address is not None):
             supervise(
                 stages[0].called,
                 step if shard is None else lambda items: step(shard.taken(items)),
@@ -66,18 +72,18 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     times = events.times
     done = {"stages_ms": times.summary(), "batches": times.batches(), "carried": times.skipped}
     done |= {"left_out": ending.left_out, "ends": ending.ends, "sinks": publisher.counts}
-    pipe.send(Done(done | ({} if shard is None else shard.counts)))
+    say(Done(done | ({} if shard is None else shard.counts)))
 
 
 @contextmanager
-def _telling(pipe: "Pipe[Any, Any]", events: EventPublisher, publisher: Sinks, wanted: bool) -> Iterator[None]:
+def _telling(say: Callable[[object], None], events: EventPublisher, publisher: Sinks, wanted: bool) -> Iterator[None]:
     """Let the first process hear, every TELL_S, how long frames took and what became of messages."""
     over = threading.Event()
 
     def tell() -> None:
         with suppress(OSError):  # the first process is gone, and this one ends with it
             while not over.wait(TELL_S):
-                pipe.send(Told({"times": events.times_so_far(), "sinks": publisher.counts}))
+                say(Told({"times": events.times_so_far(), "sinks": publisher.counts}))
 
     thread = threading.Thread(target=tell, name="metrics", daemon=True)
     if wanted:
@@ -87,7 +93,7 @@ def _telling(pipe: "Pipe[Any, Any]", events: EventPublisher, publisher: Sinks, w
     finally:
         over.set()
         if wanted:
-            thread.join()  # one thread at a time writes to the pipe
+            thread.join()  # nothing of it comes after the last word
 
 
 class Ending:
@@ -105,7 +111,8 @@ class Ending:
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
-            self._recording = Recording(recorder, tuple(self._known), live, self._give_back)
+            wanted = partial(self._context.frames.streams.is_on, what="record")
+            self._recording = Recording(recorder, tuple(self._known), live, self._give_back, wanted)
             publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from engines.spec import load_model
 from pipeline.frames.types import Frame, Inferred, Prepared, Ticket
 from pipeline.inference.stage import Started, room_between
 from pipeline.runtime.graph import needs_of
 from pipeline.runtime.link import QueueLink
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.shape import model_of
 from pipeline.runtime.sharding import split
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Opened, Pipe, WorkerSpec, drop
@@ -20,7 +20,7 @@ from pipeline.runtime.zmq_link import Receiver, Sender
 def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
     """Run the frame entry until nothing more comes."""
     context, config = worker_spec.context, worker_spec.config
-    model = load_model(config.model.path)
+    model = model_of(config)
     inputs: dict[Ticket, Ticket] = {}  # the slot of a frame, and that of its batch
 
     def noted(batches: Iterable[Prepared]) -> Iterator[Prepared]:

@@ -5,12 +5,13 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from engines.spec import Model, load_model
+from engines.spec import Model
 from pipeline.frames.types import Inferred, Result
 from pipeline.runtime.graph import FACES, chained, needs_of
 from pipeline.runtime.parts import Parts, open_parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
@@ -22,7 +23,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
     context, config = worker_spec.context, worker_spec.config
     stages = context.plan.stages_of("postprocess")
     with ExitStack() as opened:
-        model = load_model(config.model.path)
+        model = model_of(config)
         parts = open_parts(config, model, needs_of((*stages, FACES)), opened)
         sender: Sender[Result] = Sender(context, context.plan.finish)
         shard = Shard(worker_spec, model, parts, sender.tell, pulse)

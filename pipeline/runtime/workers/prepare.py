@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engines.spec import load_model
 from pipeline.batching.batcher import Batcher
 from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
 from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.ring import Ring
+from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import LEFT
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.wakeup import Wakeup
@@ -63,7 +63,7 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
     link = FrameLink(batcher, partial(drop, context), tuple(modes))
     slots = Inputs(context.inputs, me, worker_spec.room)
-    parts = Parts(config, load_model(config.model.path), array=slots.array)
+    parts = Parts(config, model_of(config), array=slots.array)
     sender: Sender[Prepared] = Sender(context, context.plan.reader(preprocessing.writes))
 
     def heard(message: ControlMessage) -> None:

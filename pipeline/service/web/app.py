@@ -14,8 +14,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
-from pipeline.service.web import events, files, live, login, people, system, video, zones
-from pipeline.service.web.gate import OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
+from pipeline.service.web import events, files, live, login, people, streams, system, video, zones
+from pipeline.service.web.gate import SLASH, OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
 MAX_BODY: Final = 20_000_000  # bytes of a request: a photo
@@ -45,6 +45,7 @@ def make_app(site: Site) -> OuterGate:
             *events.ROUTES,
             *people.ROUTES,
             *zones.ROUTES,
+            *streams.ROUTES,
             *system.ROUTES,
             *video.ROUTES,
         ],
@@ -67,11 +68,17 @@ def make_app(site: Site) -> OuterGate:
         openapi_config=OpenAPIConfig(
             title="Trunkline",
             version="1",
+            operation_id_creator=_operation_id,
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
             openapi_router=Router(path="/api", route_handlers=[], opt=needs("viewer"), include_in_schema=False),
         ),
     )
     return OuterGate(app, site)
+
+
+def _operation_id(_: Any, method: Any, path: list[Any]) -> str:
+    """The name of a route in the API's description: its method, and the parts of its path."""
+    return "_".join((str(method).lower(), *(part if isinstance(part, str) else part.name for part in path)))
 
 
 def _user(request: Request[Any, Any, Any]) -> Any:
@@ -83,4 +90,6 @@ def _record(site: Site, request: Request[Any, Any, Any]) -> None:
     who = request.scope.get("user")
     if request.method in SAFE_METHODS or who is None:
         return
-    site.accounts.record(who.name, login.address_of(request), f"{request.method} {request.url.path}")
+    site.accounts.record(
+        who.name, login.address_of(request), f"{request.method} {request.url.path.replace(SLASH, '/')}"
+    )

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from engines.errors import ConfigError
-from pipeline.database import PRIVATE
+from engines.files import PRIVATE
 
 DAYS: Final = 825  # the longest that some browsers accept
 RENEW_DAYS: Final = 30  # before its end

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import unquote
 
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
@@ -20,6 +21,8 @@ from pipeline.service.web.site import Site
 
 RIGHT: Final = "right"  # of a route's options
 OF_STREAM: Final = "of_stream"  # the path parameter that names the stream which a route is about
+
+SLASH: Final = "\ue000"  # within a part of a path, where a name has one: of those that Unicode keeps free
 
 TheSite = NamedDependency[SkipValidation[Site]]
 TheReader = NamedDependency[SkipValidation[Who]]
@@ -63,6 +66,9 @@ def as_close(connection: ASGIConnection[Any, Any, Any, Any]) -> Iterator[None]:
 
 def _admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     site: Site = connection.app.state.site
+    for key, value in connection.path_params.items():
+        if isinstance(value, str):
+            connection.path_params[key] = value.replace(SLASH, "/")
     right: Right = handler.opt.get(RIGHT, "admin")
     who = None if right == "nobody" and site.login else site.who(connection)
     parameter = handler.opt.get(OF_STREAM)
@@ -99,7 +105,19 @@ class OuterGate:
         except RequestError as refusal:
             await _refuse(scope, send, refusal)
             return
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope | {"path": _path(scope)}, receive, _with_headers(send))  # type: ignore[arg-type, operator]
+
+
+def _path(scope: Scope) -> str:
+    """The path of a request, in which a slash that was sent as %2F is part of a name and separates nothing.
+
+    >>> _path({"raw_path": b"/api/people/AC%2FDC", "path": "/api/people/AC/DC"}) == f"/api/people/AC{SLASH}DC"
+    True
+    """
+    raw = scope.get("raw_path")
+    if not raw or b"%2f" not in raw.lower():
+        return str(scope["path"])
+    return "/".join(unquote(part).replace("/", SLASH) for part in raw.decode("latin-1").partition("?")[0].split("/"))
 
 
 async def _refuse(scope: Scope, send: Send, refusal: RequestError) -> None:

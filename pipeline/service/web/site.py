@@ -19,8 +19,10 @@ from pipeline.service.web.video_kinds import VideoKinds
 from pipeline.settings.load import load
 from pipeline.settings.schema import ModelSettings, StreamSettings
 from pipeline.store import EventStore
+from pipeline.wire.links import SnapshotLinks
 
 COOKIE: Final = "trunkline"
+EXAMINE_S: Final = 0.2  # that an answer waits for what is being looked at
 LOCAL: Final = "local"  # the name of whoever needs no login
 
 log = structlog.get_logger()
@@ -34,17 +36,21 @@ class Places:
         store: folder of the event store; None: there is none.
         gallery: its file; None: there is none.
         config: the configuration file of the run; None: it has none.
-        run: number of the process that reads the configuration again at SIGHUP; None: none is known.
+        run: number of the process that the server ends with; None: it goes on by itself.
+        control: socket by which the run is changed; None: it cannot be.
         model: that the run uses.
         packets: address at which packets of the streams are read; None: there are none.
+        log: file of the run's log lines; None: none is known.
     """
 
     store: Path | None = None
     gallery: Path | None = None
     config: Path | None = None
     run: int | None = None
+    control: Path | None = None
     model: ModelSettings = ModelSettings()
     packets: str | None = None
+    log: Path | None = None
 
 
 @dataclass(slots=True)
@@ -70,10 +76,11 @@ class Site:
     secure: bool
     local_csrf: str
     examine: Callable[[], Any] = dict
+    links: SnapshotLinks | None = None  # whose links to pictures are served; None: none are
     faces: FaceReading = field(init=False)
     kinds: VideoKinds = field(init=False)
     _machine: Any = None
-    _examining: threading.Lock = field(default_factory=threading.Lock)
+    _examining: threading.Thread | None = None
     _changed_ns: int = 0  # when the configuration that was read was written
     _timers: list[tuple[threading.Timer, Callable[[], object]]] = field(default_factory=list)
     _store: EventStore | None = None
@@ -123,11 +130,16 @@ class Site:
             return self._gallery
 
     def machine(self) -> Any:
-        """Return what is known of the machine; looked at once."""
-        with self._examining:
-            if self._machine is None:
-                self._machine = self.examine()
-            return self._machine
+        """Return what is known of the machine; None while it is looked at, once, which takes some seconds."""
+        with self._opening:
+            if self._examining is None:
+                self._examining = threading.Thread(target=self._examine, name="examine", daemon=True)
+                self._examining.start()
+        self._examining.join(EXAMINE_S)
+        return self._machine
+
+    def _examine(self) -> None:
+        self._machine = self.examine()
 
     def settings(self) -> dict[str, StreamSettings]:
         """Return the streams of the configuration by name, as it is now; as it was where it cannot be read."""

@@ -1,21 +1,23 @@
-"""The machine, and what the run says of itself."""
+"""The machine, what the run says of itself, and whether all is well."""
 
 from typing import Any, Final
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 
+from pipeline.runtime.logs import last_lines
 from pipeline.service.web.gate import TheSite, needs
 from pipeline.settings.redact import redact
 
+LOG_LINES: Final = 200
 BOUNDS_MS: Final = (5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0)
 
 
 @get("/api/system", opt=needs("admin"), sync_to_thread=True)
 def system(site: TheSite) -> dict[str, Any]:
-    """Return what ``trunkline doctor`` says, the books and latencies of all streams, and what happened to them last.
+    """Return what ``trunkline doctor`` says, books and latencies of all streams, what happened to them, the log's end.
 
-    The first answer takes some seconds: the machine is looked at once. ``counts`` of ``latency`` has one number more
+    ``machine`` is null for some seconds, while it is looked at, once. ``counts`` of ``latency`` has one number more
     than ``bounds_ms``, for all that took longer.
     """
     streams = [
@@ -28,7 +30,8 @@ def system(site: TheSite) -> dict[str, Any]:
         "model": redact(site.places.model.path),
         "config": None if site.places.config is None else str(site.places.config),
         "streams": streams,
-        "log": site.hub.lines(),
+        "happened": site.hub.lines(),
+        "log": [] if site.places.log is None else last_lines(site.places.log, LOG_LINES),
     }
 
 
@@ -44,4 +47,20 @@ def histogram(times_ms: list[float]) -> list[int]:
     return counts
 
 
-ROUTES = (system,)
+@get("/healthz", opt=needs("nobody"), sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    """Say that the server runs."""
+    return {"status": "ok"}
+
+
+@get("/readyz", opt=needs("nobody"), sync_to_thread=False)
+def readyz(site: TheSite) -> Response[dict[str, str]]:
+    """Say whether every stream is up, or was told to be down or over: 200; 503 while nothing is known of one."""
+    names = site.hub.names()
+    unknown = sum(site.hub.report(name)["state"] == "unknown" for name in names)
+    ready = bool(names) and not unknown
+    status = "ok" if ready else f"nothing is known of {unknown} of {len(names)} streams"
+    return Response({"status": status}, status_code=200 if ready else 503)
+
+
+ROUTES = (system, healthz, readyz)

@@ -1,8 +1,8 @@
-"""Live video of a stream, as its packets came: MP4 for browsers that play them, pictures where they are JPEG."""
+"""Live video of a stream: MP4 of its packets as they came for browsers that play them, else JPEG pictures."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing, suppress
 from typing import Annotated, Any, Final
 
@@ -15,8 +15,8 @@ from pipeline.frames.clock import timestamp
 from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheSite, as_close, needs
 from pipeline.service.web.live import LOOK_S, serve
+from pipeline.service.web.pictures import MAKING, PictureMaker
 from pipeline.service.web.site import Site
-from pipeline.service.web.video_kinds import Kind
 from pipeline.wire.live_video import LiveVideo
 from pipeline.wire.packet_sockets import PacketReader
 from pipeline.wire.packets import PacketMessage
@@ -78,8 +78,10 @@ async def packets(reader: PacketReader) -> AsyncGenerator[PacketMessage, None]:
 
 @get("/api/mjpeg/{name:str}", opt=needs("viewer", of_stream="name"), sync_to_thread=False)
 def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, fps: Wanted = 5.0) -> Stream:
-    """Return a stream's pictures one after the other, JPEG, where its source has no packets that browsers play."""
-    address = _address(site, name, "mjpeg")
+    """Return a stream's pictures one after the other, JPEG, for who cannot play its packets, or where it has none."""
+    address = _address(site, name)
+    if site.kinds.of(name)[0] == "none":
+        raise _no_video(name)
     return Stream(
         _pictures(request, site, name, address, fps),
         media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
@@ -88,35 +90,36 @@ def mjpeg(request: Request[Any, Any, Any], name: FromPath[str], site: TheSite, f
 
 async def _pictures(
     request: Request[Any, Any, Any], site: Site, name: str, address: str, fps: float
-) -> AsyncIterator[bytes]:
-    shown_s, looked_s = -1.0, time.monotonic()
+) -> AsyncGenerator[bytes, None]:
+    looked_s, maker, loop = time.monotonic(), PictureMaker(fps), asyncio.get_running_loop()
     with closing(PacketReader(address, (name,), WAITING)) as reader:
         async with aclosing(packets(reader)) as coming:
             async for packet in coming:
-                if packet.codec != "mjpeg":
-                    return
                 if (now_s := time.monotonic()) - looked_s > LOOK_S:
                     looked_s = now_s
                     permit(await asyncio.to_thread(site.who, request), "viewer", name)
-                if now_s - shown_s >= 1.0 / fps:
-                    shown_s = now_s
-                    yield _part(packet)
+                for jpeg, captured_ns in await loop.run_in_executor(MAKING, maker.take, packet, now_s):
+                    yield _part(jpeg, captured_ns)
 
 
-def _part(packet: PacketMessage) -> bytes:
+def _part(jpeg: bytes, captured_ns: int) -> bytes:
     head = (
-        f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(packet.data)}\r\n"
-        f"X-Captured-At: {timestamp(packet.captured_ns)}\r\n\r\n"
+        f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
+        f"X-Captured-At: {timestamp(captured_ns)}\r\n\r\n"
     )
-    return head.encode() + packet.data + b"\r\n"
+    return head.encode() + jpeg + b"\r\n"
 
 
-def _address(site: Site, name: str, kind: Kind | None = None) -> str:
-    """Where a stream's packets are read; RequestError 404 where none are sent, or of another kind."""
+def _address(site: Site, name: str) -> str:
+    """Where a stream's packets are read; RequestError 404 where none are sent."""
     address = site.places.packets
-    if address is None or (kind is not None and site.kinds.of(name)[0] != kind):
-        raise RequestError(404, f"there is no such video of the stream {name!r}")
+    if address is None:
+        raise _no_video(name)
     return address
+
+
+def _no_video(name: str) -> RequestError:
+    return RequestError(404, f"there is no such video of the stream {name!r}")
 
 
 ROUTES = (video, mjpeg)

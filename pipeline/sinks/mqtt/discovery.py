@@ -119,6 +119,12 @@ def _commands(root: str, commands: Collection[str]) -> dict[str, Component]:
             "command_topic": f"{root}/detect/set",
             "state_topic": f"{root}/detect/state",
         },
+        "record": {
+            "platform": "switch",
+            "name": "Recording",
+            "command_topic": f"{root}/record/set",
+            "state_topic": f"{root}/record/state",
+        },
         "enroll": {
             "platform": "text",
             "name": "Enrol who is there as",

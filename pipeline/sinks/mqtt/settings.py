@@ -24,7 +24,7 @@ Prefix = Annotated[
         description='an MQTT topic without + and #, and without / at its ends, or "" for none',
     ),
 ]
-Command = Literal["detect", "enroll"]
+Command = Literal["detect", "record", "enroll"]
 
 
 class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

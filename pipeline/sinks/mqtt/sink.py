@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.base import StreamSwitches
 from pipeline.sinks.mqtt import discovery
-from pipeline.sinks.mqtt.commands import Commands
+from pipeline.sinks.mqtt.commands import TOPICS, Commands
 from pipeline.sinks.mqtt.connection import ONLINE, Connection
 from pipeline.sinks.mqtt.frigate import FrigateTopics
 from pipeline.sinks.mqtt.outbox import Outbox
@@ -25,6 +25,7 @@ class MqttSink:
     """
 
     Settings = MqttSettings
+    look_s = 0.5  # between two looks at switches, which others set, too
 
     def __init__(self, settings: MqttSettings) -> None:
         self._settings = settings
@@ -34,12 +35,12 @@ class MqttSink:
         self._commands: Commands | None = None
         self._zones: dict[str, set[str]] = {}  # of each stream that is there
         birth = (discovery.birth_topic(settings),) if settings.discovers else ()
-        commands = tuple(f"{settings.root}/+/{command}/set" for command in settings.commands)
+        commands = tuple(f"{settings.root}/+/{TOPICS[settings.dialect][each]}/set" for each in settings.commands)
         self._connection = Connection(
             settings, tls, self._out, self._topics.available, birth + commands, self._heard, self._topics.roots
         )
 
-    def attach(self, config: Config, switches: StreamSwitches | None) -> None:
+    def attach(self, config: Config, switches: StreamSwitches) -> None:
         """Learn what the run is, before its first message."""
         self._commands = Commands(self._settings, config, switches, self._out)
         for stream in config.streams:
@@ -58,6 +59,11 @@ class MqttSink:
         if isinstance(message, FrameMessage) and self._commands is not None:
             self._commands.saw(message)
         self._topics.tell(message)
+
+    def look(self) -> None:
+        """Tell how the switches are."""
+        if self._commands is not None:
+            self._commands.look(self._zones)
 
     @property
     def lost(self) -> Mapping[str, int]:
@@ -82,8 +88,7 @@ class MqttSink:
 
     def _begin(self, stream: StreamSettings) -> None:
         self._zones[stream.name] = {zone.name for zone in stream.zones}
-        if self._commands is not None:
-            self._commands.begin(stream.name)
+        self.look()
         self._discover(stream.name)
 
     def _zone(self, stream: str, zone: str) -> None:

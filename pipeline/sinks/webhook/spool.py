@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from engines.errors import ConfigError
+from engines.errors import UNDECODABLE, ConfigError
 from engines.files import write_whole
 from pipeline.sinks.webhook.body import Body
 
@@ -95,7 +95,7 @@ class Spool:
                 name = next(iter(self._sizes))
                 try:
                     return name, _decoder.decode((self._folder / name).read_bytes())
-                except (OSError, msgspec.MsgspecError):
+                except (OSError, *UNDECODABLE):
                     log.warning("webhook delivery cannot be read and is lost", file=name)
                     self.lose(name, "unreadable")
 

@@ -55,14 +55,17 @@ def test_the_spec_says_what_was_exported(model: Model, network: Trained) -> None
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_the_input_is_uint8_nhwc_with_any_number_of_pictures(model: Model, entry: EntryName) -> None:
+def test_the_input_is_uint8_nhwc_with_any_number_of_pictures_and_of_frames_any_size(
+    model: Model, entry: EntryName
+) -> None:
     (given,) = onnx.load(model.file(entry)).graph.input
     kind = given.type.tensor_type
     spec = model.spec.entry(entry)
     assert (given.name, kind.elem_type) == ("images", onnx.TensorProto.UINT8)
     batch, *rest = kind.shape.dim
     assert batch.dim_param and not batch.HasField("dim_value")
-    assert [side.dim_value for side in rest] == [spec.height, spec.width, 3]
+    sides = ["height", "width"] if entry == "frame" else [spec.height, spec.width]
+    assert [side.dim_param or side.dim_value for side in rest] == [*sides, 3]
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -188,3 +191,19 @@ def test_only_the_entries_and_outputs_of_the_tasks_are_written(
             open_engine(exported, entry, "torch", "f32") as reference,
         ):
             np.testing.assert_allclose(compiled.infer(batch)[name], reference.infer(batch)[name], atol=1e-4)
+
+
+def test_none_of_these_is_likelier_than_all_else_where_the_energy_is_low(network: Trained, tmp_path: Path) -> None:
+    batch = pictures(8, *FRAME_SIZE)
+    with torch.no_grad():
+        logits = network.network().frame(torch.from_numpy(batch))["scene"]
+    energy = logits.logsumexp(dim=1).numpy()
+    cut = float(np.median(energy))
+    with_none = network.with_none(cut)
+    assert with_none.scenes == (*SCENES, "none of these")
+    export(with_none, tmp_path, FRAME_SIZE, Thresholds())
+    with open_engine(load_model(tmp_path), "frame", "onnxruntime", "f32") as engine:
+        said = engine.infer(batch)["scene"]
+    assert said.shape == (8, len(SCENES) + 1)
+    np.testing.assert_array_equal(said[:, -1] > 0.5, energy < cut)
+    np.testing.assert_allclose(said[:, :-1] / said[:, :-1].sum(axis=1, keepdims=True), logits.softmax(dim=1), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Ten thousand random steps over the real event log, zones and lines included, against what must always hold."""
+"""Thousands of random steps over the real event log, zones and lines included, against what must always hold."""
 
 from collections import Counter, defaultdict
 
@@ -23,7 +23,7 @@ ZONES = (
     ZoneSettings(name="hook", points=((0.2, 0.2), (0.9, 0.2), (0.9, 0.9), (0.7, 0.4)), labels=("person",)),
 )
 LINES = (LineSettings(name="gate", points=((0.3, 0.1), (0.6, 0.9))),)
-STEPS = 2500
+STEPS = 1250
 
 
 class Stream:
@@ -146,7 +146,7 @@ class Ledger:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ten_thousand_steps(seed: int) -> None:
+def test_whatever_happens_the_events_are_true(seed: int) -> None:
     rng = np.random.default_rng(seed)
     streams = [Stream(name, rng) for name in STREAMS]
     log = EventLog(OBJECTS, SCENES, {name: ZoneCounter(ZONES, LINES, OBJECTS) for name in STREAMS})

@@ -19,8 +19,9 @@ from pipeline.frames.counters import FrameCounts
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.summary import Summary
-from pipeline.service.control import Control, Switches
+from pipeline.service.control import Control
 from pipeline.service.run import run as run_pipeline
+from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
     PATIENCE_S,
@@ -175,6 +176,19 @@ def test_the_same_settings_change_nothing(model: Model) -> None:
     assert [report.state for report in run.health("door")] == ["up", "ended"]
 
 
+def test_a_stream_whose_address_has_a_variable_is_added_and_what_is_refused_hides_it(
+    model: Model,
+) -> None:
+    run = Controlled(model, "door")
+    source = FromVariable("rtsp://ada:hunter2@cam/yard", "rtsp://ada:${PASSWORD}@cam/yard")
+    run.control.add(msgspec.structs.replace(camera("yard"), source=source))
+    run.flows("yard")
+    with pytest.raises(ConfigError) as refusal:
+        run.control.change(msgspec.structs.replace(camera("yard"), source=source, timeout_s=-1.0))
+    assert "hunter2" not in str(refusal.value)
+    check_books(run, run.end_now())
+
+
 def test_a_run_whose_last_stream_was_removed_waits_for_others(model: Model) -> None:
     run = Controlled(model, "door")
     run.flows("door")
@@ -294,22 +308,81 @@ def test_the_books_are_true_whatever_is_added_changed_and_removed(
 
 def test_a_stream_is_switched_off_and_on_by_the_settings_it_had(model: Model) -> None:
     run = Controlled(model, "door", "yard")
-    switches = Switches(run.control)
-    before = run.control.streams()
-    switches.pause("door")
-    assert [stream.name for stream in run.control.streams()] == ["yard"]
-    with pytest.raises(ConfigError, match="stream 'door' cannot be removed: there is none of this name"):
-        switches.pause("door")
-    with pytest.raises(ConfigError, match="stream 'yard' cannot be switched on: it was not switched off"):
-        switches.resume("yard")
-    switches.resume("door")
-    assert set(run.control.streams()) == set(before)
+    control, before = run.control, run.control.streams()
+    assert control.is_on("door", "detect")
+    control.switch("door", "detect", False)
+    control.switch("door", "detect", False)  # nothing more
+    assert [stream.name for stream in control.streams()] == ["yard"] and not control.is_on("door", "detect")
+    assert [stream.name for stream in control.paused()] == ["door"]
+    with pytest.raises(ConfigError, match="stream 'door' cannot be added: there is one of this name already"):
+        control.add(camera("door"))
+    with pytest.raises(ConfigError, match="stream 'attic' cannot be switched: there is none of this name, but door, y"):
+        control.switch("attic", "detect", False)
+    control.switch("door", "detect", True)
+    assert set(control.streams()) == set(before) and not control.paused()
     run.flows("door")
-    switches.pause("door")
-    run.control.add(camera("door", reconnect_max_s=5.0))  # somebody else was faster, with other settings
-    switches.resume("door")
-    assert {stream.name: stream.reconnect_max_s for stream in run.control.streams()}["door"] == 5.0
+    control.switch("door", "detect", False)
+    control.change(camera("door", reconnect_max_s=5.0))
+    assert [stream.name for stream in control.streams()] == ["yard"], "a change switches nothing on"
+    control.switch("door", "detect", True)
+    assert {stream.name: stream.reconnect_max_s for stream in control.streams()}["door"] == 5.0
     check_books(run, run.end_now())
+
+
+def test_a_stream_that_is_off_can_be_removed_and_its_end_is_told(model: Model) -> None:
+    run = Controlled(model, "door", "yard")
+    run.control.switch("door", "detect", False)
+    run.wait(lambda run: run.health("door")[-1].state == "ended")
+    ends = len(run.health("door"))
+    run.control.remove("door")
+    assert run.control.is_on("door", "detect") and not run.control.paused()
+    run.wait(lambda run: len(run.health("door")) > ends)
+    assert (run.health("door")[-1].state, run.health("door")[-1].cause) == ("ended", "removed")
+    run.control.add(camera("door"))
+    run.flows("door")
+    check_books(run, run.end_now())
+
+
+def test_a_switch_that_cannot_be_set_stays_as_it_was(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Controlled(model, "door", "yard")
+    with pytest.raises(ConfigError, match=r"the run records nothing, since record\.directory is not set"):
+        run.control.switch("door", "record", False)
+    run.control.switch("door", "detect", False)
+    monkeypatch.setattr("pipeline.runtime.threads.Pipeline.add", refuses := _Refuses())
+    with pytest.raises(ConfigError, match="no room"):
+        run.control.switch("door", "detect", True)
+    assert not run.control.is_on("door", "detect") and len(run.control.paused()) == refuses.calls == 1
+    monkeypatch.undo()
+    run.control.switch("door", "detect", True)
+    run.flows("door")
+    check_books(run, run.end_now())
+
+
+class _Refuses:
+    calls = 0
+
+    def __call__(self, settings: StreamSettings) -> None:
+        self.calls += 1
+        raise ConfigError("no room")
+
+
+def test_recording_of_one_stream_is_switched_off_and_on_while_its_messages_go_on(model: Model, tmp_path: Path) -> None:
+    run = Controlled(model, "door", "yard", record={"directory": str(tmp_path), "min_free_gb": 0.0})
+    run.wait(lambda run: all(videos_of(tmp_path, name) for name in ("door", "yard")))
+    run.control.switch("door", "record", False)
+    run.wait(lambda run: is_finished(video_of(tmp_path, "door")))
+    run.flows("door")
+    assert not is_finished(video_of(tmp_path, "yard")), "another stream noticed"
+    kept = frames_in(video_of(tmp_path, "door"))
+    run.control.switch("door", "record", True)
+    run.wait(lambda run: len(videos_of(tmp_path, "door")) == 2)
+    summary = run.end_now()
+    check_books(run, summary)
+    assert [report.state for report in run.health("door")] == ["up", "ended"]
+    assert frames_in(videos_of(tmp_path, "door")[0]) == kept
+    recorded = sum(map(frames_in, videos_of(tmp_path, "door")))
+    assert kept < recorded < summary.streams["door"].published
+    assert summary.sinks["record"].sent == recorded + frames_in(video_of(tmp_path, "yard"))
 
 
 def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:

@@ -17,8 +17,9 @@ from engines.errors import ConfigError
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings, ZoneSettings
 from pipeline.sinks import video as record
+from pipeline.sinks.recording import NICE, ROOM, Recording
 from pipeline.sinks.segments import GB, RESERVE
-from pipeline.sinks.video import NICE, RETRY_S, ROOM, Recorder, Recording
+from pipeline.sinks.video import RETRY_S, Recorder
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 from tests.pipeline.made_runs import PATIENCE_S, video_of, videos_of
 

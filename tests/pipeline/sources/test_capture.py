@@ -408,9 +408,11 @@ def test_source_that_freezes_goes_down_after_its_timeout(transport_stream: bytes
     with tcp_server([transport_stream], hold=True) as address:
         captured = Captured(address, timeout_s=0.2)
         began_s = time.monotonic()
-        assert captured.until_reports(2)
+        frames = captured.until_reports(2)
     assert captured.health == [("up", "160x120 h264"), ("down", "no data for 0.2 s")]
     assert 0.2 <= time.monotonic() - began_s < 2.0
+    # Pictures that FFmpeg held until then are no fresh ones.
+    assert captured.reports[1].at_ns - frames[-1].captured_ns > 0.15e9
 
 
 def test_source_that_is_silent_from_the_start_goes_down_after_its_timeout() -> None:

@@ -1,10 +1,12 @@
 """Pictures as they are displayed: rotated, mirrored, with square pixels, cropped, whole."""
 
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -49,6 +51,22 @@ def test_all_eight_orientations_are_put_right(
     read = Read(clip)
     assert near(read.frames[0].picture.rgb(), shown(drawn(0, SIZE)))
     assert read.up.partition(" h264")[2] == ("" if note is None else f", {note}")
+
+
+@pytest.mark.parametrize(("tag", "orientation"), list(enumerate((0, 4, 2, 5, 6, 1, 7, 3), start=1)))
+def test_photos_are_put_right_as_their_exif_says(tmp_path: Path, tag: int, orientation: int) -> None:
+    (tmp_path / "photo.jpg").write_bytes(with_exif(cv2.imencode(".jpg", drawn(0, SIZE)[..., ::-1])[1].tobytes(), tag))
+    note, _, shown = ORIENTATIONS[orientation]
+    read = Read(tmp_path / "photo.jpg")
+    assert near(read.frames[0].picture.rgb(), shown(drawn(0, SIZE)))
+    assert note is None or note in read.up
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG with one EXIF tag: orientation (CIPA DC-008, 4.6.5)."""
+    tag = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +172,29 @@ def test_colours_of_every_range_and_matrix_are_the_drawn_ones(
         container.mux(stream.encode())
     (shown,) = Read(path).frames
     assert np.abs(shown.picture.rgb().astype(int) - colour).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "transfer", "told"),
+    [
+        (9, 16, ", BT.2020, HDR (PQ) not mapped to SDR"),
+        (9, 18, ", BT.2020, HDR (HLG) not mapped to SDR"),
+        (8, 1, ", colour matrix 8 of H.273 taken for BT.601"),
+        (1, 1, ""),
+    ],
+)
+def test_colours_that_nothing_is_done_about_are_told(tmp_path: Path, matrix: int, transfer: int, told: str) -> None:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p10le"
+        stream.codec_context.colorspace, stream.codec_context.color_trc = matrix, transfer
+        frame = av.VideoFrame.from_ndarray(drawn(0, SIZE), "rgb24").reformat(format="yuv420p10le")
+        frame.colorspace, frame.color_trc = matrix, transfer
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    read = Read(path)
+    assert (len(read.frames), read.up) == (1, f"64x48 h264{told}")
 
 
 def test_no_frame_is_kept_until_garbage_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

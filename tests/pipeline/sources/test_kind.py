@@ -53,7 +53,13 @@ class TestFiles:
         spaced = tmp_path / "front door.mp4"
         spaced.write_bytes(clip.read_bytes())
         monkeypatch.setenv("HOME", str(tmp_path))
-        for source in (clip.as_uri(), spaced.as_uri(), f"file://{spaced}", "~/front door.mp4"):
+        for source in (
+            clip.as_uri(),
+            clip.as_uri().replace("//", "", 1),
+            spaced.as_uri(),
+            f"file://{spaced}",
+            "~/front door.mp4",
+        ):
             check_source(stream(source))
             assert Read(source).end == (f"end of the file after {FRAMES} frames", "all")
 
@@ -130,6 +136,26 @@ class TestLive:
         endless = {"Content-Length": "", "Connection": "close"}
         with http_server(lambda request: (200, segments[0], endless), ranges=False) as address:
             assert is_live(stream(f"{address}/camera"))
+
+    def test_flv_without_sound_is_shown_at_once(self, tmp_path: Path) -> None:
+        content = write_clip(tmp_path / "clip.flv", 100, options={"bf": "0"}).read_bytes()
+        parts = [content[start : start + len(content) // 100] for start in range(0, len(content), len(content) // 100)]
+        sent, stop = list[int](), threading.Event()
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            request.send_response(200)
+            request.end_headers()
+            for part in parts:
+                request.wfile.write(part)
+                sent.append(1)
+                time.sleep(1 / 25)
+            raise ConnectionAbortedError
+
+        with http_server(answer, ranges=False) as address:
+            settings = stream(f"{address}/camera.flv", live=True, timeout_s=2.0)
+            for _ in capture(settings, stop=stop, health=lambda report: None):
+                stop.set()
+                assert len(sent) < 35, "FFmpeg waited until it was interrupted"
 
     def test_what_the_settings_say_is_true(self, clip: Path) -> None:
         assert is_live(stream(clip, live=True))

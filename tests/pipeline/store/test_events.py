@@ -262,7 +262,7 @@ def test_what_was_told_stored_outlives_kill_9(store: EventStore, lines: int) -> 
 def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     with EventStore(tmp_path, create=True) as store:
         store.file.rows("PRAGMA user_version = 7")
-    with pytest.raises(StoreError, match=r"event store .* has format 7, this version reads formats 1 to 2"):
+    with pytest.raises(StoreError, match=r"event store .* has format 7, this version reads formats 1 to 3"):
         EventStore(tmp_path)
 
 

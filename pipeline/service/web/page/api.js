@@ -49,6 +49,7 @@ export async function whoAmI() {
 export const socketAddress = (path) => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`;
 
 const KEPT = 250; // frame messages of a stream: 10 s at 25 a second
+const [LEAST_APART_MS, MOST_APART_MS] = [400, 1200];
 const RETRY_MS = [300, 600, 1200, 2500, 5000];
 
 /** The messages of the run, as they come. Events: `frame`, `event`, `health` (detail: the message), `state`. */
@@ -76,10 +77,13 @@ class Hub extends EventTarget {
     this.#frames.clear();
   }
 
-  /** The message of the picture taken at that time, or the last one before it, at most `within` ms away. */
-  at(stream, capturedMs, within = 400) {
+  /** The message of the picture taken at that time, or the last one before it, not much longer ago than frames are apart. */
+  at(stream, capturedMs) {
     let best = null;
-    for (const frame of this.#frames.get(stream) ?? []) {
+    const frames = this.#frames.get(stream) ?? [];
+    const apart = frames.length > 1 ? frames.at(-1).capturedMs - frames.at(-2).capturedMs : 0;
+    const within = Math.min(MOST_APART_MS, Math.max(LEAST_APART_MS, 1.5 * apart));
+    for (const frame of frames) {
       const ahead = frame.capturedMs - capturedMs;
       if (ahead > 5) break; // messages tell milliseconds, and rounding is no later picture
       if (ahead >= -within) best = frame;

@@ -62,7 +62,7 @@ class Events extends HTMLElement {
   async open(id) {
     const near = this.#ids.indexOf(Number(id));
     const address = (other) => other === undefined ? null : `#/events/${other}${this.#suffix}`;
-    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), () => this.remove(id));
+    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), () => this.remove(id), () => this.load());
     this.detail?.addEventListener("close", () => {
       if (location.hash.startsWith(`#/events/${id}`)) location.hash = `#/events${this.#suffix}`;
       this.list.querySelector(`[data-id="${id}"] a`)?.focus();
@@ -125,13 +125,20 @@ class Events extends HTMLElement {
       if (turn !== this.#turn) return;
       this.#ids = [];
       this.list.replaceChildren();
-      this.add(page.events, false);
-      this.#next = page.next && { cursor: page.next };
+      this.take(page);
     } catch (error) {
       this.list.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
       this.#next = null;
+      this.more.hidden = true;
     }
+  }
+
+  /** Add what was found at the end; a page that found little has looked far, and the next one goes on at once. */
+  take(page) {
+    this.add(page.events, false);
+    this.#next = page.next && { cursor: page.next };
     this.more.hidden = !this.#next;
+    if (this.#next && page.events.length < PAGE / 2) this.older();
   }
 
   async older() {
@@ -141,9 +148,7 @@ class Events extends HTMLElement {
     const page = await this.ask(this.#next).catch(() => null);
     this.busy = false;
     if (!page || turn !== this.#turn) return;
-    this.add(page.events, false);
-    this.#next = page.next && { cursor: page.next };
-    this.more.hidden = !this.#next;
+    this.take(page);
   }
 
   soon() {
@@ -157,7 +162,8 @@ class Events extends HTMLElement {
     if (!page || turn !== this.#turn) return;
     const known = new Set(this.#ids);
     const fresh = page.events.filter((event) => !known.has(event.id));
-    if (fresh.length === page.events.length && this.#ids.length) return this.load(); // more came than a page holds
+    const isShort = page.next && page.events.length < PAGE; // it looked far and did not find much
+    if (fresh.length === page.events.length && this.#ids.length && !isShort) return this.load(); // more came than a page holds
     this.add(fresh, true);
     if (this.#ids.length > MOST && scrollY < innerHeight) this.trim();
   }

@@ -15,7 +15,7 @@ class People extends HTMLElement {
 
   connectedCallback() {
     this.known = h("ul", { class: "people" });
-    this.groups = h("ul", { class: "groups" }, h("li", { class: "muted" }, text.loading));
+    this.groups = h("ul", { class: "groups" }, h("li", { class: "muted wide", role: "status" }, text.people.looking));
     this.names = h("datalist", { id: "names" });
     this.replaceChildren(
       h("header", { class: "head" }, h("h1", {}, text.people.known)), this.names, this.known,
@@ -114,6 +114,7 @@ class People extends HTMLElement {
     const clips = h("input", { type: "checkbox" });
     this.detail = dialog(one.name, text.close,
       h("p", { class: "muted" }, people.views(one.embeddings), one.consent && ` · ${one.consent}`),
+      this.latest(one),
       isAdmin() && form,
       isAdmin() && h("label", { class: "check" }, clips, people.clips),
       h("footer", {},
@@ -122,6 +123,18 @@ class People extends HTMLElement {
         isAdmin() && h("button", { class: "danger", onclick: () => this.forget(one, clips.checked) }, people.forget)));
     this.detail.dataset.name = one.name;
     this.detail.addEventListener("close", () => { if (location.hash === `#/people/${part(one.name)}`) location.hash = "#/people"; });
+  }
+
+  /** Pictures of the latest events that bear the name; each leads to its event, where it can be taken back. */
+  latest({ name }) {
+    const views = h("div", { class: "views", hidden: true });
+    get(`/api/events?limit=30&person=${part(name)}`).then(({ events }) => {
+      const shown = events.filter((event) => event.has_snapshot).slice(0, VIEWS_SHOWN);
+      views.hidden = !shown.length;
+      views.replaceChildren(...shown.map((event) => h("a", { href: `#/events/${event.id}?person=${part(name)}`, title: whenOf(event.at) },
+        h("img", { src: `/api/events/${event.id}/snapshot.jpg`, alt: text.happened(event) }))));
+    }).catch(() => {}); // nothing was kept of anybody
+    return h("div", {}, views);
   }
 
   async save(one, form) {

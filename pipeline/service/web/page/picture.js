@@ -5,8 +5,8 @@ import { h } from "./dom.js";
 import { Overlay } from "./overlay.js";
 import { text } from "./text.js";
 
-const BEHIND_S = 0.4; // behind the newest picture: its message has to be there when it is shown
-const TOO_FAR_S = 1.5;
+const [BEHIND_S, MOST_BEHIND_S] = [0.4, 3]; // behind the newest picture: its message has to be there when it is shown
+const TOO_FAR_S = 1.1; // behind that
 const KEEP_S = 10;
 const MJPEG_AT_ONCE = 4; // a browser opens six connections to a server, and requests need one, too
 const RETRY_MS = 1500;
@@ -50,6 +50,7 @@ export class LivePicture extends HTMLElement {
   set stream(row) {
     const before = this.#stream;
     this.#stream = row;
+    this.overlay?.canvas.setAttribute("aria-label", text.pictureOf(row.name));
     if (row.size) this.style.setProperty("aspect-ratio", `${row.size[0]} / ${row.size[1]}`);
     const anew = !before || before.name !== row.name || before.video !== row.video || (before.state !== row.state && row.state === "up");
     if (this.isConnected && anew) this.#start();
@@ -146,14 +147,20 @@ export class LivePicture extends HTMLElement {
     this.video.requestVideoFrameCallback(shown);
   }
 
+  /** How far behind the newest picture to be: a run that takes long tells late what is on it. */
+  get #behindS() {
+    const late = (this.#stream?.latency_ms?.p99 ?? 0) / 1000;
+    return Math.min(MOST_BEHIND_S, Math.max(BEHIND_S, 1.2 * late));
+  }
+
   /** Stay a little behind the newest picture: jump when far, else a little faster. */
   #follow(buffered) {
     if (!buffered.length) return;
     const end = buffered.end(buffered.length - 1);
     const { video } = this;
-    const late = end - video.currentTime;
-    if (video.currentTime < buffered.start(buffered.length - 1) || late > TOO_FAR_S) video.currentTime = Math.max(buffered.start(buffered.length - 1), end - BEHIND_S);
-    video.playbackRate = late > 2 * BEHIND_S ? 1.08 : 1;
+    const late = end - video.currentTime - this.#behindS;
+    if (video.currentTime < buffered.start(buffered.length - 1) || late > TOO_FAR_S) video.currentTime = Math.max(buffered.start(buffered.length - 1), end - this.#behindS);
+    video.playbackRate = late > BEHIND_S ? 1.08 : late < -BEHIND_S ? 0.92 : 1;
     if (video.paused) video.play().catch(() => {}); // refused where the page was never touched: the next picture asks again
   }
 

@@ -81,6 +81,7 @@ export const text = {
       first: "First seen", last: "Last seen", cause: "Why it ended", direction: "Direction", track: "Track", counts: "Counts after it",
     },
     gone: "This event is not there any more.",
+    notThem: (name) => `This is not ${name}`, takenBack: (name) => `Taken back: what this event taught of ${name}, and the name.`,
     wayThrough: "The way of the track through the picture",
     brokenClip: "The clip cannot be played; it may still be written, or be damaged.",
   },
@@ -91,8 +92,9 @@ export const text = {
   happened({ event, kind, label, place, person, body = {} }) {
     const who = capital(person || label || (kind === "face" ? "a face" : kind === "scene" ? "a scene" : "something"));
     const where = place || body.name || "";
-    if (kind === "scene") return event === "ended" ? `Scene over: ${label}` : `Scene: ${label}`;
-    const lasted = body.duration_s ? ` after ${body.duration_s < 10 ? body.duration_s.toFixed(1) : Math.round(body.duration_s)} s` : "";
+    if (kind === "scene") return `${event === "ended" ? "Scene over" : "Scene"}: ${label.replaceAll("_", " ")}`;
+    const lasted = body.duration_s ? ` after ${body.duration_s < 10 ? body.duration_s.toFixed(1) : Math.round(body.duration_s)}\u00a0s` : "";
+    if (kind === "identity" && event !== "ended" && !person) return label ? `Taken back: not ${label}` : body.previous ? `${body.previous} is unknown now` : "Somebody who was forgotten";
     switch (event) {
       case "enter": return `${who} entered ${where}`;
       case "leave": return `${who} left ${where}${lasted}`;
@@ -109,6 +111,7 @@ export const text = {
     none: "Nobody is in the gallery yet. Name a face below, or enrol photos with “trunkline enroll”.",
     noneViewer: "Nobody is in the gallery yet.",
     noUnknown: "No unknown faces in the last days.",
+    looking: "Looking at the faces; the first time this takes some seconds …",
     unknownHint: "Unknown faces of the last 3 days, those that look alike together. A name teaches Trunkline the best views of the group.",
     views: (number) => many(number, "view"),
     seen: (number, streams, when) => `${many(number, "view")} on ${streams.join(", ")}, last ${when}`,
@@ -142,7 +145,7 @@ export const text = {
   },
 
   system: {
-    parts: { run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", log: "Log", doctor: "Checks" },
+    parts: { run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", happened: "What happened to streams", log: "Log", doctor: "Checks" },
     histogram: (name, total) => `${name}: ${many(total, "frame")}`,
     upTo: (value) => `up to ${value} ms`, above: (value) => `above ${value} ms`,
     looking: "Looking at the machine; the first time this takes some seconds …",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,21 @@ def test_streams_tell_how_they_are(client: TestClient, site: Site) -> None:
     )
     assert door["latency_ms"] == {"p50": 4.0, "p99": 4.0} and door["fps"] == 0.2
     assert (yard["state"], yard["cause"], yard["size"]) == ("down", "nothing was received for 5 s", None)
-    assert [line["cause"] for line in client.get("/api/system").json()["log"]] == ["nothing was received for 5 s"]
+    assert [line["cause"] for line in client.get("/api/system").json()["happened"]] == ["nothing was received for 5 s"]
+
+
+def test_the_end_of_the_runs_log_is_told_and_the_machine_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    log, looked = tmp_path / "log", threading.Event()
+    log.write_text("".join(f"line {number}\n" for number in range(1000)))
+    site = made_site(tmp_path, log=log)
+    site.examine = lambda: looked.wait(20) and {"ok": True}
+    with client_of(site) as client:
+        first = client.get("/api/system").json()
+        looked.set()
+        assert first["machine"] is None and first["log"] == [f"line {number}" for number in range(800, 1000)]
+        while (machine := client.get("/api/system").json()["machine"]) is None:
+            pass
+        assert machine == {"ok": True}
 
 
 @pytest.mark.parametrize(
@@ -98,8 +113,11 @@ def test_a_stream_that_was_up_and_is_silent_is_unknown(last: object, state: str)
     assert known.at(100.0 + SILENT_S + 1)[0] == state
 
 
-def test_the_server_is_ready_once_a_stream_is_up(client: TestClient, site: Site) -> None:
+def test_the_server_is_ready_once_every_stream_is_up_or_told_down(client: TestClient, site: Site) -> None:
     assert client.get("/readyz").status_code == 503
     site.hub.hear(frame())
+    asked = client.get("/readyz")
+    assert (asked.status_code, asked.json()) == (503, {"status": "nothing is known of 1 of 2 streams"})
+    site.hub.hear(health("down", "gone", "yard"))
     assert client.get("/readyz").status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}

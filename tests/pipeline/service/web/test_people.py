@@ -100,6 +100,26 @@ def test_a_face_that_is_not_theirs_is_taken_back(client: TestClient, tmp_path: P
     assert [group["event_ids"] for group in client.get("/api/people/unknown").json()] == [[ids[1]]]
 
 
+def test_whoever_has_no_view_left_is_gone(client: TestClient, tmp_path: Path) -> None:
+    (number,) = stored(tmp_path, face(now_s(), ONE))
+    client.post("/api/people", json={"name": "Ada", "event_ids": [number]}).raise_for_status()
+    left = client.delete(f"/api/people/Ada/views/{number}")
+    assert (left.status_code, left.json()["embeddings"]) == (200, 0)
+    assert client.get(f"/api/events/{number}").json()["person"] is None
+
+
+def test_a_name_may_hold_a_slash(client: TestClient, tmp_path: Path, site: Site) -> None:
+    enrolled(tmp_path, "AC/DC")
+    stored(tmp_path, named(1.0, "AC/DC"))
+    assert client.patch("/api/people/AC%2FDC", json={"rename": "A/C %2F D"}).json()["name"] == "A/C %2F D"
+    assert client.get("/api/people/A%2FC%20%252F%20D/export.zip").status_code == 200
+    assert client.delete("/api/people/A%2FC%20%252f%20D").status_code == 404, "this is another name"
+    assert client.delete("/api/people/A%2fC%20%252F%20D").json()["events"] == 1
+    assert client.get("/api/people").json() == []
+    assert client.delete("/api/people/AC/DC").status_code in (404, 405), "a slash that separates is another path"
+    assert [deed.action for deed in site.accounts.deeds()][-1] == "PATCH /api/people/AC/DC"
+
+
 def enrolled(folder: Path, *names: str) -> None:
     with Gallery(folder / "people.sqlite", MODEL.fingerprint) as gallery:
         for row, name in enumerate(names):

@@ -39,10 +39,12 @@ class Broker:
         self.log = folder / f"mosquitto-{self.port}.log"
         self.start()
 
-    def start(self) -> None:
+    def start(self, before: Callable[[], object] | None = None) -> None:
         assert BROKER is not None
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([BROKER, "-c", str(self._file), "-v"], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [BROKER, "-c", str(self._file), "-v"], stdout=log, stderr=log, preexec_fn=before
+            )
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):

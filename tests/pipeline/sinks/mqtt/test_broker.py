@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from engines.errors import ConfigError
-from pipeline.settings.schema import Config, IdentitySettings, StreamSettings
+from pipeline.settings.schema import Config, IdentitySettings, RecordSettings, StreamSettings
 from pipeline.sinks.base import SinkThread
 from pipeline.sinks.mqtt import MqttSettings, MqttSink
 from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, await_that, cuttable, retained
@@ -35,7 +36,7 @@ def told(sink: MqttSink, port: int, **options: object) -> None:
 def test_state_events_and_snapshots_arrive_and_the_last_word_is_offline(tmp_path: Path) -> None:
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:
         sink = MqttSink(settings(broker.port))
-        sink.attach(DOOR, None)
+        sink.attach(DOOR, Switched())
         sink.send(health())
         sink.send(frame("door", "person", "person", "dog", names=("Ada", None), scene="street"))
         sink.send(event("zone", "enter", name="mat", counts={"present": {"person": 2}}))
@@ -72,7 +73,7 @@ def test_what_an_earlier_run_left_behind_is_taken_away_and_that_of_others_stays(
         for topic in ("trunkline/door/count/zebra", "trunkline/yard/count/person", "else/where"):
             other.publish(topic, "3", retain=True)
         sink = MqttSink(settings(broker.port, discovery=""))
-        sink.attach(DOOR, None)
+        sink.attach(DOOR, Switched())
         kept = {"trunkline/yard/count/person": b"3", "else/where": b"3"}
         await_that(lambda: retained(broker.port) == {**sink.state, **kept})
         sink.close()
@@ -102,7 +103,7 @@ def test_home_assistant_is_told_again_when_it_is_born(tmp_path: Path) -> None:
     topic = "homeassistant/device/trunkline_door/config"
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:
         sink = MqttSink(settings(broker.port))
-        sink.attach(DOOR, None)
+        sink.attach(DOOR, Switched())
         await_that(lambda: topic in listener.last)
         told(sink, broker.port)
         count = len(listener.of(topic))
@@ -112,18 +113,20 @@ def test_home_assistant_is_told_again_when_it_is_born(tmp_path: Path) -> None:
 
 
 class Switched:
-    """Streams that are switched off and on by a sink."""
+    """Switches of the stream ``door``."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []
+        self.off: set[str] = set()
+        self.calls: list[tuple[str, str, bool]] = []
 
-    def pause(self, stream: str) -> None:
+    def switch(self, stream: str, what: str, on: bool) -> None:
         if stream != "door":
             raise ConfigError("there is none of this name")
-        self.calls.append(("pause", stream))
+        self.calls.append((stream, what, on))
+        (self.off.discard if on else self.off.add)(what)
 
-    def resume(self, stream: str) -> None:
-        self.calls.append(("resume", stream))
+    def is_on(self, stream: str, what: str) -> bool:
+        return stream != "door" or what not in self.off
 
 
 def test_detection_is_switched_off_and_on_where_commands_are_allowed(tmp_path: Path) -> None:
@@ -143,7 +146,36 @@ def test_detection_is_switched_off_and_on_where_commands_are_allowed(tmp_path: P
         await_that(lambda: listener.last[state] == b"ON")
         listener.publish("trunkline/street/detect/set", "OFF")  # of another run, perhaps
         sink.close()
-        assert switched.calls == [("pause", "door"), ("resume", "door")]
+        assert switched.calls == [("door", "detect", False), ("door", "detect", True)]
+
+
+def test_recording_is_switched_by_the_dialect_s_topics_and_what_others_switch_is_told(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(DOOR, record=RecordSettings(directory=str(tmp_path)))
+    for dialect, name in (("trunkline", "record"), ("frigate", "recordings")):
+        with Broker(tmp_path) as broker, Listener(broker.port) as listener:
+            switched = Switched()
+            sink = MqttSink(settings(broker.port, commands=["detect", "record"], dialect=dialect))
+            sink.attach(config, switched)
+            state = f"{dialect}/door/{name}/state"
+            await_that(lambda state=state: listener.last.get(state) == b"ON")
+            listener.publish(f"{dialect}/door/{name}/set", "OFF")
+            await_that(lambda state=state: listener.last[state] == b"OFF")
+            switched.off = {"detect"}  # by somebody else
+            sink.look()
+            await_that(lambda dialect=dialect: listener.last[f"{dialect}/door/detect/state"] == b"OFF")
+            await_that(lambda state=state: listener.last[state] == b"ON")
+            sink.close()
+            assert switched.calls == [("door", "record", False)]
+
+
+def test_a_run_that_records_nothing_has_no_switch_for_it(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        sink = MqttSink(settings(broker.port, commands=["record"]))
+        with capture_logs() as lines:
+            sink.attach(DOOR, Switched())
+        assert [line["commands"] for line in lines] == [["record"]]
+        assert not [topic for topic in sink.state if "record" in topic]
+        sink.close()
 
 
 def test_commands_that_are_not_allowed_or_were_retained_do_nothing(tmp_path: Path) -> None:
@@ -169,7 +201,7 @@ def test_enrolling_without_a_single_unnamed_face_is_refused_with_a_sentence(tmp_
     config = msgspec.structs.replace(DOOR, identity=IdentitySettings(gallery=str(tmp_path / "people.sqlite")))
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:
         sink = MqttSink(settings(broker.port, commands=["enroll"]))
-        sink.attach(config, None)
+        sink.attach(config, Switched())
         sink.send(frame("door", "person", "person", names=(None, None)))
         await_that(lambda: "trunkline/door/people" in listener.last)
         listener.publish("trunkline/door/enroll/set", "Ada")
@@ -258,7 +290,7 @@ def test_no_state_is_stuck_after_a_storm_of_reconnects(tmp_path: Path, dialect: 
     dice = random.Random(7)
     with Broker(tmp_path) as broker, cuttable(broker.port) as wire:
         sink = MqttSink(settings(wire.port, dialect=dialect, events_kept=100_000))
-        sink.attach(DOOR, None)
+        sink.attach(DOOR, Switched())
         over = threading.Event()
 
         def run() -> None:

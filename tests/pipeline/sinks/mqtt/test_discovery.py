@@ -30,7 +30,7 @@ def told(stream: str = "door", zones: tuple[str, ...] = ("mat",), **keys: Any) -
 
 
 def test_every_entity_follows_its_platform_s_rules() -> None:
-    value = told(commands=["detect", "enroll"])
+    value = told(commands=["detect", "record", "enroll"])
     assert set(value) == {"device", "origin", "availability", "components", "qos"}
     assert value["device"]["identifiers"] == ["trunkline_door"] and value["origin"]["name"] == "Trunkline"
     assert value["availability"] == [{"topic": "trunkline/status"}]
@@ -44,12 +44,12 @@ def test_every_entity_follows_its_platform_s_rules() -> None:
 
 
 def test_there_is_an_entity_for_all_that_is_asked_for() -> None:
-    components = told(labels=["person"], commands=["detect", "enroll"])["components"]
+    components = told(labels=["person"], commands=["detect", "record", "enroll"])["components"]
     assert set(components) == {
         *("person", "people", "last_person", "scene", "health", "count_person", "snapshot_person"),
-        *("zone_mat", "zone_count_mat", "detect", "enroll"),
+        *("zone_mat", "zone_count_mat", "detect", "record", "enroll"),
     }
-    assert not {"detect", "enroll"} & set(told()["components"]), "switches that nobody may use are not shown"
+    assert not {"detect", "record", "enroll"} & set(told()["components"]), "switches that nobody may use are not shown"
 
 
 def test_names_that_differ_have_ids_that_differ_and_that_home_assistant_takes() -> None:

@@ -42,7 +42,7 @@ asyncio.run(main())
 @pytest.mark.integration
 @pytest.mark.skipif(INTERPRETER is None, reason="TRUNKLINE_HOME_ASSISTANT names no interpreter with Home Assistant")
 def test_home_assistant_takes_every_entity_and_refuses_one_that_is_none() -> None:
-    settings = msgspec.convert({"host": "a", "commands": ["detect", "enroll"]}, MqttSettings)
+    settings = msgspec.convert({"host": "a", "commands": ["detect", "record", "enroll"]}, MqttSettings)
     message = device(settings, "door.a", ("mat", "Yard.2"), settings.commands, "0.1.0")
 
     def read(payload: bytes) -> subprocess.CompletedProcess[bytes]:

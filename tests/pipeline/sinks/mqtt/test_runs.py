@@ -10,7 +10,16 @@ import pytest
 from engines.spec import Model
 from pipeline.settings.schema import SinkSettings
 from pipeline.sinks.mqtt import MqttSettings
-from tests.pipeline.made_runs import Run, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import (
+    Run,
+    check_books,
+    dark_then_bright,
+    is_finished,
+    make_config,
+    video_of,
+    videos_of,
+    write_model,
+)
 from tests.pipeline.service.test_control import Controlled
 from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, await_that, retained
 
@@ -53,21 +62,48 @@ def test_a_run_leaves_the_broker_as_it_ended(
         ]
 
 
-def test_a_stream_is_switched_off_and_on_from_the_broker(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+def test_detection_and_recording_are_switched_from_the_broker(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, links: Literal["queue", "zmq"]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=FRAMES, size=SIZE)
+    stream = {"source": clip, "loop": True, "pace": "realtime", "timeout_s": 0.5}
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:
-        run = Controlled(model, "door", "yard", sinks=(sink(broker.port, commands=["detect"]),))
-        run.flows("door")
-        listener.publish("trunkline/door/detect/set", "OFF")
-        await_that(lambda: listener.last.get("trunkline/door/detect/state") == b"OFF")
-        assert [stream.name for stream in run.control.streams()] == ["yard"]
+        commands = sink(broker.port, commands=["detect", "record"])
+        record = {"directory": str(tmp_path / "video"), "min_free_gb": 0.0}
+        run = Run(make_config(model, {"door": stream, "yard": stream}, links=links, sinks=(commands,), record=record))
+
+        def switch(what: str, value: bytes) -> None:
+            listener.publish(f"trunkline/door/{what}/set", value.decode())
+            await_that(lambda: listener.last.get(f"trunkline/door/{what}/state") == value)
+
+        run.wait(lambda run: bool(run.frames("door")) and bool(videos_of(tmp_path / "video", "door")))
+        switch("record", b"OFF")
+        run.wait(lambda run: is_finished(video_of(tmp_path / "video", "door")))
+        switch("detect", b"OFF")
+        run.wait(lambda run: run.health("door")[-1].state == "ended")
         await_that(lambda: listener.last["trunkline/door/count/person"] == b"0")
-        run.flows("yard")
-        listener.publish("trunkline/door/detect/set", "ON")
-        await_that(lambda: listener.last["trunkline/door/detect/state"] == b"ON")
-        run.flows("door")
+        seen = len(run.frames("door")), len(run.frames("yard"))
+        run.wait(lambda run: len(run.frames("yard")) > seen[1] + 5)
+        assert len(run.frames("door")) == seen[0]
+        switch("detect", b"ON")
+        run.wait(lambda run: len(run.frames("door")) > seen[0] + 5)
+        assert listener.last["trunkline/door/record/state"] == b"OFF", "one switch moved another"
+        switch("record", b"ON")
+        run.wait(lambda run: len(videos_of(tmp_path / "video", "door")) == 2)
         await_that(lambda: listener.last["trunkline/door/count/person"] == b"1")
-        run.control.remove("yard")
-        await_that(lambda: not [topic for topic in retained(broker.port) if "yard" in topic])
-        summary = run.end_now()
+        run.stop.set()
+        summary = run.end()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {}
+
+
+def test_a_stream_that_is_removed_leaves_nothing_at_the_broker(model: Model, tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        run = Controlled(model, "door", "yard", sinks=(sink(broker.port, commands=["detect"]),))
+        run.flows("yard")
+        run.control.switch("yard", "detect", False)
+        await_that(lambda: retained(broker.port).get("trunkline/yard/detect/state") == b"OFF")
+        run.control.remove("yard")
+        await_that(lambda: not [topic for topic in retained(broker.port) if "yard" in topic])
+        check_books(run, run.end_now())
