@@ -13,8 +13,8 @@ from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.settings.schema import Config
 from pipeline.smoothing.stage import Smoothers, smooth
+from pipeline.tracking.detections import low_score_threshold
 from pipeline.tracking.stage import Trackers, track
-from pipeline.tracking.tracker import low_score_threshold
 
 TRACKS_PER_RESTART = 1_000_000
 

@@ -14,7 +14,8 @@ from pipeline.frames.types import Carried, Frame, Observed, Skipped, Timestamps,
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.association import best, by_coordinate, overlapping, touching
 from pipeline.tracking.camera_motion import camera_motion, in_source, small_luma
-from pipeline.tracking.tracker import Tracker, TrackerInput
+from pipeline.tracking.detections import TrackerInput
+from pipeline.tracking.tracker import Tracker
 
 UPPER_SHARE = 0.6  # the part of a person's box, from the top, in which a face is looked for
 MIN_INSIDE = 0.5  # share of a face that must lie in there

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from engines.spec import Thresholds
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.detections import TrackerInput
 from pipeline.tracking.stage import Trackers, track
-from pipeline.tracking.tracker import Tracker, TrackerInput
+from pipeline.tracking.tracker import Tracker
 from tests.pipeline.made_tracks import Box, boxes_array, make_observed
 
 SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, low_score_ratio=0.4)
