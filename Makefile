@@ -1,10 +1,11 @@
-# make demo [SOURCE=rtsp://... | file | 0]    install what runs, and show it
+# make demo [SOURCE=rtsp://... | file | 0] [KEEP=1]    install what runs, and show it; KEEP=1: go on, with the page
 # make test                                  install everything, lint, test
 # make lint
 # make bench [PRECISION=int8]                measure this machine, into docs/benchmarks
 
 PYTHON ?= python3
 SOURCE ?=
+KEEP ?=
 PRECISION ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ SUBMAKE = $(MAKE) --no-print-directory# by another name, so that make -n test ru
 .PHONY: demo test lint lint-style lint-types lint-tensorrt bench clean
 
 demo: $(VENV)/.installed-demo
-	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)')
+	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(KEEP),--keep)
 
 # What failed in the crowd is judged once more, alone: many tests watch a clock. Types are checked meanwhile, on one core.
 test: lint-style

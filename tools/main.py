@@ -52,6 +52,18 @@ def _events() -> typer.Typer:
     return app
 
 
+def _streams() -> typer.Typer:
+    from tools.streams import app
+
+    return app
+
+
+def _reload() -> Callable[..., None]:
+    from tools.streams import reload
+
+    return reload
+
+
 def _enroll() -> Callable[..., None]:
     from tools.enroll import enroll
 
@@ -130,6 +142,8 @@ VERBS = {
     "view": Verb("Show a run in a browser: live pictures, events, people.", _view),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
     "events": Verb("List, show, export and delete the events that a run keeps.", _events),
+    "streams": Verb("List, add, change and remove the streams of a run that goes on.", _streams),
+    "reload": Verb("Have a run read its configuration again.", _reload),
     "enroll": Verb("Add a person to the gallery.", _enroll),
     "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),

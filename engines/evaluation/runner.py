@@ -58,7 +58,12 @@ class ModelRunner:
     @property
     def curve_thresholds(self) -> Thresholds:
         """The model's thresholds with scores so low that whole precision-recall curves come out."""
-        return msgspec.structs.replace(self.model.spec.thresholds, object_score=LOW_SCORE, face_score=LOW_SCORE)
+        return self.model.spec.thresholds.at(object_score=LOW_SCORE, face_score=LOW_SCORE)
+
+    @property
+    def uncalibrated_thresholds(self) -> Thresholds:
+        """The same for the scores as the network gives them."""
+        return msgspec.structs.replace(self.curve_thresholds, object_curves=None, face_curve=None)
 
     def see(
         self, title: str, paths: Sequence[Path], thresholds: Thresholds, skipped: SkippedRows

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -15,7 +14,7 @@ from av.video.stream import VideoStream
 
 from engines.errors import BackendUnavailable, SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path
+from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, path_of
 from pipeline.sources.causes import opening_cause
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.pipe import PipeReader
@@ -83,8 +82,8 @@ def opened(
 
 def read_timeout_s(settings: StreamSettings) -> float:
     """How long a source may give nothing; of a playlist no segment may be due for longer than ``timeout_s``."""
-    path = urlsplit(settings.source).path.lower()
-    return SEGMENTS * settings.timeout_s if path.endswith((".m3u8", ".mpd")) else settings.timeout_s
+    in_segments = path_of(settings.source).endswith((".m3u8", ".mpd"))
+    return SEGMENTS * settings.timeout_s if in_segments else settings.timeout_s
 
 
 def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, stack: ExitStack) -> Any:
@@ -97,8 +96,7 @@ def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, 
 def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
     # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
     options = {"fpsprobesize": "0"} if live else {}
-    address = urlsplit(settings.source)
-    if live and (address.scheme.startswith("rtmp") or address.path.lower().endswith(".flv")):
+    if live and (settings.source.lower().startswith("rtmp") or path_of(settings.source).endswith(".flv")):
         options["analyzeduration"] = LOOKED_AT_FLV
     if settings.source.lower().startswith(("rtsp://", "rtsps://")):
         # Without its other media a camera whose video froze falls silent, which the timeout notices.

@@ -3,7 +3,7 @@
 The runtime, service and cluster rooms may import it.
 """
 
-from pipeline.tracking.detections import TrackerInput
+from pipeline.tracking.found import TrackerInput
 from pipeline.tracking.stage import StreamTracker, Trackers, track
 from pipeline.tracking.tracker import Tracker
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from engines.arrays import Double, Flags, Float, Rows
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
-from pipeline.tracking.association import Pairs, best, by_coordinate, moved, overlapping
-from pipeline.tracking.detections import DetectionFilter, TrackerInput, UsableDetections
+from pipeline.tracking.association import Pairs, by_coordinate, match, moved, overlapping, widened
+from pipeline.tracking.found import FoundDetections, SureScores, TrackerInput, usable
 from pipeline.tracking.kalman import LONG, BoxFilters
 from pipeline.tracking.shared_motion import ENOUGH, shared_motion
 
@@ -33,6 +33,7 @@ LOW_SCORE_IOU: Final = 0.5  # an unsure detection must lie closer to the track i
 TENTATIVE_IOU: Final = 0.3  # and a sure one closer to a track that is not shown yet
 LAST_SEEN_IOU: Final = 0.3  # and to where a track was last seen, when it is not where it should be
 KNOWN_HITS: Final = 3  # from so many detections on a track tells how the camera moved
+WIDE_IOU: Final = 0.25  # of widened boxes, where frames were left out
 DUPLICATE_IOU: Final = 0.8  # a detection this close to one that has a track is the same thing under a second label
 TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
 PATIENT_FRAMES: Final = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
@@ -63,15 +64,16 @@ class Tracker:
 
     Args:
         settings: how tracks begin, go on and end.
-        sure_scores: one for each kind of thing; detections from this score on start tracks, weaker ones only carry
-            them on. Things of different kinds, such as objects and faces, are tracked together but never confused.
+        sure_scores: one for each kind of thing, or one for each label of a kind; detections from this score on start
+            tracks, weaker ones only carry them on. Things of different kinds, such as objects and faces, are tracked
+            together but never confused.
         first_id: of the tracks of each kind.
     """
 
-    def __init__(self, settings: TrackingSettings, *sure_scores: float, first_id: int = 1) -> None:
+    def __init__(self, settings: TrackingSettings, *sure_scores: float | Sequence[float], first_id: int = 1) -> None:
         self._settings = settings
         self._shown_from = SHOWN * settings.confirm_frames
-        self._detections = DetectionFilter(sure_scores, settings.low_score_ratio)
+        self._sure = SureScores(sure_scores, settings.low_score_ratio)
         self._filters = BoxFilters()
         self._tracks = np.zeros(0, TRACK)
         self._last: Double = np.zeros((4, 0))  # detection of each track
@@ -89,7 +91,7 @@ class Tracker:
         motion: Double | None = None,
         stands_for: int = 1,
     ) -> tuple[Tracks, ...]:
-        """Take the detections of the next frame, one :class:`TrackerInput` for each kind.
+        """Take the detections of the next frame, one :class:`Seen` for each kind.
 
         Args:
             time_s: stream time; a step back counts as no time at all.
@@ -107,13 +109,12 @@ class Tracker:
         if motion is not None:
             self._filters.move(motion)
             self._last = moved(self._last, motion)
-        if not len(self._tracks) and not self._detections.sure_of_any(
-            seen
-        ):  # nothing to carry on, nothing that starts a track
+        if not len(self._tracks) and not self._sure_of_any(seen):  # nothing to carry on, nothing that starts a track
             return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
-        found = self._detections.usable(seen)
-        matched = self._associate(found, step, size)
-        self._correct(found, matched, step, min(stands_for, MAX_STANDS_FOR))
+        found = usable(seen, self._sure)
+        stands_for = min(stands_for, MAX_STANDS_FOR)
+        matched = self._associate(found, step, size, stands_for)
+        self._correct(found, matched, step, stands_for)
         born = self._births(found, matched)
         if len(born):
             self._start(found, born)
@@ -179,13 +180,18 @@ class Tracker:
                 self._appearance = self._appearance[~over]
         return ended[ended["id"] > 0]
 
+    def _sure_of_any(self, seen: Sequence[TrackerInput]) -> bool:
+        # In double precision, as everywhere; fmax passes over what is not a number.
+        best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
+        return any(score >= sure for score, sure in zip(best, self._sure.lowest, strict=True))
+
     @staticmethod
     def _none(seen: TrackerInput, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
         """Where nothing is shown of a kind."""
         rows = np.zeros(0, np.int64)
         return Tracks(rows, seen.boxes[:0], seen.scores[:0], seen.labels[:0], rows, ended["id"][ended["kind"] == kind])
 
-    def _associate(self, found: UsableDetections, step: float, size: tuple[int, int]) -> Rows:
+    def _associate(self, found: FoundDetections, step: float, size: tuple[int, int], stands_for: int) -> Rows:
         """The row of the detection of each track, -1 where there is none."""
         tracks = self._tracks
         matched = np.full(len(tracks), -1)
@@ -201,9 +207,26 @@ class Tracker:
             taken = self._take(moved(ahead, motion), found, matched)
         if not taken.all():
             self._recover(found, matched, taken, size)
+        if stands_for > 1 and not taken.all():
+            self._reach(ahead, found, matched, taken)
         return matched
 
-    def _take(self, ahead: Double, found: UsableDetections, matched: Rows) -> Flags:
+    def _reach(self, ahead: Double, found: FoundDetections, matched: Rows, taken: Flags) -> None:
+        """Look further around for tracks that are not where they should be: frames were left out in between.
+
+        Boxes are widened on all sides (Yang et al., "Hard to Track Objects with Irregular Motions and Similar
+        Appearances? Make It Easier by Buffering the Matching Space", WACV 2023).
+        """
+        tracks, detections = (matched < 0).nonzero()[0], (found.sure & ~taken).nonzero()[0]
+        if not len(tracks) or not len(detections):
+            return
+        near = overlapping(widened(ahead[:, tracks]), widened(found.boxes[:, detections]))
+        pairs = Pairs(tracks[near.tracks], detections[near.detections], near.ious)
+        same = self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections]
+        same &= self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
+        match(pairs, same & (pairs.ious >= WIDE_IOU), pairs.ious, matched, taken)
+
+    def _take(self, ahead: Double, found: FoundDetections, matched: Rows) -> Flags:
         """Give the tracks, at the boxes ``ahead``, their detections; which detections are taken."""
         pairs = self._alike(ahead, found)
         gains = self._gains(pairs, found)
@@ -215,12 +238,12 @@ class Tracker:
             (~known & sure, TENTATIVE_IOU),
         )
         for allowed, least in passes:
-            _match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
+            match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
             if taken.all():
                 break
         return taken
 
-    def _camera(self, ahead: Double, found: UsableDetections, matched: Rows, step: float) -> Double | None:
+    def _camera(self, ahead: Double, found: FoundDetections, matched: Rows, step: float) -> Double | None:
         """By how much all that was just seen is elsewhere than it should be, (2, 3)."""
         steady = (self._tracks["hits"] >= KNOWN_HITS) & (self._tracks["unseen_s"] < LONG * step)
         (telling,) = (steady & (matched >= 0)).nonzero()
@@ -228,14 +251,14 @@ class Tracker:
             return None
         return shared_motion(ahead.take(telling, 1), found.boxes.take(matched[telling], 1))
 
-    def _alike(self, ahead: Double, found: UsableDetections) -> Pairs:
+    def _alike(self, ahead: Double, found: FoundDetections) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
         pairs = overlapping(ahead, found.boxes)
-        if len(self._next_ids) > 1:
+        if len(self._sure.kinds) > 1:
             pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
         return pairs
 
-    def _gains(self, pairs: Pairs, found: UsableDetections) -> Double:
+    def _gains(self, pairs: Pairs, found: FoundDetections) -> Double:
         gains: Double = pairs.ious + SAME_LABEL * (
             self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
         )
@@ -245,7 +268,7 @@ class Tracker:
             )
         return gains
 
-    def _recover(self, found: UsableDetections, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
+    def _recover(self, found: FoundDetections, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
         """Look for shown tracks where they were last seen: what stood still for a while is not where it was going.
 
         What was leaving the picture is not looked for: what comes in where it went out is another thing.
@@ -260,9 +283,9 @@ class Tracker:
         allowed = same & (pairs.ious >= LAST_SEEN_IOU)
         if allowed.any():
             allowed &= ~self._filters.leaving(size)[pairs.tracks]
-            _match(pairs, allowed, pairs.ious, matched, taken)
+            match(pairs, allowed, pairs.ious, matched, taken)
 
-    def _correct(self, found: UsableDetections, matched: Rows, step: float, stands_for: int) -> None:
+    def _correct(self, found: FoundDetections, matched: Rows, step: float, stands_for: int) -> None:
         tracks, seen = self._tracks, matched >= 0
         if not len(tracks):
             return
@@ -282,7 +305,7 @@ class Tracker:
             mixed = APPEARANCE_KEPT * self._appearance[seen] + (1 - APPEARANCE_KEPT) * found.appearance[matched[seen]]
             self._appearance[seen] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9)
 
-    def _births(self, found: UsableDetections, matched: Rows) -> Rows:
+    def _births(self, found: FoundDetections, matched: Rows) -> Rows:
         """Rows of the sure detections that start a track, best first."""
         free = found.sure.copy()
         free[matched[matched >= 0]] = False
@@ -297,7 +320,7 @@ class Tracker:
         double = near.tracks[same & (near.ious >= DUPLICATE_IOU) & (near.detections < rank + near.tracks)]
         return np.delete(born, double)
 
-    def _start(self, found: UsableDetections, born: Rows) -> None:
+    def _start(self, found: FoundDetections, born: Rows) -> None:
         new = np.zeros(len(born), TRACK)
         new["kind"], new["label"], new["hits"] = found.kinds[born], found.labels[born], 1
         new["evidence"] = found.evidence[born]
@@ -323,7 +346,7 @@ class Tracker:
 
     def _shown(
         self,
-        found: UsableDetections,
+        found: FoundDetections,
         matched: Rows,
         ended: npt.NDArray[np.void],
         counts: Sequence[int],
@@ -344,17 +367,6 @@ class Tracker:
             out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
             before += count
         return tuple(out)
-
-
-def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
-    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
-    if not allowed.any():
-        return
-    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
-    if len(rows):
-        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
-        matched[pairs.tracks[rows]] = pairs.detections[rows]
-        taken[pairs.detections[rows]] = True
 
 
 def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) -> Float:

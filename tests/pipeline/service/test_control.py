@@ -21,6 +21,7 @@ from pipeline.frames.types import Frame, Health
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.run import run as run_pipeline
+from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
     PATIENCE_S,
@@ -167,6 +168,19 @@ def test_the_same_settings_change_nothing(model: Model) -> None:
     run.flows("door")
     run.end_now()
     assert [report.state for report in run.health("door")] == ["up", "ended"]
+
+
+def test_a_stream_whose_address_has_a_variable_is_added_and_what_is_refused_hides_it(
+    model: Model,
+) -> None:
+    run = Controlled(model, "door")
+    source = FromVariable("rtsp://ada:hunter2@cam/yard", "rtsp://ada:${PASSWORD}@cam/yard")
+    run.control.add(msgspec.structs.replace(camera("yard"), source=source))
+    run.flows("yard")
+    with pytest.raises(ConfigError) as refusal:
+        run.control.change(msgspec.structs.replace(camera("yard"), source=source, timeout_s=-1.0))
+    assert "hunter2" not in str(refusal.value)
+    check_books(run, run.end_now())
 
 
 def test_a_run_whose_last_stream_was_removed_waits_for_others(model: Model) -> None:

@@ -50,6 +50,7 @@ export class LivePicture extends HTMLElement {
   set stream(row) {
     const before = this.#stream;
     this.#stream = row;
+    this.overlay?.canvas.setAttribute("aria-label", text.pictureOf(row.name));
     if (row.size) this.style.setProperty("aspect-ratio", `${row.size[0]} / ${row.size[1]}`);
     const anew = !before || before.name !== row.name || before.video !== row.video || (before.state !== row.state && row.state === "up");
     if (this.isConnected && anew) this.#start();
