@@ -118,8 +118,8 @@ def _grid_nodes() -> list[onnx.NodeProto]:
     """
     nodes: list[onnx.NodeProto] = []
 
-    def constant(name: str, value: Array) -> str:
-        tensor = numpy_helper.from_array(value, f"{OF_GRID}{name}")
+    def constant(name: str, value: Array | np.generic) -> str:
+        tensor = numpy_helper.from_array(np.asarray(value), f"{OF_GRID}{name}")
         nodes.append(helper.make_node("Constant", [], [tensor.name], name=tensor.name, value=tensor))
         return tensor.name
 

@@ -99,6 +99,8 @@ class StreamSettings(_Section, frozen=True):
     name: StreamName
     # An address that FFmpeg reads, a file, a folder or a pattern of pictures, "-", or a camera's index as text ("0").
     source: str
+    # A smaller stream of the same camera: frames, and all that is seen, come from it; from the source packets alone.
+    detect_source: str | None = None
     user: str | None = None  # of an address; it and the password may have any characters
     password: str | None = None
     live: bool | None = None  # None: as the source is, docs/sources.md

@@ -35,7 +35,7 @@ class SeenFrame:
             {"track": each.track, "object": each.object, "score": each.score, "box": each.box} for each in message.faces
         ]
         moment_s = datetime.fromisoformat(message.captured_at).timestamp()
-        seen = {"size": message.size, "objects": objects, "faces": faces}
+        seen: dict[str, object] = {"size": message.size, "objects": objects, "faces": faces}
         return cls(round(1000 * moment_s), not (objects or faces), seen)
 
 
