@@ -18,6 +18,7 @@ from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings
 from pipeline.sinks.annotate import annotate
+from pipeline.sinks.output_file import OutputFile
 from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
 
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
@@ -45,7 +46,8 @@ class _Video:
         self.size, self.path = (width, height), path
         self._start_s = self._last_s = start_s
         self._last_pts = -1
-        self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
+        self._file = OutputFile(path)
+        self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
         self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         self._stream.pix_fmt = "yuv420p"
@@ -69,12 +71,15 @@ class _Video:
         if before >= 0:  # the last frame is shown for as long as the one before it
             frame.duration = self._last_pts - before
         self._container.mux(self._stream.encode(frame))
+        self._file.check()
 
     def close(self) -> None:
         try:
             self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()
+            self._file.close()
+        self._file.check()
 
 
 class Recorder:
