@@ -118,6 +118,12 @@ def _train() -> Callable[..., None]:
     return train
 
 
+def _average() -> Callable[..., None]:
+    from tools.average import average
+
+    return average
+
+
 def _evaluate() -> typer.Typer:
     from tools.evaluate import app
 
@@ -166,6 +172,7 @@ VERBS = {
     "plan": Verb("Say which machine some streams need, from a minute's measurement.", _plan),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
+    "average": Verb("Take the mean of a run's weights and of those that it began with.", _average),
     "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", _evaluate),
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),

@@ -55,9 +55,10 @@ def connect_with_key(socket: zmq.Socket[bytes], file: str | Path, own: str | Pat
     """
     server, known = zmq.auth.load_certificate(file)
     socket.curve_serverkey = server
-    public, secret = (server, known) if own is None and known else zmq.curve_keypair()
     if own is not None:
         public, secret = zmq.auth.load_certificate(own)
+    else:
+        public, secret = (server, known) if known else zmq.curve_keypair()
     if secret is None:
         raise ValueError(f"{own} has no secret key")
     socket.curve_publickey, socket.curve_secretkey = public, secret
