@@ -211,9 +211,8 @@ class RestClient:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()  # the next request makes another
             where = f"{self._connection.host}:{self._connection.port}"
-            raise RequestError(
-                503, f"the server at {where} does not answer: {error or type(error).__name__}"
-            ) from error
+            why = str(error) or type(error).__name__
+            raise RequestError(503, f"the server at {where} does not answer: {why}") from error
 
 
 class _Me(msgspec.Struct):
