@@ -183,19 +183,6 @@ class EventStore:
         )
         return Page(tuple(map(_stored, rows)), None if following is None else str(following))
 
-    def newer(self, after: int, query: EventQuery = ANYTHING, limit: int = PAGE) -> tuple[StoredEvent, ...]:
-        """Return the events that were stored after the one with a number, in that order."""
-        where, values = query.where()
-        rows = self.file.rows(
-            f"SELECT {COLUMNS} FROM events WHERE id > ? AND {where} ORDER BY id LIMIT {limit}", after, *values
-        )
-        return tuple(map(_stored, rows))
-
-    def last_id(self) -> int:
-        """Return the number of the event that was stored last; 0: none was ever."""
-        rows = self.file.rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        return int(rows[0][0]) if rows else 0
-
     def get(self, number: int) -> StoredEvent:
         """Return an event; StoreError where there is none of this number."""
         rows = self.file.rows(f"SELECT {COLUMNS} FROM events WHERE id = ?", number)
