@@ -99,14 +99,14 @@ def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
     assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi", "clip.flv", "clip.wmv"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi", "clip.flv"])
 def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str) -> None:
-    codec = {"webm": "libvpx", "avi": "mpeg4", "wmv": "wmv2"}.get(name.partition(".")[2], "libx264")
+    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(name.partition(".")[2], "libx264")
     front = {"movflags": "+faststart"} if name.endswith(("mp4", "mov")) else {}
     content = write_clip(tmp_path / name, 60, codec=codec, container_options=front).read_bytes()
     read = Read(tmp_path / name)
     assert (len(read.frames), read.end) == (60, ("end of the file after 60 frames", "all"))
-    (tmp_path / name).write_bytes(content[: len(content) * 3 // 5])
+    (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
     read = Read(tmp_path / name)
     assert 0 < len(read.frames) < 60
     cause, outcome = read.end
