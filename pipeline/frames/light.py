@@ -1,4 +1,4 @@
-"""Whether a camera sees by day or by night."""
+"""Day or night; without NumPy, since subscribers load it."""
 
 from typing import Literal
 

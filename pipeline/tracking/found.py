@@ -37,52 +37,49 @@ class FoundDetections:
     appearance: Double | None
 
 
-class SureScores:
-    """The scores from which detections are sure, for each kind and label.
+class ScoreThresholds:
+    """From which scores on detections count, of each kind and label.
 
     Args:
-        by_kind: for each kind one score, or one for each of its labels.
-        low_score_ratio: share of the odds of a sure score from which on a detection carries a track on.
+        sure_scores: for each kind one for all labels, or one for each label, from which detections start tracks.
+        low_score_ratio: share of their odds from which on detections carry tracks on.
+
+    Attributes:
+        lowest: for each kind, the lowest score that starts a track.
     """
 
-    def __init__(self, by_kind: Sequence[float | Sequence[float]], low_score_ratio: float) -> None:
-        by_label = [np.atleast_1d(np.asarray(each, np.float64)) for each in by_kind]
-        self.kinds = np.arange(len(by_label))
-        self.lowest = [float(each.min()) for each in by_label]  # of each kind
-        self.sure = np.concatenate(by_label)  # of all kinds, label after label
-        self.least = low_score_threshold(self.sure, low_score_ratio)
-        self.even = logit(self.sure)
+    def __init__(self, sure_scores: Sequence[float | Sequence[float]], low_score_ratio: float) -> None:
+        by_label = [np.atleast_1d(np.asarray(each, np.float64)) for each in sure_scores]
+        self._sure = np.concatenate(by_label)  # of all kinds, label after label
+        self.lowest = [float(each.min()) for each in by_label]
         self._last_label = np.array([len(each) - 1 for each in by_label])
-        self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])
+        self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])  # of each kind in those scores
+        self._least, self._even = low_score_threshold(self._sure, low_score_ratio), logit(self._sure)
+        self._kinds = np.arange(len(by_label))
 
-    def places(self, kinds: Rows, labels: Labels) -> Rows:
-        """Where the scores of detections (N,) of these kinds and labels stand in ``sure``, ``least`` and ``even``."""
-        return np.asarray(self._first[kinds] + np.minimum(labels, self._last_label[kinds]), np.int64)
-
-
-def usable(seen: Sequence[TrackerInput], scores_of: SureScores) -> FoundDetections:
-    """The detections of all kinds, in their order, that have the least score of their label."""
-    boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
-    scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
-    kinds = np.repeat(scores_of.kinds, [len(one.scores) for one in seen])
-    labels = np.concatenate([one.labels for one in seen])
-    places = scores_of.places(kinds, labels)
-    usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= scores_of.least[places])
-    if not np.isfinite(boxes).all():
-        usable &= np.isfinite(boxes).all(axis=0)
-    (rows,) = usable.nonzero()
-    likely, places = scores[rows], places[rows]
-    evidence = logit(likely) - scores_of.even[places]
-    return FoundDetections(
-        boxes=boxes.take(rows, 1),
-        scores=likely,
-        labels=labels[rows],
-        kinds=kinds[rows],
-        rows=rows,
-        sure=likely >= scores_of.sure[places],
-        evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
-        appearance=_appearance(seen, rows),
-    )
+    def usable(self, seen: Sequence[TrackerInput]) -> FoundDetections:
+        """The detections of all kinds, in their order, that start tracks or carry them on."""
+        boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
+        scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
+        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
+        labels = np.concatenate([one.labels for one in seen])
+        place = self._first[kinds] + np.minimum(labels, self._last_label[kinds])
+        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[place])
+        if not np.isfinite(boxes).all():
+            usable &= np.isfinite(boxes).all(axis=0)
+        (rows,) = usable.nonzero()
+        likely, place = scores[rows], place[rows]
+        evidence = logit(likely) - self._even[place]
+        return FoundDetections(
+            boxes=boxes.take(rows, 1),
+            scores=likely,
+            labels=labels[rows],
+            kinds=kinds[rows],
+            rows=rows,
+            sure=likely >= self._sure[place],
+            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
+            appearance=_appearance(seen, rows),
+        )
 
 
 def low_score_threshold(sure: Double, share: float) -> Double:

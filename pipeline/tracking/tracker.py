@@ -22,7 +22,7 @@ from engines.arrays import Double, Flags, Float, Rows
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.association import Pairs, by_coordinate, match, moved, overlapping, widened
-from pipeline.tracking.found import FoundDetections, SureScores, TrackerInput, usable
+from pipeline.tracking.found import FoundDetections, ScoreThresholds, TrackerInput
 from pipeline.tracking.kalman import LONG, BoxFilters
 from pipeline.tracking.shared_motion import ENOUGH, shared_motion
 
@@ -73,7 +73,8 @@ class Tracker:
     def __init__(self, settings: TrackingSettings, *sure_scores: float | Sequence[float], first_id: int = 1) -> None:
         self._settings = settings
         self._shown_from = SHOWN * settings.confirm_frames
-        self._sure = SureScores(sure_scores, settings.low_score_ratio)
+        self._bar = ScoreThresholds(sure_scores, settings.low_score_ratio)
+        self._kinds = len(sure_scores)
         self._filters = BoxFilters()
         self._tracks = np.zeros(0, TRACK)
         self._last: Double = np.zeros((4, 0))  # detection of each track
@@ -111,7 +112,7 @@ class Tracker:
             self._last = moved(self._last, motion)
         if not len(self._tracks) and not self._sure_of_any(seen):  # nothing to carry on, nothing that starts a track
             return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
-        found = usable(seen, self._sure)
+        found = self._bar.usable(seen)
         stands_for = min(stands_for, MAX_STANDS_FOR)
         matched = self._associate(found, step, size, stands_for)
         self._correct(found, matched, step, stands_for)
@@ -183,7 +184,7 @@ class Tracker:
     def _sure_of_any(self, seen: Sequence[TrackerInput]) -> bool:
         # In double precision, as everywhere; fmax passes over what is not a number.
         best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
-        return any(score >= sure for score, sure in zip(best, self._sure.lowest, strict=True))
+        return any(score >= sure for score, sure in zip(best, self._bar.lowest, strict=True))
 
     @staticmethod
     def _none(seen: TrackerInput, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
@@ -254,7 +255,7 @@ class Tracker:
     def _alike(self, ahead: Double, found: FoundDetections) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
         pairs = overlapping(ahead, found.boxes)
-        if len(self._sure.kinds) > 1:
+        if self._kinds > 1:
             pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
         return pairs
 
