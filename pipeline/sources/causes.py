@@ -85,6 +85,8 @@ def _file_cause(error: Exception) -> str | None:
             return "cannot be read: this user has no permission"
         case av.InvalidDataError():
             return "is not a video"
+        case av.ArgumentError():
+            return "is no video that tells its own size and format: convert it to MP4 or MKV"
     return None
 
 

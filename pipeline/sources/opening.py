@@ -18,7 +18,7 @@ from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, pa
 from pipeline.sources.causes import opening_cause
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.pipe import PipeReader
-from pipeline.sources.whole import lacks_index
+from pipeline.sources.whole import is_animated_webp, lacks_index
 
 PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
 SEGMENTS: Final = 4  # times the timeout: segments are of up to ten seconds
@@ -75,6 +75,8 @@ def opened(
                 raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
             raise SourceError(opening_cause(error, settings)) from None
         stack.callback(close, container)
+        if (path := local_path(settings.source)) is not None and is_animated_webp(path):
+            raise SourceError("is an animated WebP, which this FFmpeg cannot decode: convert it to GIF, PNG or MP4")
         if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
             raise SourceError("is not a video")
         yield container, _video_stream(container)

@@ -230,6 +230,10 @@ class TestFiles:
             "cannot be read: this user has no permission"
         )
 
+    def test_pixels_without_a_header(self, tmp_path: Path) -> None:
+        (tmp_path / "clip.yuv").write_bytes(bytes(1000))
+        assert cause(str(tmp_path / "clip.yuv")).startswith("is no video that tells its own size and format: ")
+
     def test_a_missing_file_below_the_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cause("~/clip.mp4") == "does not exist"
