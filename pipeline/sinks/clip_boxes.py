@@ -16,6 +16,7 @@ from pipeline.wire.messages import FrameMessage
 from pipeline.wire.packets import PacketMessage
 
 MAX_FRAMES: Final = 3000  # of a stream, that are remembered for a clip that begins later
+NEAR_MS: Final = 1000  # a packet's time tells that of a frame which was captured so little later
 REORDERED_MS: Final = 1000  # that a packet may come behind one which was captured later
 WAITING: Final = 4  # clips that frames are waited for: the one that is written, and those that have just ended
 
@@ -81,7 +82,8 @@ class StreamBoxes:
     """What was seen in one stream lately, and the files of the clips that it belongs to.
 
     A frame's message and its packet have the same capture time; the packet has the stream time, too. Either may be here
-    first. Frames without a packet, as of sources that are sent as single pictures, are left out.
+    first. A frame without a packet, as of sources that are sent as single pictures now and then, or whose frames come
+    from another stream of the camera, has the time that follows from the packet before it.
 
     Args:
         keep_s: how long before it is asked for a clip may begin.
@@ -130,11 +132,20 @@ class StreamBoxes:
         newest_ms = next(reversed(self._times), 0)
         while self._waiting:
             time_s = self._times.get(self._waiting[0].captured_ms)
-            if time_s is None and newest_ms < self._waiting[0].captured_ms + REORDERED_MS:
-                return  # its packet may still come
+            if time_s is None:
+                if newest_ms < self._waiting[0].captured_ms + REORDERED_MS:
+                    return  # its packet may still come
+                time_s = self._time_near(self._waiting[0].captured_ms)
             frame = self._waiting.popleft()
             if time_s is not None:
                 self._write(time_s, frame)
+
+    def _time_near(self, captured_ms: int) -> float | None:
+        """The stream time of a frame that has no packet of its own; None: no packet is near."""
+        before_ms = next((each for each in reversed(self._times) if each <= captured_ms), None)
+        if before_ms is None or captured_ms - before_ms > NEAR_MS:
+            return None
+        return self._times[before_ms] + (captured_ms - before_ms) / 1000
 
     def _write(self, time_s: float, frame: SeenFrame) -> None:
         self._recent.append((time_s, frame))

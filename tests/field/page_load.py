@@ -46,7 +46,7 @@ CHROMIUM = "/usr/bin/chromium"
 RATE = 25
 LOOP = 2 * RATE  # frames of a clip, which goes round
 EVERY_S = 30.0  # between two lines of a day
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0  # on a busy machine
 LOOK_AFTER_S = 0.2
 
 
