@@ -330,7 +330,7 @@ def test_a_stream_that_is_off_can_be_removed_and_its_end_is_told(model: Model) -
     ends = len(run.health("door"))
     run.control.remove("door")
     assert run.control.is_on("door", "detect") and not run.control.paused()
-    run.wait(lambda run: len(run.health("door")) > ends)
+    run.wait(lambda run: len(run.health("door")) > ends and run.health("door")[-1].state == "ended")
     assert (run.health("door")[-1].state, run.health("door")[-1].cause) == ("ended", "removed")
     run.control.add(camera("door"))
     run.flows("door")
@@ -370,13 +370,20 @@ def test_recording_of_one_stream_is_switched_off_and_on_while_its_messages_go_on
     kept = frames_in(video_of(tmp_path, "door"))
     run.control.switch("door", "record", True)
     run.wait(lambda run: len(videos_of(tmp_path, "door")) == 2)
+    run.control.add(camera("attic"))
+    run.control.switch("attic", "record", False)
+    run.flows("attic")
+    before = videos_of(tmp_path, "attic")
+    run.control.remove("attic")
+    assert run.control.is_on("attic", "record") and videos_of(tmp_path, "attic") == before
     summary = run.end_now()
     check_books(run, summary)
     assert [report.state for report in run.health("door")] == ["up", "ended"]
     assert frames_in(videos_of(tmp_path, "door")[0]) == kept
     recorded = sum(map(frames_in, videos_of(tmp_path, "door")))
     assert kept < recorded < summary.streams["door"].published
-    assert summary.sinks["record"].sent == recorded + frames_in(video_of(tmp_path, "yard"))
+    others = [*videos_of(tmp_path, "yard"), *videos_of(tmp_path, "attic")]
+    assert summary.sinks["record"].sent == recorded + sum(map(frames_in, others))
 
 
 def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:
