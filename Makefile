@@ -2,6 +2,7 @@
 # make test                                  install everything, lint, test
 # make lint
 # make bench [PRECISION=int8]                measure this machine, into docs/benchmarks
+# make audit                                 known weaknesses of what is installed; build/sbom.json
 
 PYTHON ?= python3
 SOURCE ?=
@@ -15,7 +16,7 @@ TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 
 SUBMAKE = $(MAKE) --no-print-directory# by another name, so that make -n test runs no test
 
-.PHONY: demo test lint lint-style lint-types lint-tensorrt bench clean
+.PHONY: demo test lint lint-style lint-types lint-tensorrt bench audit clean
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(KEEP),--keep)
@@ -51,6 +52,13 @@ lint-tensorrt: $(VENV)/.installed-test
 bench: $(VENV)/.installed-demo
 	$(BIN)/trunkline benchmark --clip 1080p --fps 30 --precision $(PRECISION) --save docs/benchmarks/1080p
 	$(BIN)/trunkline benchmark pipeline streams --clip 720p --streams 8 --fps 30 --precision $(PRECISION) --save docs/benchmarks/720p
+
+# Known weaknesses of what is installed here (asks the advisories of PyPI and OSV), and a CycloneDX bill of materials.
+audit: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3'
+	@mkdir -p build
+	$(BIN)/pip-audit --local --skip-editable --format cyclonedx-json --output build/sbom.json; status=$$?; \
+	  $(BIN)/pip-audit --local --skip-editable || exit 1; test -s build/sbom.json || exit $$status
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ from engines.meanings import SceneGroup as SceneGroup
 from engines.meanings import ScoreCurves as ScoreCurves
 from engines.meanings import Share as Share
 from engines.meanings import Thresholds as Thresholds
+from engines.model_files import model_file, spec_bytes
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
 from engines.zoo import model_folder
@@ -294,7 +295,7 @@ def load_model(path: str | Path) -> Model:
     folder = model_folder(path)
     spec_file = folder / "spec.json"
     try:
-        spec = msgspec.json.decode(spec_file.read_bytes(), type=ModelSpec)
+        spec = msgspec.json.decode(spec_bytes(spec_file), type=ModelSpec)
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
     except UNDECODABLE as error:
@@ -304,10 +305,7 @@ def load_model(path: str | Path) -> Model:
     int8 = [file for form in (spec.int8, spec.int8_tensorrt) if form for file in form.files.values()]
     parts += [*int8, *(file.check for file in int8 if file.check)]
     for part in parts:
-        file = folder / part.file
-        if not file.is_file():
-            raise ModelError(f"model {folder}: {part.file} is missing")
-        found = sha256_of(file)
+        found = sha256_of(model_file(folder, part.file))
         if found != part.sha256:
             raise ModelError(
                 f"model {folder}: {part.file} does not match spec.json: "

@@ -16,6 +16,7 @@ from engines.files import write_private
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
+from pipeline.service.limits import set_limits
 from pipeline.service.reloading import Reloaded, reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
@@ -114,6 +115,7 @@ def _run(
     config: Config, page: RunPage | None, again: Callable[[], Config] | None, seconds: float | None, wait_s: float
 ) -> Summary:
     """Run until all streams have ended, a signal says so, or ``seconds`` are over; SIGHUP takes over ``again()``."""
+    set_limits()
     stop, control = threading.Event(), Control()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))

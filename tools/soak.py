@@ -1,6 +1,7 @@
 """``trunkline soak``: a whole Trunkline under faults, and what was found."""
 
 import platform
+import signal
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ def soak(
     Exit status: 0, everything held; 1, something did not: the page says what.
     """
     load_model(model)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the run is ended, too
     found = run_soak(
         3600 * hours, seed, model, links, () if calm else FAULTS, lambda sentence: typer.echo(sentence, err=True)
     )

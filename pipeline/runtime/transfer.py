@@ -1,22 +1,39 @@
 """Encode what moves between stages: all but the pixels, which stay in shared memory.
 
 Pickle, because only processes of one run speak it to each other, over sockets in a folder that nobody else may enter;
-what other programs may send is messages (:mod:`pipeline.wire.messages`).
+what other programs may send is messages (:mod:`pipeline.wire.messages`). And of what pickle can name, it is let name
+values alone: our dataclasses and structs, and NumPy's arrays; no function.
 """
 
 import io
 import pickle
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from engines.arrays import Plane
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Carrier, Frame, Inferred, Prepared, Ticket
 from pipeline.runtime.ring import Ring
+from pipeline.settings.redact import FromVariable
 
+OURS: Final = ("engines.", "pipeline.")
+# What pickle makes arrays, scalars and their types of.
+NUMPY: Final = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    *(
+        (core, name)
+        for core in ("numpy._core.multiarray", "numpy.core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    ),
+    *((core, "_frombuffer") for core in ("numpy._core.numeric", "numpy.core.numeric")),
+}
 PROTOCOL: Final = 5  # arrays of their own are sent beside the rest, not in it
 
 Shape = tuple[int, ...]
@@ -87,6 +104,10 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(text, buffers=buffers)
         self._frames, self._inputs = frames, inputs
 
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a class that values may be of; UnpicklingError for anything else."""
+        return _value_class(module, name)
+
     def persistent_load(self, known: Any) -> Frame | Prepared:
         match known:
             case ("frame", values, shapes, looks):
@@ -96,3 +117,14 @@ class _Unpickler(pickle.Unpickler):
                 (pixels,) = place((shape,), self._inputs.pixels(values["ticket"]))
                 return Prepared(**values, pixels=pixels)
         raise pickle.UnpicklingError(f"no such part: {known!r}")
+
+
+@cache
+def _value_class(module: str, name: str) -> Any:
+    if module.startswith(OURS) and "." not in name:
+        found = getattr(import_module(module), name, None)
+        if isinstance(found, type) and (is_dataclass(found) or issubclass(found, (msgspec.Struct, FromVariable))):
+            return found
+    elif (module, name) in NUMPY:
+        return getattr(import_module(module), name)
+    raise pickle.UnpicklingError(f"{module}.{name} is no value that moves between stages")

@@ -21,6 +21,14 @@ from pipeline.sources.pipe import PipeReader
 from pipeline.sources.whole import is_animated_webp, lacks_index
 
 PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
+# What FFmpeg may open for a source, whatever a playlist, a redirection or the address itself leads to: of a file files,
+# of an address the network and no file, of a pipe nothing else; and no protocol within another ("concat:", "subfile:").
+FILE_PROTOCOLS: Final = "file,crypto,data"
+PIPE_PROTOCOLS: Final = "crypto,data"
+NETWORK_PROTOCOLS: Final = (
+    "rtp,srtp,udp,udplite,tcp,tls,unix,sctp,dtls,srt,rist,http,https,httpproxy,ftp,sftp,crypto,data,mmsh,mmst,"
+    "rtmp,rtmpe,rtmps,rtmpt,rtmpte,rtmpts,ffrtmpcrypt,ffrtmphttp"
+)
 SEGMENTS: Final = 4  # times the timeout: segments are of up to ten seconds
 LOOKED_AT_FLV: Final = "500000"  # microseconds: what is in it comes first, but FFmpeg waits for sound that never comes
 
@@ -100,6 +108,11 @@ def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
     options = {"fpsprobesize": "0"} if live else {}
     if live and (settings.source.lower().startswith("rtmp") or path_of(settings.source).endswith(".flv")):
         options["analyzeduration"] = LOOKED_AT_FLV
+    if is_pipe(settings.source):
+        options["protocol_whitelist"] = PIPE_PROTOCOLS
+    else:
+        local = local_path(settings.source) is not None
+        options["protocol_whitelist"] = FILE_PROTOCOLS if local else NETWORK_PROTOCOLS
     if settings.source.lower().startswith(("rtsp://", "rtsps://")):
         # Without its other media a camera whose video froze falls silent, which the timeout notices.
         options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}

@@ -53,12 +53,11 @@ def connect_with_key(socket: zmq.Socket[bytes], file: str | Path, own: str | Pat
         own: with this end's secret key, by which who listens knows it; None: that of ``file`` where it has one, as on
             the host of who listens, or else a new pair, which nobody knows.
     """
-    server, known = zmq.auth.load_certificate(file)
-    socket.curve_serverkey = server
-    if own is not None:
-        public, secret = zmq.auth.load_certificate(own)
-    else:
-        public, secret = (server, known) if known else zmq.curve_keypair()
+    socket.curve_serverkey, known = zmq.auth.load_certificate(file)
+    if own is None and known is None:
+        socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+        return
+    public, secret = zmq.auth.load_certificate(file if own is None else own)
     if secret is None:
         raise ValueError(f"{own} has no secret key")
     socket.curve_publickey, socket.curve_secretkey = public, secret

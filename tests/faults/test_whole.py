@@ -26,7 +26,7 @@ def made(**changes: object) -> Soak:
     samples = [Sample(float(second), 100.0, 10.0, 20, 30, 5) for second in range(200)]
     values = {
         **{"seed": 1, "seconds": 200.0, "links": "queue", "model": "n", "outcomes": [outcome], "unaccounted": 0},
-        **{"lost": {"stale": 2}, "captured": 100, "unstored": 0, "events": 7, "refused": 0},
+        **{"lost": {"stale": 2}, "captured": 100, "unstored": 0, "told_unstored": 0, "events": 7, "refused": 0},
         **{"quiet_first_ms": 10.0, "quiet_last_ms": 10.5, "samples": samples},
         "slopes": {"memory_mb": slope(range(200), [100.0] * 200)},
     }
@@ -55,7 +55,8 @@ def test_what_does_not_hold_is_a_problem() -> None:
     grows = {"memory_mb": slope(range(200), [100.0 + second for second in range(200)])}
     assert problems(made()) == []
     assert problems(made(unaccounted=1)) == ["1 frames are unaccounted for"]
-    assert problems(made(unstored=2)) == ["2 events that subscribers heard are not in the store"]
+    (untold,) = problems(made(unstored=3, told_unstored=1))
+    assert untold == "2 events that subscribers heard are not in the store, and it was not told"
     assert problems(made(outcomes=[gone])) == ["cut: the stream did not come back"]
     assert problems(made(slopes=grows)) == ["memory_mb grows: 3600.0 an hour (3600.0 to 3600.0)"]
 

@@ -58,7 +58,8 @@ class Soak:
     unaccounted: int
     lost: dict[str, int]  # frames by cause
     captured: int
-    unstored: int  # events that were heard and are not in the store
+    unstored: int  # events that were heard and are not in the store ...
+    told_unstored: int  # ... and how many the store's sink told that it lost
     events: int
     refused: int  # messages that follow no schema
     quiet_first_ms: float | None  # p99 of the stream that was left alone, in the first third ...
@@ -134,8 +135,9 @@ def problems(soak: Soak) -> list[str]:
     found = []
     if soak.unaccounted:
         found.append(f"{soak.unaccounted} frames are unaccounted for")
-    if soak.unstored:
-        found.append(f"{soak.unstored} events that subscribers heard are not in the store")
+    if soak.unstored > soak.told_unstored:
+        untold = soak.unstored - soak.told_unstored
+        found.append(f"{untold} events that subscribers heard are not in the store, and it was not told")
     if soak.refused:
         found.append(f"{soak.refused} messages do not follow the schema")
     for each in soak.outcomes:

@@ -20,6 +20,7 @@ FIRST_S: Final = 120.0  # for the first frames
 WELL_S: Final = 60.0  # in which all must be well again
 CALM_S: Final = (4.0, 8.0)  # between two faults
 SAMPLE_S: Final = 1.0
+SPARE_S: Final = 600.0  # after which the run ends by itself
 
 
 def run_soak(
@@ -45,7 +46,7 @@ def run_soak(
         Camera(seed + 1) as broken,
     ):
         streams = {QUIET: quiet.address, BROKEN: broken.address}
-        with Trunkline(Path(folder), streams, model, links) as trunkline:
+        with Trunkline(Path(folder), streams, model, links, seconds + SPARE_S) as trunkline:
             wait_until(lambda: all(trunkline.frames[name] for name in streams), FIRST_S)
             began_s = time.monotonic()
             sampler = _Sampler(trunkline)
@@ -114,6 +115,7 @@ def _judged(
         lost=dict(lost),
         captured=sum(book["captured"] for book in summary["streams"].values()),
         unstored=sum(event not in stored for event in trunkline.events),
+        told_unstored=sum(summary["sinks"]["store"]["lost"].values()),
         events=len(trunkline.events),
         refused=trunkline.refused,
         quiet_first_ms=parts[0],

@@ -54,12 +54,13 @@ class Trunkline:
         streams: name -> address.
         model: folder or name.
         links: threads or processes.
+        seconds: after which it ends though nobody ends it: whoever made it may have been killed.
 
     Raises:
         StageError: it does not start.
     """
 
-    def __init__(self, folder: Path, streams: dict[str, str], model: str, links: str) -> None:
+    def __init__(self, folder: Path, streams: dict[str, str], model: str, links: str, seconds: float) -> None:
         self.folder, self.streams = folder, streams
         self.frames: defaultdict[str, list[Seen]] = defaultdict(list)
         self.health: defaultdict[str, list[tuple[float, HealthMessage]]] = defaultdict(list)
@@ -67,16 +68,10 @@ class Trunkline:
         self.refused = 0  # messages that follow no schema
         self._config(model, links)
         self._log = (folder / "run.log").open("wb")
+        options = {"--summary": folder / "run.json", "--wait-for-subscriber": START_S, "--seconds": seconds}
+        arguments = [str(each) for option in options.items() for each in option]
         self.process = subprocess.Popen(
-            (
-                *COMMAND,
-                "run",
-                str(folder / "run.toml"),
-                "--summary",
-                str(folder / "run.json"),
-                "--wait-for-subscriber",
-                f"{START_S:.0f}",
-            ),
+            (*COMMAND, "run", str(folder / "run.toml"), *arguments),
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
