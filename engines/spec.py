@@ -328,9 +328,9 @@ def _check_entries(spec: ModelSpec, folder: Path) -> None:
     for what, count in (("object_scores", scores and len(scores)), ("object_curves", curves and len(curves.values))):
         if count is not None and count != len(spec.objects):
             raise ModelError(f"model {folder}: spec.json has {count} {what}, but {len(spec.objects)} objects")
-    grouped = sorted(scene for group in spec.scene_groups for scene in group.scenes)
-    if spec.scene_groups and grouped != sorted(spec.scenes):
-        raise ModelError(f"model {folder}: spec.json must have each of its scenes in one of its scene_groups")
+    grouped = [scene for group in spec.scene_groups for scene in group.scenes]
+    if len(set(grouped)) < len(grouped) or not set(grouped) <= set(spec.scenes):
+        raise ModelError(f"model {folder}: spec.json must have only its scenes in scene_groups, and each of them once")
     for name, entry in (("frame", spec.frame), ("face", spec.face)):
         tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
         if entry is None and tasks:

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.evaluation.sets import NAMED_SETS, SetName
+from engines.sizes import at_size
 from engines.spec import TASKS, Precision, load_model
 from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
+from tools.compile import size_of
 from tools.enroll import BackendOption
 from tools.evaluate_rates import rates
 from tools.evaluate_studies import improvement, multi_task, recognition, smoothing
@@ -54,6 +56,10 @@ SetOption = Annotated[
     typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")]
+FrameSizeOption = Annotated[
+    str | None,
+    typer.Option(help="Width x height of the frame entry, multiples of 32; default the model's own."),
+]
 TaskOption = Annotated[
     list[str] | None,
     typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(TASKS)}; repeatable."),
@@ -89,6 +95,7 @@ def evaluate(
     named: SetOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "f32",
+    frame_size: FrameSizeOption = None,
     task: TaskOption = None,
     limit: LimitOption = None,
     as_json: AsJsonOption = False,
@@ -121,6 +128,8 @@ def evaluate(
     _check_ready(out, plots)
     chosen = tuple(asked)
     opened, truth = _opened(model, data, config, named, chosen, limit)
+    if frame_size is not None:
+        opened = at_size(opened, size_of(frame_size, "--frame-size"))
     if calibrate:
         calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
         return

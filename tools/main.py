@@ -100,6 +100,12 @@ def _doctor() -> Callable[..., None]:
     return doctor
 
 
+def _soak() -> Callable[..., None]:
+    from tools.soak import soak
+
+    return soak
+
+
 def _data() -> typer.Typer:
     from tools.data import app
 
@@ -156,6 +162,7 @@ VERBS = {
     "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
     "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
+    "soak": Verb("Run for hours under faults; say what was lost, and what grew.", _soak),
     "plan": Verb("Say which machine some streams need, from a minute's measurement.", _plan),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),

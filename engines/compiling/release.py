@@ -29,6 +29,7 @@ from engines.training.checkpoint import load_checkpoint
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 PARITY_PICTURES = 64  # of each kind
 NO_PLACE_PICTURES = 200
+FURTHER_PICTURES = 2000  # of each further set, for the card: an interval of two hundredths
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ def release(
         write_spec(spec, part)
         told("measuring")
         model = load_model(part)
-        report = evaluate_model(model, truth, sets=further_truths(model, data, trained.settings.tasks))
+        report = evaluate_model(
+            model, truth, sets=further_truths(model, data, trained.settings.tasks, FURTHER_PICTURES)
+        )
         card = model_card(model, saved, report, parity, note)
         (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         _replace(part, out)

@@ -22,6 +22,7 @@ from engines.evaluation.parts import Calibrated, Evidence, Scores, metrics_part,
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.sets import sets_in
 from engines.evaluation.truth import Truth, labelled_truth, standard_truth
+from engines.scenes import grouped
 from engines.spec import NONE_OF_THESE, USUAL_TASKS, Model, TaskName, Thresholds
 from engines.tasks import REGISTRY, task
 from engines.tasks.faces.metrics import FaceScores
@@ -241,15 +242,17 @@ def none_logit_of(model: Model, truth: Truth, unknown: Sequence[Path]) -> float:
         BackendUnavailable: no f32 engine runs here.
     """
     assert truth.scene is not None
-    in_places = {scene for group in model.spec.scene_groups if group.name != NONE_OF_THESE for scene in group.scenes}
+    groups, scenes = model.spec.scene_groups, model.spec.scenes
+    in_places = {scene for group in groups if group.name != NONE_OF_THESE for scene in group.scenes}
     known = [path for label, path in truth.scene if label in in_places]
     skipped = SkippedRows()
     with open_runner(model, "auto", "f32") as runner:
-        said = [
-            np.array([each.detections.scene[-1] for each in runner.see("scene", paths, model.spec.thresholds, skipped)])
+        seen = [
+            np.stack([each.detections.scene for each in runner.see("scene", paths, model.spec.thresholds, skipped)])
             for paths in (known, unknown)
         ]
-    return best_none_logit(*said)
+    places, nothing = (grouped(each, groups, scenes)[:, -1] for each in seen)
+    return best_none_logit(places, nothing)
 
 
 def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from pipeline.frames.types import Counts, FaceLabel, Identity
 
-Light = Literal["day", "night"]
 EventName = Literal["new", "changed", "ended", "enter", "leave", "dwell", "cross"]
 EventKind = Literal["object", "face", "identity", "scene", "zone", "line"]
 Direction = Literal["a_to_b", "b_to_a"]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engines.boxes import Letterbox
 from engines.decode import Detections
-from pipeline.frames.events import Light
+from pipeline.frames.light import Light
 from pipeline.frames.picture import Picture
 
 # What becomes of a stream's frames when they come faster than they go. freshest: the newest wins, as of a camera.

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.frames.events import Light
+from pipeline.frames.light import Light
 from pipeline.frames.picture import Picture
 
 DARK: Final = 0.20  # mean luma, from 0 to 1, below which it becomes night ...

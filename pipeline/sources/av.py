@@ -207,7 +207,7 @@ def _demuxed(
     asked_s, late = time.monotonic(), False
     try:
         for packet in container.demux(stream):
-            late = time.monotonic() - asked_s >= silence_s
+            late = late or time.monotonic() - asked_s >= silence_s
             if live and late:  # when a read has timed out, FFmpeg first gives what its parsers held, as old as that
                 raise SourceError(silent)
             yield packet

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from engines.errors import UNDECODABLE, MessageError
-from pipeline.frames.events import Cause, Direction, EventKind, EventName, Light, PathPoint
+from pipeline.frames.events import Cause, Direction, EventKind, EventName, PathPoint
+from pipeline.frames.light import Light
 
 Encoding = Literal["json", "msgpack"]
 MessageType = Literal["frame", "event", "health"]

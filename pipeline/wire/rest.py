@@ -2,7 +2,7 @@
 
 import http.client
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -12,6 +12,7 @@ import msgspec
 from engines.errors import ConfigError, MessageError, RequestError
 
 TIMEOUT_S: Final = 200.0  # a run answers once a change is done
+PAGE: Final = 50  # events
 MAX_ANSWER: Final = 100_000_000  # bytes
 
 Answer = TypeVar("Answer")
@@ -168,19 +169,22 @@ class RestClient:
         """Have the run read its configuration again."""
         return self._ask(ReloadReport, "POST", "/api/reload")
 
-    def events(self, *, limit: int = 50, cursor: str | None = None, **wanted: str | int | float) -> EventPage:
+    def events(self, *, limit: int = PAGE, cursor: str | None = None, **wanted: str | int | float) -> EventPage:
         """Return a page of events: ``wanted`` as the API has it, such as ``stream="door"``, ``label="person"``."""
-        query = {**wanted, "limit": limit} | ({} if cursor is None else {"cursor": cursor})
-        return self._ask(EventPage, "GET", f"/api/events?{urlencode(query)}")
+        return self._page(limit, cursor, wanted)
 
     def all_events(self, **wanted: str | int | float) -> Iterator[EventReport]:
         """Yield every event, page by page, the latest first."""
         cursor = None
         while True:
-            page = self.events(cursor=cursor, **wanted)
+            page = self._page(PAGE, cursor, wanted)
             yield from page.events
             if (cursor := page.next) is None:
                 return
+
+    def _page(self, limit: int, cursor: str | None, wanted: Mapping[str, str | int | float]) -> EventPage:
+        query = {**wanted, "limit": limit} | ({} if cursor is None else {"cursor": cursor})
+        return self._ask(EventPage, "GET", f"/api/events?{urlencode(query)}")
 
     def _ask(self, form: type[Answer], method: str, path: str, body: object = None) -> Answer:
         if method != "GET" and self._token is None and not self._csrf:
@@ -207,9 +211,8 @@ class RestClient:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()  # the next request makes another
             where = f"{self._connection.host}:{self._connection.port}"
-            raise RequestError(
-                503, f"the server at {where} does not answer: {error or type(error).__name__}"
-            ) from error
+            why = str(error) or type(error).__name__
+            raise RequestError(503, f"the server at {where} does not answer: {why}") from error
 
 
 class _Me(msgspec.Struct):

@@ -28,7 +28,8 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
 
 SAMPLED = 3  # frames of a clip whose colour is compared
-COLOUR = 2.0  # grey levels that a mean may differ by: rounding, not another matrix or range
+COLOUR = 3.0  # grey levels that a mean may differ by: rounding, not another matrix or range
+SMALL = 64  # pixels; of pictures with a shorter side the mean of ffmpeg's own scaler is off by more
 PATIENCE_S = 120.0  # for ffmpeg
 # A frame as showinfo tells it: its time, the aspect of its pixels, its size.
 SHOWN = re.compile(r"n: *\d+ pts:.*? pts_time:(\S+) .*?sar:(\d+)/(\d+) s:(\d+)x(\d+)")
@@ -145,7 +146,7 @@ def _verdict(row: Row, told: Told, size: tuple[int, int]) -> str:
         differs.append(f"size should be {told_size[0]}x{told_size[1]}")
     if told.duration_s is not None and not row.missed and abs(row.duration_s - told.duration_s) > _slack_s(told):
         differs.append("duration")
-    if row.colour_gap > COLOUR and not row.missed:
+    if row.colour_gap > COLOUR and not row.missed and min(size) >= SMALL:
         differs.append("colour")
     return "; ".join(differs) or "ok"
 

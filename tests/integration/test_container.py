@@ -132,6 +132,20 @@ def compose() -> dict[str, Any]:
     return found
 
 
+def test_compose_follows_its_schema(tmp_path: Path) -> None:
+    """The compose specification's own, which check-jsonschema brings."""
+
+    def checked(file: Path) -> "subprocess.CompletedProcess[str]":
+        tool = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+        return subprocess.run(tool, capture_output=True, text=True, timeout=60)
+
+    done = checked(DOCS / "compose.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DOCS / "compose.yaml").read_text().replace("read_only:", "read_onyl:", 1))
+    assert checked(wrong).returncode == 1
+
+
 def test_every_file_and_volume_that_compose_mounts_is_there(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for mount in service.get("volumes", []):

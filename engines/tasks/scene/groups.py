@@ -59,15 +59,17 @@ OUTDOORS: Final[dict[str, tuple[str, ...]]] = {
 def groups_of(scenes: Collection[str]) -> tuple[SceneGroup, ...]:
     """The groups of a network's scenes; none where it was not taught these places.
 
-    What is no place, such as the classes of other sets, is in the last one, :data:`NONE_OF_THESE`.
+    What is no place, such as the classes of other sets, is in none of them: a network that learned each set by itself
+    says nothing of one set's scenes against the other's. :data:`NONE_OF_THESE` is the last group where it is a scene.
     """
-    found = [
-        SceneGroup(name, where, tuple(place for place in places if place in scenes))
-        for where, groups in (("indoors", INDOORS), ("outdoors", OUTDOORS))
-        for name, places in groups.items()
-    ]
+    inside = [SceneGroup(name, "indoors", _known(places, scenes)) for name, places in INDOORS.items()]
+    outside = [SceneGroup(name, "outdoors", _known(places, scenes)) for name, places in OUTDOORS.items()]
+    found = (*inside, *outside)
     if not all(group.scenes for group in found):
         return ()
-    placed = {place for group in found for place in group.scenes}
-    others = tuple(scene for scene in scenes if scene not in placed)
-    return (*found, SceneGroup(NONE_OF_THESE, None, others)) if others else tuple(found)
+    none = (SceneGroup(NONE_OF_THESE, None, (NONE_OF_THESE,)),) if NONE_OF_THESE in scenes else ()
+    return (*found, *none)
+
+
+def _known(places: tuple[str, ...], scenes: Collection[str]) -> tuple[str, ...]:
+    return tuple(place for place in places if place in scenes)

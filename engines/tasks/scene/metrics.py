@@ -18,7 +18,7 @@ from engines.evaluation.parts import CardRow
 from engines.evaluation.reliability import ECE_BINS, calibration_errors
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
-from engines.scenes import grouped
+from engines.scenes import grouped, likeliest
 
 
 class WorstScene(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +104,9 @@ def tell_scenes(runner: ModelRunner, scenes: Mapping[Path, str]) -> SceneEvidenc
     hit = None
     if groups:
         of_scene = {scene: row for row, group in enumerate(groups) for scene in group.scenes}
-        wanted = np.array([of_scene[known[label]] for label in target.tolist()], np.int64)
-        hit = np.asarray(grouped(probabilities, groups, known).argmax(axis=1) == wanted, np.bool_)
+        wanted = np.array([of_scene.get(known[label], -1) for label in target.tolist()], np.int64)
+        if (wanted >= 0).all():
+            hit = np.asarray(likeliest(grouped(probabilities, groups, known), groups) == wanted, np.bool_)
     return SceneEvidence(seen, probabilities, target, known, skipped.rows, hit)
 
 

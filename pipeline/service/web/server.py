@@ -133,6 +133,7 @@ def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:
         proxy_headers=False,
         ws="websockets-sansio",
         ws_max_size=2**16,  # nothing longer is said to it
+        ws_per_message_deflate=False,  # video is compressed already, and messages are small
         limit_concurrency=512,
         timeout_graceful_shutdown=round(END_S),
         ssl_certfile=None if tls is None else str(tls[0]),
