@@ -10,7 +10,7 @@ from engines.errors import ConfigError
 from engines.hardware import usable_cores
 from tools.output import print_json
 from tools.planning.costs import SIZES, FrameCosts, measure_costs
-from tools.planning.planned import PlannedLoad, Plan, plan
+from tools.planning.planned import Plan, PlannedLoad, plan
 
 
 def plan_machine(
