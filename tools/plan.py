@@ -10,7 +10,7 @@ from engines.errors import ConfigError
 from engines.hardware import usable_cores
 from tools.output import print_json
 from tools.planning.costs import SIZES, FrameCosts, measure_costs
-from tools.planning.planned import Load, Plan, plan
+from tools.planning.planned import Plan, PlannedLoad, plan
 
 
 def plan_machine(
@@ -33,7 +33,7 @@ def plan_machine(
     """
     if size not in SIZES:
         raise ConfigError(f"--size is {size!r}, but must be one of {', '.join(SIZES)}")
-    load = Load(streams, fps, min(inferred or fps, fps), p99)
+    load = PlannedLoad(streams, fps, min(inferred or fps, fps), p99)
     with Console(stderr=True).status("") as status:
         costs = measure_costs(size, model, seconds, status.update)
     planned = plan(costs, load, usable_cores())
@@ -43,7 +43,7 @@ def plan_machine(
         show(load, costs, planned, Console())
 
 
-def show(load: Load, costs: FrameCosts, planned: Plan, console: Console) -> None:
+def show(load: PlannedLoad, costs: FrameCosts, planned: Plan, console: Console) -> None:
     """Print a plan."""
     table = Table("", "ms a frame", "cores busy", title="What the streams cost")
     for name, cost in (

@@ -41,13 +41,15 @@ class Policy(Protocol):
 class Source:
     """Frames of a stream: when each is there at the earliest, and how long the source needs for one.
 
-    ``unchanged`` tells of a frame's number whether nothing moved since the one before.
+    ``unchanged`` tells of a frame's number whether nothing moved since the one before, and ``between`` whether the
+    inference rate leaves it out.
     """
 
     times_ns: list[int]
     mode: Mode = "freshest"
     decode_ns: int = 0
     unchanged: Callable[[int], bool] = lambda seq: False
+    between: Callable[[int], bool] = lambda seq: False
 
 
 @dataclass(slots=True)
@@ -142,7 +144,8 @@ class Site:
             return
         number = self._next[name]
         self._next[name] += 1
-        tick = Tick(name, number, self._now_ns, self._sources[name].unchanged(number))
+        source = self._sources[name]
+        tick = Tick(name, number, self._now_ns, source.unchanged(number), source.between(number))
         self._report.dropped += self._policy.offer(tick, self._now_ns)
         self._schedule(name)
 

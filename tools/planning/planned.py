@@ -18,7 +18,7 @@ Part = Literal["decoding", "the network", "everything else", "a shard of postpro
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class PlannedLoad:
     """What is to be run.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     here_streams: int  # such streams that it carries
 
 
-def plan(costs: FrameCosts, load: Load, here_cores: int) -> Plan:
+def plan(costs: FrameCosts, load: PlannedLoad, here_cores: int) -> Plan:
     """Return the least number of cores that carries a load, and how many such streams this machine does."""
     demand = demand_of(costs, load)
     cores = next((number for number in range(1, MAX_CORES + 1) if holds(costs, load, number)), None)
@@ -61,7 +61,7 @@ def plan(costs: FrameCosts, load: Load, here_cores: int) -> Plan:
     )
 
 
-def demand_of(costs: FrameCosts, load: Load) -> dict[str, float]:
+def demand_of(costs: FrameCosts, load: PlannedLoad) -> dict[str, float]:
     """Return the cores that each part keeps busy."""
     frames, inferred = load.streams * load.fps / 1e3, load.streams * load.inferred / 1e3
     return {
@@ -71,7 +71,7 @@ def demand_of(costs: FrameCosts, load: Load) -> dict[str, float]:
     }
 
 
-def p99_ms(costs: FrameCosts, load: Load, cores: int) -> float:
+def p99_ms(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:
     """Return the latency that 99 of 100 inferred frames keep: the work on one of them, and what it waits for a core."""
     share = load.inferred / load.fps
     whole, between = costs.decode + costs.scale + costs.network + costs.rest, costs.decode + costs.rest
@@ -81,24 +81,24 @@ def p99_ms(costs: FrameCosts, load: Load, cores: int) -> float:
     return whole + waiting_percentile(cores, rate, mean, square / mean**2 - 1.0)
 
 
-def holds(costs: FrameCosts, load: Load, cores: int) -> bool:
+def holds(costs: FrameCosts, load: PlannedLoad, cores: int) -> bool:
     """Whether so many cores carry a load within its latency."""
     return _busiest_thread(costs, load, cores)[1] < 1.0 and p99_ms(costs, load, cores) <= load.p99_ms
 
 
-def most_streams(costs: FrameCosts, load: Load, cores: int) -> int:
+def most_streams(costs: FrameCosts, load: PlannedLoad, cores: int) -> int:
     """Return how many such streams so many cores carry."""
     low, high = 0, MAX_STREAMS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if holds(costs, Load(middle, load.fps, load.inferred, load.p99_ms), cores):
+        if holds(costs, PlannedLoad(middle, load.fps, load.inferred, load.p99_ms), cores):
             low = middle
         else:
             high = middle
     return low
 
 
-def first_limit(costs: FrameCosts, load: Load, cores: int) -> Part:
+def first_limit(costs: FrameCosts, load: PlannedLoad, cores: int) -> Part:
     """Return what comes to its limit first as streams are added: a thread that is alone, or the largest part of all."""
     demand = demand_of(costs, load)
     thread, busy = _busiest_thread(costs, load, cores)
@@ -108,7 +108,7 @@ def first_limit(costs: FrameCosts, load: Load, cores: int) -> Part:
     return "decoding" if largest == "decoding" else "the network" if largest == "the network" else "everything else"
 
 
-def _busiest_thread(costs: FrameCosts, load: Load, cores: int) -> tuple[Part, float]:
+def _busiest_thread(costs: FrameCosts, load: PlannedLoad, cores: int) -> tuple[Part, float]:
     """What only one core can do at a time, and the share of its time that it is busy: postprocessing holds a lock."""
     shards = min(MAX_SHARDS, math.ceil(cores / CORES_A_SHARD), max(load.streams, 1))
     shard = math.ceil(load.streams / shards) * load.fps * costs.rest / 1e3

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from engines.errors import ConfigError
 from tools.plan import plan_machine
 from tools.planning.costs import FrameCosts
-from tools.planning.planned import Load, demand_of, holds, most_streams, p99_ms, plan
+from tools.planning.planned import PlannedLoad, demand_of, holds, most_streams, p99_ms, plan
 from tools.planning.queueing import erlang_c, waiting_percentile
 
 COSTS = FrameCosts(size="1080p", decode=5.0, scale=0.4, network=9.7, rest=1.2)
-LOAD = Load(streams=30, fps=30.0, inferred=30.0, p99_ms=100.0)
+LOAD = PlannedLoad(streams=30, fps=30.0, inferred=30.0, p99_ms=100.0)
 
 
 def waited(servers: int, rate: float, services: np.ndarray, seed: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_a_percentile_is_near_to_what_is_simulated(servers: int, busy: float, ev
 
 def test_demand_is_frames_times_what_they_cost() -> None:
     assert demand_of(COSTS, LOAD) == pytest.approx({"decoding": 4.5, "the network": 9.09, "everything else": 1.08})
-    assert demand_of(COSTS, Load(30, 30.0, 5.0, 100.0))["the network"] == pytest.approx(1.515)
+    assert demand_of(COSTS, PlannedLoad(30, 30.0, 5.0, 100.0))["the network"] == pytest.approx(1.515)
 
 
 def test_the_least_number_of_cores_that_holds_is_planned() -> None:
@@ -71,24 +71,24 @@ def test_the_least_number_of_cores_that_holds_is_planned() -> None:
 
 
 def test_looking_less_often_moves_the_limit_to_decoding() -> None:
-    assert plan(COSTS, Load(30, 30.0, 5.0, 100.0), 2).first == "decoding"
+    assert plan(COSTS, PlannedLoad(30, 30.0, 5.0, 100.0), 2).first == "decoding"
 
 
 def test_one_stream_too_fast_for_a_core_and_a_latency_too_short_need_more_than_there_is() -> None:
-    fast = plan(COSTS, Load(1, 240.0, 1.0, 100.0), 2)
+    fast = plan(COSTS, PlannedLoad(1, 240.0, 1.0, 100.0), 2)
     assert (fast.cores, fast.first) == (None, "one stream's decoding")
-    assert plan(COSTS, Load(1, 30.0, 30.0, 10.0), 2).cores is None
+    assert plan(COSTS, PlannedLoad(1, 30.0, 30.0, 10.0), 2).cores is None
 
 
 def test_postprocessing_of_one_shard_is_a_limit_of_its_own() -> None:
     heavy = FrameCosts(size="360p", decode=0.1, scale=0.1, network=0.1, rest=20.0)
-    assert plan(heavy, Load(2, 30.0, 30.0, 100.0), 2).first == "a shard of postprocessing"
-    assert not holds(heavy, Load(2, 30.0, 30.0, 100.0), 4)
+    assert plan(heavy, PlannedLoad(2, 30.0, 30.0, 100.0), 2).first == "a shard of postprocessing"
+    assert not holds(heavy, PlannedLoad(2, 30.0, 30.0, 100.0), 4)
 
 
 @given(st.integers(1, 60), st.floats(1.0, 60.0), st.integers(1, 64))
 def test_more_cores_never_hold_less(streams: int, fps: float, cores: int) -> None:
-    load = Load(streams, fps, fps, 100.0)
+    load = PlannedLoad(streams, fps, fps, 100.0)
     if holds(COSTS, load, cores):
         assert holds(COSTS, load, cores + 1)
     assert p99_ms(COSTS, load, cores + 1) <= p99_ms(COSTS, load, cores) + 1e-9
