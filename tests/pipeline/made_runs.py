@@ -16,7 +16,6 @@ from onnx import TensorProto, helper
 
 from engines.engine import Engine, Running
 from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, load_model, sha256_of
-from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.summary import Summary
 from pipeline.service import run as running
 from pipeline.settings.schema import Config
@@ -161,10 +160,10 @@ def make_config(model: Model, streams: dict[str, str | Path | dict[str, object]]
 class Run:
     """A run in a thread of its own, and every message it sends."""
 
-    def __init__(self, config: Config, resumed: Resumed | None = None) -> None:
+    def __init__(self, config: Config, run: Callable[..., Summary] | None = None) -> None:
         self.stop = threading.Event()
         self.address = ""
-        self._resumed = resumed
+        self._running = run or running.run
         self.messages: list[Message] = []
         self.received_s: list[float] = []  # when each of them came, time.monotonic()
         self.summary: Summary | None = None
@@ -176,12 +175,8 @@ class Run:
 
     def _run(self) -> None:
         try:
-            self.summary = running.run(
-                self._config,
-                stop=self.stop,
-                wait_for_subscriber_s=PATIENCE_S,
-                started=self._subscribe,
-                resumed=self._resumed,
+            self.summary = self._running(
+                self._config, stop=self.stop, wait_for_subscriber_s=PATIENCE_S, started=self._subscribe
             )
         except BaseException as error:
             self.raised = error

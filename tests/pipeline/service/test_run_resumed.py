@@ -1,12 +1,14 @@
 """A run that goes on where a lost one was."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from engines.spec import Model
 from pipeline.frames.counters import FrameCounters, FrameCounts
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.resuming import Resumed
+from pipeline.service import run as running
 from pipeline.sinks.zmq import Publisher
 from tests.pipeline.made_runs import Run, dark_then_bright, make_config
 
@@ -18,7 +20,7 @@ def test_a_file_goes_on_behind_its_last_frame_and_its_books_count_on(
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", FRAMES, (160, 120), draw=dark_then_bright(FRAMES, (160, 120)))
     before = FrameCounts(captured=12, published=9, dropped={"stale": 1, "crash": 2})
-    run = Run(make_config(model, {"door": clip}), Resumed({"door": before}, restarts=1))
+    run = Run(make_config(model, {"door": clip}), partial(running.run, resumed=Resumed({"door": before}, restarts=1)))
     summary = run.end()
     frames = run.frames("door")
     assert [frame.seq for frame in frames] == list(range(12, FRAMES))
