@@ -6,6 +6,8 @@ the only module that imports Ray, and only when it is used.
 
 import logging
 import os
+import signal
+import socket
 import tempfile
 import threading
 import time
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 OBJECTS_BYTES: Final = 80 * 2**20  # of a local cluster's object store: no frame goes there; Ray takes no less
 CALLS: Final = 4  # of an actor at once: that it is open is waited for, and it is asked and stopped meanwhile
+CONNECT_S: Final = 5.0  # that the address of a cluster has to answer
 ASK_S: Final = 0.5  # between two answers of a shard
 BURST: Final = 500  # messages that are taken between two looks at the shards
 
@@ -79,7 +82,7 @@ def run_on_ray(
     config = structs.replace(config, streams=tuple(map(settled, config.streams)))
     names = [stream.name for stream in config.streams]
     with ExitStack() as opened:
-        opened.enter_context(_joined(address))
+        opened.enter_context(joined(address))
         sinks = opened.enter_context(Sinks(config))
         sinks.attach(runner.make_control())
         books = opened.enter_context(StreamBooks(names, sinks.send))
@@ -98,24 +101,47 @@ def run_on_ray(
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[None]:
+def joined(address: str) -> Iterator[None]:
     """Join a cluster as its driver; without Ray's usage statistics and dashboard."""
     if "://" in address or not (address in ("auto", "local") or ":" in address):
         raise ConfigError(f"--ray is {address!r}, but must be auto, local or HOST:PORT")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    if ":" in address:
+        _check_reachable(address)
     own: dict[str, Any] = {}
     if address == "local":
         own = {"include_dashboard": False, "object_store_memory": OBJECTS_BYTES}
     try:
-        ray.init(address=address, logging_level=logging.WARNING, **own)
+        with _kept_signals():
+            ray.init(address=address, logging_level=logging.WARNING, **own)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConfigError(f"--ray is {address!r}, but no cluster can be joined there: {one_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens: Ray would wait for minutes, and then abort the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        if not port.isdecimal():
+            raise ValueError("it has no port")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise ConfigError(f"--ray is {address!r}, but no cluster can be joined there: {one_line(error)}") from error
+
+
+@contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Keep this process's own handler of SIGTERM, which ends a run orderly: Ray would have one that exits."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 class RayPlacement:
@@ -260,33 +286,32 @@ class ShardInbox:
         self.disconnect(shard)
         key = Path(self._folder.name) / f"shard{shard}.key"
         key.write_text(opened.server_key)
-        socket = self._context.socket(zmq.SUB)
-        socket.linger, socket.rcvhwm = 0, BUFFERED
-        subscription = Subscription(socket, opened.address, None, None, key, self._secret)
-        self._shards[socket] = shard, subscription
-        self._poller.register(socket, zmq.POLLIN)
+        heard = self._context.socket(zmq.SUB)
+        heard.linger, heard.rcvhwm = 0, BUFFERED
+        self._shards[heard] = shard, Subscription(heard, opened.address, None, None, key, self._secret)
+        self._poller.register(heard, zmq.POLLIN)
 
     def disconnect(self, shard: int) -> None:
         """See :class:`pipeline.cluster.supervisor.Inbox`."""
-        for socket in [socket for socket, (number, _) in self._shards.items() if number == shard]:
-            del self._shards[socket]
-            self._poller.unregister(socket)
-            socket.close()
+        for heard in [each for each, (number, _) in self._shards.items() if number == shard]:
+            del self._shards[heard]
+            self._poller.unregister(heard)
+            heard.close()
 
     def receive(self, timeout_s: float) -> Iterable[tuple[int, Message]]:
         """See :class:`pipeline.cluster.supervisor.Inbox`; some of the messages, where many wait."""
-        for socket, _ in self._poller.poll(round(1000 * timeout_s)):
-            shard, subscription = self._shards[socket]
+        for heard, _ in self._poller.poll(round(1000 * timeout_s)):
+            shard, subscription = self._shards[heard]
             with suppress(zmq.Again):
                 for _ in range(BURST):
-                    if (message := subscription.take(socket.recv_multipart(zmq.DONTWAIT))) is not None:
+                    if (message := subscription.take(heard.recv_multipart(zmq.DONTWAIT))) is not None:
                         yield shard, message
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for socket in list(self._shards):
-            socket.close()
+        for heard in self._shards:
+            heard.close()
         self._context.term()
         self._folder.cleanup()

@@ -163,6 +163,7 @@ class ShardSupervisor:
         Raises:
             StageError: a shard was lost too often.
         """
+        self._began_s = self._clock()
         for number, run in enumerate(self._runs):
             assert run.opened is not None
             self._begin(number, run, run.opened)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,21 +46,28 @@ def on_ray(address: str) -> Callable[..., Summary]:
     return lambda config, **options: run_on_ray(config, address, runner, **options)
 
 
+def parents() -> dict[int, int]:
+    """The process that started each process, by their ids."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
 def actors() -> list[int]:
     """The ids of the processes of shards that this one started, at whatever depth."""
-    parents, found = dict[int, int](), []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"ray::ShardActor" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:  # it has ended meanwhile
-            continue
+    started = parents()
 
     def is_ours(process: int) -> bool:
-        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+        return process == os.getpid() or (process in started and is_ours(started[process]))
 
-    return sorted(filter(is_ours, found))
+    def is_shard(process: int) -> bool:
+        with suppress(OSError):
+            return b"ray::ShardActor" in Path(f"/proc/{process}/cmdline").read_bytes()
+        return False
+
+    return sorted(process for process in started if is_ours(process) and is_shard(process))
 
 
 def check_back(run: Run, names: tuple[str, ...]) -> float:
@@ -94,6 +101,34 @@ def test_streams_of_a_dead_actor_go_on(model: Model, make_clip: Callable[..., Pa
     os.kill(actors()[0], signal.SIGKILL)
     back_s = check_back(run, tuple(sources))
     assert back_s < BACK_S
+
+
+@contextmanager
+def frozen(node: Any) -> Iterator[None]:
+    """All processes of a node stand still, as on a host that hangs: its sockets stay open. Then they are killed."""
+    (raylet,) = [each.process.pid for each in node.all_processes["raylet"]]
+    ours = [raylet, *(process for process, parent in parents().items() if parent == raylet)]
+    for process in ours:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in ours:
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_streams_of_a_node_that_hangs_go_on_elsewhere(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 10 * FPS, (160, 120), FPS)
+    sources = {name: {"source": str(clip), "pace": "camera", "loop": True} for name in ("door", "yard")}
+    config = make_config(model, sources, ray={"streams_per_shard": 1})
+    with cluster_of(nodes=2, cpus=4) as (cluster, workers):
+        run = Run(config, on_ray(cluster.address))
+        run.wait(lambda run: all(len(run.frames(name)) > FPS for name in sources))
+        with frozen(workers[-1]):
+            assert check_back(run, tuple(sources)) < BACK_S
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A shard and its driver's inbox, without Ray."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
-from engines.errors import ModelError, StageError
+from engines.errors import ConfigError, ModelError, StageError
 from engines.spec import Model
 from pipeline.cluster.placement import config_of_shard
-from pipeline.cluster.ray import ShardInbox, run_on_ray
+from pipeline.cluster.ray import ShardInbox, joined, run_on_ray
 from pipeline.cluster.shard import Runner, StreamShard
 from pipeline.frames.counters import FrameCounts
 from pipeline.runtime.resuming import Resumed
@@ -71,6 +72,16 @@ def test_a_shard_that_cannot_run_says_why(model: Model, tmp_path: Path) -> None:
             shard.report()
 
 
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ray://127.0.0.1:10001", "127.0.0.1:none", "127.0.0.1:9", "127.0.0.1:99999"]
+)
+def test_an_address_without_a_cluster_is_refused_at_once(model: Model, tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'trunkline[cluster]')")
+    config = make_config(model, {"door": "rtsp://127.0.0.1:9/door"})
+    with pytest.raises(ConfigError, match=f"--ray is '{address}', but"):
+        run_on_ray(config, address, Runner(run_pipeline, Control), stop=threading.Event())
+
+
 def test_without_ray_the_extra_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     config = make_config(model, {"door": tmp_path / "clip.mp4"})
@@ -78,3 +89,12 @@ def test_without_ray_the_extra_is_named(model: Model, tmp_path: Path, monkeypatc
         run_on_ray(config, "local", Runner(run_pipeline, Control), stop=threading.Event())
     sentence = missing_extra(raised.value)
     assert sentence is not None and "pip install 'trunkline[cluster]'" in sentence
+
+
+def test_a_run_on_ray_is_still_stopped_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'trunkline[cluster]')")
+    mine = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)))  # as Ray's does
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with joined("local"):
+        assert signal.getsignal(signal.SIGTERM) is mine
