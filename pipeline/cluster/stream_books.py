@@ -93,6 +93,8 @@ class StreamBooks:
     def _health(self, message: HealthMessage) -> None:
         books = self._books[message.stream]
         books.know(message.captured, message.dropped)
+        if message.state != "up":  # all of it has ended in the shard; what is left here ended in a message that is lost
+            self._end_open(message.stream, "down" if message.state == "down" else "stopped")
         if message.state == "ended":
             books.settle(LOST)
         if message.state == "ended" and books.published != message.published:
@@ -115,13 +117,16 @@ class StreamBooks:
             self._close(stream, "ended", cause, frames, "stopped")
 
     def _close(self, stream: str, state: Literal["down", "ended"], cause: str, frames: str, events: Cause) -> None:
-        for event in self._open.left_of(stream, events):
-            self._send(event)
-        self._open.clear_of(stream)
+        self._end_open(stream, events)
         books = self._books[stream]
         books.settle(frames)
         books.state = state
         self._send(health_message(Health(stream, state, cause, time.time_ns()), books.counts))
+
+    def _end_open(self, stream: str, cause: Cause) -> None:
+        for event in self._open.left_of(stream, cause):
+            self._send(event)
+        self._open.clear_of(stream)
 
     def is_over(self, stream: str) -> bool:
         """Return whether a stream has ended."""

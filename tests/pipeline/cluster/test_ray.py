@@ -92,6 +92,7 @@ def check_back(run: Run, names: tuple[str, ...]) -> float:
     return back_s
 
 
+@pytest.mark.slow
 def test_streams_of_a_dead_actor_go_on(model: Model, make_clip: Callable[..., Path], tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 10 * FPS, (160, 120), FPS)
     sources = {name: {"source": str(clip), "pace": "camera", "loop": True} for name in ("door", "yard")}

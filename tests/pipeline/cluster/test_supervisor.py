@@ -264,6 +264,21 @@ def test_messages_that_did_not_arrive_are_counted_as_lost() -> None:
     assert isinstance(last, HealthMessage) and (last.published, last.dropped) == (1, {"lost": 2})
 
 
+def test_what_ended_in_a_message_that_did_not_arrive_ends_with_its_stream() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.begins("door", 1)
+        made.ends("door", 0, 0)
+        made.ends("yard", 0, 0)
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    made.run()
+    end, health = made.of("door")[-2:]
+    assert isinstance(end, EventMessage) and isinstance(health, HealthMessage)
+    assert (end.event, end.cause, end.track, health.state) == ("ended", "stopped", 1, "ended")
+
+
 def test_what_hangs_when_a_run_is_stopped_is_killed_and_its_frames_are_counted() -> None:
     def steps(made: MadeCluster) -> Iterator[None]:
         made.frame("door", 0)
