@@ -34,6 +34,13 @@ def calibrated(curves: ScoreCurves | None, scores: Float, labels: Labels | None 
     return np.asarray(values[row, place] + slopes[row, place] * (scores - knots[place]), np.float32)
 
 
+def probabilities_at(curves: ScoreCurves, score: float) -> list[float]:
+    """What each label's curve makes of one score of the network, rounded down."""
+    labels = np.arange(len(curves.values))
+    found = calibrated(curves, np.full(len(labels), score, np.float32), labels.astype(np.int32))
+    return [max(0.0, each * (1 - ROUNDING)) for each in found.tolist()]
+
+
 @lru_cache(maxsize=64)
 def wanted_objects(thresholds: Thresholds) -> Wanted:
     """Which objects reach their thresholds."""

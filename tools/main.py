@@ -100,6 +100,12 @@ def _doctor() -> Callable[..., None]:
     return doctor
 
 
+def _soak() -> Callable[..., None]:
+    from tools.soak import soak
+
+    return soak
+
+
 def _data() -> typer.Typer:
     from tools.data import app
 
@@ -110,6 +116,12 @@ def _train() -> Callable[..., None]:
     from tools.train import train
 
     return train
+
+
+def _average() -> Callable[..., None]:
+    from tools.average import average
+
+    return average
 
 
 def _evaluate() -> typer.Typer:
@@ -136,6 +148,12 @@ def _import() -> Callable[..., None]:
     return import_model
 
 
+def _plan() -> Callable[..., None]:
+    from tools.plan import plan_machine
+
+    return plan_machine
+
+
 VERBS = {
     "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
@@ -150,8 +168,11 @@ VERBS = {
     "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
     "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
+    "soak": Verb("Run for hours under faults; say what was lost, and what grew.", _soak),
+    "plan": Verb("Say which machine some streams need, from a minute's measurement.", _plan),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
+    "average": Verb("Take the mean of a run's weights and of those that it began with.", _average),
     "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", _evaluate),
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),

@@ -35,6 +35,9 @@ def subscribe(
         typer.Option(min=0.0, help="Leave after so many seconds; exit status 1 if --count was not reached."),
     ] = None,
     server_key: Annotated[Path | None, typer.Option(help="The publisher's public key file.")] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(help="Your own key file, where the publisher has a list of who may subscribe.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON message a line, as docs/messages.md has it.")
     ] = False,
@@ -46,7 +49,9 @@ def subscribe(
     end = math.inf if timeout is None else time.monotonic() + timeout
     received = 0
     types = cast("list[MessageType] | None", kind or None)
-    with Subscriber(address, streams=stream or None, types=types, server_key=server_key) as subscriber:
+    with Subscriber(
+        address, streams=stream or None, types=types, server_key=server_key, client_key=client_key
+    ) as subscriber:
         while count is None or received < count:
             message = subscriber.receive(None if math.isinf(end) else end - time.monotonic())
             if message is None:

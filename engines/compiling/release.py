@@ -19,6 +19,7 @@ from engines.evaluation.report import (
     evaluate_model,
     further_truths,
     none_logit_of,
+    of_places,
     temperature_of,
 )
 from engines.evaluation.truth import Truth, configured_truth
@@ -29,6 +30,7 @@ from engines.training.checkpoint import load_checkpoint
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 PARITY_PICTURES = 64  # of each kind
 NO_PLACE_PICTURES = 200
+FURTHER_PICTURES = 2000  # of each further set, for the card: an interval of two hundredths
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,12 @@ def release(
                 told(f"calibrating the {task.name}'s probabilities")
                 trained = trained.at_temperature(task, temperature_of(load_model(part), task.name, truth))
                 spec = export(trained, part, frame_size, Thresholds())
-        unknown = _without_place(truth)
-        if spec.scene_groups and truth.scene and unknown:
+        further = further_truths(load_model(part), data, trained.settings.tasks, FURTHER_PICTURES)
+        places, unknown = of_places(spec, (truth, *further.values())), _without_place(truth)
+        if places and unknown:
             told("choosing when a picture shows none of the places")
             spec = export(trained.with_none(0.0), part, frame_size, Thresholds())
-            trained = trained.with_none(none_logit_of(load_model(part), truth, unknown))
+            trained = trained.with_none(none_logit_of(load_model(part), places, unknown))
             spec = export(trained, part, frame_size, Thresholds())
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
@@ -95,7 +98,7 @@ def release(
         write_spec(spec, part)
         told("measuring")
         model = load_model(part)
-        report = evaluate_model(model, truth, sets=further_truths(model, data, trained.settings.tasks))
+        report = evaluate_model(model, truth, sets=further)
         card = model_card(model, saved, report, parity, note)
         (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         _replace(part, out)

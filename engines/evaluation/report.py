@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from engines.evaluation.runner import ModelRunner
 from engines.evaluation.sets import sets_in
 from engines.evaluation.truth import Truth, labelled_truth, standard_truth
 from engines.scenes import grouped
-from engines.spec import NONE_OF_THESE, USUAL_TASKS, Model, TaskName, Thresholds
+from engines.spec import NONE_OF_THESE, USUAL_TASKS, Model, ModelSpec, TaskName, Thresholds
 from engines.tasks import REGISTRY, task
 from engines.tasks.faces.metrics import FaceScores
 from engines.tasks.identity.metrics import IdentityScores
@@ -227,24 +227,21 @@ def temperature_of(model: Model, name: TaskName, truth: Truth) -> float:
     return best_temperature(evidence.probabilities, evidence.target)
 
 
-def none_logit_of(model: Model, truth: Truth, unknown: Sequence[Path]) -> float:
-    """The logit of "none of these" that best tells pictures of places from ``unknown`` ones, which show none.
+def none_logit_of(model: Model, known: Sequence[Path], unknown: Sequence[Path]) -> float:
+    """The logit of "none of these" that best tells pictures of places from those that show none.
 
     See :func:`engines.evaluation.calibration.best_none_logit`.
 
     Args:
         model: whose last scene is "none of these", with a logit of 0.
-        truth: with pictures of scenes.
-        unknown: whole pictures.
+        known: pictures of places.
+        unknown: whole pictures of none.
 
     Raises:
         DataError: too many pictures cannot be read.
         BackendUnavailable: no f32 engine runs here.
     """
-    assert truth.scene is not None
     groups, scenes = model.spec.scene_groups, model.spec.scenes
-    in_places = {scene for group in groups if group.name != NONE_OF_THESE for scene in group.scenes}
-    known = [path for label, path in truth.scene if label in in_places]
     skipped = SkippedRows()
     with open_runner(model, "auto", "f32") as runner:
         seen = [
@@ -253,6 +250,12 @@ def none_logit_of(model: Model, truth: Truth, unknown: Sequence[Path]) -> float:
         ]
     places, nothing = (grouped(each, groups, scenes)[:, -1] for each in seen)
     return best_none_logit(places, nothing)
+
+
+def of_places(spec: ModelSpec, truths: Iterable[Truth]) -> list[Path]:
+    """The pictures of ``truths`` whose label is a scene of one of the model's kinds of place."""
+    in_places = {scene for group in spec.scene_groups if group.name != NONE_OF_THESE for scene in group.scenes}
+    return [path for truth in truths for label, path in truth.scene or () if label in in_places]
 
 
 def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:

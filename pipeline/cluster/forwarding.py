@@ -177,7 +177,7 @@ class PictureSender:
         assert settings.forward is not None
         socket.ipv6 = "[" in settings.forward
         if settings.server_key is not None:
-            connect_with_key(socket, settings.server_key)
+            connect_with_key(socket, settings.server_key, settings.client_key)
         socket.connect(settings.forward)
 
     def put(self, frame: Frame) -> bool:

@@ -124,7 +124,9 @@ class StreamSettings(_Section, frozen=True):
     encoding: Literal["jpeg", "raw"] = "jpeg"
     jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
     server_key: str | None = None  # the other host's public CURVE key
+    client_key: str | None = None  # this host's own CURVE key, which the other host has among its clients
     curve_secret_file: str | None = None  # zmq+tcp:// only: this host's CURVE key
+    clients: str | None = None  # zmq+tcp:// only: folder with the public keys of who may send
     insecure: bool = False  # to or from other hosts without keys
     inference_fps: InferenceRate | None = None  # None: inference.fps
     zones: tuple[ZoneSettings, ...] = ()
@@ -199,6 +201,7 @@ class PublishSettings(_Section, frozen=True):
     address: str = "tcp://127.0.0.1:5555"
     encoding: Literal["json", "msgpack"] = "json"
     curve_secret_file: str | None = None  # server's CURVE key, see docs/messages.md
+    clients: str | None = None  # folder with the public keys of who may subscribe; None, on this host: everybody
     insecure: bool = False  # publish beyond this host without keys
     high_water_mark: Annotated[int, msgspec.Meta(gt=0, le=1_000_000)] = 1000  # messages kept for a slow subscriber
 

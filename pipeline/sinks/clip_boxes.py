@@ -1,5 +1,6 @@
 """The boxes of a clip, beside it as a file: what was seen in each of its frames, for who draws them over the video."""
 
+import math
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import msgspec
 from engines.files import PRIVATE
 from pipeline.store import boxes_of
 from pipeline.wire.messages import FrameMessage
+from pipeline.wire.packets import PacketMessage
 
 MAX_FRAMES: Final = 3000  # of a stream, that are remembered for a clip that begins later
+REORDERED_MS: Final = 1000  # that a packet may come behind one which was captured later
 WAITING: Final = 4  # clips that frames are waited for: the one that is written, and those that have just ended
 
 
@@ -44,23 +47,23 @@ class BoxesFile:
 
     Args:
         clip: file of the clip.
-        base_ns: when its media time 0 was captured.
+        begin_s: stream time of its media time 0.
     """
 
-    def __init__(self, clip: Path, base_ns: int) -> None:
-        self.clip, self.until_ms = clip, 2**62
-        self._base_ms = base_ns / 1e6
+    def __init__(self, clip: Path, begin_s: float) -> None:
+        self.clip, self.until_s = clip, math.inf
+        self._begin_s = begin_s
         self._file: BinaryIO | None = None
         self._was_empty = True
 
-    def take(self, frame: SeenFrame) -> bool:
+    def take(self, time_s: float, frame: SeenFrame) -> bool:
         """Write a frame that is in the clip; False: no frame comes any more that could be."""
-        if frame.captured_ms > self.until_ms:
+        if time_s > self.until_s:
             return False
-        # Capture times are cut to milliseconds. What shows nothing ends what was shown before, and is told once.
-        if frame.captured_ms + 1 >= self._base_ms and not (frame.is_empty and self._was_empty):
+        # What shows nothing ends what was shown before, and is told once.
+        if time_s >= self._begin_s and not (frame.is_empty and self._was_empty):
             self._was_empty = frame.is_empty
-            line = {"at_s": round((frame.captured_ms - self._base_ms) / 1000, 4)} | frame.seen
+            line = {"at_s": round(time_s - self._begin_s, 4)} | frame.seen
             if self._file is None:
                 flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY
                 self._file = os.fdopen(os.open(boxes_of(self.clip), flags, PRIVATE), "wb")
@@ -77,42 +80,68 @@ class BoxesFile:
 class StreamBoxes:
     """What was seen in one stream lately, and the files of the clips that it belongs to.
 
+    A frame's message and its packet have the same capture time; the packet has the stream time, too. Either may be here
+    first. Frames without a packet, as of sources that are sent as single pictures, are left out.
+
     Args:
         keep_s: how long before it is asked for a clip may begin.
     """
 
     def __init__(self, keep_s: float) -> None:
-        self._keep_ms = 1000 * keep_s
-        self._recent: deque[SeenFrame] = deque(maxlen=MAX_FRAMES)
+        self._keep_s = keep_s
+        self._times: dict[int, float] = {}  # stream times of packets, by when they were captured, ms
+        self._waiting: deque[SeenFrame] = deque(maxlen=MAX_FRAMES)  # for their packets
+        self._recent: deque[tuple[float, SeenFrame]] = deque(maxlen=MAX_FRAMES)
         self._files: deque[BoxesFile] = deque()
 
-    def saw(self, frame: SeenFrame) -> None:
-        """Take the next frame."""
-        self._recent.append(frame)
-        while self._recent[0].captured_ms < frame.captured_ms - self._keep_ms:
-            self._recent.popleft()
-        for file in [each for each in self._files if not each.take(frame)]:
-            self._end(file)
+    def took(self, packet: PacketMessage) -> None:
+        """Take the next packet."""
+        self._times[packet.captured_ns // 1_000_000] = packet.time_s
+        if len(self._times) > MAX_FRAMES:
+            del self._times[next(iter(self._times))]
+        self._write_due()
 
-    def begin(self, clip: Path, base_ns: int) -> None:
+    def saw(self, frame: SeenFrame) -> None:
+        """Take what was seen in the next frame."""
+        self._waiting.append(frame)
+        self._write_due()
+
+    def begin(self, clip: Path, begin_s: float) -> None:
         """Write the boxes of a clip from its beginning on; OSError where that cannot be."""
-        file = BoxesFile(clip, base_ns)
-        for frame in self._recent:
-            file.take(frame)
+        file = BoxesFile(clip, begin_s)
+        for time_s, frame in self._recent:
+            file.take(time_s, frame)
         self._files.append(file)
         while len(self._files) > WAITING:
             self._end(self._files[0])
 
-    def end(self, clip: Path, last_ns: int) -> None:
+    def end(self, clip: Path, last_s: float) -> None:
         """Write no more of a clip than up to its last picture, whose message may come later."""
         for file in self._files:
             if file.clip == clip:
-                file.until_ms = last_ns // 1_000_000
+                file.until_s = last_s
 
     def close(self) -> None:
         """No frame comes any more."""
         while self._files:
             self._end(self._files[0])
+
+    def _write_due(self) -> None:
+        newest_ms = next(reversed(self._times), 0)
+        while self._waiting:
+            time_s = self._times.get(self._waiting[0].captured_ms)
+            if time_s is None and newest_ms < self._waiting[0].captured_ms + REORDERED_MS:
+                return  # its packet may still come
+            frame = self._waiting.popleft()
+            if time_s is not None:
+                self._write(time_s, frame)
+
+    def _write(self, time_s: float, frame: SeenFrame) -> None:
+        self._recent.append((time_s, frame))
+        while self._recent[0][0] < time_s - self._keep_s:
+            self._recent.popleft()
+        for file in [each for each in self._files if not each.take(time_s, frame)]:
+            self._end(file)
 
     def _end(self, file: BoxesFile) -> None:
         self._files.remove(file)

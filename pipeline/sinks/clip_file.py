@@ -24,7 +24,7 @@ TIME_BASE: Final = Fraction(1, 90_000)
 class ClipFile:
     """A file that packets of one format are appended to, from a key frame on.
 
-    Its name tells the stream and, in UTC to the millisecond, when media time 0 was captured: ``base_ns``.
+    Its name tells the stream and, in UTC to the millisecond, when media time 0 was captured.
 
     Args:
         folder: of the clips.
@@ -41,8 +41,8 @@ class ClipFile:
         if self._coder is not None:
             first = self._coder.encode(first)
         self._fragmenter, self._first = Fragmenter(first), first
-        self.base_ns, self.last_ns = self._fragmenter.base_ns, first.captured_ns
-        self.path, self._file = _new(folder, first.stream, self.base_ns)
+        self.media_begin_s, self.last_s = self._fragmenter.begin_s, first.time_s
+        self.path, self._file = _new(folder, first.stream, self._fragmenter.base_ns)
         self._put(self._fragmenter.init)
 
     @property
@@ -64,7 +64,7 @@ class ClipFile:
         """
         if self._coder is not None:  # the first was encoded when the file was made
             packet = self._first if packet.number == self._first.number else self._coder.encode(packet)
-        self.last_ns = max(self.last_ns, packet.captured_ns)
+        self.last_s = max(self.last_s, packet.time_s)
         self._put(self._fragmenter.fragment(packet))
 
     def close(self) -> None:

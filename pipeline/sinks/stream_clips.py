@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -102,10 +103,8 @@ class StreamClips:
 
     def saw(self, frame: SeenFrame) -> None:
         """What was seen in the stream's next frame."""
-        try:
+        with _boxes_or_none():
             self._boxes.saw(frame)
-        except OSError as error:  # the clip shows what happened without them
-            log.error("boxes of a clip cannot be written", cause=one_line(error))
 
     def take(self, packet: PacketMessage) -> None:
         """The stream's next packet."""
@@ -115,6 +114,8 @@ class StreamClips:
                 self._before.close()
             self._before, self._now = self._now, ClipSession(self._place, self._boxes)
         self._now.take(packet, last is not None and packet.number == last.number + 1)
+        with _boxes_or_none():
+            self._boxes.took(packet)
         if self._before is not None and packet.captured_ns > self._now.since_ns + LATE_S * 1e9:
             self._before.close()
             self._before = None
@@ -147,6 +148,15 @@ class StreamClips:
             self.left_out += 1
         else:
             self._place.attach(event.number, clip.name)
+
+
+@contextmanager
+def _boxes_or_none() -> Iterator[None]:
+    """Go on where they cannot be written: a clip shows what happened without them."""
+    try:
+        yield
+    except OSError as error:
+        log.error("boxes of a clip cannot be written", cause=one_line(error))
 
 
 class ClipSession:
@@ -213,7 +223,7 @@ class ClipSession:
             return None
         try:
             clip = self._clip = ClipFile(self._place.folder, packets[0])
-            self._boxes.begin(clip.path, clip.base_ns)
+            self._boxes.begin(clip.path, clip.media_begin_s)
         except (OSError, MessageError) as error:
             log.error("clip cannot be written", stream=packets[0].stream, cause=one_line(error))
             return None
@@ -242,7 +252,7 @@ class ClipSession:
     def _end_clip(self) -> None:
         clip, self._clip = self._clip, None
         if clip is not None:
-            self._boxes.end(clip.path, clip.last_ns)
+            self._boxes.end(clip.path, clip.last_s)
             try:
                 clip.close()
             except OSError as error:

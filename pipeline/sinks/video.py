@@ -1,6 +1,5 @@
 """Annotated video of each stream, for people to look at: H.264 in MP4."""
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from engines.errors import one_line
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings
 from pipeline.sinks.annotate import annotate
+from pipeline.sinks.output_file import OutputFile
 from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
 
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
@@ -39,51 +39,6 @@ RETRY_S: Final = 10.0  # after a file could not be written
 log = structlog.get_logger()
 
 
-class _File:
-    """A file that FFmpeg writes to. After a write that failed it takes all others and writes none of them.
-
-    FFmpeg's MP4 muxer may crash the whole process when it is used, or only closed, after a write that failed; so it is
-    not told, and what was written before that plays.
-
-    Attributes:
-        error: of the first write that failed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
-        self.error: OSError | None = None
-        self._at = self._size = 0
-
-    def write(self, data: bytes) -> int:
-        if self.error is None:
-            try:
-                self._file.seek(self._at)
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError as error:
-                self.error = error
-        self._at += len(data)
-        self._size = max(self._size, self._at)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int) -> bytes:
-        self._file.seek(self._at)
-        data = self._file.read(size) or b""
-        self._at += len(data)
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class _Video:
     """One MP4 file that is being written, of pictures of one size."""
 
@@ -91,7 +46,7 @@ class _Video:
         self.size, self.path = (width, height), path
         self._start_s = self._last_s = start_s
         self._last_pts = -1
-        self._file = _File(path)
+        self._file = OutputFile(path)
         self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
         self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
@@ -116,7 +71,7 @@ class _Video:
         if before >= 0:  # the last frame is shown for as long as the one before it
             frame.duration = self._last_pts - before
         self._container.mux(self._stream.encode(frame))
-        self._check()
+        self._file.check()
 
     def close(self) -> None:
         try:
@@ -124,12 +79,7 @@ class _Video:
         finally:
             self._container.close()
             self._file.close()
-        self._check()
-
-    def _check(self) -> None:
-        """Raise OSError once the disk has not taken something."""
-        if self._file.error is not None:
-            raise self._file.error
+        self._file.check()
 
 
 class Recorder:

@@ -12,6 +12,7 @@ from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.base import CLOSE_S, SinkThread
+from pipeline.wire.allowed_keys import KeyCheck
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.messages import HealthMessage, Message, encode, topic
@@ -40,10 +41,13 @@ def check_address(settings: PublishSettings) -> None:
     tcp = parse_tcp(address)
     if tcp is None and not re.fullmatch(r"ipc://.+", address):
         raise ConfigError(f"publish.address is {redact(address)!r}, but must be tcp://HOST:PORT or ipc://PATH")
-    if tcp and not (is_loopback(tcp[0]) or settings.curve_secret_file or settings.insecure):
+    if settings.clients is not None and settings.curve_secret_file is None:
+        raise ConfigError("publish.clients is there, but needs publish.curve_secret_file: without it nobody has a key")
+    if tcp and not (is_loopback(tcp[0]) or (settings.curve_secret_file and settings.clients) or settings.insecure):
         raise ConfigError(
-            f"publish.address is {redact(address)!r}, which other hosts can reach: it needs publish.curve_secret_file, "
-            "or publish.insecure = true to publish without keys"
+            f"publish.address is {redact(address)!r}, which other hosts can reach: it needs publish.curve_secret_file "
+            "and publish.clients, a folder with the public keys of who may subscribe; or publish.insecure = true, "
+            "which lets everybody in"
         )
 
 
@@ -73,12 +77,12 @@ class ZmqSink:
         self._told_s = 0.0  # when it was said again
         self._asked: set[bytes] = set()  # beginnings of topics, by whom it was not yet
         self._context = zmq.Context()
+        self._keys = KeyCheck(self._context, settings.clients, settings.curve_secret_file)
         self._socket = self._context.socket(zmq.XPUB)  # a PUB that can be asked who subscribed
         try:
             self._open(settings)
         except BaseException:
-            self._socket.close()
-            self._context.term()
+            self.close()
             raise
 
     def _open(self, settings: PublishSettings) -> None:
@@ -158,6 +162,7 @@ class ZmqSink:
     def close(self) -> None:
         """Give what was sent half a second to leave."""
         self._socket.close()
+        self._keys.close()
         self._context.term()
 
 

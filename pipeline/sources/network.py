@@ -16,12 +16,13 @@ from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Lost, yuv_bytes
+from pipeline.wire.allowed_keys import AllowedKeys, KeyCheck
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
 from pipeline.wire.remote import MAX_PIXELS, Arrivals, LossHeader, Origin, unpack
 
 SCHEME: Final = "zmq+"
-PICTURES_WAITING: Final = 1  # the reader takes them as they come, so that this hardly matters
+PICTURES_WAITING: Final = 2  # the reader takes them as they come; with 1 and a list of clients ZeroMQ 4.3 hangs
 BUFFER_BYTES: Final = 2**18  # of the kernel: so much of what waits nobody can see
 STOP_NOTICED_S: Final = 0.1  # after so long at the most
 HEARTBEAT_S: Final = 2.0  # a sender that is busy with a large picture still hears that this end lives ...
@@ -81,15 +82,19 @@ def check_receiving(settings: StreamSettings) -> None:
     tcp = parse_tcp(_address(settings))
     if tcp is None or not tcp[1].isdecimal() or int(tcp[1]) == 0:
         raise ConfigError(f"{shown}, but must be zmq+tcp://HOST:PORT with a port of its own")
-    if not (is_loopback(tcp[0]) or settings.curve_secret_file or settings.insecure):
+    if settings.clients is not None and settings.curve_secret_file is None:
+        raise ConfigError(f"{shown}: clients is there, but needs curve_secret_file: without it nobody has a key")
+    if not (is_loopback(tcp[0]) or (settings.curve_secret_file and settings.clients) or settings.insecure):
         raise ConfigError(
-            f"{shown}, which other hosts can reach: it needs curve_secret_file, "
-            "or insecure = true to take pictures from everybody"
+            f"{shown}, which other hosts can reach: it needs curve_secret_file and clients, a folder with the public "
+            "keys of who may send, or insecure = true to take pictures from everybody"
         )
 
 
 def check_secret(settings: StreamSettings) -> None:
-    """Refuse a key file that cannot be used, with a ConfigError."""
+    """Refuse a key file, or a folder of clients, that cannot be used, with a ConfigError."""
+    if settings.clients is not None:
+        AllowedKeys(settings.clients)
     if settings.curve_secret_file is None:
         return
     with zmq.Context() as context, context.socket(zmq.PULL) as socket:
@@ -171,7 +176,11 @@ class Refusals:
 def _listening(settings: StreamSettings) -> "Iterator[zmq.Socket[bytes]]":
     # A context, and so a thread for the copy from the network, of its own: no stream delays another. And its end waits
     # until the port is free again.
-    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+    with (
+        zmq.Context() as context,
+        KeyCheck(context, settings.clients, settings.curve_secret_file),
+        context.socket(zmq.PULL) as socket,
+    ):
         socket.linger = 0
         socket.rcvhwm, socket.rcvbuf, socket.maxmsgsize = PICTURES_WAITING, BUFFER_BYTES, MAX_PIXELS
         socket.heartbeat_ivl, socket.heartbeat_timeout = round(1000 * HEARTBEAT_S), round(1000 * DEAD_S)

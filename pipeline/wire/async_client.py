@@ -33,10 +33,11 @@ class AsyncSubscriber:
         types: Collection[MessageType] | None = None,
         server_key: str | Path | None = None,
         timeout_s: float | None = None,
+        client_key: str | Path | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._socket = zmq.asyncio.Context.instance().socket(zmq.SUB)
-        self._subscription = Subscription(self._socket, address, streams, types, server_key)
+        self._subscription = Subscription(self._socket, address, streams, types, server_key, client_key)
 
     @property
     def missed(self) -> dict[str, int]:

@@ -56,6 +56,7 @@ class Subscription:
         streams: names of the streams to hear of; None: all.
         types: ``frame``, ``event``, ``health``; None: all.
         server_key: the publisher's public key file, where it uses keys.
+        client_key: this subscriber's own key file, where the publisher has a list of who may subscribe.
 
     Raises:
         ConfigError: the address or the key file cannot be used.
@@ -68,6 +69,7 @@ class Subscription:
         streams: Collection[str] | None,
         types: Collection[MessageType] | None,
         server_key: str | Path | None,
+        client_key: str | Path | None,
     ) -> None:
         self._gaps: defaultdict[str, Gaps] = defaultdict(Gaps)
         kinds = get_args(MessageType) if types is None else types
@@ -76,7 +78,7 @@ class Subscription:
             # Before connecting, so that the publisher is told all of it at once.
             for prefix in self._topics if self._topics is not None else [f"{kind}/".encode() for kind in kinds]:
                 socket.subscribe(prefix)
-            _connect(socket, address, server_key)
+            _connect(socket, address, server_key, client_key)
         except BaseException:
             socket.close(linger=0)
             raise
@@ -112,6 +114,7 @@ class Subscriber:
         types: ``frame``, ``event``, ``health``; None: all.
         server_key: the publisher's public key file, where it uses keys.
         timeout_s: iteration ends when no message came for this long; None: never.
+        client_key: this subscriber's own key file, where the publisher has a list of who may subscribe.
 
     Raises:
         ConfigError: the address or the key file cannot be used.
@@ -125,10 +128,11 @@ class Subscriber:
         types: Collection[MessageType] | None = None,
         server_key: str | Path | None = None,
         timeout_s: float | None = None,
+        client_key: str | Path | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self._subscription = Subscription(self._socket, address, streams, types, server_key)
+        self._subscription = Subscription(self._socket, address, streams, types, server_key, client_key)
 
     @property
     def missed(self) -> dict[str, int]:
@@ -168,14 +172,16 @@ def milliseconds_until(end: float) -> int | None:
     return None if math.isinf(end) else max(0, math.ceil((end - time.monotonic()) * 1000))
 
 
-def _connect(socket: zmq.Socket[Any], address: str, server_key: str | Path | None) -> None:
+def _connect(
+    socket: zmq.Socket[Any], address: str, server_key: str | Path | None, client_key: str | Path | None
+) -> None:
     socket.linger = 0
     socket.maxmsgsize = LONGEST_MESSAGE
     socket.heartbeat_ivl = HEARTBEAT_MS
     socket.heartbeat_timeout = 2 * HEARTBEAT_MS
     socket.ipv6 = "[" in address
     if server_key is not None:
-        _use_server_key(socket, server_key)
+        _use_keys(socket, server_key, client_key)
     try:
         port = address.rpartition(":")[2]
         if port.isdecimal() and int(port) > 65535:  # ZeroMQ would take it for another one
@@ -186,8 +192,9 @@ def _connect(socket: zmq.Socket[Any], address: str, server_key: str | Path | Non
         raise ConfigError(f"address is {shown!r}, but must be tcp://HOST:PORT or ipc://PATH: {cause}") from error
 
 
-def _use_server_key(socket: zmq.Socket[Any], file: str | Path) -> None:
+def _use_keys(socket: zmq.Socket[Any], file: str | Path, own: str | Path | None) -> None:
     try:
-        connect_with_key(socket, file)
+        connect_with_key(socket, file, own)
     except KEY_ERRORS as error:
-        raise ConfigError(f"server key is {str(file)!r}, which cannot be used: {error}") from error
+        also = "" if own is None else f", client key {str(own)!r}"
+        raise ConfigError(f"server key is {str(file)!r}{also}, which cannot be used: {error}") from error

@@ -44,8 +44,21 @@ def listen_with_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
     socket.curve_server = True
 
 
-def connect_with_key(socket: zmq.Socket[bytes], file: str | Path) -> None:
-    """Talk only to who has the secret half of the public key in ``file``; one of KEY_ERRORS where it has none."""
-    socket.curve_serverkey, _ = zmq.auth.load_certificate(file)
-    # Who listens knows nobody by their keys, so a new pair each time will do.
-    socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+def connect_with_key(socket: zmq.Socket[bytes], file: str | Path, own: str | Path | None = None) -> None:
+    """Talk only to who has the secret half of the public key in ``file``; one of KEY_ERRORS where it has none.
+
+    Args:
+        socket: that connects.
+        file: with the public key of who listens.
+        own: with this end's secret key, by which who listens knows it; None: that of ``file`` where it has one, as on
+            the host of who listens, or else a new pair, which nobody knows.
+    """
+    server, known = zmq.auth.load_certificate(file)
+    socket.curve_serverkey = server
+    if own is not None:
+        public, secret = zmq.auth.load_certificate(own)
+    else:
+        public, secret = (server, known) if known else zmq.curve_keypair()
+    if secret is None:
+        raise ValueError(f"{own} has no secret key")
+    socket.curve_publickey, socket.curve_secretkey = public, secret

@@ -7,7 +7,7 @@ import pytest
 from engines.boxes import Letterbox
 from engines.decode import decode
 from engines.nms import Suppression
-from engines.scores import calibrated, wanted_faces, wanted_objects
+from engines.scores import calibrated, probabilities_at, wanted_faces, wanted_objects
 from engines.spec import ScoreCurves, Thresholds
 
 KNOTS = (0.0, 0.2, 0.5, 1.0)
@@ -92,3 +92,16 @@ def test_curves_that_are_none_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         ScoreCurves("sigmoid", knots, values)
+
+
+def test_evaluation_looks_at_the_same_detections_with_and_without_curves() -> None:
+    random = np.random.default_rng(0)
+    rows = outputs(random.uniform(0, 0.05, 10).tolist(), random.integers(0, 2, 10).tolist())
+    rows["object_boxes"] = np.clip(rows["object_boxes"], 0, 64)
+    plain = Thresholds(object_score=0.02, face_score=1.0)
+    curved = msgspec.structs.replace(
+        plain, object_curves=CURVES, object_scores=tuple(probabilities_at(CURVES, 0.02)), face_score=1.0
+    )
+    found = [decode(rows, [WHOLE], each)[0].objects.boxes for each in (plain, curved)]
+    assert len(found[0]) > 2
+    np.testing.assert_array_equal(*(np.sort(boxes, axis=0) for boxes in found))

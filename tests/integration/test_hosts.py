@@ -30,7 +30,7 @@ from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import capture
 from pipeline.wire.messages import FrameMessage
 from pipeline.wire.remote import PictureHeader, pack_loss, pack_picture, unpack
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
 
 pytestmark = pytest.mark.integration
 
@@ -39,11 +39,6 @@ SIZE = (160, 120)
 FRAMES = 24
 FPS = 12  # slow enough that none is stale, also on a busy machine
 TIMEOUT_S = 1.0
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -418,9 +413,24 @@ def test_who_has_the_key_may_send(
     assert bool(stream.frames) == arrives
 
 
+@pytest.mark.parametrize("own", ["edge.key_secret", None])
+def test_who_is_on_the_list_may_send(keys: Path, port: int, tmp_path: Path, own: str | None) -> None:
+    zmq.auth.create_certificates(tmp_path, "edge")
+    values = {"curve_secret_file": str(keys / "server.key_secret"), "clients": str(tmp_path)}
+    to_server = {"server_key": str(keys / "server.key"), "client_key": own and str(tmp_path / own)}
+    settings = StreamSettings(name="door", source="0", forward=f"tcp://127.0.0.1:{port}", **to_server)
+    picture = Picture.from_rgb(np.zeros((8, 8, 3), np.uint8))
+    with Heard(port, timeout_s=0.8, **values) as stream, PictureSender(settings, threading.Event()) as sender:
+        for seq in range(30):
+            sender.put(Frame("door", seq, 1, 0, seq / 25, picture))
+            time.sleep(0.02)
+        stream.wait_for(*([("up", "8x8 jpeg from another host")] if own else []), ("down", "nothing heard for 0.8 s"))
+    assert bool(stream.frames) == (own is not None)
+
+
 @pytest.mark.parametrize("file", ["none.key_secret", "server.key"])
 def test_a_secret_that_cannot_be_used_is_refused_before_anything_runs(model: Model, keys: Path, file: str) -> None:
-    stream = {"source": "zmq+tcp://0.0.0.0:5570", "curve_secret_file": str(keys / file)}
+    stream = {"source": "zmq+tcp://0.0.0.0:5570", "curve_secret_file": str(keys / file), "clients": str(keys)}
     with pytest.raises(ConfigError, match=r"stream 'door': curve_secret_file is '.*', which cannot be used: "):
         Run(make_config(model, {"door": stream})).end()
 

@@ -1,7 +1,7 @@
 """Kinds of place that mean something to a camera's owner, made of the places that a network was taught."""
 
-from collections.abc import Collection, Mapping
-from typing import Final, Literal
+from collections.abc import Collection
+from typing import Final
 
 from engines.spec import NONE_OF_THESE, SceneGroup
 
@@ -62,12 +62,14 @@ def groups_of(scenes: Collection[str]) -> tuple[SceneGroup, ...]:
     What is no place, such as the classes of other sets, is in none of them: a network that learned each set by itself
     says nothing of one set's scenes against the other's. :data:`NONE_OF_THESE` is the last group where it is a scene.
     """
-
-    def within(where: Literal["indoors", "outdoors"], groups: Mapping[str, Collection[str]]) -> list[SceneGroup]:
-        return [SceneGroup(name, where, tuple(each for each in of if each in scenes)) for name, of in groups.items()]
-
-    found = within("indoors", INDOORS) + within("outdoors", OUTDOORS)
+    inside = [SceneGroup(name, "indoors", _known(places, scenes)) for name, places in INDOORS.items()]
+    outside = [SceneGroup(name, "outdoors", _known(places, scenes)) for name, places in OUTDOORS.items()]
+    found = (*inside, *outside)
     if not all(group.scenes for group in found):
         return ()
     none = (SceneGroup(NONE_OF_THESE, None, (NONE_OF_THESE,)),) if NONE_OF_THESE in scenes else ()
     return (*found, *none)
+
+
+def _known(places: tuple[str, ...], scenes: Collection[str]) -> tuple[str, ...]:
+    return tuple(place for place in places if place in scenes)

@@ -33,16 +33,10 @@ from tests.pipeline.made_runs import (
     make_config,
     video_of,
     videos_of,
-    write_model,
 )
 
 DARK = Picture.from_rgb(np.full((30, 40, 3), 40, np.uint8))
 ADDRESS = "rtsp://cam/{}"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)

@@ -229,6 +229,7 @@ def test_the_boxes_of_each_picture_lie_beside_the_clip_at_its_time_and_without_n
     pause_s = sum(9.0 < packet.time_s < 9.5 for packet in packets) / RATE
     expected = [time_s for time_s in times if not empty[0] + 0.01 < time_s < empty[0] + pause_s - 0.01]
     told = [line["at_s"] for line in lines if line["at_s"] > times[0] - 0.01]
+    assert all(line["at_s"] >= 0.0 for line in lines)
     assert told == pytest.approx(expected, abs=0.002)
     begin = shown[0].captured_ns + round((lines[0]["at_s"] + clips.times(1)[0] - times[0]) * 1e9)
     first = min(shown, key=lambda packet: abs(packet.captured_ns - begin))

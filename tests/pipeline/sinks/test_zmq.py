@@ -146,11 +146,16 @@ def test_addresses_that_stay_on_this_host(address: str) -> None:
 )
 def test_addresses_that_leave_this_host_need_keys(address: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"publish.address is .* needs publish.curve_secret_file, or publish.insecure"
+        ConfigError,
+        match=r"publish.address is .* needs publish.curve_secret_file and publish.clients, .* or publish.insecure",
     ):
         Publisher(PublishSettings(address=address))
     check_address(PublishSettings(address=address, insecure=True))
-    check_address(PublishSettings(address=address, curve_secret_file="keys/server.key_secret"))
+    keys = {"curve_secret_file": "keys/server.key_secret", "clients": "keys/clients"}
+    check_address(PublishSettings(address=address, **keys))
+    for alone in keys:
+        with pytest.raises(ConfigError, match=r"needs publish\.curve_secret_file"):
+            check_address(PublishSettings(address=address, **{alone: keys[alone]}))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A smaller stream for the network beside the source: frames come from the one, packets from the other."""
 
+import time
+
 import msgspec
 import pytest
 
@@ -76,3 +78,18 @@ def test_a_password_in_it_is_encoded_and_hidden_as_that_of_the_source() -> None:
     text = '[[streams]]\nname = "a"\nsource = "rtsp://${W}@h/1"\ndetect_source = "rtsp://${W}@h/2"\n'
     (stream,) = parse(text, "x.toml", {"W": "u:p@ss"}).streams
     assert stream.detect_source == "rtsp://u:p%40ss@h/2"
+
+
+def test_a_live_source_that_ends_is_opened_again_and_its_packets_have_the_time_they_came_at(
+    door: StreamSettings,
+) -> None:
+    live = msgspec.structs.replace(door, live=True, reconnect_min_s=0.05, reconnect_max_s=0.1)
+    began_ns = time.time_ns()
+    watched = Watched(live).run(enough=2 * FRAMES)
+    assert len(watched.packets) >= 2 * FRAMES, "the file has half as many"
+    assert {packet.size for packet in watched.packets} == {LARGE}
+    newest = watched.frames[-1]
+    for packet in watched.packets:
+        assert began_ns - 1e9 < packet.captured_ns < time.time_ns() + 1.1e9
+        # Stream time and time of day are those of the frames beside it.
+        assert packet.time_s - newest.time_s == pytest.approx((packet.captured_ns - newest.captured_ns) / 1e9, abs=0.2)

@@ -357,7 +357,7 @@ def test_a_jump_that_no_source_makes_is_another_beginning() -> None:
         {"source": "zmq+tcp://[::1]:5570"},
         {"source": "zmq+tcp://localhost:5570"},
         {"source": "zmq+tcp://0.0.0.0:5570", "insecure": True},
-        {"source": "zmq+tcp://*:5570", "curve_secret_file": "keys/server.key_secret"},
+        {"source": "zmq+tcp://*:5570", "curve_secret_file": "keys/server.key_secret", "clients": "keys/clients"},
         {"source": "0", "forward": "tcp://127.0.0.1:5570"},
         {"source": "0", "forward": "tcp://server:5570", "server_key": "keys/server.key"},
         {"source": "0", "forward": "tcp://10.0.0.2:5570", "insecure": True},
