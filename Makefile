@@ -1,4 +1,4 @@
-# make demo [SOURCE=rtsp://... | file | 0]    install what runs, and show it
+# make demo [SOURCE=rtsp://... | file | 0] [KEEP=1]    install what runs, and show it; KEEP=1: go on, with the page
 # make test                                  install everything, lint, test
 # make lint
 # make bench [PRECISION=int8]                measure this machine, into docs/benchmarks
@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 SOURCE ?=
+KEEP ?=
 PRECISION ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,21 +14,30 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU a released build is named, so that package indexes with CPU builds can answer with a small one.
 TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 
-.PHONY: demo test lint lint-tensorrt bench audit clean
+SUBMAKE = $(MAKE) --no-print-directory# by another name, so that make -n test runs no test
+
+.PHONY: demo test lint lint-style lint-types lint-tensorrt bench audit clean
 
 demo: $(VENV)/.installed-demo
-	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)')
+	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(KEEP),--keep)
 
-# What failed in the crowd is judged once more, alone: many tests watch a clock.
-test: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+# What failed in the crowd is judged once more, alone: many tests watch a clock. Types are checked meanwhile, on one core.
+test: lint-style
+	@nice $(SUBMAKE) lint-types & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal || \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; tests=$$?; \
+	wait $$types && exit $$tests
 
-lint: $(VENV)/.installed-test
+lint: lint-style lint-types
+	$(BIN)/lint-imports --no-logo  # which is a test, too
+
+lint-style: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+lint-types: $(VENV)/.installed-test
 	$(BIN)/mypy --strict
 	@$(MAKE) --no-print-directory lint-tensorrt
-	$(BIN)/lint-imports --no-logo
 
 # Our calls against the types of NVIDIA's own bindings, the newest 10 and 11; skipped with a sentence without them.
 lint-tensorrt: $(VENV)/.installed-test
@@ -35,8 +45,7 @@ lint-tensorrt: $(VENV)/.installed-test
 	@for version in 10 11; do \
 	  if [ -d build/nvidia/$$version/stubs ]; then \
 	    echo "TensorRT $$version"; \
-	    MYPYPATH=build/nvidia/$$version/stubs $(BIN)/mypy --strict --cache-dir .mypy_cache/tensorrt-$$version \
-	      engines/backends/trt*.py || exit 1; \
+	    MYPYPATH=build/nvidia/$$version/stubs $(BIN)/mypy --strict engines/backends/trt*.py || exit 1; \
 	  fi; \
 	done
 
@@ -67,6 +76,5 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	@rm -rf *.egg-info
-	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile '$(TORCH)' --editable '.[test]'
 	@touch $@

@@ -7,6 +7,7 @@ operators on the input's height and width, which engines compute once, when they
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -118,8 +119,8 @@ def _grid_nodes() -> list[onnx.NodeProto]:
     """
     nodes: list[onnx.NodeProto] = []
 
-    def constant(name: str, value: Array) -> str:
-        tensor = numpy_helper.from_array(value, f"{OF_GRID}{name}")
+    def constant(name: str, value: npt.ArrayLike) -> str:
+        tensor = numpy_helper.from_array(np.asarray(value), f"{OF_GRID}{name}")
         nodes.append(helper.make_node("Constant", [], [tensor.name], name=tensor.name, value=tensor))
         return tensor.name
 

@@ -16,6 +16,11 @@ import numpy as np
 from engines.arrays import Array
 from engines.errors import UNDECODABLE, EngineError, ModelError
 from engines.files import write_whole
+from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
+from engines.meanings import SceneGroup as SceneGroup
+from engines.meanings import ScoreCurves as ScoreCurves
+from engines.meanings import Share as Share
+from engines.meanings import Thresholds as Thresholds
 from engines.model_files import model_file, spec_bytes
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
@@ -31,7 +36,6 @@ TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
 USUAL_TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY if not task.optional)
 ENTRY_OF: dict[TaskName, EntryName] = {task.name: task.entry for task in REGISTRY}
 OUTPUTS_OF: dict[TaskName, tuple[str, ...]] = {task.name: task.outputs for task in REGISTRY}
-Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
@@ -85,16 +89,6 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
         if batch.ndim != 4 or batch.shape[1:] != (self.height, self.width, 3) or len(batch) == 0:
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
-
-
-class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model's scores start to mean something; a pipeline configuration may override them."""
-
-    object_score: Share = 0.35
-    object_iou: Share = 0.45  # NMS overlap
-    face_score: Share = 0.45
-    face_iou: Share = 0.4
-    identity_similarity: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)] = 0.5  # cosine
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,7 +184,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8: Quantised | None = None  # for OpenVINO and ONNX Runtime
     int8_tensorrt: Quantised | None = None  # TensorRT takes other files
     imported: ImportedDetector | None = None  # None: all of it is a network of ours
+    scene_groups: tuple[SceneGroup, ...] = ()  # what a run tells in place of the scenes; empty: the scenes
     known_as: str | None = None  # the fingerprint before its files were written anew around the same weights
+
+    @property
+    def scene_labels(self) -> tuple[str, ...]:
+        """What a run tells of scenes: their groups, or the scenes themselves."""
+        return tuple(group.name for group in self.scene_groups) or self.scenes
 
     def entry(self, name: EntryName) -> EntrySpec:
         """The spec of one entry.
@@ -322,6 +322,13 @@ def write_spec(spec: ModelSpec, folder: Path) -> None:
 
 def _check_entries(spec: ModelSpec, folder: Path) -> None:
     """Raise ModelError unless the entries give what the tasks need, and there is no other entry."""
+    scores, curves = spec.thresholds.object_scores, spec.thresholds.object_curves
+    for what, count in (("object_scores", scores and len(scores)), ("object_curves", curves and len(curves.values))):
+        if count is not None and count != len(spec.objects):
+            raise ModelError(f"model {folder}: spec.json has {count} {what}, but {len(spec.objects)} objects")
+    grouped = [scene for group in spec.scene_groups for scene in group.scenes]
+    if len(set(grouped)) < len(grouped) or not set(grouped) <= set(spec.scenes):
+        raise ModelError(f"model {folder}: spec.json must have only its scenes in scene_groups, and each of them once")
     for name, entry in (("frame", spec.frame), ("face", spec.face)):
         tasks = [task for task in spec.network.tasks if ENTRY_OF[task] == name]
         if entry is None and tasks:

@@ -106,6 +106,7 @@ PACKAGES = {  # of the modules that are called otherwise
     "cuda": "cuda-bindings",
     "cv2": "opencv-python-headless",
     "markdown_it": "markdown-it-py",
+    "opentelemetry": "opentelemetry-exporter-otlp-proto-http",
     "pynvml": "nvidia-ml-py",
     "skimage": "scikit-image",
 }

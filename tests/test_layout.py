@@ -76,6 +76,13 @@ def test_no_class_name_stands_twice() -> None:
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
+@pytest.mark.parametrize(("folders", "limit"), [(PACKAGES, 400), (("tests",), 500)], ids=["source", "tests"])
+def test_no_file_is_longer_than_one_reads(folders: tuple[str, ...], limit: int) -> None:
+    files = [file for folder in folders for file in (CHECKOUT / folder).rglob("*.py")]
+    lines = {str(file.relative_to(CHECKOUT)): file.read_text().count("\n") for file in files}
+    assert {name: count for name, count in lines.items() if count > limit} == {}
+
+
 def test_the_installed_backends_are_those_of_this_checkout() -> None:
     named = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]["trunkline.backends"]
     installed = {point.name: point.value for point in distribution("trunkline").entry_points.select(group=GROUP)}

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from engines.errors import BackendUnavailable, ConfigError
-from engines.spec import load_model
+from engines.spec import load_model, write_spec
 from engines.zoo import model_folder
 from tools.output import print_json
 
@@ -79,6 +80,10 @@ VersionCompatibleOption = Annotated[
     bool | None,
     typer.Option("--version-compatible", help="tensorrt: engines that later versions load, too; may be slower."),
 ]
+CalibrateOption = Annotated[
+    bool,
+    typer.Option("--calibrate", help="Of a model folder: choose anew on DATA what scores mean, and the thresholds."),
+]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")]
 
 
@@ -96,6 +101,7 @@ def compile_model(
     config: ConfigOption = None,
     workspace: WorkspaceOption = None,
     version_compatible: VersionCompatibleOption = None,
+    calibrate: CalibrateOption = False,
     as_json: AsJsonOption = False,
 ) -> None:
     """Make a model folder: ONNX files, thresholds, parity with PyTorch, figures, card. Or add its int8 form.
@@ -107,7 +113,12 @@ def compile_model(
 
     Example: trunkline compile runs/n/checkpoint.pt --out runs/model --data DIR
 
+    With --calibrate, of a model folder: fit the curves that turn scores into probabilities, and take the thresholds
+    with the best F1, which spec.json then holds for all forms of the model. A checkpoint's are chosen in any case.
+
     Example: trunkline compile runs/model --precision int8 --data DIR
+
+    Example: trunkline compile runs/model --calibrate --data DIR
 
     Example: trunkline compile runs/model --backend tensorrt --precision fp16 --data DIR
     """
@@ -116,6 +127,11 @@ def compile_model(
     of_int8: dict[str, object] = {"--images": images}
     of_figures: dict[str, object] = {"--tolerance": tolerance}
     of_tensorrt: dict[str, object] = {"--workspace": workspace, "--version-compatible": version_compatible}
+    if calibrate:
+        _refuse_given({**of_f32, **of_int8, **of_figures, **of_tensorrt, "--backend": backend}, "--calibrate")
+        _need_folder(source, "--calibrate")
+        _calibrate(source, data, config, as_json=as_json)
+        return
     if backend == "tensorrt":
         _refuse_given(of_f32, "--backend tensorrt")
         _refuse_given({} if arithmetic == "int8" else of_int8, f"--precision {precision}")
@@ -186,6 +202,29 @@ def _int8(folder: Path, options: Options, form: "Form") -> "Model":
         form=form,
         told=_tell,
     )
+
+
+def _calibrate(folder: Path, data: Path, config: Path | None, *, as_json: bool) -> None:
+    try:
+        from engines.evaluation.report import calibrate_scores
+        from engines.evaluation.truth import configured_truth
+        from engines.training.settings import load_settings
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    model = load_model(folder)
+    truth = configured_truth(load_settings(config), data, ("objects", "faces")) if config else data
+    thresholds = calibrate_scores(model, truth).thresholds
+    write_spec(msgspec.structs.replace(model.spec, thresholds=thresholds), folder)
+    if as_json:
+        print_json({"model": str(folder), "fingerprint": model.fingerprint, "thresholds": thresholds})
+        return
+    if thresholds.object_scores is not None and thresholds.object_curves is not None:
+        told = zip(model.spec.objects, thresholds.object_scores, strict=True)
+        typer.echo(
+            f"objects: {thresholds.object_curves.method} curves; {', '.join(f'{name} {at}' for name, at in told)}"
+        )
+    if thresholds.face_curve is not None:
+        typer.echo(f"faces: {thresholds.face_curve.method} curve; {thresholds.face_score}")
 
 
 def _tensorrt(

@@ -1,5 +1,7 @@
 """``trunkline demo``: the whole way, from a video to messages, in one command."""
 
+import importlib.util
+import json
 import math
 import os
 import signal
@@ -7,10 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from json import dumps as quoted  # a JSON string is a TOML string, too
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +23,7 @@ from rich.progress import Progress
 from engines.errors import StageError
 from engines.files import PRIVATE_FOLDER
 from engines.spec import USUAL_TASKS, load_model
+from pipeline.gallery import Gallery
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import ModelSettings
 from pipeline.sinks.segments import segments
@@ -33,6 +35,7 @@ from tools.demo_scene import PHOTOGRAPHS, RATE, SECONDS, Photograph
 from tools.output import json_of, print_json
 
 STREAM: Final = "demo"
+GALLERY_FILE: Final = "gallery.sqlite"
 BEFORE: Final = PHOTOGRAPHS["astronaut"]  # enrolled before the clip starts
 LIVE: Final = PHOTOGRAPHS["hopper"]  # enrolled while it runs, half-way
 TRUNKLINE: Final = (sys.executable, "-c", "from tools.main import main; main()")
@@ -54,16 +57,20 @@ def demo(
     seconds: Annotated[
         float, typer.Option(min=1, help="How long to watch --source; the demo's own clip runs to its end.")
     ] = 30.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Then go on, with the page, until ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of a table.")] = False,
 ) -> None:
-    """Watch a clip, or --source, in real time and tell what was seen, when, how sure.
+    """Watch a clip, or --source, in real time and tell what was seen, when, how sure; and show it on a page.
 
     The clip shows photographs of real people and things. One person is enrolled before it starts, another half-way:
     she is unknown before and has a name after.
 
     Example: trunkline demo --source rtsp://camera.local/stream --seconds 60
+
+    Example: trunkline demo --keep
     """
-    load_model(ModelSettings().path).require(USUAL_TASKS, "demo")
+    model = load_model(ModelSettings().path)
+    model.require(USUAL_TASKS, "demo")
     console = Console(stderr=as_json)
     _clear(out)
     half_time = None
@@ -72,12 +79,21 @@ def demo(
         _wait_for(_enroll(BEFORE, out))
         console.print(f"Enrolled {BEFORE.person} from {BEFORE.path.name}.")
         half_time = _HalfTime(out)
-    address = _write_config(out, source)
-    console.print(f"Running. Join in with: trunkline subscribe {address}")
-    sightings = _watch(out, address, source, CLIP_LIMIT_S if source is None else seconds, half_time)
+    else:
+        Gallery(out / GALLERY_FILE, model.fingerprint).close()  # for who is named on the page
+    address, page = _free_address(), _free_address() if importlib.util.find_spec("litestar") is not None else None
+    _write_config(out, source, address, page)
+    console.print(f"Running. Join in with: trunkline subscribe tcp://{address}")
+    console.print(
+        "No page: it needs pip install '.[web]'." if page is None else f"The page, in some seconds: http://{page}"
+    )
+    sightings = _watch(out, f"tcp://{address}", source, CLIP_LIMIT_S if source is None else seconds, half_time)
     shown = redact(source or str(out / "clip.mp4"))
     summary = summarise(out / "run.json", STREAM, shown, sightings, half_time.enrolment if half_time else None)
     _present(out, summary, console, as_json)
+    if keep:
+        _write_config(out, source, address, page, keep=True)
+        _go_on(out, source, console, page)
 
 
 class _HalfTime:
@@ -102,9 +118,10 @@ class _HalfTime:
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left, and nothing else."""
     out.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    names = ("clip.mp4", "truth.json", "gallery.sqlite*", "run.*", "recording/*.mp4", "messages.jsonl")
+    names = ("clip.mp4", "truth.json", f"{GALLERY_FILE}*", "run.*", "recording/*.mp4", "messages.jsonl")
+    kept = ("events/events.sqlite*", "events/clips/*")
     results = ("annotated.mp4", "contact_sheet.png", "summary.json")
-    for name in (*names, *results):
+    for name in (*names, *kept, *results):
         for path in out.glob(name):
             path.unlink()
 
@@ -117,7 +134,7 @@ def _render(out: Path, console: Console) -> None:
 
 
 def _enroll(photo: Photograph, out: Path) -> "subprocess.Popen[str]":
-    command = (*TRUNKLINE, "enroll", str(photo.person), str(photo.path), "--gallery", str(out / "gallery.sqlite"))
+    command = (*TRUNKLINE, "enroll", str(photo.person), str(photo.path), "--gallery", str(out / GALLERY_FILE))
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -133,24 +150,62 @@ def _last_line(said: str) -> str:
     return (said.strip().splitlines() or ["it said nothing"])[-1].removeprefix("error: ")
 
 
-def _write_config(out: Path, source: str | None) -> str:
-    """Write the run's configuration; returns the address on which it will publish."""
+def _free_address() -> str:
+    """A place on this host that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    if source is None:
-        written, gallery = str(out / "clip.mp4"), f"[identity]\ngallery = {quoted(str(out / 'gallery.sqlite'))}\n\n"
-    else:  # a password stays in the environment
-        written, gallery = source if redact(source) == source else f"${{{SOURCE_VARIABLE}}}", ""
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def _write_config(out: Path, source: str | None, address: str, page: str | None, keep: bool = False) -> None:
+    """Write the run's configuration.
+
+    Args:
+        out: folder of the demo.
+        source: None: the demo's own clip.
+        address: on which it publishes.
+        page: where it is served; None: nowhere.
+        keep: whether it goes on until it is stopped, and records nothing.
+    """
+    written = source or str(out / "clip.mp4")
+    if redact(written) != written:  # a password stays in the environment
+        written = f"${{{SOURCE_VARIABLE}}}"
+    loop = keep and (source is None or Path(source).is_file())
     (out / "run.toml").write_text(
-        f'[[streams]]\nname = "{STREAM}"\nsource = {quoted(written, ensure_ascii=False)}\npace = "realtime"\n\n'
-        f"{gallery}"
-        f'[publish]\naddress = "{address}"\n\n'
-        f"[record]\ndirectory = {quoted(str(out / 'recording'), ensure_ascii=False)}\n"
-        f"segment_s = {ONE_VIDEO_S}\nmin_free_gb = {MIN_FREE_GB}\n",
+        f'[[streams]]\nname = "{STREAM}"\nsource = {_quoted(written)}\npace = "realtime"\n'
+        f"loop = {str(loop).lower()}\n\n"
+        f"[identity]\ngallery = {_quoted(out / GALLERY_FILE)}\n\n"
+        f'[publish]\naddress = "tcp://{address}"\n'
+        + ("" if keep else _recording(out))
+        + ("" if page is None else _page(out, page)),
         encoding="utf-8",
     )
-    return address
+
+
+def _recording(out: Path) -> str:
+    return (
+        f"\n[record]\ndirectory = {_quoted(out / 'recording')}\n"
+        f"segment_s = {ONE_VIDEO_S}\nmin_free_gb = {MIN_FREE_GB}\n"
+    )
+
+
+def _page(out: Path, page: str) -> str:
+    return (
+        f'\n[web]\naddress = "{page}"\naccounts = {_quoted(out / "accounts.sqlite")}\n\n'
+        f'[events]\nbest_crops = true\n\n[[sinks]]\nkind = "store"\ndirectory = {_quoted(out / "events")}\n'
+        f"clips = true\nmin_free_gb = {MIN_FREE_GB}\n"
+    )
+
+
+def _quoted(value: str | Path) -> str:
+    return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a TOML string, too
+
+
+def _go_on(out: Path, source: str | None, console: Console, page: str | None) -> None:
+    """Run until ctrl-C, or until it ends by itself. Raises StageError when it fails."""
+    console.print(f"Still running{'' if page is None else f', with the page on http://{page}'}: ctrl-C ends it.")
+    with _running(out, source, ()) as run, suppress(KeyboardInterrupt):
+        run.wait()
 
 
 def _watch(out: Path, address: str, source: str | None, seconds: float, half_time: _HalfTime | None) -> Sightings:
@@ -159,7 +214,7 @@ def _watch(out: Path, address: str, source: str | None, seconds: float, half_tim
     with (
         (out / "messages.jsonl").open("wb") as lines,
         Subscriber(address) as subscriber,
-        _running(out, source) as run,
+        _running(out, source, ("--wait-for-subscriber", f"{START_S:.0f}")) as run,
     ):
         for message in _messages(subscriber, run, seconds):
             lines.write(msgspec.json.encode(message) + b"\n")
@@ -171,12 +226,12 @@ def _watch(out: Path, address: str, source: str | None, seconds: float, half_tim
 
 
 @contextmanager
-def _running(out: Path, source: str | None) -> "Iterator[subprocess.Popen[bytes]]":
+def _running(out: Path, source: str | None, options: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
     """The run; it is over when the block is left. Raises StageError when it failed by itself."""
     command = (*TRUNKLINE, "run", str(out / "run.toml"), "--summary", str(out / "run.json"))
     with (out / "run.log").open("wb") as log:
         run = subprocess.Popen(
-            (*command, "--wait-for-subscriber", f"{START_S:.0f}"),
+            (*command, *options),
             stdout=log,
             stderr=log,
             env=os.environ | ({SOURCE_VARIABLE: source} if source is not None else {}),

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.evaluation.sets import NAMED_SETS, SetName
+from engines.sizes import at_size
 from engines.spec import TASKS, Precision, load_model
 from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
+from tools.compile import size_of
 from tools.enroll import BackendOption
 from tools.evaluate_rates import rates
 from tools.evaluate_studies import improvement, multi_task, recognition, smoothing
@@ -23,7 +25,7 @@ from tools.output import json_of, make_folder, print_json, write_file
 
 if TYPE_CHECKING:
     from engines.evaluation.bootstrap import Interval
-    from engines.evaluation.report import EvaluationReport
+    from engines.evaluation.report import EvaluationReport, ScoredTasks
     from engines.evaluation.truth import Truth
     from engines.spec import Model
 
@@ -54,6 +56,10 @@ SetOption = Annotated[
     typer.Option("--set", help="Score on this set of DATA's folders in place of the standard ones."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic; auto leaves it to the backend.")]
+FrameSizeOption = Annotated[
+    str | None,
+    typer.Option(help="Width x height of the frame entry, multiples of 32; default the model's own."),
+]
 TaskOption = Annotated[
     list[str] | None,
     typer.Option(parser=_task, metavar="TASK", help=f"Score this only, one of {', '.join(TASKS)}; repeatable."),
@@ -89,6 +95,7 @@ def evaluate(
     named: SetOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "f32",
+    frame_size: FrameSizeOption = None,
     task: TaskOption = None,
     limit: LimitOption = None,
     as_json: AsJsonOption = False,
@@ -102,7 +109,8 @@ def evaluate(
     """Score an exported model on validation data, the way the pipeline runs it; the commands below do something else.
 
     docs/evaluation.md says what every figure means. Without --config, or where the configuration has no
-    [[validation_sets]], DATA has the standard layout that docs/data.md describes.
+    [[validation_sets]], DATA has the standard layout that docs/data.md describes; further sets that it has there are
+    scored, too, each by itself.
 
     --calibrate chooses the identity threshold on the people of DATA in place of scoring them (docs/recognition.md).
 
@@ -120,14 +128,24 @@ def evaluate(
     _check_ready(out, plots)
     chosen = tuple(asked)
     opened, truth = _opened(model, data, config, named, chosen, limit)
+    if frame_size is not None:
+        opened = at_size(opened, size_of(frame_size, "--frame-size"))
     if calibrate:
         calibrate_identity(opened, truth, false_accept_rate, people, replace=replace, as_json=as_json)
         return
     # Only here: a run-time install is without what it needs, and every other verb works there.
-    from engines.evaluation.report import evaluate_model
+    from engines.evaluation.report import evaluate_model, further_truths
 
+    further = {} if named or config else further_truths(opened, data, chosen or opened.spec.network.tasks, limit)
     report = evaluate_model(
-        opened, truth, tasks=chosen or None, backend=backend, precision=precision, limit=limit, plots=plots
+        opened,
+        truth,
+        tasks=chosen or None,
+        backend=backend,
+        precision=precision,
+        limit=limit,
+        plots=plots,
+        sets=further,
     )
     _publish(report, opened, out, as_json=as_json)
 
@@ -191,9 +209,10 @@ def _check_calibrating(asked: list[str], *, calibrate: bool, of_it: tuple[object
 
 def _show(report: "EvaluationReport") -> None:
     console = Console()
-    table = Table("task", "figure", "value", "95 % interval")
-    for row in _rows(report):
-        table.add_row(*row)
+    table = Table("set", "task", "figure", "value", "95 % interval")
+    for name, scored in {"": report, **report.sets}.items():
+        for row in _rows(scored):
+            table.add_row(name, *row)
     console.print(table)
     console.print(
         f"{report.model} {report.fingerprint}, {report.backend} {report.precision} on {report.device}, "
@@ -205,13 +224,16 @@ def _show(report: "EvaluationReport") -> None:
             console.print(f"skipped ({task}): {reason}", markup=False)
 
 
-def _rows(report: "EvaluationReport") -> Iterator[tuple[str, str, str, str]]:
+def _rows(report: "ScoredTasks") -> Iterator[tuple[str, str, str, str]]:
+    """The figures of every task, and those of each source of its pictures."""
     for task in REGISTRY:
         scores = report.of(task.name)
         if scores is not None:
             values = msgspec.to_builtins(scores)
             for name in task.figures:
                 yield task.name, name, _text(values[name]), _between(scores.intervals.get(name))
+            for source, figures in values.get("by_source", {}).items():
+                yield task.name, f"ap50 of {source}, {figures['pictures']} pictures", _text(figures["ap50"]), ""
 
 
 def _between(interval: "Interval | None") -> str:

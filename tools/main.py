@@ -52,6 +52,18 @@ def _events() -> typer.Typer:
     return app
 
 
+def _streams() -> typer.Typer:
+    from tools.streams import app
+
+    return app
+
+
+def _reload() -> Callable[..., None]:
+    from tools.streams import reload
+
+    return reload
+
+
 def _enroll() -> Callable[..., None]:
     from tools.enroll import enroll
 
@@ -106,6 +118,12 @@ def _train() -> Callable[..., None]:
     return train
 
 
+def _average() -> Callable[..., None]:
+    from tools.average import average
+
+    return average
+
+
 def _evaluate() -> typer.Typer:
     from tools.evaluate import app
 
@@ -130,12 +148,20 @@ def _import() -> Callable[..., None]:
     return import_model
 
 
+def _plan() -> Callable[..., None]:
+    from tools.plan import plan_machine
+
+    return plan_machine
+
+
 VERBS = {
     "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
     "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
     "view": Verb("Show a run in a browser: live pictures, events, people.", _view),
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
     "events": Verb("List, show, export and delete the events that a run keeps.", _events),
+    "streams": Verb("List, add, change and remove the streams of a run that goes on.", _streams),
+    "reload": Verb("Have a run read its configuration again.", _reload),
     "enroll": Verb("Add a person to the gallery.", _enroll),
     "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
     "check-config": Verb("Say whether a configuration is allowed.", _check_config),
@@ -143,8 +169,10 @@ VERBS = {
     "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
     "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
     "soak": Verb("Run for hours under faults; say what was lost, and what grew.", _soak),
+    "plan": Verb("Say which machine some streams need, from a minute's measurement.", _plan),
     "data": Verb("Check and look at the training data.", _data),
     "train": Verb("Train the network.", _train),
+    "average": Verb("Take the mean of a run's weights and of those that it began with.", _average),
     "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", _evaluate),
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
     "compile": Verb("Make a model folder from a checkpoint.", _compile),

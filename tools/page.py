@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,10 @@ import msgspec
 from engines.spec import load_model
 from pipeline.gallery import Gallery
 from pipeline.runtime.logs import LogSettings, configure_logging, log_settings
+from pipeline.service.control import Control
+from pipeline.service.control_socket import ControlSocket
 from pipeline.service.page_process import PageProcess
+from pipeline.service.reloading import Reloaded
 from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings
 from pipeline.sinks.store import StoreSettings
 
@@ -64,6 +68,8 @@ class RunPage:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
         self._what, self._config, self._address = what, self.with_packets(config), address
         self._process: PageProcess | None = None
+        self._control = Path(self._folder.name) / "control"
+        self._socket: ControlSocket | None = None
         self._log = Path(self._folder.name) / "log"
         configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=self._log))
 
@@ -72,8 +78,15 @@ class RunPage:
         address = config.packets.address or f"ipc://{self._folder.name}/packets"
         return msgspec.structs.replace(config, packets=msgspec.structs.replace(config.packets, address=address))
 
-    def start(self, results: str) -> None:
-        """Serve what is heard at an address."""
+    def start(self, results: str, control: Control, reload: Callable[[], Reloaded] | None) -> None:
+        """Serve what is heard at an address, and let the page change the run.
+
+        Args:
+            results: the address.
+            control: of the run.
+            reload: reads the configuration again; None: there is no file of it.
+        """
+        self._socket = ControlSocket(self._control, control, reload)
         self._process = PageProcess(self._command(results))
         self._process.start()
 
@@ -81,6 +94,8 @@ class RunPage:
         """Serve no longer."""
         if self._process is not None:
             self._process.stop()
+        if self._socket is not None:
+            self._socket.close()
         configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=None))
         self._folder.cleanup()
 
@@ -96,6 +111,7 @@ class RunPage:
             "--packets": self._config.packets.address,
             "--log": str(self._log),
             "--run": str(os.getpid()),
+            "--control": str(self._control),
         }
         given = [part for option, value in options.items() if value is not None for part in (option, value)]
         return [sys.executable, "-m", "tools.main", *told, "view", *file, *given]

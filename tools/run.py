@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,7 +17,7 @@ from pipeline.cluster.forwarding import run_forwarding
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.limits import set_limits
-from pipeline.service.reloading import reload
+from pipeline.service.reloading import Reloaded, reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -80,7 +81,8 @@ def run(
     Exit status: 0, all files were read to their ends, or the run was stopped; 2, something was refused; 3, of a file
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
-    SIGHUP reads the configuration again and takes over the streams that were added, changed and removed.
+    SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
+    removed.
     """
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)
@@ -118,14 +120,14 @@ def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     if hasattr(signal, "SIGHUP") and again is not None:
-        signal.signal(signal.SIGHUP, lambda *_: _reload(again, config, control))
+        signal.signal(signal.SIGHUP, lambda *_: _in_thread(lambda: reload(again, config, control)))
     timer = threading.Timer(seconds or 0.0, stop.set)
     forwards = config.streams[0].forward is not None
 
     def started(address: str) -> None:
         typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
         if page is not None:
-            page.start(address)
+            page.start(address, control, None if again is None else lambda: reload(again, config, control))
         if seconds is not None:
             timer.start()
 
@@ -155,9 +157,14 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     return loaded
 
 
-def _reload(read: Callable[[], Config], running: Config, control: Control) -> None:
-    """Read the configuration again, in a thread: what is removed may take a while."""
-    threading.Thread(target=reload, args=(read, running, control), daemon=True).start()
+def _in_thread(reading: Callable[[], Reloaded]) -> None:
+    """Read the configuration again, in a thread: what is removed may take a while. What is refused is logged."""
+
+    def read() -> None:
+        with suppress(ConfigError):
+            reading()
+
+    threading.Thread(target=read, daemon=True).start()
 
 
 def _config(what: list[str], model: str | None) -> Config:

@@ -28,6 +28,7 @@ EXTRA_OF: Final = {
     "import": ("onnx",),
     "metrics": ("prometheus_client", "pynvml"),
     "supervision": ("supervision",),
+    "traces": ("opentelemetry",),
     "tracking": ("trackeval",),
     "web": ("anyio", "argon2", "cryptography", "litestar", "tomlkit", "uvicorn", "websockets"),
     "tensorrt": ("cuda", "tensorrt"),

@@ -33,6 +33,7 @@ def view(
     ] = None,
     log: Annotated[Path | None, typer.Option(help="The run's log file, whose end administrators see.")] = None,
     run: Annotated[int | None, typer.Option(hidden=True, help="Process that started it, and ends it.")] = None,
+    control: Annotated[Path | None, typer.Option(hidden=True, help="Socket by which that is changed.")] = None,
 ) -> None:
     """Show the live picture, what happened and who is known, in a browser.
 
@@ -53,6 +54,7 @@ def view(
             config=config,
             run=run,
             model=_model(loaded, model),
+            control=control,
             packets=packets or (None if loaded is None else loaded.packets.address),
             log=log,
         ),

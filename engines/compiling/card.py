@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engines.compiling.parity import Parity
 from engines.compiling.quantise import Form
+from engines.evaluation.detection import SourceScores
 from engines.evaluation.parts import MetricsPart, Scores, metrics_part
 from engines.evaluation.report import EvaluationReport
 from engines.network.cost import cost, share_of_single_tasks
@@ -51,10 +52,23 @@ def model_card(
         sets=[_set(each) for each in saved.settings.datasets],
         report=report,
         figures=[row for part, scores in scored for row in part.rows(scores)],
+        further=[
+            (name, [row for each in tasks if (found := other.of(each.name)) for row in metrics_part(each).rows(found)])
+            for name, other in report.sets.items()
+        ],
+        sources=list(_sources(report)),
         parity=parity,
         weaknesses=[each.weakness for each in tasks],
         worst=[(what, names) for part, scores in scored for what, names in _worst(part, scores) if names],
     )
+
+
+def _sources(report: EvaluationReport) -> Iterator[tuple[str, str, str, SourceScores]]:
+    """Set, task, source and figures of every source of pictures with boxes."""
+    for name, scored in {"validation": report, **report.sets}.items():
+        for task in REGISTRY:
+            for source, figures in getattr(scored.of(task.name), "by_source", {}).items():
+                yield name, task.name, source, figures
 
 
 def _set(entry: DatasetSettings) -> dict[str, object]:

@@ -17,6 +17,7 @@ from engines.network.network import Network, build_network
 from engines.sizes import STEP
 from engines.spec import (
     INPUT,
+    NONE_OF_THESE,
     EntrySpec,
     ModelSpec,
     NetworkSettings,
@@ -26,6 +27,7 @@ from engines.spec import (
     write_spec,
 )
 from engines.tasks import Task
+from engines.tasks.scene.groups import groups_of
 from engines.training.checkpoint import Checkpoint
 
 OPSET = 17
@@ -53,6 +55,19 @@ class Trained:
         layer = f"{task.name}.{task.softmax_layer}"
         divided = {key: self.weights[key] / temperature for key in (f"{layer}.weight", f"{layer}.bias")}
         return replace(self, weights=self.weights | divided)
+
+    def with_none(self, logit: float) -> "Trained":
+        """The same network with the scene :data:`NONE_OF_THESE`, whose logit is the same for every picture.
+
+        Its probability is above 0.5 where the energy of a picture, the logarithm of the sum of the exponentials of its
+        logits, is below it (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020).
+        """
+        weight, bias = (self.weights[f"scene.linear.{name}"] for name in ("weight", "bias"))
+        rows = {
+            "scene.linear.weight": torch.cat([weight, torch.zeros_like(weight[:1])]),
+            "scene.linear.bias": torch.cat([bias, torch.full_like(bias[:1], logit)]),
+        }
+        return replace(self, weights=self.weights | rows, scenes=(*self.scenes, NONE_OF_THESE))
 
     def network(self) -> Network:
         """The network with its weights, in inference mode."""
@@ -92,6 +107,7 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
         face=exported.get("face"),
         objects=trained.objects,
         scenes=trained.scenes,
+        scene_groups=groups_of(trained.scenes),
         network=trained.settings,
         thresholds=thresholds,
     )

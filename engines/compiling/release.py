@@ -13,7 +13,15 @@ from engines.compiling.export import Trained, export
 from engines.compiling.parity import Parity, check_parity
 from engines.data.reading import spread
 from engines.errors import DataError
-from engines.evaluation.report import EvaluationReport, calibrate, evaluate_model, temperature_of
+from engines.evaluation.report import (
+    EvaluationReport,
+    calibrate,
+    evaluate_model,
+    further_truths,
+    none_logit_of,
+    of_places,
+    temperature_of,
+)
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
 from engines.tasks import REGISTRY
@@ -21,6 +29,8 @@ from engines.training.checkpoint import load_checkpoint
 
 PARITY_BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 PARITY_PICTURES = 64  # of each kind
+NO_PLACE_PICTURES = 200
+FURTHER_PICTURES = 2000  # of each further set, for the card: an interval of two hundredths
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,13 @@ def release(
                 told(f"calibrating the {task.name}'s probabilities")
                 trained = trained.at_temperature(task, temperature_of(load_model(part), task.name, truth))
                 spec = export(trained, part, frame_size, Thresholds())
+        further = further_truths(load_model(part), data, trained.settings.tasks, FURTHER_PICTURES)
+        places, unknown = of_places(spec, (truth, *further.values())), _without_place(truth)
+        if places and unknown:
+            told("choosing when a picture shows none of the places")
+            spec = export(trained.with_none(0.0), part, frame_size, Thresholds())
+            trained = trained.with_none(none_logit_of(load_model(part), places, unknown))
+            spec = export(trained, part, frame_size, Thresholds())
         told("checking parity")
         parity = check_parity(load_model(part), PARITY_BACKENDS, pictures, faces)
         told("choosing thresholds")
@@ -81,11 +98,17 @@ def release(
         write_spec(spec, part)
         told("measuring")
         model = load_model(part)
-        report = evaluate_model(model, truth)
+        report = evaluate_model(model, truth, sets=further)
         card = model_card(model, saved, report, parity, note)
         (part / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         _replace(part, out)
     return Released(load_model(out), parity, report)
+
+
+def _without_place(truth: Truth) -> list[Path]:
+    """Pictures that a face fills, and so show no place."""
+    pictures = [] if truth.landmarks is None else list(truth.landmarks.pictures.values())
+    return spread(pictures, NO_PLACE_PICTURES)
 
 
 def _replace(part: Path, out: Path) -> None:

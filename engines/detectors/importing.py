@@ -129,6 +129,7 @@ def _thresholds(detector: ObjectDetector, others: Thresholds, given: Mapping[str
     usual = Thresholds()
     # A transformer's boxes are suppressed by itself: overlapping ones are of two objects.
     overlap = 1.0 if detector.suppresses else usual.object_iou
+    others = msgspec.structs.replace(others, object_scores=None, object_curves=None)  # which were of other objects
     return msgspec.structs.replace(others, **{"object_score": usual.object_score, "object_iou": overlap, **given})
 
 

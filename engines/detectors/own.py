@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from engines.arrays import Pixels
@@ -25,7 +24,7 @@ class OwnDetector:
         model = load_model(folder)
         model.require(("objects",), "data label")
         self.names, self.fingerprint = model.spec.objects, model.fingerprint
-        self._thresholds = msgspec.structs.replace(model.spec.thresholds, object_score=score)
+        self._thresholds = model.spec.thresholds.at(object_score=score)
         self._engine = open_engine(model, "frame", precision="f32")
 
     def __enter__(self) -> "OwnDetector":

@@ -1,32 +1,30 @@
 """Thresholds and probabilities from data: where a model's scores and similarities start to mean something."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logit
 
 from engines.arrays import Double, Flags, Float, Rows
-from engines.data.coco import CocoSet
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
-from engines.evaluation.coco import BoxDetection
-from engines.evaluation.matching import match
 from engines.evaluation.parts import Calibrated, thresholds_part
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
+from engines.spec import TaskName
 from engines.tasks import REGISTRY
 
+TINY = 1e-7  # the least probability that single precision tells from 0 and 1
 TEMPERATURES = 0.2, 5.0  # the least and the largest that are looked at
-BETA = 0.5  # whoever watches minds a thing that is not there more than one that is missed in a frame
 
 
-def calibrate_thresholds(runner: ModelRunner, truth: Truth) -> Calibrated:
+def calibrate_thresholds(runner: ModelRunner, truth: Truth, tasks: Collection[TaskName] | None = None) -> Calibrated:
     """Choose the thresholds of a model's tasks on validation data, task by task; the NMS overlaps stay as they are.
 
     A threshold of which the data says nothing stays as it is, too. Each task's ``thresholds.py`` says how its own are
-    chosen, with those of the tasks before it.
+    chosen, with those of the tasks before it. Of ``tasks`` alone where they are named.
 
     Raises:
         DataError: too many pictures cannot be read, or the model finds nothing in them.
@@ -34,7 +32,7 @@ def calibrate_thresholds(runner: ModelRunner, truth: Truth) -> Calibrated:
     spec, skipped = runner.model.spec, SkippedRows()
     chosen = Calibrated(spec.thresholds, spec.identity_calibration)
     for task in REGISTRY:
-        if task.name in spec.network.tasks and task.has("thresholds"):
+        if task.name in (spec.network.tasks if tasks is None else tasks) and task.has("thresholds"):
             chosen = thresholds_part(task).choose(runner, truth, chosen, skipped)
     return chosen
 
@@ -62,14 +60,30 @@ def best_temperature(probabilities: Float, target: Rows) -> float:
     return math.exp(float(found.x))
 
 
-def best_f_threshold(scores: Double, correct: Flags, wanted: int, beta: float = 1.0) -> float:
-    """The score threshold with the best F-beta: recall is worth ``beta`` precisions (van Rijsbergen 1979).
+def best_none_logit(known: Float, unknown: Float) -> float:
+    """The logit of "none of these" with the best mean of both recalls: of places, and of what is none.
+
+    A picture is none of these where that is likelier than all else together (see
+    :meth:`engines.compiling.export.Trained.with_none`).
+
+    Args:
+        known: (N,) probability of "none of these", with a logit of 0, of pictures that show a place.
+        unknown: (M,) the same of pictures that show none.
+    """
+    energies = [-logit(np.clip(each.astype(np.float64), TINY, 1 - TINY)) for each in (known, unknown)]
+    cuts = np.sort(np.concatenate(energies))
+    middles = (cuts[1:] + cuts[:-1]) / 2
+    inside, outside = (np.searchsorted(np.sort(each), middles) / len(each) for each in energies)
+    return float(middles[int(np.argmax(outside - inside))])
+
+
+def best_f_threshold(scores: Double, correct: Flags, wanted: int) -> float:
+    """The score threshold with the best F1, the harmonic mean of precision and recall.
 
     Args:
         scores: (N,) of all detections that count.
         correct: (N,) whether each found something that was wanted.
         wanted: how many there were to find.
-        beta: what recall is worth; 1 for the harmonic mean of both.
 
     Returns:
         Half-way between the lowest score to keep and the next one.
@@ -81,20 +95,8 @@ def best_f_threshold(scores: Double, correct: Flags, wanted: int, beta: float = 
         raise DataError("score threshold: the model finds nothing that the data wants found")
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    f = (1 + beta**2) * np.cumsum(correct[order]) / (np.arange(1, len(ranked) + 1) + beta**2 * wanted)
+    f = 2 * np.cumsum(correct[order]) / (np.arange(1, len(ranked) + 1) + wanted)
     below = np.append(ranked[1:], 0.0)
     f[ranked == below] = -1.0  # a threshold cannot part equal scores
     best = int(f.argmax())
     return float(ranked[best] + below[best]) / 2
-
-
-def matched(truth: CocoSet, detections: Sequence[BoxDetection]) -> tuple[Double, Flags, int]:
-    """Match detections to boxes at IoU 0.5 (see :func:`match`).
-
-    Returns:
-        (N,) scores and (N,) whether each is right, without detections that lie on an ignored box; how many boxes count.
-    """
-    categories = match(truth, detections).categories.values()
-    rows = [category.at(0) for category in categories]
-    scores, correct = np.concatenate([row[0] for row in rows]), np.concatenate([row[2] for row in rows])
-    return scores, correct, sum(int(category.wanted.sum()) for category in categories)

@@ -1,5 +1,6 @@
 """What the scores of objects and faces have in common: average precision, its intervals and the worst pictures."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,13 @@ from engines.evaluation.bootstrap import (
     resampled_precision,
 )
 from engines.evaluation.coco import AT_75, MAX_DETECTIONS, BoxDetection, average_precision, mean_of
-from engines.evaluation.matching import Matches, count_pictures, match
+from engines.evaluation.matching import Matches, count_pictures, match, weighted_average_precision
+from engines.evaluation.reliability import calibration_errors
 from engines.evaluation.runner import LOW_SCORE
 
 WORST = 10  # pictures listed and drawn of each task
+SOURCE_PICTURES = 20  # the fewest that make a source
+ECE_SCORE = 0.1  # lower scores are of what nobody is shown, and would be nearly all of the detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class WorstPicture(msgspec.Struct, frozen=True, kw_only=True):
     mistaken: int  # detections that are no box, or a second one of it
 
 
+class SourceScores(msgspec.Struct, frozen=True, kw_only=True):
+    """How well boxes are found in the pictures of one source."""
+
+    ap50: float | None  # mean over the categories that it has boxes of
+    pictures: int
+    boxes: int  # that count
+
+
 class BoxScores(msgspec.Struct, frozen=True, kw_only=True):
     """How well boxes are found; None where the data has none to find."""
 
@@ -60,7 +72,9 @@ class BoxScores(msgspec.Struct, frozen=True, kw_only=True):
     ap_medium: float | None  # below 96 x 96
     ap_large: float | None
     ar100: float | None  # recall with at most 100 detections a picture, mean over the same overlaps
+    ece: float | None = None  # expected calibration error of detections from ECE_SCORE on, at IoU 0.5
     ap50_by_label: dict[str, float | None]
+    by_source: dict[str, SourceScores] = {}  # by the beginning of the pictures' names; empty where they tell no sources
     intervals: dict[str, Interval | None]  # by figure
     pictures: int
     boxes: int  # that count
@@ -84,7 +98,9 @@ def score_boxes(evidence: BoxEvidence) -> BoxScores:
         ap_medium=mean_of(scores.ap_medium),
         ap_large=mean_of(scores.ap_large),
         ar100=mean_of(scores.ar100),
+        ece=_calibration_error(evidence.matches),
         ap50_by_label=scores.ap50,
+        by_source=score_sources(evidence.truth, evidence.matches),
         intervals=_intervals(evidence.matches),
         pictures=len(evidence.truth.pictures),
         boxes=len(evidence.truth.boxes) - ignored,
@@ -95,6 +111,51 @@ def score_boxes(evidence: BoxEvidence) -> BoxScores:
         worst=worst_pictures(evidence),
         skipped=evidence.skipped,
     )
+
+
+def score_sources(truth: CocoSet, matches: Matches) -> dict[str, SourceScores]:
+    """The figures of the pictures of each source, largest first."""
+    sources = sources_of(truth)
+    rows = {key: row for row, key in enumerate(matches.pictures)}
+    weights = np.zeros((len(sources), len(matches.pictures)))
+    for each, pictures in zip(weights, sources.values(), strict=True):
+        each[[rows[key] for key in pictures]] = 1.0
+    if not sources:
+        return {}
+    precision = np.stack([weighted_average_precision(category, weights) for category in matches.categories.values()])
+    means = mean_over_categories(precision.T).tolist()
+    wanted = sum(category.wanted for category in matches.categories.values())
+    return {
+        name: SourceScores(ap50=None if np.isnan(mean) else mean, pictures=len(pictures), boxes=int(each @ wanted))
+        for (name, pictures), mean, each in zip(sources.items(), means, weights, strict=True)
+    }
+
+
+def sources_of(truth: CocoSet) -> dict[str, list[int]]:
+    """The pictures (ids) of each source, which the names of their files begin with: ``SOURCE_REST``, largest first.
+
+    What has fewer than :data:`SOURCE_PICTURES` is "other". Empty where there are not at least two sources, or as many
+    beginnings as do not tell sources but, say, people.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for key, path in truth.pictures.items():
+        found[path.stem.partition("_")[0]].append(key)
+    large = {name: keys for name, keys in found.items() if len(keys) >= SOURCE_PICTURES}
+    other = [key for name, keys in found.items() if name not in large for key in keys]
+    if len(large) < 2 or len(other) > len(truth.pictures) // 2:
+        return {}
+    ordered = dict(sorted(large.items(), key=lambda each: -len(each[1])))
+    return ordered | ({"other": other} if other else {})
+
+
+def _calibration_error(matches: Matches) -> float | None:
+    found = [category.at(0) for category in matches.categories.values()]
+    scores = np.concatenate([each[0] for each in found])
+    shown = scores >= ECE_SCORE
+    if not shown.any():
+        return None
+    correct = np.concatenate([each[2] for each in found])[shown]
+    return float(calibration_errors(scores[shown], correct, np.ones((1, len(correct))))[0])
 
 
 def _intervals(matches: Matches) -> dict[str, Interval | None]:

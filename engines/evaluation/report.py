@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.progress import Progress
@@ -16,11 +17,13 @@ from rich.progress import Progress
 from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import best_temperature, calibrate_thresholds
+from engines.evaluation.calibration import best_none_logit, best_temperature, calibrate_thresholds
 from engines.evaluation.parts import Calibrated, Evidence, Scores, metrics_part, render_part
 from engines.evaluation.runner import ModelRunner
-from engines.evaluation.truth import Truth, standard_truth
-from engines.spec import USUAL_TASKS, Model, TaskName, Thresholds
+from engines.evaluation.sets import sets_in
+from engines.evaluation.truth import Truth, labelled_truth, standard_truth
+from engines.scenes import grouped
+from engines.spec import NONE_OF_THESE, USUAL_TASKS, Model, ModelSpec, TaskName, Thresholds
 from engines.tasks import REGISTRY, task
 from engines.tasks.faces.metrics import FaceScores
 from engines.tasks.identity.metrics import IdentityScores
@@ -29,8 +32,25 @@ from engines.tasks.objects.metrics import ObjectScores
 from engines.tasks.scene.metrics import SceneScores
 
 
-class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was scored, and the scores of the tasks that were asked for."""
+class ScoredTasks(msgspec.Struct, frozen=True, kw_only=True):
+    """The scores of the tasks that were asked for, on one set of data."""
+
+    objects: ObjectScores | UnsetType = UNSET
+    faces: FaceScores | UnsetType = UNSET
+    scene: SceneScores | UnsetType = UNSET
+    identity: IdentityScores | UnsetType = UNSET
+    others: dict[TaskName, Any] | UnsetType = UNSET  # the scores of tasks that have no field of their own
+
+    def of(self, name: TaskName) -> Scores | None:
+        """The scores of a task; None where it was not scored."""
+        if name in USUAL_TASKS:
+            found = getattr(self, name)
+            return None if found is UNSET else found
+        return None if self.others is UNSET else self.others.get(name)
+
+
+class EvaluationReport(ScoredTasks, frozen=True, kw_only=True):
+    """What was scored, the scores, and those on further sets of the data."""
 
     model: str
     fingerprint: str
@@ -41,19 +61,8 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None  # pictures, or pairs, of each set that were looked at; None: all
     thresholds: Thresholds  # the model's own
     bootstrap: Bootstrap = Bootstrap()  # how the intervals were made
-    objects: ObjectScores | UnsetType = UNSET
-    faces: FaceScores | UnsetType = UNSET
-    scene: SceneScores | UnsetType = UNSET
-    identity: IdentityScores | UnsetType = UNSET
-    others: dict[TaskName, Any] | UnsetType = UNSET  # the scores of tasks that have no field of their own
+    sets: dict[str, ScoredTasks] = {}  # by name, see engines.evaluation.sets
     seconds: float
-
-    def of(self, name: TaskName) -> Scores | None:
-        """The scores of a task; None where it was not scored."""
-        if name in USUAL_TASKS:
-            found = getattr(self, name)
-            return None if found is UNSET else found
-        return None if self.others is UNSET else self.others.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ def evaluate_model(
     tasks: Sequence[TaskName] | None = None,
     limit: int | None = None,
     plots: Path | None = None,
+    sets: Mapping[str, Truth] = {},
 ) -> EvaluationReport:
     """Score an exported model on ``data`` through the pipeline's own letterbox, decode and NMS.
 
@@ -113,6 +123,7 @@ def evaluate_model(
         tasks: what to score; each by itself. None: all that the model has and the data tells.
         limit: of a folder, look at this many pictures or pairs of each set only.
         plots: an existing folder for curves and sheets of the worst pictures, as PNG; None draws nothing.
+        sets: what else to score the model on, each by itself, see :func:`further_truths`.
 
     Raises:
         DataError: the data is missing, too broken, or has labels that the model does not know.
@@ -128,9 +139,11 @@ def evaluate_model(
     with open_runner(model, backend, precision) as runner:
         engine = runner.frame or runner.face  # both run on the same backend
         assert engine is not None
-        found = {name: _scored(name, runner, truth, plots) for name in scored}
-        usual = {name: scores for name, scores in found.items() if name in USUAL_TASKS}
-        others = {name: scores for name, scores in found.items() if name not in USUAL_TASKS}
+        found = _fields({name: _scored(name, runner, truth, plots) for name in scored})
+        further = {
+            name: ScoredTasks(**_fields({each: _scored(each, runner, other, None) for each in other.scored(known)}))
+            for name, other in sets.items()
+        }
         return EvaluationReport(
             model=model.spec.name,
             fingerprint=model.fingerprint,
@@ -140,10 +153,27 @@ def evaluate_model(
             data=truth.name,
             limit=truth.limit,
             thresholds=model.spec.thresholds,
-            **usual,
-            others=others or UNSET,
+            **found,
+            sets=further,
             seconds=round(time.monotonic() - started, 1),
         )
+
+
+def further_truths(model: Model, data: Path, tasks: Collection[TaskName], limit: int | None = None) -> dict[str, Truth]:
+    """The named sets that a folder has beside the standard ones, of these tasks, where the model knows their labels.
+
+    Raises:
+        DataError: a file of one is missing or of another kind, or too many rows are broken.
+    """
+    found = sets_in(data, model.spec, tasks)
+    return {name: labelled_truth([entry], data, limit) for name, entry in found.items()}
+
+
+def _fields(found: Mapping[TaskName, Scores]) -> dict[str, Any]:
+    """The scores as the fields of :class:`ScoredTasks`."""
+    usual = {name: scores for name, scores in found.items() if name in USUAL_TASKS}
+    others = {name: scores for name, scores in found.items() if name not in USUAL_TASKS}
+    return {**usual, "others": others or UNSET}
 
 
 def _scored(name: TaskName, runner: ModelRunner, truth: Truth, plots: Path | None) -> Scores:
@@ -170,6 +200,19 @@ def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Ba
         return calibrate_thresholds(runner, truth)
 
 
+def calibrate_scores(model: Model, data: Path | Truth) -> Calibrated:
+    """Choose what the scores of boxes mean and their thresholds on ``data``; that of identities stays.
+
+    Raises:
+        DataError: the data is missing or too broken, tells no boxes, or the model finds nothing in it.
+    """
+    tasks = [each.name for each in REGISTRY if not each.per_picture and each.name in model.spec.network.tasks]
+    truth = data if isinstance(data, Truth) else standard_truth(data, tasks)
+    truth.scored(tasks)
+    with open_runner(model, "auto", "f32") as runner:
+        return calibrate_thresholds(runner, truth, tasks)
+
+
 def temperature_of(model: Model, name: TaskName, truth: Truth) -> float:
     """The temperature of the logits of a task with probabilities that fits ``truth`` best, with an f32 engine.
 
@@ -182,6 +225,37 @@ def temperature_of(model: Model, name: TaskName, truth: Truth) -> float:
     with open_runner(model, "auto", "f32") as runner:
         evidence = metrics_part(task(name)).gather(runner, truth)
     return best_temperature(evidence.probabilities, evidence.target)
+
+
+def none_logit_of(model: Model, known: Sequence[Path], unknown: Sequence[Path]) -> float:
+    """The logit of "none of these" that best tells pictures of places from those that show none.
+
+    See :func:`engines.evaluation.calibration.best_none_logit`.
+
+    Args:
+        model: whose last scene is "none of these", with a logit of 0.
+        known: pictures of places.
+        unknown: whole pictures of none.
+
+    Raises:
+        DataError: too many pictures cannot be read.
+        BackendUnavailable: no f32 engine runs here.
+    """
+    groups, scenes = model.spec.scene_groups, model.spec.scenes
+    skipped = SkippedRows()
+    with open_runner(model, "auto", "f32") as runner:
+        seen = [
+            np.stack([each.detections.scene for each in runner.see("scene", paths, model.spec.thresholds, skipped)])
+            for paths in (known, unknown)
+        ]
+    places, nothing = (grouped(each, groups, scenes)[:, -1] for each in seen)
+    return best_none_logit(places, nothing)
+
+
+def of_places(spec: ModelSpec, truths: Iterable[Truth]) -> list[Path]:
+    """The pictures of ``truths`` whose label is a scene of one of the model's kinds of place."""
+    in_places = {scene for group in spec.scene_groups if group.name != NONE_OF_THESE for scene in group.scenes}
+    return [path for truth in truths for label, path in truth.scene or () if label in in_places]
 
 
 def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:

@@ -20,6 +20,7 @@ from engines.decode import Detections, decode
 from engines.engine import Engine
 from engines.errors import DataError
 from engines.pictures import letterbox_rgb, read_rgb, resize
+from engines.scores import probabilities_at
 from engines.spec import Model, Thresholds
 
 BATCH = 16
@@ -57,8 +58,23 @@ class ModelRunner:
 
     @property
     def curve_thresholds(self) -> Thresholds:
-        """The model's thresholds with scores so low that whole precision-recall curves come out."""
-        return msgspec.structs.replace(self.model.spec.thresholds, object_score=LOW_SCORE, face_score=LOW_SCORE)
+        """The model's thresholds with scores so low that whole precision-recall curves come out.
+
+        They are the same detections whether or not scores become probabilities.
+        """
+        low = self.model.spec.thresholds.at(object_score=LOW_SCORE, face_score=LOW_SCORE)
+        changed: dict[str, object] = {}
+        if low.object_curves is not None:
+            changed["object_scores"] = tuple(probabilities_at(low.object_curves, LOW_SCORE))
+        if low.face_curve is not None:
+            changed["face_score"] = probabilities_at(low.face_curve, LOW_SCORE)[0]
+        return msgspec.structs.replace(low, **changed)
+
+    @property
+    def uncalibrated_thresholds(self) -> Thresholds:
+        """The same for the scores as the network gives them."""
+        low = self.model.spec.thresholds.at(object_score=LOW_SCORE, face_score=LOW_SCORE)
+        return msgspec.structs.replace(low, object_curves=None, face_curve=None)
 
     def see(
         self, title: str, paths: Sequence[Path], thresholds: Thresholds, skipped: SkippedRows

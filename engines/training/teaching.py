@@ -10,7 +10,6 @@ A teacher sees every picture once, as it is, through its exported entries and th
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -92,9 +91,7 @@ def _teach_frames(
 def _see(data: PictureSet, engine: Engine, thresholds: Thresholds) -> Iterator[Detections]:
     """What the teacher sees on each canvas, in canvas pixels, unsure boxes too."""
     size = (engine.spec.width, engine.spec.height)
-    low = msgspec.structs.replace(
-        thresholds, object_score=UNSURE * thresholds.object_score, face_score=UNSURE * thresholds.face_score
-    )
+    low = thresholds.at(object_score=UNSURE * thresholds.object_score, face_score=UNSURE * thresholds.face_score)
     for rows in torch.split(torch.arange(len(data)), BATCH):
         extents = data.extents[rows].int().tolist()
         pictures = [

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from engines.boxes import Letterbox
 from engines.decode import Detections
+from pipeline.frames.light import Light
 from pipeline.frames.picture import Picture
 
 # What becomes of a stream's frames when they come faster than they go. freshest: the newest wins, as of a camera.
@@ -251,6 +252,7 @@ class Result(Identified):
     finished_ns: int  # time.monotonic_ns()
     # By task of faces: one per row of faces, None where it was not shown yet; empty where the model has no such task.
     face_labels: Mapping[str, tuple[FaceLabel | None, ...]] = field(default_factory=dict, kw_only=True)
+    light: Light | None = field(default=None, kw_only=True)  # None: nobody asked
 
     @classmethod
     def finished(
@@ -262,6 +264,7 @@ class Result(Identified):
         scene_label: int,
         finished_ns: int,
         face_labels: Mapping[str, tuple[FaceLabel | None, ...]] | None = None,
+        light: Light | None = None,
     ) -> Self:
         """What was identified, with its smoothed labels."""
         return cls(
@@ -272,6 +275,7 @@ class Result(Identified):
             scene_label=scene_label,
             finished_ns=finished_ns,
             face_labels=face_labels or {},
+            light=light,
         )
 
 

@@ -13,7 +13,8 @@ from engines.engine import Engine, Running, open_engine
 from engines.errors import BackendUnavailable
 from engines.nms import Suppression
 from engines.planes import PlanesEngine
-from engines.spec import EntryName, Model, Thresholds
+from engines.scenes import grouped
+from engines.spec import EntryName, Model, ModelSpec, Thresholds
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Inferred, Observed, Prepared, Skipped
 from pipeline.settings.schema import ModelSettings
@@ -101,11 +102,21 @@ def collect(batches: Iterable[Started]) -> Iterator[Inferred]:
 
 
 def detect(
-    batches: Iterable[Inferred], thresholds: Thresholds, suppression: Suppression = "class-aware"
+    batches: Iterable[Inferred],
+    thresholds: Thresholds,
+    suppression: Suppression = "class-aware",
+    spec: ModelSpec | None = None,
 ) -> Iterator[Observed | Skipped]:
-    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels."""
+    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels, groups of scenes.
+
+    ``spec`` is the model's, for its groups; None: it has none.
+    """
     for inferred in batches:
         timestamps, skipped = inferred.timestamps, inferred.prepared.batch.skipped
-        found = iter(decode(inferred.outputs, inferred.prepared.letterboxes, thresholds, suppression))
+        outputs = inferred.outputs
+        if spec is not None and spec.scene_groups and "scene" in outputs:
+            scene = grouped(outputs["scene"].astype(np.float32), spec.scene_groups, spec.scenes)
+            outputs = {**outputs, "scene": scene}
+        found = iter(decode(outputs, inferred.prepared.letterboxes, thresholds, suppression))
         for place, frame in enumerate(inferred.frames):
             yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)

@@ -69,7 +69,7 @@ class EventPublisher:
     ) -> None:
         self._publisher, self._counters, self._spec = publisher, counters, spec
         self._drops_before = DropsBefore()
-        self._events = EventLog(spec.objects, spec.scenes) if events is None else events
+        self._events = EventLog(spec.objects, spec.scene_labels) if events is None else events
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
         self._lock = threading.Lock()  # frames come from the thread of each shard, the ends of streams from others
@@ -96,7 +96,7 @@ class EventPublisher:
                 counting.count_on(open_events.line_counts(stream))
         events = EventLog(
             spec.objects,
-            spec.scenes,
+            spec.scene_labels,
             places,
             crops=config.events.best_crops,
             patience_s=SILENT_TIMES * config.tracking.max_lost_s,

@@ -130,7 +130,14 @@ def _start(parts: "Parts") -> StageFunction:
 def _collect(parts: "Parts") -> StageFunction:
     from pipeline.inference import stage as steps
 
-    return lambda started: steps.collect(started)
+    def stage(started: "Iterator[Started]") -> Iterator[Inferred]:
+        if parts.traces is None:
+            return steps.collect(started)
+        from pipeline.runtime.tracing import trace_batches  # it needs the extra "traces"
+
+        return trace_batches(steps.collect(started), parts.traces)
+
+    return stage
 
 
 def _postprocess(parts: "Parts") -> StageFunction:
@@ -146,7 +153,12 @@ def _publish(parts: "Parts") -> StageFunction:
 
     def stage(results: Iterator[Result]) -> Iterator[Result]:
         assert parts.event_publisher is not None
-        return publish(results, parts.event_publisher)
+        published = publish(results, parts.event_publisher)
+        if parts.traces is None:
+            return published
+        from pipeline.runtime.tracing import trace_frames  # it needs the extra "traces"
+
+        return trace_frames(published, parts.traces)
 
     return stage
 
@@ -163,7 +175,7 @@ STAGES: Final = (
     Stage("capture", "capture", _capture, None, "frames", "capture", each="stream", needs=("source",)),
     Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare"),
     Stage("start", "infer", _start, "prepared", "started", "infer", needs=("frame engine",)),
-    Stage("collect", "infer", _collect, "started", "inferred", "infer", paces="frames"),
+    Stage("collect", "infer", _collect, "started", "inferred", "infer", needs=("traces",), paces="frames"),
     Stage(
         "postprocess",
         "postprocess",
@@ -175,7 +187,14 @@ STAGES: Final = (
         needs=("gallery",),
     ),
     Stage(
-        "publish", "publish", _publish, "results", "messages", "finish", needs=("publisher", "recorder"), joined=True
+        "publish",
+        "publish",
+        _publish,
+        "results",
+        "messages",
+        "finish",
+        needs=("publisher", "recorder", "traces"),
+        joined=True,
     ),
 )
 SOURCE: Final = next(stage for stage in STAGES if stage.each == "stream")

@@ -19,12 +19,13 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from pipeline.identity.face_entry import FaceQueue
     from pipeline.runtime.event_publisher import EventPublisher
     from pipeline.runtime.postprocess import Postprocessor
+    from pipeline.runtime.tracing import Traces
     from pipeline.sinks.fan_out import Sinks
     from pipeline.sinks.video import Recorder
     from pipeline.wire.packet_sockets import PacketHub
 
 Need = Literal[
-    "source", "frame engine", "face engine", "gallery", "publisher", "recorder"
+    "source", "frame engine", "face engine", "gallery", "publisher", "recorder", "traces"
 ]  # what may have to be opened
 
 
@@ -39,6 +40,7 @@ class Parts:
         faces: the face entry, for a thread of its own.
         postprocessor: what turns outputs into results, once it is made; of one shard.
         event_publisher: what turns results into messages, once it is made.
+        traces: what tells OpenTelemetry of batches and frames.
         array: memory for the network's input, of a shape; None: each batch has its own.
     """
 
@@ -53,6 +55,7 @@ class Parts:
     recorder: "Recorder | None" = None
     postprocessor: "Postprocessor | None" = None
     event_publisher: "EventPublisher | None" = None
+    traces: "Traces | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
     @property
@@ -99,6 +102,10 @@ def open_parts(
             parts.packets = opened.enter_context(PacketHub(config.packets, folder))
         address = None if parts.packets is None else parts.packets.address
         parts.publisher = opened.enter_context(Sinks(config, address))
+    if "traces" in needs and config.traces.endpoint is not None:
+        from pipeline.runtime.tracing import Traces
+
+        parts.traces = opened.enter_context(Traces(config.traces))
     if "frame engine" in needs:
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":
@@ -117,5 +124,5 @@ def open_parts(
     if "recorder" in needs and config.record.directory is not None:
         from pipeline.sinks.video import Recorder
 
-        parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scenes, config.streams)
+        parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scene_labels, config.streams)
     return parts

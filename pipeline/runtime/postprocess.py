@@ -13,8 +13,8 @@ from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.settings.schema import Config
 from pipeline.smoothing.stage import Smoothers, smooth
+from pipeline.tracking.found import low_score_threshold
 from pipeline.tracking.stage import Trackers, track
-from pipeline.tracking.tracker import low_score_threshold
 
 TRACKS_PER_RESTART = 1_000_000
 
@@ -49,11 +49,13 @@ class Postprocessor:
         if faces is not None and gallery is not None:
             threshold = sure.identity_similarity
             self._identifier = Identifier(faces, gallery, config.identity, threshold, live=live)
-        self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
+        self._spec = spec
+        light = bool(spec.scene_groups)  # day or night is told beside the kind of place
+        self._smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scene_labels), light=light)
 
     def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
         """The way of each frame from the network's raw outputs to all that is known of it."""
-        observed = detect(inferred, self._thresholds, self._suppression)
+        observed = detect(inferred, self._thresholds, self._suppression, self._spec)
         tracked = track(observed, self._trackers)
         return smooth(identify(tracked, self._identifier), self._smoothers)
 
@@ -70,16 +72,15 @@ class Postprocessor:
 
 def effective_thresholds(config: Config, model: Model) -> Thresholds:
     """The model's thresholds, or those that the configuration puts in their place."""
-    own, chosen = model.spec.thresholds, config.inference
-    given = {
-        "object_score": chosen.object_score,
-        "face_score": chosen.face_score,
-        "identity_similarity": config.identity.similarity,
-    }
-    return msgspec.structs.replace(own, **{name: value for name, value in given.items() if value is not None})
+    chosen, similarity = config.inference, config.identity.similarity
+    own = model.spec.thresholds.at(object_score=chosen.object_score, face_score=chosen.face_score)
+    return own if similarity is None else msgspec.structs.replace(own, identity_similarity=similarity)
 
 
 def low_score_thresholds(sure: Thresholds, share: float) -> Thresholds:
     """What detection lets through to the trackers, which carry tracks on with weaker detections than begin one."""
-    objects, faces = low_score_threshold(np.array([sure.object_score, sure.face_score]), share).tolist()
-    return msgspec.structs.replace(sure, object_score=objects, face_score=faces)
+    objects, faces, *labels = low_score_threshold(
+        np.array([sure.object_score, sure.face_score, *(sure.object_scores or ())]), share
+    ).tolist()
+    low = sure.at(object_score=objects, face_score=faces)
+    return low if sure.object_scores is None else msgspec.structs.replace(low, object_scores=tuple(labels))

@@ -136,12 +136,11 @@ class Accounts:
         Raises:
             RequestError: 400 for a name that is not allowed, 409 where there is one of it.
         """
-        if not 1 <= len(name) <= 64 or not name.isprintable() or "/" in name or name != name.strip():
-            raise RequestError(400, f"name must have 1 to 64 printable characters without a slash, got {name[:80]!r}")
+        _check_name(name)
         if self._file.rows("SELECT 1 FROM users WHERE name = ?", name):
             raise RequestError(409, f"there is a user {name!r} already")
         password = secrets.token_urlsafe(12)
-        row = (name, role, "\n".join(streams), self._hash(password), 1, timestamp(round(self._now() * 1e9)))
+        row = (name, role, _joined(streams), self._hash(password), 1, _moment(self._now()))
         with self._file.transaction() as db:
             db.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)", row)
         return password
@@ -218,10 +217,9 @@ class Accounts:
         """
         if not 0.0 < days <= 3660.0:
             raise RequestError(400, f"days must be above 0 and at most 3660, got {days:g}")
-        if not 1 <= len(name) <= 64 or not name.isprintable():
-            raise RequestError(400, f"name must have 1 to 64 printable characters, got {name[:80]!r}")
+        _check_name(name)
         token, now_s = f"tl_{secrets.token_urlsafe(32)}", self._now()
-        row = (_digest(token), name, role, "\n".join(streams), timestamp(round(now_s * 1e9)), now_s + days * 86_400.0)
+        row = (_digest(token), name, role, _joined(streams), _moment(now_s), now_s + days * 86_400.0)
         with self._file.transaction() as db:
             number = db.execute(
                 "INSERT INTO tokens (hash, name, role, streams, added_at, until_s) VALUES (?, ?, ?, ?, ?, ?)", row
@@ -232,7 +230,7 @@ class Accounts:
         """Return all tokens, those that ended too, without what they are."""
         rows = self._file.rows("SELECT id, name, role, streams, added_at, until_s FROM tokens ORDER BY id")
         return [
-            Token(number, name, role, _listed(streams), at, timestamp(round(until_s * 1e9)))
+            Token(number, name, role, _listed(streams), at, _moment(until_s))
             for number, name, role, streams, at, until_s in rows
         ]
 
@@ -253,7 +251,7 @@ class Accounts:
             raise RequestError(401, "the token is not known here")
         ((name, role, streams, until_s),) = rows
         if until_s <= self._now():
-            raise RequestError(401, f"the token ended at {timestamp(round(until_s * 1e9))}")
+            raise RequestError(401, f"the token ended at {_moment(until_s)}")
         return Who(f"token {name}", role, _listed(streams), "token")
 
     def record(self, who: str, address: str, action: str) -> None:
@@ -272,7 +270,7 @@ class Accounts:
             2**62 if before is None else before,
             limit,
         )
-        return [Deed(number, timestamp(round(at_s * 1e9)), *rest) for number, at_s, *rest in rows]
+        return [Deed(number, _moment(at_s), *rest) for number, at_s, *rest in rows]
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -313,6 +311,25 @@ class Accounts:
                 self._failures[key].append(now_s)
             while len(self._failures) > REMEMBERED:
                 self._failures.pop(next(iter(self._failures)))
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= 64 or not name.isprintable() or "/" in name or name != name.strip():
+        raise RequestError(
+            400, f"name must have 1 to 64 printable characters, no slash, no space at its ends, got {name[:80]!r}"
+        )
+
+
+def _moment(unix_s: float) -> str:
+    return timestamp(round(unix_s * 1e9))
+
+
+def _joined(streams: Collection[str]) -> str:
+    """How they are stored; RequestError 400 for what is no name of a stream."""
+    for name in streams:
+        if not name or not name.isprintable():
+            raise RequestError(400, f"streams must be names of streams, got {name[:80]!r}")
+    return "\n".join(streams)
 
 
 def _listed(streams: str) -> tuple[str, ...]:

@@ -99,12 +99,12 @@ class Control:
         with self._running() as run:
             if name not in (known := self._names(run)):
                 raise ConfigError(f"stream {name!r} cannot be removed: {_there_are(known)}")
-            for what in SWITCHES:
-                if not run.is_on(name, what):
-                    run.note(name, what, True)
             if name in self._paused:
+                run.note(name, "detect", True)  # first: from here on its end is taken for its removal
                 run.add(self._paused.pop(name))  # for a moment: its end is told as that of any other
             run.remove(name)
+            if not run.is_on(name, "record"):
+                run.note(name, "record", True)  # last: nothing more of it is recorded
 
     def switch(self, stream: str, what: Switch, on: bool) -> None:
         """Switch a stream's detection or recording on or off; nothing happens where it is so.

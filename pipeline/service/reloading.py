@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
-from engines.errors import TrunklineError
+from engines.errors import ConfigError, TrunklineError
 from pipeline.service.control import Control, check_settings
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.kind import settled
@@ -12,7 +13,16 @@ from pipeline.sources.kind import settled
 log = structlog.get_logger()
 
 
-def reload(read: Callable[[], Config], running: Config, control: Control) -> None:
+class Reloaded(msgspec.Struct, frozen=True):
+    """What was different in a configuration, and is taken over."""
+
+    added: tuple[str, ...] = ()  # names of streams
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()  # what else is different, and was not taken over
+
+
+def reload(read: Callable[[], Config], running: Config, control: Control) -> Reloaded:
     """Take over the streams that were added to a configuration, changed in it and removed from it; log each.
 
     What else is different needs a restart, and is said so. A configuration that cannot be read, or with a stream that
@@ -22,6 +32,9 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
         read: reads the configuration.
         running: that the run began with.
         control: of the run.
+
+    Raises:
+        ConfigError: it was not taken over, or only in part, as the sentence says.
     """
     before = _streams(control)
     try:
@@ -32,24 +45,33 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Non
                 check_settings(settings)
     except TrunklineError as error:
         log.error("configuration not taken over", error=str(error))
-        return
-    for key in Config.__struct_fields__:
-        if key != "streams" and getattr(config, key) != getattr(running, key):
-            log.warning("configuration not taken over", error=f"{key} is different, which needs a restart")
+        raise ConfigError(f"configuration not taken over: {error}") from error
+    keys = [key for key in Config.__struct_fields__ if key != "streams"]
+    restart = tuple(key for key in keys if getattr(config, key) != getattr(running, key))
+    for key in restart:
+        log.warning("configuration not taken over", error=f"{key} is different, which needs a restart")
+    done: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
     try:
         for name, settings in after.items():  # before any is removed: a run whose last stream has ended is over
             if name not in before:
                 control.add(settings)
-                log.info("stream added", stream=name)
+                _note(done, "added", name)
             elif before[name] != settings:
                 control.change(settings)
-                log.info("stream changed", stream=name)
+                _note(done, "changed", name)
         for name in before.keys() - after.keys():
             control.remove(name)
-            log.info("stream removed", stream=name)
+            _note(done, "removed", name)
     except TrunklineError as error:
-        untouched = _streams(control) == before
-        log.error(f"configuration {'not taken over' if untouched else 'taken over in part'}", error=str(error))
+        extent = "not taken over" if _streams(control) == before else "taken over in part"
+        log.error(f"configuration {extent}", error=str(error))
+        raise ConfigError(f"configuration {extent}: {error}") from error
+    return Reloaded(**{verb: tuple(sorted(names)) for verb, names in done.items()}, needs_restart=restart)
+
+
+def _note(done: dict[str, list[str]], verb: str, name: str) -> None:
+    done[verb].append(name)
+    log.info(f"stream {verb}", stream=name)
 
 
 def _streams(control: Control) -> dict[str, StreamSettings]:

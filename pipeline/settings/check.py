@@ -8,7 +8,7 @@ from engines.engine import backend_names
 from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
 from pipeline.settings import sinks
-from pipeline.settings.redact import redact
+from pipeline.settings.redact import as_written, redact
 from pipeline.settings.schema import STANDARD_INPUT, Config, LineSettings, StreamSettings, ZoneSettings
 
 
@@ -23,7 +23,7 @@ def check_stream(settings: StreamSettings) -> None:
         ConfigError: one sentence with the stream, the key, the value and what is allowed.
     """
     try:
-        written = msgspec.to_builtins(settings)
+        written = msgspec.to_builtins(settings, enc_hook=as_written)
         msgspec.convert(written, StreamSettings)  # a value made in Python was not compared with its type
         check(Config(streams=(settings,)), {"streams": [written]})
     except (RefusedError, msgspec.ValidationError) as refusal:

@@ -73,7 +73,7 @@ def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
         if name not in environment:
             raise RefusedError(f"{_text(key)} needs the environment variable {name}, which is not set")
         value = environment[name]
-        return user_encoded(value, node, match.span()) if key[-1:] == ("source",) else value
+        return user_encoded(value, node, match.span()) if key[-1:] in (("source",), ("detect_source",)) else value
 
     filled = _VARIABLE.sub(value_of, node)
     # Names go into messages, as plain text.

@@ -59,6 +59,13 @@ class FromVariable(str):
         return repr(redact(self.written))
 
 
+def as_written(value: object) -> str:
+    """Return the text that a configuration has in place of a value; an ``enc_hook`` of msgspec."""
+    if isinstance(value, FromVariable):
+        return value.written
+    raise NotImplementedError(type(value))
+
+
 def user_encoded(value: str, written: str, span: tuple[int, int]) -> str:
     """The value of a variable in an address, percent-encoded where it stands for a user name or a password.
 

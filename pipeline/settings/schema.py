@@ -99,6 +99,8 @@ class StreamSettings(_Section, frozen=True):
     name: StreamName
     # An address that FFmpeg reads, a file, a folder or a pattern of pictures, "-", or a camera's index as text ("0").
     source: str
+    # A smaller stream of the same camera: frames, and all that is seen, come from it; from the source packets alone.
+    detect_source: str | None = None
     user: str | None = None  # of an address; it and the password may have any characters
     password: str | None = None
     live: bool | None = None  # None: as the source is, docs/sources.md
@@ -235,6 +237,13 @@ class MetricsSettings(_Section, frozen=True):
     insecure: bool = False  # beyond this host, where whoever reaches the address reads them
 
 
+class TracesSettings(_Section, frozen=True):
+    """What OpenTelemetry is told of batches and frames; docs/metrics.md."""
+
+    endpoint: str | None = None  # of a collector, OTLP over HTTP: "http://127.0.0.1:4318/v1/traces"; None: no traces
+    sample: Share = 0.01  # of the batches
+
+
 class SinkSettings(_Section, frozen=True):
     """One more place where messages go: ``[[sinks]]``, docs/extending.md."""
 
@@ -264,6 +273,8 @@ class WebSettings(_Section, frozen=True):
     address: HostPort = "127.0.0.1:8080"  # beyond this host: with TLS and login
     accounts: str = "accounts.sqlite"  # users, tokens and what was done; made when it is missing
     hosts: tuple[str, ...] = ()  # more names by which browsers reach it; on loopback: through a proxy, and with login
+    public_url: str | None = None  # by which receivers of links to pictures reach it, docs/webhooks.md ...
+    link_secret: str | None = None  # ... and what those links are signed with: "${LINK_SECRET}"
     certificate: str | None = None  # PEM file; None: one of its own, made beside the accounts
     key: str | None = None  # PEM file of the certificate's key
 
@@ -285,5 +296,6 @@ class Config(_Section, frozen=True):
     sinks: tuple[SinkSettings, ...] = ()
     web: WebSettings | None = None  # None: no page, unless the command line asks for one
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()

@@ -41,6 +41,7 @@ class ClipFile:
         if self._coder is not None:
             first = self._coder.encode(first)
         self._fragmenter, self._first = Fragmenter(first), first
+        self.media_begin_s, self.last_s = self._fragmenter.begin_s, first.time_s
         self.path, self._file = _new(folder, first.stream, self._fragmenter.base_ns)
         self._put(self._fragmenter.init)
 
@@ -63,6 +64,7 @@ class ClipFile:
         """
         if self._coder is not None:  # the first was encoded when the file was made
             packet = self._first if packet.number == self._first.number else self._coder.encode(packet)
+        self.last_s = max(self.last_s, packet.time_s)
         self._put(self._fragmenter.fragment(packet))
 
     def close(self) -> None:

@@ -13,11 +13,14 @@ from typing import Final
 import structlog
 
 from engines.errors import StoreError, one_line
+from pipeline.sinks.clip_boxes import SeenFrame
 from pipeline.sinks.stream_clips import ClipPlace, Happened, StreamClips
+from pipeline.wire.messages import FrameMessage
 from pipeline.wire.packet_sockets import PacketReader
 
 PACKETS_WAITING: Final = 5000
 EVENTS_WAITING: Final = 10_000
+FRAMES_WAITING: Final = 2000  # whose boxes go beside clips; the oldest are lost
 LOOK_S: Final = 0.05
 NICE: Final = 10
 
@@ -37,6 +40,7 @@ class ClipRecorder:
         self._attach, self._place = place.attach, replace(place, attach=self._attached)
         self._streams: dict[str, StreamClips] = {}
         self._events: deque[tuple[str, Happened]] = deque()
+        self._frames: deque[FrameMessage] = deque(maxlen=FRAMES_WAITING)
         self._over = threading.Event()
         self._reader = PacketReader(address, None, PACKETS_WAITING)
         self._lost = 0  # events for which there was no room
@@ -49,6 +53,10 @@ class ClipRecorder:
             self._events.append((stream, event))
         else:
             self._lost += 1
+
+    def saw(self, message: FrameMessage) -> None:
+        """A frame was looked at."""
+        self._frames.append(message)
 
     def close(self) -> None:
         """Finish the clips with what is here."""
@@ -83,6 +91,9 @@ class ClipRecorder:
         while self._events:
             stream, event = self._events.popleft()
             self._of(stream).happened(event)
+        while self._frames:
+            message = self._frames.popleft()
+            self._of(message.stream).saw(SeenFrame.of(message))
 
     def _of(self, stream: str) -> StreamClips:
         if stream not in self._streams:

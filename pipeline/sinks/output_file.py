@@ -1,4 +1,4 @@
-"""A file that FFmpeg writes and never hears an error of: it crashes when it ends a file that it could not begin."""
+"""A file that FFmpeg writes to and never hears an error of."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ from pathlib import Path
 class OutputFile:
     """A file for ``av.open(..., "w")``; what could not be written is told by :meth:`check`.
 
-    After the first error nothing more is written.
+    FFmpeg's MP4 muxer may crash the whole process when it is used, or only closed, after a write that failed. So after
+    the first one this takes all others and writes none of them; what was written before that plays.
 
     Args:
         path: what is there goes.
@@ -17,28 +18,40 @@ class OutputFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open("w+b", buffering=0)
         self._error: OSError | None = None
         self._path = path
+        self._at = self._size = 0
 
     def write(self, data: bytes) -> int:
         """Write, or remember why that failed."""
         if self._error is None:
             try:
-                left = memoryview(data)
-                while left:
-                    left = left[self._file.write(left) :]
+                self._file.seek(self._at)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
             except OSError as error:
                 self._error = error
+        self._at += len(data)
+        self._size = max(self._size, self._at)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place in the file."""
-        return self._file.seek(offset, whence)
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
 
     def tell(self) -> int:
         """Return the place in the file."""
-        return self._file.tell()
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        """Read from this place on; the muxer does so as it makes a plain MP4 of one in fragments."""
+        self._file.seek(self._at)
+        data = self._file.read(size) or b""
+        self._at += len(data)
+        return data
 
     def close(self) -> None:
         """Close the file."""

@@ -11,7 +11,7 @@ from engines.errors import ConfigError, StoreError
 from pipeline.sinks.clips import ClipRecorder
 from pipeline.sinks.stream_clips import ClipPlace, ClipSettings, Happened
 from pipeline.store import CLIPS, EventStore, NewEvent, prune
-from pipeline.wire.messages import EventMessage, Message, encode
+from pipeline.wire.messages import EventMessage, FrameMessage, Message, encode
 
 LOOK_S: Final = 60.0  # how often it is looked at what is to be deleted
 GB: Final = 10**9
@@ -52,6 +52,8 @@ class StoreSink:
 
     def send(self, message: Message) -> None:
         """Store an event; StoreError where it cannot be, or too little of the disk is free."""
+        if isinstance(message, FrameMessage) and self._clips is not None:
+            self._clips.saw(message)
         if not isinstance(message, EventMessage):
             return
         if self._is_short():

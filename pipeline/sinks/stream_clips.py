@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ import msgspec
 import structlog
 
 from engines.errors import MessageError, one_line
+from pipeline.sinks.clip_boxes import SeenFrame, StreamBoxes
 from pipeline.sinks.clip_file import ClipFile
 from pipeline.store import Retention
 from pipeline.wire.messages import EventMessage
@@ -89,7 +91,8 @@ class StreamClips:
         self._place = place
         self._pending: deque[Happened] = deque()
         self._last: PacketMessage | None = None
-        self._now = ClipSession(place)
+        self._boxes = StreamBoxes(place.settings.before_s + 2 * LATE_S)
+        self._now = ClipSession(place, self._boxes)
         self._before: ClipSession | None = None
         self.left_out = 0  # events without a clip
 
@@ -98,14 +101,21 @@ class StreamClips:
         self._pending.append(event)
         self._begin_due()
 
+    def saw(self, frame: SeenFrame) -> None:
+        """What was seen in the stream's next frame."""
+        with _boxes_or_none():
+            self._boxes.saw(frame)
+
     def take(self, packet: PacketMessage) -> None:
         """The stream's next packet."""
         last, self._last = self._last, packet
         if last is not None and (packet.session != last.session or packet.format != last.format):
             if self._before is not None:
                 self._before.close()
-            self._before, self._now = self._now, ClipSession(self._place)
+            self._before, self._now = self._now, ClipSession(self._place, self._boxes)
         self._now.take(packet, last is not None and packet.number == last.number + 1)
+        with _boxes_or_none():
+            self._boxes.took(packet)
         if self._before is not None and packet.captured_ns > self._now.since_ns + LATE_S * 1e9:
             self._before.close()
             self._before = None
@@ -123,6 +133,7 @@ class StreamClips:
         for session in (self._before, self._now):
             if session is not None:
                 session.close()
+        self._boxes.close()
 
     def _begin_due(self) -> None:
         newest_ns = 0 if self._last is None else self._last.captured_ns
@@ -139,16 +150,26 @@ class StreamClips:
             self._place.attach(event.number, clip.name)
 
 
+@contextmanager
+def _boxes_or_none() -> Iterator[None]:
+    """Go on where they cannot be written: a clip shows what happened without them."""
+    try:
+        yield
+    except OSError as error:
+        log.error("boxes of a clip cannot be written", cause=one_line(error))
+
+
 class ClipSession:
     """What a stream sends in one format, and the clip that is being written of it.
 
     Args:
         place: where clips go.
+        boxes: of the stream, which go beside them.
     """
 
-    def __init__(self, place: ClipPlace) -> None:
+    def __init__(self, place: ClipPlace, boxes: StreamBoxes) -> None:
         settings = place.settings
-        self._place, self._settings = place, settings
+        self._place, self._settings, self._boxes = place, settings, boxes
         self._most_s = max(settings.max_clip_s, settings.before_s + settings.after_s)
         self._ring: PacketRing[PacketMessage] = PacketRing(settings.before_s + LATE_S, RING_BYTES)
         self._decodable = False  # whether all is here since a key frame
@@ -202,6 +223,7 @@ class ClipSession:
             return None
         try:
             clip = self._clip = ClipFile(self._place.folder, packets[0])
+            self._boxes.begin(clip.path, clip.media_begin_s)
         except (OSError, MessageError) as error:
             log.error("clip cannot be written", stream=packets[0].stream, cause=one_line(error))
             return None
@@ -230,6 +252,7 @@ class ClipSession:
     def _end_clip(self) -> None:
         clip, self._clip = self._clip, None
         if clip is not None:
+            self._boxes.end(clip.path, clip.last_s)
             try:
                 clip.close()
             except OSError as error:

@@ -15,7 +15,7 @@ from pipeline.sinks.base import CLOSE_S, SinkThread
 from pipeline.wire.allowed_keys import KeyCheck
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
-from pipeline.wire.messages import Message, encode, topic
+from pipeline.wire.messages import HealthMessage, Message, encode, topic
 
 STOP_NOTICED_S = 0.2  # by whoever waits for a subscriber, after so long at the most
 SUBSCRIPTION_S = 0.1  # without another one, a new subscriber has said all that it wants ...
@@ -25,6 +25,9 @@ RECEIVED = 16  # messages of a subscriber that wait here; its others wait in the
 MAX_READ = 128  # of all subscribers, between what is sent
 BURST = 100  # messages that come at once may wait here, however few a subscriber may be behind
 LOOK_S = 0.02  # between two looks for what subscribers say, while nothing is sent
+LONGEST_TOPIC = 100  # bytes of what somebody asks for that are looked at
+TOLD_AGAIN_S = 1.0  # between two times that health is said again
+REMEMBERED = 1000  # streams whose health is
 LINGER_MS = 500  # time that the last messages have to leave when the socket closes
 
 
@@ -55,6 +58,9 @@ class ZmqSink:
     what subscribers say, and forgets what a large number of subscriptions was, in whichever thread uses the socket,
     for as long as that takes.
 
+    Whoever subscribes hears what was said last of the health of each stream, since it is said only when it changes;
+    those who are there already hear it again.
+
     Raises:
         ConfigError: the address is not allowed or taken, or the key file cannot be used.
     """
@@ -67,6 +73,9 @@ class ZmqSink:
         self._encoding = settings.encoding
         self._subscribed = threading.Condition()
         self._subscriptions = 0  # so far
+        self._health: dict[bytes, bytes] = {}  # what was said last, by topic
+        self._told_s = 0.0  # when it was said again
+        self._asked: set[bytes] = set()  # beginnings of topics, by whom it was not yet
         self._context = zmq.Context()
         self._keys = KeyCheck(self._context, settings.clients, settings.curve_secret_file)
         self._socket = self._context.socket(zmq.XPUB)  # a PUB that can be asked who subscribed
@@ -81,6 +90,7 @@ class ZmqSink:
         self._socket.rcvhwm, self._socket.maxmsgsize = RECEIVED, LONGEST_HEARD
         self._socket.linger = LINGER_MS
         self._limit = ConnectionLimit(self._socket)
+        self._socket.xpub_verbose = True  # tell of those who want what others have, too
         self._socket.ipv6 = "[" in settings.address
         if settings.curve_secret_file is not None:
             _use_key(self._socket, settings.curve_secret_file)
@@ -100,7 +110,13 @@ class ZmqSink:
 
     def send(self, message: Message) -> None:
         """Send to whoever is there now."""
-        self._socket.send_multipart((topic(message), encode(message, self._encoding)))
+        name, body = topic(message), encode(message, self._encoding)
+        if isinstance(message, HealthMessage):
+            self._health.pop(name, None)
+            self._health[name] = body
+            if len(self._health) > REMEMBERED:
+                del self._health[next(iter(self._health))]
+        self._socket.send_multipart((name, body))
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
         """Wait until somebody has subscribed; False when ``timeout_s`` seconds passed first.
@@ -124,11 +140,24 @@ class ZmqSink:
             # Asking like this costs less than a poll.
             if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                 break
-            new += self._socket.recv().startswith(SUBSCRIBES)
+            said = self._socket.recv()
+            if said.startswith(SUBSCRIBES):
+                new += 1
+                self._asked.add(said[1:LONGEST_TOPIC])
+        self._tell_health()
         if new:
             with self._subscribed:
                 self._subscriptions += new
                 self._subscribed.notify_all()
+
+    def _tell_health(self) -> None:
+        """Say again what was said last of the streams that somebody has asked for; not all the time."""
+        if self._asked and (now_s := time.monotonic()) - self._told_s >= TOLD_AGAIN_S:
+            self._told_s = now_s
+            for name, body in self._health.items():
+                if name.startswith(tuple(self._asked)):
+                    self._socket.send_multipart((name, body))
+            self._asked.clear()
 
     def close(self) -> None:
         """Give what was sent half a second to leave."""

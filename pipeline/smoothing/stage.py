@@ -12,6 +12,7 @@ from engines.arrays import Double, Float, Labels, Rows
 from engines.tasks import task
 from pipeline.frames.types import FaceLabel, FaceLooks, Identified, Result, Tracks
 from pipeline.settings.schema import SmoothingSettings
+from pipeline.smoothing.light import LightSmoother, mean_luma
 
 NO_TRACK: Final = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row
 MAX_SHARE: Final = 0.45  # share of all weight that one frame may have, after a gap: one frame alone decides nothing
@@ -192,27 +193,29 @@ class FaceLabelSmoother:
 class StreamSmoother:
     """The smoothed labels and the smoothed scene of one stream."""
 
-    def __init__(self, settings: SmoothingSettings, objects: int, scenes: int) -> None:
+    def __init__(self, settings: SmoothingSettings, objects: int, scenes: int, *, light: bool = False) -> None:
         self._settings, self._scenes = settings, scenes
         self._labels = LabelSmoother(settings, objects)
         self._scene = SceneSmoother(settings, scenes)
+        self._light = LightSmoother() if light else None
         self._of_faces: dict[str, FaceLabelSmoother] = {}  # by task
         self._last: Result | None = None
 
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
         time_s, tracks, of_faces = item.frame.time_s, item.objects, self._face_labels(item)
+        light = None if self._light is None else self._light.update(time_s, mean_luma(item.frame.picture))
         if item.skipped and self._last is not None and not item.cut:
             last = self._last  # the same detections once more are no further evidence
             if np.array_equal(tracks.ids, last.objects.ids):
                 seen = last.labels, last.label_scores, last.scene, last.scene_label
-                return Result.finished(item, *seen, time.monotonic_ns(), of_faces)
+                return Result.finished(item, *seen, time.monotonic_ns(), of_faces, light)
         self._labels.forget(tracks.ended)
         if item.cut:
             self._scene = SceneSmoother(self._settings, self._scenes)
         labels, scores = self._labels.update(time_s, tracks.ids, tracks.labels, tracks.scores)
         scene, scene_label = self._scene.update(time_s, item.detections.scene)
-        self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns(), of_faces)
+        self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns(), of_faces, light)
         return self._last
 
     def _face_labels(self, item: Identified) -> dict[str, tuple[FaceLabel | None, ...]]:
@@ -226,10 +229,19 @@ class StreamSmoother:
 
 
 class Smoothers:
-    """The smoothing of all streams, for models of so many ``objects`` and ``scenes`` classes."""
+    """The smoothing of all streams, for models of so many ``objects`` and ``scenes`` classes.
 
-    def __init__(self, settings: SmoothingSettings, objects: int, scenes: int) -> None:
-        self._streams: defaultdict[str, StreamSmoother] = defaultdict(lambda: StreamSmoother(settings, objects, scenes))
+    Args:
+        settings: of every stream.
+        objects: classes.
+        scenes: classes.
+        light: whether it is told if it is day or night.
+    """
+
+    def __init__(self, settings: SmoothingSettings, objects: int, scenes: int, *, light: bool = False) -> None:
+        self._streams: defaultdict[str, StreamSmoother] = defaultdict(
+            lambda: StreamSmoother(settings, objects, scenes, light=light)
+        )
 
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of a stream come in order."""

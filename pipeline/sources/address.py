@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pipeline.settings.schema import STANDARD_INPUT, StreamSettings
 
-FILE_SCHEME: Final = "file://"
+FILE_SCHEME: Final = "file:/"  # RFC 8089: with or without an authority
 NUMBERED: Final = re.compile(r"%(0\d+)?d")  # of printf, as FFmpeg's image2 has it
 
 
@@ -19,7 +19,7 @@ def local_path(source: str) -> Path | None:
     (PosixPath('/clips/front door.mp4'), None, PosixPath('12:30.mp4'))
     """
     if source.lower().startswith(FILE_SCHEME):
-        written = Path(source[len(FILE_SCHEME) :].removeprefix("localhost"))
+        written = Path("/" + source[len(FILE_SCHEME) :].removeprefix("/").removeprefix("localhost").removeprefix("/"))
         return written if "%" not in source or written.exists() else Path(unquote(str(written)))
     if "://" in source or source == STANDARD_INPUT:
         return None
@@ -54,6 +54,14 @@ def address_for_ffmpeg(settings: StreamSettings) -> str:
     scheme, _, rest = source.partition("://")
     secret = "" if settings.password is None else f":{quote(settings.password, safe='')}"
     return f"{scheme}://{quote(settings.user or '', safe='')}{secret}@{rest}"
+
+
+def path_of(source: str) -> str:
+    """The path of an address in small letters; nothing where it has none, or cannot be understood."""
+    try:
+        return urlsplit(source).path.lower()
+    except ValueError:
+        return ""
 
 
 def names_user(source: str) -> bool:

@@ -1,5 +1,6 @@
 """Files and addresses, through PyAV (FFmpeg)."""
 
+import re
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -30,9 +31,11 @@ from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
-# Of the length of a file of another host, beyond which it is not whole: sound may last longer than pictures.
-MISSING_S: Final = 1.0
+# Of the length that a file states, beyond which it is not whole: durations are rounded, and of a last picture a guess.
+MISSING_S: Final = 0.25
 MISSING: Final = 0.05
+MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
+DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 class VideoSource:
@@ -119,7 +122,7 @@ def _read(
         if tap is not None:
             tap.opened(stream)
         failure: Incomplete | None = None
-        heard_s, length = time.monotonic(), Length(container)
+        heard_s, length = time.monotonic(), Length(container, stream)
         with closing(_packets(container, stream, settings, live, bursts)) as packets:
             try:
                 for packet in packets:
@@ -149,19 +152,24 @@ def _missing(settings: StreamSettings, length: "Length") -> str | None:
     path = local_path(settings.source)
     if path is None:
         return None if is_pipe(settings.source) else length.missing
-    return cut_short(path)
+    return cut_short(path) or length.missing
 
 
 class Length:
-    """How much of what a container says it lasts has come; of another host's, whose bytes nobody can look at."""
+    """How much has come of the duration that a file states."""
 
-    def __init__(self, container: InputContainer) -> None:
-        self._stated_s = None if container.duration is None else container.duration / av.time_base
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        alone = len(container.streams) == 1  # other streams may last longer
+        self._stated_s = _own_duration_s(stream)
+        if self._stated_s is None and alone and container.duration is not None:
+            self._stated_s = container.duration / av.time_base
+        self._came = 0
         self._first_s: float | None = None
         self._last_s = 0.0
 
     def reached(self, packet: "av.Packet[VideoStream]") -> None:
         """A packet came."""
+        self._came += 1
         if packet.pts is not None and packet.time_base is not None:
             begin_s = float(packet.pts * packet.time_base)
             self._first_s = begin_s if self._first_s is None else min(begin_s, self._first_s)
@@ -169,13 +177,22 @@ class Length:
 
     @property
     def missing(self) -> str | None:
-        """What is missing at the end; None where nothing is, or it is not known."""
+        """What is missing; None where nothing is, or it is not known."""
         if self._stated_s is None or self._first_s is None:
             return None
         came_s = self._last_s - self._first_s
-        if came_s >= self._stated_s - max(MISSING_S, MISSING * self._stated_s):
+        slack_s = max(MISSING_S, MISSING * self._stated_s) + MISSING_STEPS * came_s / max(1, self._came)
+        if came_s >= self._stated_s - slack_s:
             return None
         return f"is not whole: it ends after {came_s:.1f} of {self._stated_s:.1f} s"
+
+
+def _own_duration_s(stream: VideoStream) -> float | None:
+    """What a container says of one stream; Matroska does so in a tag."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    match = DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    return None if match is None else 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
 
 
 def _bursts(container: InputContainer, live: bool) -> bool:
@@ -207,7 +224,7 @@ def _demuxed(
     asked_s, late = time.monotonic(), False
     try:
         for packet in container.demux(stream):
-            late = time.monotonic() - asked_s >= silence_s
+            late = late or time.monotonic() - asked_s >= silence_s
             if live and late:  # when a read has timed out, FFmpeg first gives what its parsers held, as old as that
                 raise SourceError(silent)
             yield packet

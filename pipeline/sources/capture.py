@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Protocol
+
+import msgspec
 
 from engines.errors import ConfigError, SourceError
 from pipeline.frames.types import Frame, Health, Mode
@@ -18,6 +20,7 @@ from pipeline.sources.file import read_file
 from pipeline.sources.kind import is_live
 from pipeline.sources.live import read_live
 from pipeline.sources.packets import PacketTap, PacketTarget
+from pipeline.sources.undecoded import UndecodedPackets
 
 
 class Capture(Protocol):
@@ -63,12 +66,14 @@ def capture(
     condition = Condition(settings.name, health)
     if first_seq and is_pipe(settings.source) and not is_live(settings):
         return condition.ended("is a pipe, which cannot be read again after a crash", "part")
-    source = open_source(settings)
+    seen = seen_settings(settings)
+    source = open_source(seen)
     if source.live:
-        pictures = read_live(source, settings, stop, condition, room_bytes)
+        pictures = read_live(source, seen, stop, condition, room_bytes)
     else:
-        pictures = read_file(source, settings, stop, condition, room_bytes, first_seq)
-    with closing(pictures), nullcontext() if packets is None else PacketTap(settings.name, packets) as tap:
+        pictures = read_file(source, seen, stop, condition, room_bytes, first_seq)
+    with closing(pictures), _packets(settings, packets) as way:
+        tap = way if isinstance(way, PacketTap) else None
         if isinstance(source, VideoSource):
             source.tap = tap
         seq = first_seq
@@ -90,8 +95,26 @@ def capture(
                     seq += origin.missing
             if tap is not None:
                 tap.shown(decoded, picture, captured_ns, time_s)
-            yield Frame(settings.name, seq, captured_ns, clock_ns, time_s, picture)
+            frame = Frame(settings.name, seq, captured_ns, clock_ns, time_s, picture)
+            if isinstance(way, UndecodedPackets):
+                way.seen(frame)
+            yield frame
             seq += 1
+
+
+def _packets(
+    settings: StreamSettings, target: PacketTarget | None
+) -> AbstractContextManager[PacketTap | UndecodedPackets | None]:
+    if target is None:
+        return nullcontext()
+    return PacketTap(settings.name, target) if settings.detect_source is None else UndecodedPackets(settings, target)
+
+
+def seen_settings(settings: StreamSettings) -> StreamSettings:
+    """Return a stream's settings with the source that its frames come from."""
+    if settings.detect_source is None:
+        return settings
+    return msgspec.structs.replace(settings, source=settings.detect_source, detect_source=None)
 
 
 def check_source(settings: StreamSettings) -> None:
@@ -101,6 +124,9 @@ def check_source(settings: StreamSettings) -> None:
         SourceError: the file is missing, is not a video or has no video stream; or it cannot be decoded as wished.
         ConfigError: a port that other hosts send frames to is none, or has no keys; or the source has no packets.
     """
+    if settings.detect_source is not None:
+        _check_beside(settings)
+        settings = seen_settings(settings)
     source = open_source(settings)
     if settings.decode != "ffmpeg" and not isinstance(source, VideoSource):
         raise ConfigError(
@@ -113,13 +139,32 @@ def check_source(settings: StreamSettings) -> None:
         raise SourceError(f"stream {settings.name!r}: source {redact(settings.source)!r} {error}") from None
 
 
+def _check_beside(settings: StreamSettings) -> None:
+    """Refuse a source that has no packets, or that does not go with the one that frames come from."""
+    beside, what = msgspec.structs.replace(settings, detect_source=None), f"stream {settings.name!r}"
+    if not isinstance(open_source(beside), VideoSource):
+        raise ConfigError(
+            f"{what}: source is {redact(settings.source)!r}, which gives pictures, not packets: with detect_source it "
+            "must be an address or a file that FFmpeg reads"
+        )
+    live, seen_live = is_live(beside), is_live(seen_settings(settings))
+    if live != seen_live:
+        raise ConfigError(
+            f"{what}: detect_source is {'live' if seen_live else 'a file'}, but must be {'live' if live else 'a file'} "
+            "as its source is"
+        )
+    if settings.loop:
+        raise ConfigError(f"{what}: loop is true, but must be false with detect_source")
+    check_source(beside)
+
+
 def picture_bytes(settings: StreamSettings, largest: tuple[int, int]) -> int:
     """The room that a picture of a stream takes: of a file's own size, of a live one the ``largest`` (width, height).
 
     Raises:
         SourceError: a file that cannot be played.
     """
-    return open_source(settings).picture_bytes(largest)
+    return open_source(seen_settings(settings)).picture_bytes(largest)
 
 
 def picture_size(settings: StreamSettings) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import address_for_ffmpeg, local_path, names_user
 
+WITH_HOST: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")  # others may listen at all of this host's
 TLS_PORTS: Final = {"https": 443, "rtsps": 322, "rtmps": 443, "tls": 443}
 ENCODE: Final = (
     "characters such as @ : / ? # in the user name or the password must be percent-encoded (@ is %40, : %3A, / %2F, "
@@ -51,6 +52,21 @@ def check_address(settings: StreamSettings) -> None:
         # The password was cut at its / ? or #, and the rest of it taken for the path.
         if "@" not in authority and _PLACE.fullmatch(authority) is None:
             raise ConfigError(f"{shown}, which cannot be understood: {ENCODE}")
+    if "://" in source and local_path(source) is None and (fault := _fault_of_place(source)):
+        raise ConfigError(f"{shown}, but {fault}")
+
+
+def _fault_of_place(source: str) -> str | None:
+    """What is wrong with the host or the port of an address."""
+    scheme = source.partition("://")[0].lower()
+    try:
+        parts = urlsplit(source)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"must have a host, and a port from 1 to 65535 or none; {ENCODE}"
+    if port == 0:
+        return "must have a port from 1 to 65535, or none"
+    return None if host or scheme not in WITH_HOST else "must have a host after the ://"
 
 
 def hide(text: str, settings: StreamSettings) -> str:
@@ -69,6 +85,8 @@ def _file_cause(error: Exception) -> str | None:
             return "cannot be read: this user has no permission"
         case av.InvalidDataError():
             return "is not a video"
+        case av.ArgumentError():
+            return "is no video that tells its own size and format: convert it to MP4 or MKV"
     return None
 
 

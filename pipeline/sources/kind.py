@@ -1,13 +1,12 @@
 """What is a file, which is read once and waits, and what is live: it is opened again, and the newest picture wins."""
 
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from engines.errors import SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import is_pipe, local_path
+from pipeline.sources.address import is_pipe, local_path, path_of
 from pipeline.sources.base import FILE, URL, source_class, source_name
 from pipeline.sources.opening import PLAYLISTS, opened
 
@@ -59,4 +58,4 @@ def _has_end(settings: StreamSettings) -> bool:
             name, has_duration = container.format.name, bool(container.duration)
             return has_duration if name in (*PLAYLISTS, *WITH_DURATION) else container.size > 0
     except SourceError:  # it may come later; or it is a file that is not there, which is refused then
-        return urlsplit(settings.source).path.lower().endswith(SUFFIXES)
+        return path_of(settings.source).endswith(SUFFIXES)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -15,11 +14,11 @@ from av.video.stream import VideoStream
 
 from engines.errors import BackendUnavailable, SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path
+from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, path_of
 from pipeline.sources.causes import opening_cause
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.pipe import PipeReader
-from pipeline.sources.whole import lacks_index
+from pipeline.sources.whole import is_animated_webp, lacks_index
 
 PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
 # What FFmpeg may open for a source, whatever a playlist, a redirection or the address itself leads to: of a file files,
@@ -84,6 +83,8 @@ def opened(
                 raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
             raise SourceError(opening_cause(error, settings)) from None
         stack.callback(close, container)
+        if (path := local_path(settings.source)) is not None and is_animated_webp(path):
+            raise SourceError("is an animated WebP, which this FFmpeg cannot decode: convert it to GIF, PNG or MP4")
         if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
             raise SourceError("is not a video")
         yield container, _video_stream(container)
@@ -91,8 +92,8 @@ def opened(
 
 def read_timeout_s(settings: StreamSettings) -> float:
     """How long a source may give nothing; of a playlist no segment may be due for longer than ``timeout_s``."""
-    path = urlsplit(settings.source).path.lower()
-    return SEGMENTS * settings.timeout_s if path.endswith((".m3u8", ".mpd")) else settings.timeout_s
+    in_segments = path_of(settings.source).endswith((".m3u8", ".mpd"))
+    return SEGMENTS * settings.timeout_s if in_segments else settings.timeout_s
 
 
 def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, stack: ExitStack) -> Any:
@@ -105,8 +106,7 @@ def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, 
 def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
     # Measuring the frame rate would hold back the first second of a live source, to come in one burst.
     options = {"fpsprobesize": "0"} if live else {}
-    address = urlsplit(settings.source)
-    if live and (address.scheme.startswith("rtmp") or address.path.lower().endswith(".flv")):
+    if live and (settings.source.lower().startswith("rtmp") or path_of(settings.source).endswith(".flv")):
         options["analyzeduration"] = LOOKED_AT_FLV
     if is_pipe(settings.source):
         options["protocol_whitelist"] = PIPE_PROTOCOLS

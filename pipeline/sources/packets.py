@@ -127,6 +127,12 @@ class PacketTap:
         if len(self._held) > MAX_HELD:
             self._release(self._held.popleft())
 
+    def passed(self, packet: "av.Packet[VideoStream]", captured_ns: int, time_s: float) -> None:
+        """The source gave a packet that is not decoded, whose frame was captured then."""
+        if self._source is not None and packet.size:
+            self._look()
+            self._release(_Held(packet, packet.is_keyframe, packet.size, captured_ns=captured_ns, time_s=time_s))
+
     def shown(self, given: Decoded | None, picture: Picture, captured_ns: int, time_s: float) -> None:
         """A frame was captured."""
         if self._source is None or given is None:

@@ -1,6 +1,7 @@
 """Frames of a stream -> pictures as they are displayed, with what is to be told of them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import av
 from av.video.stream import VideoStream
@@ -9,6 +10,8 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Missed
 from pipeline.sources.deinterlace import Deinterlacer
 from pipeline.sources.display import Look, Tags, pixel_aspect, planar, planes_of
+
+WITHOUT_PTS: Final = ("avi",)  # FFmpeg's names of formats that say when pictures are decoded, not when they are shown
 
 
 class Viewer:
@@ -23,6 +26,7 @@ class Viewer:
         self._bob = mode == "bob"
         self._shows_damaged = settings.damaged == "show"
         self._aspect = pixel_aspect(stream.sample_aspect_ratio)
+        self._without_pts = stream.container.format.name in WITHOUT_PTS
         self._interlaced = False  # whether any frame was
         self._seen: tuple[int, int, int, int, int, bool] | None = None  # of the frame before ...
         self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
@@ -62,7 +66,7 @@ class Viewer:
         picture = self._look.picture(planes_of(shown))
         return Decoded(
             picture,
-            frame.time,
+            self._time_s(frame),
             self._codec,
             step_s=step_s,
             notes=self._notes,
@@ -71,3 +75,10 @@ class Viewer:
             packet=frame.opaque,
             rotation=self._look.orientation.clockwise,
         )
+
+    def _time_s(self, frame: av.VideoFrame) -> float | None:
+        """The source's own time of a frame; None: one normal step after the frame before."""
+        if not (self._without_pts and self._stream.codec_context.has_b_frames):
+            return frame.time
+        # FFmpeg makes up a pts for each packet in its place. Frames come in the order of the packets' dts.
+        return None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)

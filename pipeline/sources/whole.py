@@ -5,6 +5,7 @@ from typing import BinaryIO, Final
 
 TS_PACKETS: Final = (188, 192, 204)  # bytes: ISO/IEC 13818-1, with a time stamp before each, with error correction
 TS_SYNC: Final = 0x47
+WEBP_ANIMATION: Final = 0x02
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -27,6 +28,15 @@ def cut_short(path: Path) -> str | None:
     if start[:1] == bytes([TS_SYNC]) and path.suffix.lower() in (".ts", ".m2ts", ".mts"):
         return None if any(size % each == 0 for each in TS_PACKETS) else "is not whole: its last packet is cut off"
     return None
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a file is WebP with several pictures (RFC 9649), which FFmpeg takes for a damaged one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & WEBP_ANIMATION)
 
 
 def lacks_index(path: Path) -> bool:

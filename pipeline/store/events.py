@@ -86,6 +86,11 @@ STORE: Final = FileKind(
 )
 
 
+def boxes_of(clip: Path) -> Path:
+    """Return the file beside a clip that holds the boxes of its frames; a clip need not have one."""
+    return clip.with_suffix(".boxes")
+
+
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event to be stored."""
 
@@ -178,19 +183,6 @@ class EventStore:
         )
         return Page(tuple(map(_stored, rows)), None if following is None else str(following))
 
-    def newer(self, after: int, query: EventQuery = ANYTHING, limit: int = PAGE) -> tuple[StoredEvent, ...]:
-        """Return the events that were stored after the one with a number, in that order."""
-        where, values = query.where()
-        rows = self.file.rows(
-            f"SELECT {COLUMNS} FROM events WHERE id > ? AND {where} ORDER BY id LIMIT {limit}", after, *values
-        )
-        return tuple(map(_stored, rows))
-
-    def last_id(self) -> int:
-        """Return the number of the event that was stored last; 0: none was ever."""
-        rows = self.file.rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        return int(rows[0][0]) if rows else 0
-
     def get(self, number: int) -> StoredEvent:
         """Return an event; StoreError where there is none of this number."""
         rows = self.file.rows(f"SELECT {COLUMNS} FROM events WHERE id = ?", number)
@@ -229,7 +221,7 @@ class EventStore:
         for path in folder.iterdir():
             with suppress(FileNotFoundError):  # deleted meanwhile
                 if path.stat().st_mtime <= old_s and not self.file.rows(
-                    "SELECT 1 FROM events WHERE clip = ? LIMIT 1", path.name
+                    "SELECT 1 FROM events WHERE clip = ? LIMIT 1", path.with_suffix(".mp4").name
                 ):
                     path.unlink()
                     gone += 1
@@ -265,11 +257,15 @@ class EventStore:
             clips = {name for (name,) in db.execute(f"SELECT clip FROM events WHERE id IN ({marks})", numbers) if name}
             gone = db.execute(f"DELETE FROM events WHERE id IN ({marks})", numbers).rowcount
             used = {name for name in clips if db.execute("SELECT 1 FROM events WHERE clip = ?", (name,)).fetchone()}
-        for name in (
-            clips - used
-        ):  # after the rows: a clip without an event is found later, an event without clip is not
-            (self.folder / CLIPS / name).unlink(missing_ok=True)
+        self._delete_clips(clips - used)
         return gone
+
+    def _delete_clips(self, names: Iterable[str]) -> None:
+        """Delete files, after their rows: a clip without an event is found later, an event without clip is not."""
+        for name in names:
+            clip = self.folder / CLIPS / name
+            clip.unlink(missing_ok=True)
+            boxes_of(clip).unlink(missing_ok=True)
 
     def delete_matching(self, query: EventQuery) -> int:
         """Delete all events that a query asks for; return how many there were."""
@@ -296,8 +292,7 @@ class EventStore:
             db.execute("UPDATE events SET snapshot = NULL WHERE person = ?", (name,))
             db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", gone)
             changed = _call(db, name, None)
-        for (clip,) in gone:
-            (self.folder / CLIPS / clip).unlink(missing_ok=True)
+        self._delete_clips(clip for (clip,) in gone)
         self.file.empty_log()
         return changed
 

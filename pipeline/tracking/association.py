@@ -4,13 +4,15 @@ Boxes are xyxy and held coordinate by coordinate, (4, N): arithmetic on long row
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from engines.arrays import Double, Flags, Rows
+
+WIDENED: Final = 0.5  # share of its sides by which a box is widened, on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +106,20 @@ def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:
     present[values] = 1
     numbers = np.cumsum(present)
     return numbers[values] - 1, int(numbers[-1])
+
+
+def match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
+    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
+    if not allowed.any():
+        return
+    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
+    if len(rows):
+        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
+        matched[pairs.tracks[rows]] = pairs.detections[rows]
+        taken[pairs.detections[rows]] = True
+
+
+def widened(boxes: Double) -> Double:
+    """The boxes (4, N), each reaching further on all sides."""
+    sides = (boxes[2:] - boxes[:2]) * WIDENED
+    return np.concatenate([boxes[:2] - sides, boxes[2:] + sides])

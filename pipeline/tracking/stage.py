@@ -14,7 +14,8 @@ from pipeline.frames.types import Carried, Frame, Observed, Skipped, Timestamps,
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.association import best, by_coordinate, overlapping, touching
 from pipeline.tracking.camera_motion import camera_motion, in_source, small_luma
-from pipeline.tracking.tracker import Tracker, TrackerInput
+from pipeline.tracking.found import TrackerInput
+from pipeline.tracking.tracker import Tracker
 
 UPPER_SHARE = 0.6  # the part of a person's box, from the top, in which a face is looked for
 MIN_INSIDE = 0.5  # share of a face that must lie in there
@@ -37,7 +38,8 @@ class StreamTracker:
     """Objects and faces of one stream, and whose face is whose."""
 
     def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int) -> None:
-        self._tracker = Tracker(settings, thresholds.object_score, thresholds.face_score, first_id=first_id)
+        objects = thresholds.object_score if thresholds.object_scores is None else thresholds.object_scores
+        self._tracker = Tracker(settings, objects, thresholds.face_score, first_id=first_id)
         self._person = person
         self._owners: dict[int, int] = {}  # face track -> the person's track
         self._last: _Last | None = None

@@ -10,7 +10,7 @@ Control 39, 1994). docs/tracking.md goes through it step by step.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from statistics import median
 from typing import Final
@@ -18,10 +18,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engines.arrays import Double, Flags, Float, Labels, Rows
+from engines.arrays import Double, Flags, Float, Rows
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
-from pipeline.tracking.association import Pairs, best, by_coordinate, moved, overlapping
+from pipeline.tracking.association import Pairs, by_coordinate, match, moved, overlapping, widened
+from pipeline.tracking.found import FoundDetections, ScoreThresholds, TrackerInput
 from pipeline.tracking.kalman import LONG, BoxFilters
 from pipeline.tracking.shared_motion import ENOUGH, shared_motion
 
@@ -32,6 +33,7 @@ LOW_SCORE_IOU: Final = 0.5  # an unsure detection must lie closer to the track i
 TENTATIVE_IOU: Final = 0.3  # and a sure one closer to a track that is not shown yet
 LAST_SEEN_IOU: Final = 0.3  # and to where a track was last seen, when it is not where it should be
 KNOWN_HITS: Final = 3  # from so many detections on a track tells how the camera moved
+WIDE_IOU: Final = 0.25  # of widened boxes, where frames were left out
 DUPLICATE_IOU: Final = 0.8  # a detection this close to one that has a track is the same thing under a second label
 TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
 PATIENT_FRAMES: Final = 2.5  # at low frame rates a track may miss one frame, whatever max_lost_s says
@@ -41,11 +43,9 @@ GAPS: Final = 9  # frame intervals that the usual interval is the median of
 # Evidence that a track is there, in logarithms of odds.
 SHOWN: Final = 1.5  # times confirm_frames: from here on a track is shown
 MAX_EVIDENCE: Final = 15.0  # more is not kept, or what has left would be believed in for too long
-ONE_DETECTION: Final = (0.25, 3.0)  # least and most that one detection says
 MISSED_PER_S: Final = 10.0  # taken away in a second without a detection,
 MISSED: Final = 1.0  # and at most for one frame
 MAX_STANDS_FOR: Final = 4  # frames left out of which one detection says as much as one of each would
-SCORES: Final = (0.001, 0.999)  # nothing is certain
 
 TRACK: Final = np.dtype(
     [
@@ -59,47 +59,22 @@ TRACK: Final = np.dtype(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TrackerInput:
-    """The detections of one kind in one frame."""
-
-    boxes: Float  # (N, 4) xyxy source pixels; rows that are empty or not finite are passed over
-    scores: Float  # (N,) in [0, 1]
-    labels: Labels  # (N,) an equal label helps an association, another one does not forbid it
-    appearance: Float | None = None  # (N, D) unit vectors: what each looks like; of all kinds, or of none
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The detections of all kinds that are good enough to be used. M rows."""
-
-    boxes: Double  # (4, M)
-    scores: Double
-    labels: Labels
-    kinds: Rows
-    rows: Rows  # in what was given
-    sure: Flags
-    evidence: Double
-    appearance: Double | None
-
-
 class Tracker:
     """Tracks of one stream; pure state, times are stream time.
 
     Args:
         settings: how tracks begin, go on and end.
-        sure_scores: one for each kind of thing; detections from this score on start tracks, weaker ones only carry
-            them on. Things of different kinds, such as objects and faces, are tracked together but never confused.
+        sure_scores: one for each kind of thing, or one for each label of a kind; detections from this score on start
+            tracks, weaker ones only carry them on. Things of different kinds, such as objects and faces, are tracked
+            together but never confused.
         first_id: of the tracks of each kind.
     """
 
-    def __init__(self, settings: TrackingSettings, *sure_scores: float, first_id: int = 1) -> None:
+    def __init__(self, settings: TrackingSettings, *sure_scores: float | Sequence[float], first_id: int = 1) -> None:
         self._settings = settings
         self._shown_from = SHOWN * settings.confirm_frames
-        self._sure = np.array(sure_scores, np.float64)
-        self._least = low_score_threshold(self._sure, settings.low_score_ratio)
-        self._even = _logit(self._sure)
-        self._kinds = np.arange(len(sure_scores))
+        self._bar = ScoreThresholds(sure_scores, settings.low_score_ratio)
+        self._kinds = len(sure_scores)
         self._filters = BoxFilters()
         self._tracks = np.zeros(0, TRACK)
         self._last: Double = np.zeros((4, 0))  # detection of each track
@@ -137,9 +112,10 @@ class Tracker:
             self._last = moved(self._last, motion)
         if not len(self._tracks) and not self._sure_of_any(seen):  # nothing to carry on, nothing that starts a track
             return tuple(self._none(one, kind, ended) for kind, one in enumerate(seen))
-        found = self._usable(seen)
-        matched = self._associate(found, step, size)
-        self._correct(found, matched, step, min(stands_for, MAX_STANDS_FOR))
+        found = self._bar.usable(seen)
+        stands_for = min(stands_for, MAX_STANDS_FOR)
+        matched = self._associate(found, step, size, stands_for)
+        self._correct(found, matched, step, stands_for)
         born = self._births(found, matched)
         if len(born):
             self._start(found, born)
@@ -208,7 +184,7 @@ class Tracker:
     def _sure_of_any(self, seen: Sequence[TrackerInput]) -> bool:
         # In double precision, as everywhere; fmax passes over what is not a number.
         best = [float(np.fmax.reduce(one.scores, initial=0.0)) for one in seen]
-        return any(score >= sure for score, sure in zip(best, self._sure.tolist(), strict=True))
+        return any(score >= sure for score, sure in zip(best, self._bar.lowest, strict=True))
 
     @staticmethod
     def _none(seen: TrackerInput, kind: int, ended: npt.NDArray[np.void]) -> Tracks:
@@ -216,28 +192,7 @@ class Tracker:
         rows = np.zeros(0, np.int64)
         return Tracks(rows, seen.boxes[:0], seen.scores[:0], seen.labels[:0], rows, ended["id"][ended["kind"] == kind])
 
-    def _usable(self, seen: Sequence[TrackerInput]) -> _Found:
-        boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
-        scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
-        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
-        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[kinds])
-        if not np.isfinite(boxes).all():
-            usable &= np.isfinite(boxes).all(axis=0)
-        (rows,) = usable.nonzero()
-        likely, kinds = scores[rows], kinds[rows]
-        evidence = _logit(likely) - self._even[kinds]
-        return _Found(
-            boxes=boxes.take(rows, 1),
-            scores=likely,
-            labels=np.concatenate([one.labels for one in seen])[rows],
-            kinds=kinds,
-            rows=rows,
-            sure=likely >= self._sure[kinds],
-            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
-            appearance=_appearance(seen, rows),
-        )
-
-    def _associate(self, found: _Found, step: float, size: tuple[int, int]) -> Rows:
+    def _associate(self, found: FoundDetections, step: float, size: tuple[int, int], stands_for: int) -> Rows:
         """The row of the detection of each track, -1 where there is none."""
         tracks = self._tracks
         matched = np.full(len(tracks), -1)
@@ -253,9 +208,26 @@ class Tracker:
             taken = self._take(moved(ahead, motion), found, matched)
         if not taken.all():
             self._recover(found, matched, taken, size)
+        if stands_for > 1 and not taken.all():
+            self._reach(ahead, found, matched, taken)
         return matched
 
-    def _take(self, ahead: Double, found: _Found, matched: Rows) -> Flags:
+    def _reach(self, ahead: Double, found: FoundDetections, matched: Rows, taken: Flags) -> None:
+        """Look further around for tracks that are not where they should be: frames were left out in between.
+
+        Boxes are widened on all sides (Yang et al., "Hard to Track Objects with Irregular Motions and Similar
+        Appearances? Make It Easier by Buffering the Matching Space", WACV 2023).
+        """
+        tracks, detections = (matched < 0).nonzero()[0], (found.sure & ~taken).nonzero()[0]
+        if not len(tracks) or not len(detections):
+            return
+        near = overlapping(widened(ahead[:, tracks]), widened(found.boxes[:, detections]))
+        pairs = Pairs(tracks[near.tracks], detections[near.detections], near.ious)
+        same = self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections]
+        same &= self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
+        match(pairs, same & (pairs.ious >= WIDE_IOU), pairs.ious, matched, taken)
+
+    def _take(self, ahead: Double, found: FoundDetections, matched: Rows) -> Flags:
         """Give the tracks, at the boxes ``ahead``, their detections; which detections are taken."""
         pairs = self._alike(ahead, found)
         gains = self._gains(pairs, found)
@@ -267,12 +239,12 @@ class Tracker:
             (~known & sure, TENTATIVE_IOU),
         )
         for allowed, least in passes:
-            _match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
+            match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
             if taken.all():
                 break
         return taken
 
-    def _camera(self, ahead: Double, found: _Found, matched: Rows, step: float) -> Double | None:
+    def _camera(self, ahead: Double, found: FoundDetections, matched: Rows, step: float) -> Double | None:
         """By how much all that was just seen is elsewhere than it should be, (2, 3)."""
         steady = (self._tracks["hits"] >= KNOWN_HITS) & (self._tracks["unseen_s"] < LONG * step)
         (telling,) = (steady & (matched >= 0)).nonzero()
@@ -280,14 +252,14 @@ class Tracker:
             return None
         return shared_motion(ahead.take(telling, 1), found.boxes.take(matched[telling], 1))
 
-    def _alike(self, ahead: Double, found: _Found) -> Pairs:
+    def _alike(self, ahead: Double, found: FoundDetections) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
         pairs = overlapping(ahead, found.boxes)
-        if len(self._sure) > 1:
+        if self._kinds > 1:
             pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
         return pairs
 
-    def _gains(self, pairs: Pairs, found: _Found) -> Double:
+    def _gains(self, pairs: Pairs, found: FoundDetections) -> Double:
         gains: Double = pairs.ious + SAME_LABEL * (
             self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
         )
@@ -297,7 +269,7 @@ class Tracker:
             )
         return gains
 
-    def _recover(self, found: _Found, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
+    def _recover(self, found: FoundDetections, matched: Rows, taken: Flags, size: tuple[int, int]) -> None:
         """Look for shown tracks where they were last seen: what stood still for a while is not where it was going.
 
         What was leaving the picture is not looked for: what comes in where it went out is another thing.
@@ -312,9 +284,9 @@ class Tracker:
         allowed = same & (pairs.ious >= LAST_SEEN_IOU)
         if allowed.any():
             allowed &= ~self._filters.leaving(size)[pairs.tracks]
-            _match(pairs, allowed, pairs.ious, matched, taken)
+            match(pairs, allowed, pairs.ious, matched, taken)
 
-    def _correct(self, found: _Found, matched: Rows, step: float, stands_for: int) -> None:
+    def _correct(self, found: FoundDetections, matched: Rows, step: float, stands_for: int) -> None:
         tracks, seen = self._tracks, matched >= 0
         if not len(tracks):
             return
@@ -334,7 +306,7 @@ class Tracker:
             mixed = APPEARANCE_KEPT * self._appearance[seen] + (1 - APPEARANCE_KEPT) * found.appearance[matched[seen]]
             self._appearance[seen] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9)
 
-    def _births(self, found: _Found, matched: Rows) -> Rows:
+    def _births(self, found: FoundDetections, matched: Rows) -> Rows:
         """Rows of the sure detections that start a track, best first."""
         free = found.sure.copy()
         free[matched[matched >= 0]] = False
@@ -349,7 +321,7 @@ class Tracker:
         double = near.tracks[same & (near.ious >= DUPLICATE_IOU) & (near.detections < rank + near.tracks)]
         return np.delete(born, double)
 
-    def _start(self, found: _Found, born: Rows) -> None:
+    def _start(self, found: FoundDetections, born: Rows) -> None:
         new = np.zeros(len(born), TRACK)
         new["kind"], new["label"], new["hits"] = found.kinds[born], found.labels[born], 1
         new["evidence"] = found.evidence[born]
@@ -375,7 +347,7 @@ class Tracker:
 
     def _shown(
         self,
-        found: _Found,
+        found: FoundDetections,
         matched: Rows,
         ended: npt.NDArray[np.void],
         counts: Sequence[int],
@@ -398,22 +370,6 @@ class Tracker:
         return tuple(out)
 
 
-def low_score_threshold(sure: Double, share: float) -> Double:
-    """The scores with ``share`` of the odds of each of the scores ``sure``: from there on tracks are carried on."""
-    return np.asarray(share * sure / np.maximum(1.0 - sure + share * sure, np.finfo(np.float64).tiny), np.float64)
-
-
-def _match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
-    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
-    if not allowed.any():
-        return
-    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
-    if len(rows):
-        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
-        matched[pairs.tracks[rows]] = pairs.detections[rows]
-        taken[pairs.detections[rows]] = True
-
-
 def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) -> Float:
     """The boxes (4, S) inside a picture of ``size`` as (S, 4); where nothing is left, the detection in ``rows``."""
     inside = np.maximum(boxes, 0.0)
@@ -428,13 +384,3 @@ def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) 
 @lru_cache(maxsize=64)
 def _limits(size: tuple[int, int]) -> Double:
     return np.array([*size, *size], np.float64)[:, None]
-
-
-def _appearance(seen: Sequence[TrackerInput], rows: Rows) -> Double | None:
-    appearance = [one.appearance for one in seen if one.appearance is not None]
-    return np.concatenate(appearance)[rows].astype(np.float64) if len(appearance) == len(seen) else None
-
-
-def _logit(scores: Double) -> Double:
-    sure = np.minimum(np.maximum(scores, SCORES[0]), SCORES[1])
-    return np.asarray(np.log(sure / (1.0 - sure)), np.float64)

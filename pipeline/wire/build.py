@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from engines.spec import ModelSpec
 from pipeline.frames.clock import timestamp
@@ -88,10 +88,11 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
         size=(frame.picture.width, frame.picture.height),
         objects=_objects(result, spec.objects),
         faces=_faces(result),
-        scene=_scene(result, spec.scenes),
+        scene=_scene(result, spec),
         timings_ms=_timings(result),
         dropped=dict(dropped),
-        carried=result.carried or msgspec.UNSET,
+        carried=result.carried or UNSET,
+        light=UNSET if result.light is None else result.light,
     )
 
 
@@ -116,14 +117,17 @@ def _faces(result: Result) -> tuple[FaceMessage, ...]:
     return face_messages(*columns, result.face_labels)
 
 
-def _scene(result: Result, labels: tuple[str, ...]) -> tuple[SceneMessage, ...]:
+def _scene(result: Result, spec: ModelSpec) -> tuple[SceneMessage, ...]:
     """The smoothed scene first, then what else is likely; nothing while there is no smoothed scene."""
     if result.scene_label < 0:
         return ()
     (likely,) = (result.scene >= SCENE_SHARE_SHOWN).nonzero()
     likely = likely[np.argsort(-result.scene[likely], kind="stable")].tolist()
     rows = [result.scene_label, *(row for row in likely if row != result.scene_label)][:SCENES_SHOWN]
-    return tuple(SceneMessage(labels[row], round(float(result.scene[row]), 3)) for row in rows)
+    labels, wheres = spec.scene_labels, [group.where for group in spec.scene_groups]
+    return tuple(
+        SceneMessage(labels[row], round(float(result.scene[row]), 3), (wheres and wheres[row]) or UNSET) for row in rows
+    )
 
 
 def _timings(result: Result) -> TimingsMessage:

@@ -50,7 +50,9 @@ class Fragmenter:
         self._convert = _converter(first)
         late = _late(first)
         self._begin = round(first.time_s * TIMESCALE) - late  # decoding time of media time 0, in TIMESCALE
-        # When media time 0 was captured, Unix time: base_ns + 1e9 * media time is when a picture was.
+        self.begin_s = self._begin / TIMESCALE  # stream time of media time 0
+        # When media time 0 was captured, Unix time: base_ns + 1e9 * media time is when the first picture was, and every
+        # other one of a source whose stream time goes on as the clock does.
         self.base_ns = first.captured_ns - round(late * 1e9 / TIMESCALE)
         self._begun = False  # whether a key frame came
         self._last = self._begin - 1  # decoding time of the packet before

@@ -9,6 +9,7 @@ import msgspec
 
 from engines.errors import UNDECODABLE, MessageError
 from pipeline.frames.events import Cause, Direction, EventKind, EventName, PathPoint
+from pipeline.frames.light import Light
 
 Encoding = Literal["json", "msgpack"]
 MessageType = Literal["frame", "event", "health"]
@@ -56,10 +57,11 @@ class FaceMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class SceneMessage(msgspec.Struct, frozen=True, gc=False):
-    """A scene label with its smoothed probability."""
+    """A scene label with its smoothed probability; ``where`` is absent where the model does not know it."""
 
     label: str
     score: float
+    where: Literal["indoors", "outdoors"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TimingsMessage(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +88,7 @@ class FrameMessage(msgspec.Struct, frozen=True, tag_field="type", tag="frame", k
     dropped: dict[str, int]
     # Of a frame that was not inferred: what the last one showed that was, or where its tracks have moved since.
     carried: Literal["unchanged", "predicted"] | msgspec.UnsetType = msgspec.UNSET
+    light: Light | msgspec.UnsetType = msgspec.UNSET  # with models that tell kinds of place
 
 
 class CropMessage(msgspec.Struct, frozen=True, gc=False):

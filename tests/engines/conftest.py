@@ -10,7 +10,7 @@ from engines.spec import Model, Thresholds, load_model
 from tests.engines.compiling.made_network import FRAME_SIZE, trained
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)  # so that fixtures of modules that train have it, too
 def _one_thread() -> Iterator[None]:
     """Networks this small lose more to waiting for threads than they win."""
     threads = torch.get_num_threads()

@@ -17,6 +17,7 @@ from engines.spec import (
     NetworkSettings,
     Quantised,
     QuantisedFile,
+    ScoreCurves,
     TaskName,
     load_model,
     output_names,
@@ -243,3 +244,19 @@ def test_a_spec_is_read_as_it_was_written(tmp_path: Path) -> None:
     spec = msgspec.structs.replace(write_model(tmp_path).spec, identity_calibration=known)
     write_model_spec(spec, tmp_path)
     assert load_model(tmp_path).spec == spec
+
+
+def test_thresholds_of_other_labels_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "made").path
+    spec = load_model(folder).spec
+    for changed, what in (
+        ({"object_scores": (0.5,) * (len(spec.objects) + 1)}, "object_scores"),
+        (
+            {"object_curves": ScoreCurves("sigmoid", (0.0, 1.0), ((0.0, 1.0),) * (len(spec.objects) + 2))},
+            "object_curves",
+        ),
+    ):
+        thresholds = msgspec.structs.replace(spec.thresholds, **changed)
+        write_model_spec(msgspec.structs.replace(spec, thresholds=thresholds), folder)
+        with pytest.raises(ModelError, match=rf"has \d+ {what}, but {len(spec.objects)} objects"):
+            load_model(folder)

@@ -1,5 +1,6 @@
 """Environments into which Trunkline is installed as others install it, away from the checkout."""
 
+import re
 import shutil
 import sys
 import sysconfig
@@ -27,3 +28,15 @@ def packages_here() -> list[str]:
     """The folders of this environment's packages."""
     # Plain paths: hooks of an editable install, which would find the checkout, are not in them.
     return [*(path for path in sys.path if path.endswith("site-packages")), sysconfig.get_paths()["purelib"]]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile, each with its arguments, in one line."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile.cpu").read_text())
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def last(name: str) -> str:
+    """The arguments of the last instruction of a name."""
+    return [rest for word, rest in instructions() if word == name][-1]

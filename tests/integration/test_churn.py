@@ -15,7 +15,7 @@ from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage
 from tests.pipeline.made_runs import LAST_MESSAGES_S, write_model
 from tests.pipeline.service.test_control import Controlled, camera
 
-ROUNDS = int(os.environ.get("TRUNKLINE_CHURN", "24"))
+ROUNDS = int(os.environ.get("TRUNKLINE_CHURN", "16"))
 NAMES = [f"cam{number}" for number in range(8)]  # the same again and again, as cameras have
 WARM = ROUNDS // 4  # after so many rounds, all that is kept for good is there
 ONCE_KB, EACH_KB = 8000, 4.0  # what the allocator may take for itself, and what each round may keep

@@ -14,17 +14,12 @@ from pipeline.sinks.store import StoreSettings
 from pipeline.store import EventStore
 from pipeline.wire.packet_sockets import PacketReader
 from tests.pipeline.made_clips import write_clip
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
 
 RATE, SECONDS = 25, 8
 SIZE = (64, 48)
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

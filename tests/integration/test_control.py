@@ -26,16 +26,10 @@ from tests.pipeline.made_runs import (
     make_config,
     video_of,
     videos_of,
-    write_model,
 )
 
 FRAMES, SIZE, RATE = 60, (160, 120), 25
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

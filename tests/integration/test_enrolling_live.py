@@ -12,17 +12,12 @@ from engines.spec import Model
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import Gallery, Terms
 from pipeline.gallery.track_requests import Request, enroll_track
-from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, make_config, write_model
+from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, make_config
 
 SIZE = (640, 480)  # ten times the made model's input: its face is 80 pixels high
 SECOND_NS = 1_000_000_000
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -32,4 +32,4 @@ def test_frames_go_on_while_broker_webhook_and_disk_fail_at_random() -> None:
     assert {cause for dropped in found["dropped"].values() for cause in dropped} <= {"stale"}
     assert "full" not in found["sinks"]["publish"]["lost"]
     well, failing = found["latency_ms"]["all well"], found["latency_ms"]["failing"]
-    assert failing["p50"] < 2 * well["p50"] + 20.0, found["latency_ms"]
+    assert failing["p50"] < 3 * well["p50"] + 50.0, found["latency_ms"]

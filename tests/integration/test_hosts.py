@@ -30,7 +30,7 @@ from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources.capture import capture
 from pipeline.wire.messages import FrameMessage
 from pipeline.wire.remote import PictureHeader, pack_loss, pack_picture, unpack
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
 
 pytestmark = pytest.mark.integration
 
@@ -39,11 +39,6 @@ SIZE = (160, 120)
 FRAMES = 24
 FPS = 12  # slow enough that none is stale, also on a busy machine
 TIMEOUT_S = 1.0
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from engines.spec import Model
-from tests.pipeline.made_runs import PATIENCE_S, Run, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, dark_then_bright, make_config
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "docs" / "grafana" / "trunkline.json"
@@ -32,11 +32,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing: it is a package of Debian"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -33,17 +33,11 @@ from tests.pipeline.made_runs import (
     dark_then_bright,
     make_config,
     video_of,
-    write_model,
 )
 
 FRAMES = 60
 SIZE = (160, 120)
 NAMES = ("capture 0", "prepare", "infer", "finish")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 from engines.spec import Model
 from pipeline.wire.messages import FrameMessage
 from tests.integration.made_server import Server, gstreamer_works
-from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config
 
 ROOT = Path(__file__).parents[2]
 BACK_WITHIN_S = 5.0
@@ -29,11 +29,6 @@ def needs_gstreamer() -> None:
     # A fixture, so that nothing is started to collect the tests.
     if not gstreamer_works():
         pytest.skip("needs GStreamer's RTSP server and its Python bindings; see rtsp_server.py")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

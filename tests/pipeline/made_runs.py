@@ -294,13 +294,13 @@ def video_of(folder: Path, stream: str) -> Path:
 
 
 def is_finished(video: Path) -> bool:
-    """Whether an MP4 file was closed: until then it is in fragments, boxes of their own (ISO/IEC 14496-12)."""
+    """Whether an MP4 file was closed: until then its pictures come last, in fragments (ISO/IEC 14496-12)."""
     data, boxes, start = video.read_bytes(), [], 0
     while start + 8 <= len(data):
         size = int.from_bytes(data[start : start + 4])
         boxes.append(data[start + 4 : start + 8])
         start += int.from_bytes(data[start + 8 : start + 16]) if size == 1 else max(size, 8)
-    return b"moov" in boxes and b"moof" not in boxes
+    return boxes[-1:] == [b"moov"]  # the first fragment has one, too, but its pictures follow that
 
 
 def frames_in(video: Path) -> int:

@@ -36,10 +36,10 @@ def main(arguments: list[str]) -> int:
     if "PRETEND_RUN" in os.environ:
         print("error: model n: cannot read spec.json", file=sys.stderr)
         return int(os.environ["PRETEND_RUN"])
-    return run(rest[0], Path(rest[rest.index("--summary") + 1]))
+    return run(rest[0], Path(rest[rest.index("--summary") + 1]), "--wait-for-subscriber" in rest)
 
 
-def run(config_file: str, summary: Path) -> int:
+def run(config_file: str, summary: Path, waits: bool) -> int:
     """Send the messages as fast as they go, then for ever if PRETEND_FRAMES is 0, until SIGINT."""
     stop = []
     signal.signal(signal.SIGINT, lambda *_: stop.append(1))
@@ -48,16 +48,18 @@ def run(config_file: str, summary: Path) -> int:
     sent = 0
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.bind(config.publish.address)
-        socket.recv()  # the subscription
+        if waits:
+            socket.recv()  # the subscription
         while not stop and (frames == 0 or sent < frames):
-            if sent == LIVE_FROM and config.identity.gallery is not None:
+            if sent == LIVE_FROM and config.streams[0].source.endswith("clip.mp4"):
                 wait_for_enrolment()
             message = frame_message(sent)
             socket.send_multipart([topic(message), encode(message, "json")])
             sent += 1
             time.sleep(0.001)
         socket.close(linger=1000)
-    record_some(config.record)
+    if config.record.directory is not None:
+        record_some(config.record)
     books = {"captured": sent + int(os.environ.get("PRETEND_LOST", 0)), "published": sent, "dropped": {}}
     summary.write_text(json.dumps({"streams": {"demo": books}, "stages_ms": {}}))
     return 0

@@ -18,7 +18,7 @@ from engines.compiling.parity import Parity
 from engines.compiling.release import Released
 from engines.compiling.tensorrt import Compiled
 from engines.evaluation.report import EvaluationReport
-from engines.spec import GateFigure, Model, Quantised, QuantisedFile, Thresholds, load_model
+from engines.spec import GateFigure, Model, Quantised, QuantisedFile, ScoreCurves, Thresholds, load_model
 from engines.tasks.scene.metrics import SceneScores
 from tests.engines.made_models import write_model
 from tools.main import app
@@ -334,3 +334,22 @@ def test_without_tensorrt_it_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     sentence = refused(model.path, "--backend", "tensorrt", "--precision", "fp16", "--data", tmp_path / "d")
     assert "backend 'tensorrt' cannot run: this machine has no NVIDIA GPU" in sentence
+
+
+def test_scores_are_calibrated_in_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engines.evaluation import report
+    from engines.evaluation.parts import Calibrated
+
+    model = write_model(tmp_path / "made")
+    folder, count = model.path, len(model.spec.objects)
+    curves = ScoreCurves("sigmoid", (0.0, 1.0), ((0.0, 0.5),) * count)
+    chosen = Thresholds(object_score=0.4, object_scores=(0.4,) * count, object_curves=curves)
+    monkeypatch.setattr(report, "calibrate_scores", lambda model, data: Calibrated(chosen, None))
+    done = run(folder, "--calibrate", "--data", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert load_model(folder).spec.thresholds == chosen
+    assert "sigmoid" in done.output
+    assert "--calibrate needs a model folder" in refused(tmp_path / "checkpoint.pt", "--calibrate", "--data", tmp_path)
+    assert "--out has no meaning with --calibrate" in refused(
+        folder, "--calibrate", "--data", tmp_path, "--out", tmp_path / "x"
+    )

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from engines.errors import ModelError, StageError
+from pipeline.gallery import Gallery
 from pipeline.settings.load import load
 from tests.engines.made_models import write_partial_model
 from tools import demo as verb
@@ -28,7 +29,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def run_demo(out: Path, **options) -> dict:
-    demo(**{"source": None, "out": out, "seconds": 1.0, "as_json": True} | options)
+    demo(**{"source": None, "out": out, "seconds": 1.0, "as_json": True, "keep": False} | options)
     return json.loads((out / "summary.json").read_text())
 
 
@@ -52,6 +53,16 @@ def test_the_demo_enrols_runs_enrols_again_and_leaves_its_files(commands, tmp_pa
     config = load(out / "run.toml")
     assert (config.streams[0].source, config.streams[0].pace) == (str(out / "clip.mp4"), "realtime")
     assert config.identity.gallery == str(out / "gallery.sqlite")
+    assert config.web is not None and config.sinks[0].options.directory == str(out / "events")
+
+
+def test_the_demo_goes_on_with_the_page_when_it_is_to(commands, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PRETEND_FRAMES", "10")
+    run_demo(tmp_path, source="0", keep=True)
+    assert [command[0] for command in commands()] == ["run", "run"]
+    config = load(tmp_path / "run.toml")
+    assert config.web is not None and f"http://{config.web.address}" in capsys.readouterr().err
+    assert config.record.directory is None and not config.streams[0].loop
 
 
 def test_a_model_that_lacks_a_task_shows_no_demo(tmp_path: Path, monkeypatch) -> None:
@@ -72,7 +83,8 @@ def test_a_second_demo_does_not_mix_with_the_first_and_leaves_other_files_alone(
     (tmp_path / "recording" / "demo.mp4").write_text("of an earlier demo")
     run_demo(tmp_path, source="0")
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not (tmp_path / "gallery.sqlite").exists()
+    with Gallery(tmp_path / "gallery.sqlite") as gallery:
+        assert gallery.people() == []
     assert not (tmp_path / "recording" / "demo.mp4").exists()
 
 

@@ -1,10 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError, DataError, TrunklineError
+from engines.errors import ConfigError, DataError, ModelError, TrunklineError
 from engines.evaluation import report
 from engines.spec import load_model
 from tests.engines.evaluation.colours import open_colours, write_data, write_model, write_scenes
@@ -41,6 +42,23 @@ def test_the_table_shows_the_figures_and_what_ran(folders: tuple[str, str]) -> N
     assert "1.0000 to 1.0000" in text
     assert "colours f32" in text and "at most 4 of each set" in text
     assert "accuracy" not in text
+
+
+def test_a_further_set_of_the_folder_is_scored_by_itself(folders: tuple[str, str]) -> None:
+    data = Path(folders[1])
+    for scene in sorted(path for path in data.glob("classification/*/val/*") if path.is_dir())[:2]:
+        shutil.copytree(scene, data / "places" / "val" / scene.name)
+    found = json.loads(run("--model", folders[0], "--data", folders[1], "--task", "scene", "--json"))
+    assert list(found["sets"]) == ["places"]
+    assert found["sets"]["places"]["scene"]["top1"] == 1.0
+    assert found["sets"]["places"]["scene"]["pictures"] < found["scene"]["pictures"]
+    table = run("--model", folders[0], "--data", folders[1], "--task", "scene")
+    assert [line.split()[1] for line in table.splitlines() if "top1" in line and "group" not in line][1] == "places"
+
+
+def test_a_size_that_the_model_does_not_have_is_refused(folders: tuple[str, str]) -> None:
+    with pytest.raises(ModelError, match="cannot have the size 320x256: its file is for 160x160 alone"):
+        run("--model", folders[0], "--data", folders[1], "--task", "scene", "--frame-size", "320x256")
 
 
 def test_plots_are_drawn_where_they_are_wanted(folders: tuple[str, str], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_process_is_told_all_that_the_configuration_does_not_say() -> None:
     command = RunPage(["a.mp4"], config_of(["a.mp4"]), "0.0.0.0:8443")._command("tcp://*:7000")
     assert command[:4] == [sys.executable, "-m", "tools.main", "view"] or command[3] == "--log-level"
     told = dict(zip(command[command.index("view") + 1 :: 2], command[command.index("view") + 2 :: 2], strict=True))
-    assert told.pop("--packets").startswith("ipc://")
+    assert told.pop("--packets").startswith("ipc://") and told.pop("--control").endswith("/control")
     assert told.pop("--log").endswith("/log")
     assert told == {
         "--results": "tcp://127.0.0.1:7000",

@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from engines.spec import Model
 from tests.pipeline.made_clips import write_clip
-from tests.pipeline.made_runs import write_model
 from tools.main import app
 
 LINKS = pytest.mark.parametrize("links", ["queue", pytest.param("zmq", marks=pytest.mark.integration)])
@@ -20,11 +19,6 @@ SECRET = {
     "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
     "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)

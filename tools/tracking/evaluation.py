@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
 from pipeline.sources.rate import RateGate
-from pipeline.tracking.tracker import Tracker, TrackerInput
+from pipeline.tracking.found import TrackerInput
+from pipeline.tracking.tracker import Tracker
 from tools.tracking.scoring import Scores, score
 from tools.tracking.sequences import CLASSES, SURE_SCORE, Rows, Sequence
 

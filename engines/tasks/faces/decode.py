@@ -11,6 +11,7 @@ from engines.arrays import Array, Float
 from engines.boxes import Letterboxes
 from engines.nms import nms
 from engines.rows import apart, in_pictures, likely
+from engines.scores import calibrated, wanted_faces
 from engines.spec import Thresholds
 
 MAX_ROWS: Final = 100  # of a picture that the frame entry gives
@@ -30,7 +31,12 @@ NO_FACES = Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros
 
 def decode(outputs: Mapping[str, Array], places: Letterboxes, thresholds: Thresholds) -> Iterable[Faces]:
     """The faces of each picture; see :func:`engines.decode.decode`."""
-    rows, pictures, scores = likely(outputs["face_scores"], thresholds.face_score)
+    wanted = wanted_faces(thresholds)
+    rows, pictures, scores = likely(outputs["face_scores"], wanted.least)
+    if wanted.by_label is not None:
+        scores = calibrated(thresholds.face_curve, scores)
+        (good,) = (scores >= wanted.by_label[0]).nonzero()
+        rows, pictures, scores = rows[good], pictures[good], scores[good]
     if not len(rows):
         return repeat(NO_FACES)
     boxes = outputs["face_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)

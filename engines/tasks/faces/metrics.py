@@ -98,6 +98,10 @@ def rows(scores: FaceScores) -> list[CardRow]:
     """The figures of the model card."""
     return [
         ("faces AP50", scores.ap50, scores.intervals.get("ap50")),
+        ("faces AP, boxes below 32 x 32 pixels", scores.ap_small, None),
+        ("faces AP, below 96 x 96", scores.ap_medium, None),
+        ("faces AP, larger ones", scores.ap_large, None),
+        ("faces ECE", scores.ece, None),
         ("landmarks NME (of the distance between the eyes)", scores.nme, scores.intervals.get("nme")),
         ("landmarks NME (of the face box's size)", scores.nme_box, scores.intervals.get("nme_box")),
     ]

@@ -11,7 +11,7 @@ TASK = Task(
     weakness="Small objects and crowded scenes are missed.",
     headlines=(Figure("ap50"),),
     figures=(
-        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "person_ap50", "pictures", "boxes",
+        "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar100", "ece", "person_ap50", "pictures", "boxes",
         "ignored",
     ),
     pyramid=True,

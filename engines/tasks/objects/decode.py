@@ -11,6 +11,7 @@ from engines.arrays import Array, Float, Labels, Rows
 from engines.boxes import Letterboxes
 from engines.nms import Suppression, nms, soft_nms
 from engines.rows import TOP, apart, in_pictures, likely
+from engines.scores import Wanted, calibrated, wanted_objects
 from engines.spec import Thresholds
 
 MAX_ROWS: Final = TOP  # of a picture that the frame entry gives
@@ -35,13 +36,18 @@ def decode(
     suppression: Suppression,
 ) -> Iterable[Objects]:
     """The objects of each picture; see :func:`engines.decode.decode`."""
-    rows, pictures, scores = likely(outputs["object_scores"], thresholds.object_score)
+    wanted = wanted_objects(thresholds)
+    rows, pictures, scores = likely(outputs["object_scores"], wanted.least)
+    labels = outputs["object_labels"].reshape(-1)[rows].astype(np.int32, copy=False)
+    if wanted.by_label is not None:
+        scores = calibrated(thresholds.object_curves, scores, labels)
+        (good,) = (scores >= wanted.by_label[labels]).nonzero()
+        rows, pictures, scores, labels = rows[good], pictures[good], scores[good], labels[good]
     if not len(rows):
         return repeat(NO_OBJECTS)
     boxes = outputs["object_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
-    labels = outputs["object_labels"].reshape(-1)[rows].astype(np.int32, copy=False)
     if suppression == "soft":
-        kept, scores = _faded(boxes, scores, labels, pictures, thresholds.object_score)
+        kept, scores = _faded(boxes, scores, labels, pictures, wanted)
     else:
         classes = None if suppression == "class-agnostic" else labels
         kept = nms(boxes, scores, thresholds.object_iou, apart(pictures, places, classes))
@@ -50,11 +56,13 @@ def decode(
     return (Objects(mapped[part], scores[part], labels[part]) for part in parts)
 
 
-def _faded(boxes: Float, scores: Float, labels: Labels, pictures: Rows, least: float) -> tuple[Rows, Float]:
+def _faded(boxes: Float, scores: Float, labels: Labels, pictures: Rows, wanted: Wanted) -> tuple[Rows, Float]:
     """Soft suppression within each picture: the rows that are left, and all scores after it."""
     faded, left = scores.copy(), []
+    least = wanted.least if wanted.by_label is None else float(wanted.by_label.min())
     for own in np.split(np.arange(len(pictures)), np.flatnonzero(np.diff(pictures)) + 1):
         kept, remains = soft_nms(boxes[own], scores[own], least, labels[own])
         left.append(own[kept])
         faded[left[-1]] = remains
-    return np.concatenate(left), faded
+    rows = np.concatenate(left)
+    return rows if wanted.by_label is None else rows[faded[rows] >= wanted.by_label[labels[rows]]], faded

@@ -77,7 +77,11 @@ def rows(scores: ObjectScores) -> list[CardRow]:
     return [
         ("objects AP", scores.ap, scores.intervals.get("ap")),
         ("objects AP50", scores.ap50, scores.intervals.get("ap50")),
+        ("objects AP, boxes below 32 x 32 pixels", scores.ap_small, None),
+        ("objects AP, below 96 x 96", scores.ap_medium, None),
+        ("objects AP, larger ones", scores.ap_large, None),
         ("person AP50", scores.person_ap50, scores.intervals.get("person_ap50")),
+        ("objects ECE", scores.ece, None),
     ]
 
 

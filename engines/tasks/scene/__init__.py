@@ -10,6 +10,6 @@ TASK = Task(
     gives="a scene class",
     weakness="The scene class is always one of those above, whatever the picture shows.",
     headlines=(Figure("top1"),),
-    figures=("top1", "top5", "ece", "pictures"),
+    figures=("top1", "top5", "group_top1", "ece", "pictures"),
     softmax_layer="linear",
 )

@@ -15,10 +15,10 @@ from engines.evaluation.bootstrap import Interval, percentile_interval, resample
 from engines.evaluation.confusion import confusion_matrix
 from engines.evaluation.detection import WORST
 from engines.evaluation.parts import CardRow
+from engines.evaluation.reliability import ECE_BINS, calibration_errors
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
-
-ECE_BINS = 15
+from engines.scenes import grouped, likeliest
 
 
 class WorstScene(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class SceneScores(msgspec.Struct, frozen=True, kw_only=True):
 
     top1: float
     top5: float
+    group_top1: float | None = None  # of kinds of place, "none of these" among them; None: the model tells scenes
     ece: float  # expected calibration error
     ece_bins: int
     intervals: dict[str, Interval | None]  # by figure
@@ -55,6 +56,7 @@ class SceneEvidence:
     target: Rows  # (P,) the true scene
     labels: tuple[str, ...]  # (C,)
     skipped: list[str]
+    group_hit: Flags | None = None  # (P,) whether the likeliest group of all scenes is the true one; None: no groups
 
     @cached_property
     def predicted(self) -> Rows:
@@ -98,7 +100,14 @@ def tell_scenes(runner: ModelRunner, scenes: Mapping[Path, str]) -> SceneEvidenc
         seen.append(picture.path)
         rows.append(picture.detections.scene)
     target = np.array([labels[path] for path in seen], np.int64)
-    return SceneEvidence(seen, np.stack(rows), target, known, skipped.rows)
+    probabilities, groups = np.stack(rows), runner.model.spec.scene_groups
+    hit = None
+    if groups:
+        of_scene = {scene: row for row, group in enumerate(groups) for scene in group.scenes}
+        wanted = np.array([of_scene.get(known[label], -1) for label in target.tolist()], np.int64)
+        if (wanted >= 0).all():
+            hit = np.asarray(likeliest(grouped(probabilities, groups, known), groups) == wanted, np.bool_)
+    return SceneEvidence(seen, probabilities, target, known, skipped.rows, hit)
 
 
 def _label(name: str, scenes: tuple[str, ...]) -> int:
@@ -128,6 +137,7 @@ def score(evidence: SceneEvidence) -> SceneScores:
     return SceneScores(
         top1=float(evidence.hit.mean()),
         top5=float(among_5.mean()),
+        group_top1=None if evidence.group_hit is None else float(evidence.group_hit.mean()),
         ece=float(calibration_errors(evidence.confidence, evidence.hit, np.ones((1, len(evidence.hit))))[0]),
         ece_bins=ECE_BINS,
         intervals=_intervals(evidence, among_5),
@@ -146,7 +156,11 @@ def score(evidence: SceneEvidence) -> SceneScores:
 
 def _intervals(evidence: SceneEvidence, among_5: Flags) -> dict[str, Interval | None]:
     weights = resample(len(evidence.pictures))
+    of_groups = {}
+    if evidence.group_hit is not None:
+        of_groups["group_top1"] = percentile_interval(weighted_mean(evidence.group_hit, weights))
     return {
+        **of_groups,
         "top1": percentile_interval(weighted_mean(evidence.hit, weights)),
         "top5": percentile_interval(weighted_mean(among_5, weights)),
         "ece": percentile_interval(calibration_errors(evidence.confidence, evidence.hit, weights)),
@@ -157,31 +171,6 @@ def among_top(probabilities: Float, target: Rows, k: int) -> Flags:
     """Whether the ``target`` (N,) class of each row of ``probabilities`` (N, C) is among its ``k`` largest: (N,)."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return np.asarray((best == target[:, None]).any(axis=1), np.bool_)
-
-
-def bin_of(confidence: Double, bins: int = ECE_BINS) -> Rows:
-    """The bin (N,) of each confidence: bin m of M, counted from 0, covers (m / M, (m + 1) / M]."""
-    return np.asarray(np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1), np.int64)
-
-
-def calibration_errors(confidence: Double, correct: Flags, weights: Double, bins: int = ECE_BINS) -> Double:
-    """Expected calibration error: mean distance of accuracy from confidence, in bins of equal width.
-
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
-
-    Args:
-        confidence: (N,) probability of the predicted class, in [0, 1].
-        correct: (N,) whether the prediction is right.
-        weights: (R, N) how often each prediction counts, in each of R resamples.
-        bins: see :func:`bin_of`.
-
-    Returns:
-        (R,) in [0, 1].
-    """
-    gaps = np.zeros((len(confidence), bins))
-    # Bin by bin |accuracy - confidence| weighted by its share; a sum of differences, divided once.
-    gaps[np.arange(len(confidence)), bin_of(confidence, bins)] = correct - confidence
-    return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
 
 
 def worst_scenes(evidence: SceneEvidence) -> list[WorstScene]:
@@ -200,7 +189,9 @@ def worst_scenes(evidence: SceneEvidence) -> list[WorstScene]:
 
 def rows(scores: SceneScores) -> list[CardRow]:
     """The figures of the model card."""
+    of_groups = ("kind of place, top-1", scores.group_top1, scores.intervals.get("group_top1"))
     return [
+        *([of_groups] if scores.group_top1 is not None else []),
         ("scene top-1", scores.top1, scores.intervals.get("top1")),
         ("scene top-5", scores.top5, scores.intervals.get("top5")),
         ("scene ECE", scores.ece, scores.intervals.get("ece")),

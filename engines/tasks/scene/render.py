@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from engines.evaluation.plots import SIDE_INCHES, confusion_figure, save
+from engines.evaluation.reliability import ECE_BINS, bin_of
 from engines.evaluation.sheets import sheet, show
-from engines.tasks.scene.metrics import ECE_BINS, SceneEvidence, SceneScores, WorstScene, bin_of
+from engines.tasks.scene.metrics import SceneEvidence, SceneScores, WorstScene
 
 
 def draw(evidence: SceneEvidence, scores: SceneScores, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trunkline from the outside: the subscriber, its messages and its errors.
+"""Trunkline from the outside: the subscriber and its messages, the client of the page's API, and their errors.
 
 Needs msgspec and pyzmq alone, which is what ``pip install trunkline`` brings; what runs a pipeline comes with the extra
 ``run``.
@@ -9,7 +9,7 @@ Needs msgspec and pyzmq alone, which is what ``pip install trunkline`` brings; w
 ...         print([face.identity.name for face in message.faces if face.identity])
 """
 
-from engines.errors import ConfigError, MessageError, TrunklineError
+from engines.errors import ConfigError, MessageError, RequestError, TrunklineError
 from pipeline.frames.events import Cause, EventKind, EventName
 from pipeline.wire.async_client import AsyncSubscriber
 from pipeline.wire.client import Subscriber
@@ -28,6 +28,15 @@ from pipeline.wire.messages import (
     TimingsMessage,
     decode,
 )
+from pipeline.wire.rest import (
+    EventPage,
+    EventReport,
+    LatencyReport,
+    ReloadReport,
+    RestClient,
+    StreamChange,
+    StreamReport,
+)
 
 __version__ = "0.1.0"
 
@@ -39,15 +48,23 @@ __all__ = [
     "EventKind",
     "EventMessage",
     "EventName",
+    "EventPage",
+    "EventReport",
     "FaceMessage",
     "FrameMessage",
     "HealthMessage",
     "IdentityMessage",
+    "LatencyReport",
     "Message",
     "MessageError",
     "MessageType",
     "ObjectMessage",
+    "ReloadReport",
+    "RequestError",
+    "RestClient",
     "SceneMessage",
+    "StreamChange",
+    "StreamReport",
     "Subscriber",
     "TimingsMessage",
     "TrunklineError",

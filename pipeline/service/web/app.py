@@ -14,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
-from pipeline.service.web import events, files, live, login, people, system, video, zones
+from pipeline.service.web import events, files, live, login, people, streams, system, video, zones
 from pipeline.service.web.gate import SLASH, OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
@@ -45,6 +45,7 @@ def make_app(site: Site) -> OuterGate:
             *events.ROUTES,
             *people.ROUTES,
             *zones.ROUTES,
+            *streams.ROUTES,
             *system.ROUTES,
             *video.ROUTES,
         ],
@@ -67,11 +68,17 @@ def make_app(site: Site) -> OuterGate:
         openapi_config=OpenAPIConfig(
             title="Trunkline",
             version="1",
+            operation_id_creator=_operation_id,
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
             openapi_router=Router(path="/api", route_handlers=[], opt=needs("viewer"), include_in_schema=False),
         ),
     )
     return OuterGate(app, site)
+
+
+def _operation_id(_: Any, method: Any, path: list[Any]) -> str:
+    """The name of a route in the API's description: its method, and the parts of its path."""
+    return "_".join((str(method).lower(), *(part if isinstance(part, str) else part.name for part in path)))
 
 
 def _user(request: Request[Any, Any, Any]) -> Any:

@@ -17,7 +17,8 @@ from pipeline.frames.clock import timestamp
 from pipeline.service.auth import permit
 from pipeline.service.web.gate import TheReader, TheSite, needs
 from pipeline.service.web.site import Site
-from pipeline.store import EventQuery, StoredEvent
+from pipeline.store import EventQuery, StoredEvent, boxes_of
+from pipeline.wire.links import PATH
 
 CHUNK: Final = 2**18  # bytes
 _BEGAN: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z_", re.ASCII)
@@ -148,12 +149,40 @@ def snapshot(number: FromPath[int], site: TheSite, reader: TheReader) -> Respons
     return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, no-cache"})
 
 
+@get(PATH, opt=needs("nobody"), sync_to_thread=True)
+def linked_snapshot(
+    request: Request[Any, Any, Any],
+    site: TheSite,
+    at: FromQuery[str] = "",
+    stream: FromQuery[str] = "",
+    event: FromQuery[str] = "",
+    kind: FromQuery[str] = "",
+    track: FromQuery[str] = "",
+    expires: FromQuery[str] = "",
+    signature: FromQuery[str] = "",
+) -> Response[bytes]:
+    """Return the picture of an event by a signed link, JPEG; whoever has the link needs no login while it holds."""
+    if site.links is None:
+        raise RequestError(404, "this server has no links to pictures: say web.link_secret in the configuration")
+    site.links.check(request.query_params)
+    at_ns = moment_ns("at", at)
+    number = None if track == "" else int(track)
+    query = EventQuery(
+        streams=(stream,), events=(event,), kinds=(kind,), track=number, since_ns=at_ns, until_ns=at_ns + 1
+    )
+    for found in site.store().page(query, 10).events:
+        jpeg = site.store().snapshot(found.id) if found.has_snapshot else None
+        if jpeg is not None:
+            return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, no-store"})
+    raise RequestError(404, "the picture is not kept, or not yet")
+
+
 @get("/api/events/{number:int}/clip.mp4", opt=needs("viewer"), sync_to_thread=True)
 def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, reader: TheReader) -> Stream:
     """Return the clip of an event, MP4, or the part of it that a Range header asks for."""
     found = _event(site, reader, number)
-    file = site.store().clip_file(found)
-    if file is None or file.name != found.clip or not file.is_file():
+    file = _clip_of(site, found)
+    if file is None:
         raise RequestError(404, f"event {number} has no clip")
     size = file.stat().st_size
     first, last, partial = byte_range(request.headers.get("range"), size)
@@ -166,6 +195,22 @@ def clip(number: FromPath[int], request: Request[Any, Any, Any], site: TheSite, 
     return Stream(
         _part(file, first, last), media_type="video/mp4", status_code=206 if partial else 200, headers=headers
     )
+
+
+def _clip_of(site: Site, event: StoredEvent) -> Path | None:
+    """The file of an event's clip, which lies in the folder of clips and nowhere else."""
+    file = site.store().clip_file(event)
+    return None if file is None or file.name != event.clip or not file.is_file() else file
+
+
+@get("/api/events/{number:int}/boxes", opt=needs("viewer"), sync_to_thread=True)
+def boxes(number: FromPath[int], site: TheSite, reader: TheReader) -> Response[bytes]:
+    """Return what was seen in each frame of an event's clip: ``{"at_s", "size", "objects", "faces"}``, JSON."""
+    file = _clip_of(site, _event(site, reader, number))
+    beside = None if file is None else boxes_of(file)
+    text = beside.read_bytes() if beside is not None and beside.is_file() else b""
+    lines = text[: text.rfind(b"\n") + 1].splitlines()  # the last one may still be written
+    return Response(b"[" + b",".join(lines) + b"]", media_type="application/json")
 
 
 def clip_began(name: str) -> str | None:
@@ -210,4 +255,4 @@ async def _part(file: Path, first: int, last: int) -> AsyncIterator[bytes]:
             yield chunk
 
 
-ROUTES = (events, event, remove_event, snapshot, clip)
+ROUTES = (events, event, remove_event, snapshot, linked_snapshot, clip, boxes)

@@ -105,7 +105,7 @@ class OuterGate:
         except RequestError as refusal:
             await _refuse(scope, send, refusal)
             return
-        await self._app(scope | {"path": _path(scope)}, receive, _with_headers(send))  # type: ignore[arg-type, operator]
+        await self._app(scope | {"path": _path(scope)}, receive, _with_headers(send))
 
 
 def _path(scope: Scope) -> str:

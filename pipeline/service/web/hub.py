@@ -198,7 +198,8 @@ class Hub:
                     state.take(message, time.monotonic())
             if isinstance(message, HealthMessage):
                 line = {"at": message.at, "stream": message.stream, "state": message.state, "cause": message.cause}
-                self._lines.append(line)
+                if line not in self._lines:  # it is said again to whoever comes later
+                    self._lines.append(line)
         if self._listeners and self._loop is not None and not self._loop.is_closed():
             text = encode(message, "json").decode()
             self._loop.call_soon_threadsafe(self._pass_on, message.stream, is_frame, text)

@@ -19,6 +19,7 @@ LOOK_S: Final = 5.0  # how often a WebSocket's right is looked at again: session
 @get("/api/streams", opt=needs("viewer"), sync_to_thread=True)
 def streams(site: TheSite, reader: TheReader) -> list[dict[str, Any]]:
     """Return all streams that the reader may see, and how they are."""
+    site.settings()  # names of streams that were written since, too
     return [_stream(site, name) for name in reader.seen_of(site.hub.names())]
 
 

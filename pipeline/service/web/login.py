@@ -1,6 +1,6 @@
 """Logging in and out; users, tokens and what was done."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post
@@ -154,20 +154,4 @@ def audit(
     return site.accounts.deeds(limit, before)
 
 
-Health = Literal["ok"]
-
-
-@get("/healthz", opt=needs("nobody"), sync_to_thread=False)
-def healthz() -> dict[str, str]:
-    """Say that the server runs."""
-    return {"status": "ok"}
-
-
-@get("/readyz", opt=needs("nobody"), sync_to_thread=False)
-def readyz(site: TheSite) -> Response[dict[str, str]]:
-    """Say whether a run is heard: 200, or 503."""
-    heard = any(site.hub.report(name)["state"] == "up" for name in site.hub.names())
-    return Response({"status": "ok" if heard else "no stream is up"}, status_code=200 if heard else 503)
-
-
-ROUTES = (me, login, logout, users, add_user, remove_user, tokens, add_token, remove_token, audit, healthz, readyz)
+ROUTES = (me, login, logout, users, add_user, remove_user, tokens, add_token, remove_token, audit)

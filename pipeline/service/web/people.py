@@ -26,7 +26,7 @@ from pipeline.gallery.views import View, encode_photo
 from pipeline.service.web.faces import FaceFound
 from pipeline.service.web.gate import TheSite, needs
 from pipeline.service.web.site import Site
-from pipeline.store import EventQuery, EventStore, StoredEvent
+from pipeline.store import EventQuery, EventStore, StoredEvent, boxes_of
 
 AGAIN_S: Final = 5.0  # events of a person who is forgotten may still be on their way for so long
 MAX_LOOKED: Final = 500  # unknown faces that are grouped, the latest
@@ -264,7 +264,7 @@ def _export_events(archive: zipfile.ZipFile, store: EventStore, name: str) -> No
             archive.writestr(f"snapshots/{event.id}.jpg", jpeg)
         file = store.clip_file(event)
         if file is not None and file.is_file():
-            clips[file.name] = file
+            clips |= {each.name: each for each in (file, boxes_of(file)) if each.is_file()}
     archive.writestr("events.jsonl", b"".join(lines))
     for clip, file in clips.items():
         archive.write(file, f"clips/{clip}")

@@ -1,6 +1,7 @@
 """The server's process: from settings to a socket that is served."""
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -22,6 +23,7 @@ from pipeline.service.web.certificate import check_certificate, fingerprint, own
 from pipeline.service.web.hub import Hub
 from pipeline.service.web.site import Places, Site
 from pipeline.settings.schema import HostPort, StreamSettings, WebSettings
+from pipeline.wire.links import SnapshotLinks
 
 END_S: Final = 3.0  # that open requests have when the server is to end
 LOOK_S: Final = 1.0  # how often it is looked whether the run is still there
@@ -52,6 +54,7 @@ def serve(
     Raises:
         ConfigError: something of it cannot be used.
     """
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it tells of each viewer who leaves while something is sent
     host, port = split_address(settings.address)
     loopback = is_loopback(host)
     login = not loopback or bool(settings.hosts)
@@ -68,6 +71,7 @@ def serve(
             secure=tls is not None or bool(settings.hosts),
             local_csrf=secrets.token_hex(32),
             examine=examine,
+            links=None if not settings.link_secret else SnapshotLinks(str(settings.link_secret)),
         )
         password = accounts.first_password() if login else None
         server = uvicorn.Server(_uvicorn(site, tls))
@@ -129,6 +133,7 @@ def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:
         proxy_headers=False,
         ws="websockets-sansio",
         ws_max_size=2**16,  # nothing longer is said to it
+        ws_per_message_deflate=False,  # video is compressed already, and messages are small
         limit_concurrency=512,
         timeout_graceful_shutdown=round(END_S),
         ssl_certfile=None if tls is None else str(tls[0]),

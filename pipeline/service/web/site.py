@@ -19,6 +19,7 @@ from pipeline.service.web.video_kinds import VideoKinds
 from pipeline.settings.load import load
 from pipeline.settings.schema import ModelSettings, StreamSettings
 from pipeline.store import EventStore
+from pipeline.wire.links import SnapshotLinks
 
 COOKIE: Final = "trunkline"
 EXAMINE_S: Final = 0.2  # that an answer waits for what is being looked at
@@ -35,7 +36,8 @@ class Places:
         store: folder of the event store; None: there is none.
         gallery: its file; None: there is none.
         config: the configuration file of the run; None: it has none.
-        run: number of the process that reads the configuration again at SIGHUP; None: none is known.
+        run: number of the process that the server ends with; None: it goes on by itself.
+        control: socket by which the run is changed; None: it cannot be.
         model: that the run uses.
         packets: address at which packets of the streams are read; None: there are none.
         log: file of the run's log lines; None: none is known.
@@ -45,6 +47,7 @@ class Places:
     gallery: Path | None = None
     config: Path | None = None
     run: int | None = None
+    control: Path | None = None
     model: ModelSettings = ModelSettings()
     packets: str | None = None
     log: Path | None = None
@@ -73,6 +76,7 @@ class Site:
     secure: bool
     local_csrf: str
     examine: Callable[[], Any] = dict
+    links: SnapshotLinks | None = None  # whose links to pictures are served; None: none are
     faces: FaceReading = field(init=False)
     kinds: VideoKinds = field(init=False)
     _machine: Any = None

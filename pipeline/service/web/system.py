@@ -1,9 +1,9 @@
-"""The machine, and what the run says of itself."""
+"""The machine, what the run says of itself, and whether all is well."""
 
 from typing import Any, Final
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 
 from pipeline.runtime.logs import last_lines
 from pipeline.service.web.gate import TheSite, needs
@@ -47,4 +47,20 @@ def histogram(times_ms: list[float]) -> list[int]:
     return counts
 
 
-ROUTES = (system,)
+@get("/healthz", opt=needs("nobody"), sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    """Say that the server runs."""
+    return {"status": "ok"}
+
+
+@get("/readyz", opt=needs("nobody"), sync_to_thread=False)
+def readyz(site: TheSite) -> Response[dict[str, str]]:
+    """Say whether every stream is up, or was told to be down or over: 200; 503 while nothing is known of one."""
+    names = site.hub.names()
+    unknown = sum(site.hub.report(name)["state"] == "unknown" for name in names)
+    ready = bool(names) and not unknown
+    status = "ok" if ready else f"nothing is known of {unknown} of {len(names)} streams"
+    return Response({"status": status}, status_code=200 if ready else 503)
+
+
+ROUTES = (system, healthz, readyz)

@@ -12,6 +12,7 @@ import msgspec
 
 from engines.errors import ConfigError, MessageError, one_line
 from pipeline.sinks.webhook.settings import WebhookSettings
+from pipeline.wire.links import SnapshotLinks
 from pipeline.wire.messages import EventMessage, encode
 
 SECRET_PREFIX: Final = "whsec_"  # of secrets in base64, as Standard Webhooks writes them
@@ -36,6 +37,7 @@ class Writer:
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
+        self.links: SnapshotLinks | None = None  # with snapshot = "link", once the run is known
         self._template = None
         if settings.template is not None:
             environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
@@ -57,12 +59,13 @@ class Writer:
         settings = self._settings
         crop = message.best_crop
         inline = message if settings.snapshot == "base64" else msgspec.structs.replace(message, best_crop=None)
+        url = None if self.links is None or crop is None else self.links.link(message, settings.link_s)
         if self._template is not None:
-            body = Body(settings.content_type, self._rendered(inline, identifier))
+            body = Body(settings.content_type, self._rendered(inline, identifier, url))
         elif settings.format == "cloudevents":
-            body = Body("application/cloudevents+json", _cloud_event(inline, identifier))
+            body = Body("application/cloudevents+json", _cloud_event(inline, identifier, url))
         else:
-            body = Body("application/json", encode(inline, "json"))
+            body = Body("application/json", _json(inline, url))
         if settings.snapshot != "multipart":
             return body
         files = {"event": ("event", body.content, body.content_type)}
@@ -71,17 +74,24 @@ class Writer:
         request = httpx.Request("POST", "http://none", files=files)
         return Body(request.headers["Content-Type"], request.read())
 
-    def _rendered(self, message: EventMessage, identifier: str) -> bytes:
+    def _rendered(self, message: EventMessage, identifier: str, url: str | None) -> bytes:
         assert self._template is not None
         event: dict[str, Any] = msgspec.json.decode(encode(message, "json"))
         snapshot = None if message.best_crop is None else base64.b64encode(message.best_crop.jpeg).decode()
         try:
-            return self._template.render(event=event, snapshot=snapshot, id=identifier).encode()
+            rendered = self._template.render(event=event, snapshot=snapshot, snapshot_url=url, id=identifier)
+            return rendered.encode()
         except Exception as error:  # whatever an expression raises, TypeError and ZeroDivisionError among them
             raise MessageError(f"the template fails: {type(error).__name__}: {one_line(error)}") from None
 
 
-def _cloud_event(message: EventMessage, identifier: str) -> bytes:
+def _json(message: EventMessage, url: str | None) -> bytes:
+    """The event, with the link to its picture where there is one."""
+    text = encode(message, "json")
+    return text if url is None else msgspec.json.encode(msgspec.json.decode(text) | {"snapshot_url": url})
+
+
+def _cloud_event(message: EventMessage, identifier: str, url: str | None) -> bytes:
     """As CloudEvents 1.0 has it, in its structured mode."""
     return msgspec.json.encode(
         {
@@ -91,7 +101,7 @@ def _cloud_event(message: EventMessage, identifier: str) -> bytes:
             "type": f"trunkline.{message.kind}.{message.event}",
             "time": message.captured_at,
             "datacontenttype": "application/json",
-            "data": msgspec.Raw(encode(message, "json")),
+            "data": msgspec.Raw(_json(message, url)),
         }
     )
 

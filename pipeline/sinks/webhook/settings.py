@@ -38,7 +38,8 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     format: Literal["json", "cloudevents"] = "json"
     template: str | None = None  # Jinja2, in place of a format
     content_type: str = "application/json"  # of a template
-    snapshot: Literal["none", "base64", "multipart"] = "none"  # with events.best_crops
+    snapshot: Literal["none", "base64", "multipart", "link"] = "none"  # with events.best_crops
+    link_s: Seconds = 86_400.0  # that a link holds for
 
     secret: str | None = None  # "${HOOK_SECRET}": what requests are signed with
     headers: dict[str, str] = {}  # more of them, such as Authorization

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from engines.errors import ConfigError
+from pipeline.settings.schema import Config
+from pipeline.sinks.base import StreamSwitches
 from pipeline.sinks.webhook.body import SECRET_PREFIX, Writer
 from pipeline.sinks.webhook.delivering import BACKOFF_S, Deliverer
 from pipeline.sinks.webhook.matching import Filter
 from pipeline.sinks.webhook.settings import WebhookSettings
 from pipeline.sinks.webhook.spool import MB, Delivery, Spool
 from pipeline.sinks.webhook.targets import Target
+from pipeline.wire.links import SnapshotLinks
 from pipeline.wire.messages import EventMessage, Message
 
 CLOSE_S: Final = 2.0  # for what waits, once the run is over; the rest stays for the next run
@@ -46,9 +49,21 @@ class WebhookSink:
     ) -> None:
         _check(settings)
         target = Target(settings.url, settings.allow)
+        self._settings = settings
         self._writer, self._filter = Writer(settings), Filter(settings)
         self._spool = Spool(Path(settings.spool).expanduser(), settings.max_waiting, round(settings.max_spool_mb * MB))
         self._deliverer = Deliverer(settings, target, self._spool, tls, backoff_s)
+
+    def attach(self, config: Config, switches: StreamSwitches) -> None:
+        """Learn where the run's pictures are served; ConfigError where links to them are wanted and cannot be made."""
+        if self._settings.snapshot != "link":
+            return
+        web = config.web
+        if web is None or not web.link_secret or not web.public_url:
+            raise ConfigError('snapshot is "link", which needs web.public_url and web.link_secret')
+        if not config.events.best_crops or not any(sink.kind == "store" for sink in config.sinks):
+            raise ConfigError('snapshot is "link", which needs events.best_crops and [[sinks]] kind = "store"')
+        self._writer.links = SnapshotLinks(str(web.link_secret), web.public_url)
 
     def send(self, message: Message) -> None:
         """Keep an event that is wanted; OSError where the disk fails, MessageError where the template does."""

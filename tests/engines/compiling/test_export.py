@@ -191,3 +191,19 @@ def test_only_the_entries_and_outputs_of_the_tasks_are_written(
             open_engine(exported, entry, "torch", "f32") as reference,
         ):
             np.testing.assert_allclose(compiled.infer(batch)[name], reference.infer(batch)[name], atol=1e-4)
+
+
+def test_none_of_these_is_likelier_than_all_else_where_the_energy_is_low(network: Trained, tmp_path: Path) -> None:
+    batch = pictures(8, *FRAME_SIZE)
+    with torch.no_grad():
+        logits = network.network().frame(torch.from_numpy(batch))["scene"]
+    energy = logits.logsumexp(dim=1).numpy()
+    cut = float(np.median(energy))
+    with_none = network.with_none(cut)
+    assert with_none.scenes == (*SCENES, "none of these")
+    export(with_none, tmp_path, FRAME_SIZE, Thresholds())
+    with open_engine(load_model(tmp_path), "frame", "onnxruntime", "f32") as engine:
+        said = engine.infer(batch)["scene"]
+    assert said.shape == (8, len(SCENES) + 1)
+    np.testing.assert_array_equal(said[:, -1] > 0.5, energy < cut)
+    np.testing.assert_allclose(said[:, :-1] / said[:, :-1].sum(axis=1, keepdims=True), logits.softmax(dim=1), atol=1e-5)

@@ -157,17 +157,18 @@ def test_a_model_that_differs_from_pytorch_is_not_released(
 
 
 @pytest.mark.parametrize(
-    "missing",
+    ("missing", "task"),
     [
-        "detection/images/val",
-        "face_recognition/val",
-        "face_detection/annotations/instances_val.json",
-        "face_recognition/pairs_val_lfw.txt",
+        ("detection/images/val", "objects"),
+        ("face_recognition/val", "identity"),
+        ("face_detection/annotations/instances_val.json", "faces"),
+        ("face_recognition/pairs_val_lfw.txt", "identity"),
     ],
 )
 def test_without_a_part_of_the_data_nothing_is_released(
-    file: Path, data: Path, released: Path, tmp_path: Path, missing: str
+    checkpoint: Checkpoint, data: Path, released: Path, tmp_path: Path, missing: str, task: TaskName
 ) -> None:
+    save_some(checkpoint, (task,), tmp_path / "checkpoint.pt")
     partial = shutil.copytree(data, tmp_path / "data")
     lost = partial / missing
     if lost.is_dir():
@@ -176,7 +177,7 @@ def test_without_a_part_of_the_data_nothing_is_released(
         lost.unlink()
     before = content(released.parent)
     with pytest.raises(DataError, match=missing):
-        release(file, partial, released, frame_size=(64, 64))
+        release(tmp_path / "checkpoint.pt", partial, released, frame_size=(64, 64))
     assert content(released.parent) == before
 
 

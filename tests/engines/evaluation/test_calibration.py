@@ -6,30 +6,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from engines.data.coco import CocoBox, CocoSet
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation.calibration import (
     TEMPERATURES,
     best_f_threshold,
+    best_none_logit,
     best_temperature,
     calibrate_thresholds,
-    matched,
 )
-from engines.evaluation.coco import BoxDetection
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
 from engines.spec import USUAL_TASKS, Thresholds
 from engines.tasks.identity.thresholds import FALSE_ACCEPT_RATE, calibrate_identity
 
-HERE, THERE = (10, 10, 40, 40), (100, 10, 40, 40)
-
 
 def test_thresholds_of_a_network_that_is_always_right(runner: ModelRunner, data: Path) -> None:
     found = calibrate_thresholds(runner, standard_truth(data, USUAL_TASKS))
     chosen, kept = found.thresholds, runner.model.spec.thresholds
-    assert 0.0 < chosen.object_score <= 0.8
-    assert 0.0 < chosen.face_score <= 0.9
+    assert chosen.object_curves is not None and chosen.object_scores is not None and chosen.face_curve is not None
+    assert len(chosen.object_scores) == len(chosen.object_curves.values) == len(runner.model.spec.objects)
+    assert 0.0 < chosen.object_score < 1.0
+    assert 0.0 < chosen.face_score < 1.0
     assert 0.9 < chosen.identity_similarity <= 1.0  # neighbours in the circle of 24 colours: cos 15 degrees is 0.966
     assert (chosen.object_iou, chosen.face_iou) == (kept.object_iou, kept.face_iou)
     assert found.identity is not None
@@ -80,26 +78,6 @@ def test_a_model_that_finds_nothing_is_refused() -> None:
         best_f_threshold(np.array([0.5]), np.array([False]), 3)
 
 
-def test_a_box_is_found_once_and_ignored_ones_count_for_nothing() -> None:
-    boxes = [CocoBox(1, 1, 1, HERE), CocoBox(2, 1, 1, THERE, ignore=1), CocoBox(3, 2, 1, HERE)]
-    truth = CocoSet({1: Path("1"), 2: Path("2")}, boxes, {1: "cat", 2: "dog"})
-    detections = [
-        BoxDetection(1, 1, HERE, 0.5),
-        BoxDetection(1, 1, (11, 10, 40, 40), 0.9),  # surer, so this one is right and the other a repeat
-        BoxDetection(1, 1, THERE, 0.8),
-        BoxDetection(2, 2, HERE, 0.7),  # of another category
-    ]
-    scores, correct, wanted = matched(truth, detections)
-    assert wanted == 2
-    assert sorted(zip(scores.tolist(), correct.tolist(), strict=True)) == [(0.5, False), (0.7, False), (0.9, True)]
-
-
-def test_a_small_beta_asks_for_more_precision() -> None:
-    scores, correct = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), np.array([1, 1, 0, 0, 1, 1], np.bool_)
-    assert best_f_threshold(scores, correct, 4) == pytest.approx(0.2)
-    assert best_f_threshold(scores, correct, 4, beta=0.5) == pytest.approx(0.75)
-
-
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_a_temperature_that_was_put_in_is_found_again(temperature: float) -> None:
     random = np.random.default_rng(0)
@@ -115,3 +93,12 @@ def test_a_temperature_stays_in_its_bounds() -> None:
     assert best_temperature(sure, never) == pytest.approx(TEMPERATURES[1], rel=1e-3)
     unsure = np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
     assert best_temperature(unsure, always) == pytest.approx(TEMPERATURES[0], rel=1e-3)
+
+
+def test_none_of_these_parts_places_from_what_is_none() -> None:
+    random = np.random.default_rng(0)
+    places, none = random.normal(5, 1, 400), random.normal(1, 1, 50)  # energies; as many places as there are
+    said = [(1 / (1 + np.exp(energy))).astype(np.float32) for energy in (places, none)]
+    cut = best_none_logit(*said)
+    assert 2.3 < cut < 3.7
+    assert (places > cut).mean() > 0.9 and (none < cut).mean() > 0.9

@@ -11,7 +11,8 @@ from engines.data.pairs import read_pairs
 from engines.data.reading import SkippedRows
 from engines.errors import DataError
 from engines.evaluation import report
-from engines.spec import Model
+from engines.evaluation.truth import Truth
+from engines.spec import NONE_OF_THESE, Model, SceneGroup
 from tests.engines.evaluation.colours import open_colours
 
 HEADLINES = [
@@ -74,3 +75,12 @@ def test_the_real_validation_data_can_be_read() -> None:
         assert all(path.is_file() for pair in pairs for path in (pair.first, pair.second))
     assert read_points(faces / "ytf_landmarks5_val.json", faces / "val").keys() <= set(pictures_below(faces / "val"))
     assert skipped.rows == []
+
+
+def test_pictures_of_places_come_from_all_sets_and_not_from_other_scenes(model: Model) -> None:
+    groups = (SceneGroup("yard", "outdoors", ("yard", "shed")), SceneGroup(NONE_OF_THESE, None, (NONE_OF_THESE,)))
+    spec = msgspec.structs.replace(model.spec, scene_groups=groups)
+    standard = Truth("standard", scene=[("cat", Path("cat.jpg")), ("yard", Path("1.jpg"))])
+    places = Truth("places", scene=[("shed", Path("2.jpg")), (NONE_OF_THESE, Path("3.jpg"))])
+    assert report.of_places(spec, (standard, Truth("people"), places)) == [Path("1.jpg"), Path("2.jpg")]
+    assert report.of_places(spec, [Truth("people")]) == []

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import DataError
+from engines.evaluation.reliability import calibration_errors
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import standard_truth
-from engines.tasks.scene.metrics import among_top, calibration_errors, gather, score
+from engines.tasks.scene.metrics import among_top, gather, score
 from tests.engines.evaluation.colours import GREY, paint, write_scenes
 
 

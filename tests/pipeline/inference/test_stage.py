@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from engines.boxes import letterbox
 from engines.errors import EngineError
 from engines.planes import Planes
-from engines.spec import EntrySpec, Thresholds
+from engines.spec import EntrySpec, ModelSpec, NetworkSettings, SceneGroup, Thresholds
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Batch, Frame, Inferred, Prepared, Timestamps
 from pipeline.inference.stage import Started, collect, detect, open_planes, room_between, start, start_planes
@@ -288,3 +288,15 @@ def test_scores_below_their_thresholds_are_not_seen(face_score: float, faces: in
 def test_no_batches_no_frames() -> None:
     assert Driven().drive(ThreadedEngine(), []).done == []
     assert list(detect([], Thresholds())) == []
+
+
+def test_scenes_are_told_as_their_groups() -> None:
+    boxes = [[(10, 10, 20, 30), (40, 0, 50, 20)], [(0, 0, 64, 32), (30, 8, 60, 24)]]
+    given = {**outputs(boxes, [[0.9, 0.8], [0.1, 0.7]]), "scene": np.float32([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])}
+    groups = (SceneGroup("yard", "outdoors", ("yard",)), SceneGroup("restaurant", "indoors", ("bar", "coffee_shop")))
+    spec = ModelSpec(
+        format=1, name="made", frame=EntrySpec("frame.onnx", "", HEIGHT, WIDTH, {}), face=None, objects=("a", "b"),
+        scenes=("bar", "yard", "coffee_shop"), network=NetworkSettings(), scene_groups=groups,
+    )  # fmt: skip
+    found = list(detect([Inferred(prepared("a", 1, 2), given, 3, 4)], Thresholds(), spec=spec))
+    np.testing.assert_allclose([each.detections.scene for each in found], [[0.3, 0.7], [1.0, 0.0]], atol=1e-6)

@@ -127,3 +127,23 @@ def test_a_stream_inferred_at_a_lower_rate_still_has_a_message_for_each_frame(
     told = ["I" if frame.carried is msgspec.UNSET else "p" for frame in frames]
     assert "".join(told) == "Ipppp" * 10
     assert summary.to_json()["frames"] == {"inferred": 10, "carried": 40}
+
+
+def test_what_moves_by_more_than_its_size_between_inferred_frames_is_still_one_track() -> None:
+    def driving(number: int) -> Observed:
+        x = 20.0 + 10.0 * number  # 50 pixels, less than half of which overlap, from one inferred frame to the next
+        return make_observed(STEP_S * number, [(x, 100.0, x + 55.0, 140.0)])
+
+    def followed(left_out: bool) -> set[int]:
+        trackers = Trackers(TrackingSettings(confirm_frames=1), Thresholds(), person=0)
+        items: list[Observed | Skipped] = []
+        for number in range(40):
+            seen = driving(number)
+            if number % 5 == 0:
+                items.append(seen)
+            elif left_out:
+                items.append(Skipped(replace(seen.frame, between=True), LATER))
+        return {int(track_id) for item in track(items, trackers) for track_id in item.objects.ids}
+
+    assert followed(left_out=True) == {1}
+    assert len(followed(left_out=False)) > 1, "a source that is as slow says nothing of what lies between"

@@ -36,6 +36,13 @@ def refused(status: int, accounts: Accounts, name: str, password: str, new: str 
     assert refusal.value.status == status
 
 
+def test_what_is_no_name_of_a_stream_gives_no_right(accounts: Accounts) -> None:
+    with pytest.raises(RequestError, match=r"streams must be names of streams, got 'yard\\ndoor'"):
+        accounts.add_token("script", "viewer", ["yard\ndoor"], 1.0)
+    with pytest.raises(RequestError, match="streams must be names"):
+        accounts.add_user("eve", "viewer", [""])
+
+
 def test_the_printed_password_is_good_for_one_login_and_there_is_one_alone(accounts: Accounts) -> None:
     printed = accounts.first_password()
     assert printed is not None and accounts.first_password() is None

@@ -21,6 +21,7 @@ from pipeline.frames.types import Frame, Health
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.run import run as run_pipeline
+from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
     PATIENCE_S,
@@ -32,16 +33,10 @@ from tests.pipeline.made_runs import (
     make_config,
     video_of,
     videos_of,
-    write_model,
 )
 
 DARK = Picture.from_rgb(np.full((30, 40, 3), 40, np.uint8))
 ADDRESS = "rtsp://cam/{}"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +168,19 @@ def test_the_same_settings_change_nothing(model: Model) -> None:
     run.flows("door")
     run.end_now()
     assert [report.state for report in run.health("door")] == ["up", "ended"]
+
+
+def test_a_stream_whose_address_has_a_variable_is_added_and_what_is_refused_hides_it(
+    model: Model,
+) -> None:
+    run = Controlled(model, "door")
+    source = FromVariable("rtsp://ada:hunter2@cam/yard", "rtsp://ada:${PASSWORD}@cam/yard")
+    run.control.add(msgspec.structs.replace(camera("yard"), source=source))
+    run.flows("yard")
+    with pytest.raises(ConfigError) as refusal:
+        run.control.change(msgspec.structs.replace(camera("yard"), source=source, timeout_s=-1.0))
+    assert "hunter2" not in str(refusal.value)
+    check_books(run, run.end_now())
 
 
 def test_a_run_whose_last_stream_was_removed_waits_for_others(model: Model) -> None:
@@ -322,7 +330,7 @@ def test_a_stream_that_is_off_can_be_removed_and_its_end_is_told(model: Model) -
     ends = len(run.health("door"))
     run.control.remove("door")
     assert run.control.is_on("door", "detect") and not run.control.paused()
-    run.wait(lambda run: len(run.health("door")) > ends)
+    run.wait(lambda run: len(run.health("door")) > ends and run.health("door")[-1].state == "ended")
     assert (run.health("door")[-1].state, run.health("door")[-1].cause) == ("ended", "removed")
     run.control.add(camera("door"))
     run.flows("door")
@@ -362,13 +370,20 @@ def test_recording_of_one_stream_is_switched_off_and_on_while_its_messages_go_on
     kept = frames_in(video_of(tmp_path, "door"))
     run.control.switch("door", "record", True)
     run.wait(lambda run: len(videos_of(tmp_path, "door")) == 2)
+    run.control.add(camera("attic"))
+    run.control.switch("attic", "record", False)
+    run.flows("attic")
+    before = videos_of(tmp_path, "attic")
+    run.control.remove("attic")
+    assert run.control.is_on("attic", "record") and videos_of(tmp_path, "attic") == before
     summary = run.end_now()
     check_books(run, summary)
     assert [report.state for report in run.health("door")] == ["up", "ended"]
     assert frames_in(videos_of(tmp_path, "door")[0]) == kept
     recorded = sum(map(frames_in, videos_of(tmp_path, "door")))
     assert kept < recorded < summary.streams["door"].published
-    assert summary.sinks["record"].sent == recorded + frames_in(video_of(tmp_path, "yard"))
+    others = [*videos_of(tmp_path, "yard"), *videos_of(tmp_path, "attic")]
+    assert summary.sinks["record"].sent == recorded + sum(map(frames_in, others))
 
 
 def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:

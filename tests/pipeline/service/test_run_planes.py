@@ -17,14 +17,9 @@ from engines.spec import EntryName, Model
 from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
 from pipeline.settings.schema import ModelSettings
-from tests.pipeline.made_runs import Run, SlowEngine, check_books, dark_then_bright, make_config, write_model
+from tests.pipeline.made_runs import Run, SlowEngine, check_books, dark_then_bright, make_config
 
 FRAMES = 20
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from pipeline.frames.clock import timestamp
 from pipeline.frames.jpeg import JpegEncoder
 from pipeline.settings.schema import PacketSettings
 from pipeline.sinks.base import SinkThread
+from pipeline.sinks.clip_boxes import SeenFrame
 from pipeline.sinks.store import StoreSettings, StoreSink
 from pipeline.sinks.stream_clips import ClipPlace, ClipSettings, Happened, StreamClips
-from pipeline.store import CLIPS, EventStore
-from pipeline.wire.messages import EventMessage
+from pipeline.store import CLIPS, EventStore, boxes_of
+from pipeline.wire.messages import EventMessage, FrameMessage
 from pipeline.wire.packet_sockets import PacketHub, PacketSender
 from pipeline.wire.packets import PacketMessage
 from tests.pipeline.made_clips import write_clip
@@ -190,6 +192,54 @@ def test_no_clip_is_begun_where_the_disk_is_full_and_one_that_is_written_ends(
     assert cut.files == [cut.of[1]] and cut.times(1)[-1] < 10.5
 
 
+def frame_message(packet: PacketMessage, *lefts: float) -> FrameMessage:
+    """The message of the frame that a packet gives, with an object at each of these places."""
+    objects = [{"track": 7, "label": "person", "score": 0.9, "box": [left, 1.0, left + 9.0, 20.0]} for left in lefts]
+    face = {"track": 3, "object": 7, "score": 0.8, "box": [1.0, 1.0, 3.0, 3.0], "landmarks": []}
+    faces = [face | {"identity": {"name": "Ada", "score": 0.7}}] if lefts else []
+    told = {"stream": "door", "seq": packet.number, "captured_at": timestamp(packet.captured_ns), "size": [64, 48]}
+    times = {"queue": 1.0, "infer": 1.0, "post": 1.0, "total": 3.0}
+    seen = {"objects": objects, "faces": faces, "scene": [], "timings_ms": times, "dropped": {}}
+    return msgspec.convert({"type": "frame", **told, **seen}, FrameMessage)
+
+
+@pytest.mark.parametrize(("late", "off_ms"), [(0, 0), (8, 0), (3, 7)])
+def test_the_boxes_of_each_picture_lie_beside_the_clip_at_its_time_and_without_names(
+    tmp_path: Path, packets: list[PacketMessage], late: int, off_ms: int
+) -> None:
+    """Also where messages come later than packets, after the clip has ended, and of another stream of the camera."""
+    clips = Clips(tmp_path)
+    shown = sorted(packets, key=lambda packet: packet.captured_ns)
+    for row, packet in enumerate([*packets, *packets[:late]]):
+        if row == round(10.3 * RATE):
+            clips.stream.happened(at(1, 10.0)[1])
+        if row < len(packets):
+            clips.stream.take(packet)
+        if row >= late:
+            seen = shown[row - late]
+            lefts = (float(seen.number % 40),) if not 9.0 < seen.time_s < 9.5 else ()
+            captured_ns = seen.captured_ns + off_ms * 1_000_000
+            seen = msgspec.structs.replace(seen, captured_ns=captured_ns)
+            clips.stream.saw(SeenFrame.of(frame_message(seen, *lefts)))
+    clips.stream.close()
+    clip = tmp_path / clips.of[1]
+    lines = [msgspec.json.decode(line) for line in boxes_of(clip).read_bytes().splitlines()]
+    with av.open(str(clip)) as container:
+        times = [frame.time or 0.0 for frame in container.decode(video=0)]
+    empty = [line["at_s"] for line in lines if not line["objects"]]
+    assert len(empty) == 1, "that nothing is seen any more is told once"
+    pause_s = sum(9.0 < packet.time_s < 9.5 for packet in packets) / RATE
+    expected = [time_s for time_s in times if not empty[0] + 0.01 < time_s < empty[0] + pause_s - 0.01]
+    told = [line["at_s"] for line in lines if line["at_s"] > times[0] - 0.01]
+    assert all(line["at_s"] >= 0.0 for line in lines)
+    last = slice(None, -1 if off_ms else None)  # what was captured after the last picture belongs to none
+    assert told == pytest.approx([time_s + off_ms / 1000 for time_s in expected[last]], abs=0.002)
+    begin = shown[0].captured_ns + round((lines[0]["at_s"] + clips.times(1)[0] - times[0]) * 1e9)
+    first = min(shown, key=lambda packet: abs(packet.captured_ns - begin))
+    assert lines[0]["objects"][0]["box"][0] == first.number % 40
+    assert b"Ada" not in boxes_of(clip).read_bytes() and boxes_of(clip).stat().st_mode & 0o777 == 0o600
+
+
 def test_an_event_of_a_stream_without_packets_has_no_clip(tmp_path: Path) -> None:
     clips = Clips(tmp_path)
     clips.stream.happened(at(1, 10.0)[1])
@@ -247,6 +297,7 @@ def test_the_sink_gives_the_stored_events_their_clip(tmp_path: Path, packets: li
                 thread.send(event_message("new", moment))
                 thread.send(event_message("changed", moment))
             sender.send(packet)
+            thread.send(frame_message(packet, 2.0))
             time.sleep(0.001)
         thread.finish()
         assert thread.join(time.monotonic() + PATIENCE_S)
@@ -259,8 +310,9 @@ def test_the_sink_gives_the_stored_events_their_clip(tmp_path: Path, packets: li
         assert times[0] <= 5.5 + 0.005 and times[-1] >= 8.4
         assert path.parent == tmp_path / "events" / CLIPS
         assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        assert boxes_of(path).read_bytes().count(b"\n") == pytest.approx(len(times), abs=2)
         assert store.delete([new.id]) == 1 and path.exists()
-        assert store.delete([changed.id]) == 1 and not path.exists()
+        assert store.delete([changed.id]) == 1 and list(path.parent.iterdir()) == []
 
 
 def event_message(event: str, moment: str) -> EventMessage:

@@ -441,3 +441,17 @@ def test_who_comes_after_a_killed_publisher_ends_what_that_one_announced() -> No
         settle(second, open_events, "crash")
         assert subscriber.receive(0.1) is None
     open_events.close()
+
+
+def test_who_comes_later_hears_how_each_stream_is() -> None:
+    down = HealthMessage(stream="gate", at="2026-11-23T09:14:08.120Z", state="down", cause="no answer")
+    yard = HealthMessage(stream="yard", at="2026-11-23T09:14:09.120Z", state="up", cause="")
+    with Publisher(LOOPBACK) as publisher, Subscriber(publisher.address) as early:
+        assert publisher.wait_for_subscriber(10.0)
+        for message in (UP, down, yard):
+            publisher.send(message)
+        assert [early.receive(10.0) for _ in range(3)] == [UP, down, yard]
+        with Subscriber(publisher.address, streams=["door", "gate"]) as late:  # of the same kinds as the other one
+            heard = [late.receive(10.0), late.receive(10.0)]
+            assert sorted(heard, key=str) == sorted([UP, down], key=str)
+            assert late.receive(0.3) is None

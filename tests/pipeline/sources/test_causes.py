@@ -230,6 +230,10 @@ class TestFiles:
             "cannot be read: this user has no permission"
         )
 
+    def test_pixels_without_a_header(self, tmp_path: Path) -> None:
+        (tmp_path / "clip.yuv").write_bytes(bytes(1000))
+        assert cause(str(tmp_path / "clip.yuv")).startswith("is no video that tells its own size and format: ")
+
     def test_a_missing_file_below_the_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cause("~/clip.mp4") == "does not exist"
@@ -241,6 +245,11 @@ class TestFiles:
         ("rtsp://ada:p/ss@10.0.0.7/live", {}, "cannot be understood: characters such as @ : / ? #"),
         ("rtsp://ada:p#ss@10.0.0.7/live", {}, "must be percent-encoded"),
         ("rtsp://ada:p?ss@10.0.0.7/live", {}, "user and password of the stream"),
+        ("rtsp://[bad/live", {}, "but must have a host, and a port from 1 to 65535 or none"),
+        ("rtsp://10.0.0.7:99999/live", {}, "but must have a host, and a port from 1 to 65535 or none"),
+        ("http://10.0.0.7:0/live", {}, "but must have a port from 1 to 65535, or none"),
+        ("rtsp://", {}, "but must have a host after the ://"),
+        ("http:///live", {"user": "ada"}, "but must have a host after the ://"),
         ("clip.mp4", {"user": "ada"}, "but must be an address where user and password are there"),
         ("rtsp://ada@10.0.0.7/live", {"password": "x"}, "which has a user name in it: give it there, or as user and"),
     ],
@@ -254,7 +263,19 @@ def test_an_address_that_cannot_be_understood_is_refused(source: str, values: di
 
 @pytest.mark.parametrize(
     "source",
-    ["rtsp://10.0.0.7/user@home/live", "rtsp://ada:p%2Fss@10.0.0.7/live", "rtsp://cam.local:554/live?mail=a@b"],
+    [
+        "udp://:5000",
+        "tcp://:5000?listen=1",
+        "unix:///run/camera",
+        "rtp://@:5000",
+        "rtsp://10.0.0.7/user@home/live",
+        "rtsp://ada:p%2Fss@10.0.0.7/live",
+        "rtsp://cam.local:554/live?mail=a@b",
+    ],
 )
-def test_an_address_with_an_at_elsewhere_is_taken(source: str) -> None:
+def test_an_address_that_can_be_understood_is_taken(source: str) -> None:
     check_address(settings(source))
+
+
+def test_an_address_that_cannot_be_understood_ends_no_thread() -> None:
+    assert cause("rtsp://[bad/live").startswith("the address is none that can be understood")

@@ -9,7 +9,7 @@ import pytest
 from pipeline.sources.decode import is_hidden
 from pipeline.sources.whole import cut_short, lacks_index
 from tests.pipeline.made_captures import Read
-from tests.pipeline.made_clips import write_clip
+from tests.pipeline.made_clips import drawn, write_clip
 
 # B-frames, and the last packets among the broken ones: what is held back in the end has to come out as well.
 REORDERED = {"bf": "2", "g": "25", "sc_threshold": "0"}
@@ -99,7 +99,7 @@ def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
     assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi", "clip.flv"])
 def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str) -> None:
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(name.partition(".")[2], "libx264")
     front = {"movflags": "+faststart"} if name.endswith(("mp4", "mov")) else {}
@@ -119,6 +119,18 @@ def test_an_mp4_without_its_end_has_no_index(whole: Path, tmp_path: Path) -> Non
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert (lacks_index(half), lacks_index(whole)) == (True, False)
     assert Read(half).end == ("is not whole: its index (moov), which stands at its end, is missing", "nothing")
+
+
+def test_an_animated_webp_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "clip.webp"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libwebp_anim", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(drawn(index, (64, 48)), "rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert Read(path).end[0].startswith("is an animated WebP, which this FFmpeg cannot decode: convert it to ")
 
 
 def test_a_file_with_bytes_after_its_end_is_whole(whole: Path, tmp_path: Path) -> None:

@@ -53,7 +53,13 @@ class TestFiles:
         spaced = tmp_path / "front door.mp4"
         spaced.write_bytes(clip.read_bytes())
         monkeypatch.setenv("HOME", str(tmp_path))
-        for source in (clip.as_uri(), spaced.as_uri(), f"file://{spaced}", "~/front door.mp4"):
+        for source in (
+            clip.as_uri(),
+            clip.as_uri().replace("//", "", 1),
+            spaced.as_uri(),
+            f"file://{spaced}",
+            "~/front door.mp4",
+        ):
             check_source(stream(source))
             assert Read(source).end == (f"end of the file after {FRAMES} frames", "all")
 
@@ -85,6 +91,23 @@ class TestFiles:
         assert 0 < len(read.frames) < 100
         assert read.end[1] == "part"
         assert "is not whole" in read.end[0]
+
+    @pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+    def test_a_file_of_a_web_server_whose_sound_lasts_longer_is_whole(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=8000)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            for index in range(FRAMES):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(drawn(index, (64, 48)), "rgb24")))
+            for index in range(30):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                silence.sample_rate, silence.pts = 8000, 1024 * index
+                container.mux(sound.encode(silence))
+            container.mux(video.encode())
+            container.mux(sound.encode())
+        with http_server(lambda request: (200, path.read_bytes(), {})) as address:
+            assert Read(f"{address}/{name}").end == (f"end of the file after {FRAMES} frames", "all")
 
     def test_a_web_server_that_freezes(self, tmp_path: Path) -> None:
         content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()

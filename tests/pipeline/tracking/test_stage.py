@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from engines.spec import Thresholds
 from pipeline.frames.types import Tracks
 from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.found import TrackerInput
 from pipeline.tracking.stage import Trackers, track
-from pipeline.tracking.tracker import Tracker, TrackerInput
+from pipeline.tracking.tracker import Tracker
 from tests.pipeline.made_tracks import Box, boxes_array, make_observed
 
 SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, low_score_ratio=0.4)
@@ -450,3 +451,14 @@ def test_a_stage_that_begins_anew_goes_on_with_its_tracks() -> None:
     list(track([make_observed(i / 10, [box]) for i in range(5)], trackers))
     later = track([make_observed(0.5, [box]), make_observed(5.0, [])], trackers)
     assert [(item.objects.ids.tolist(), item.objects.ended.tolist()) for item in later] == [([1], []), ([], [1])]
+
+
+def test_each_label_begins_tracks_from_its_own_score_on() -> None:
+    tracker = Tracker(TrackingSettings(confirm_frames=1), (0.8, 0.3), 0.5)
+    boxes = np.array([(10, 10, 50, 110), (200, 10, 240, 110)], np.float32)
+    nothing = TrackerInput(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    for frame in range(6):
+        seen = TrackerInput(boxes, np.full(2, 0.6, np.float32), np.array([0, 1], np.int32))
+        objects, faces = tracker.update(frame * 0.04, seen, nothing, size=(320, 240))
+    assert objects.labels.tolist() == [1]
+    assert not len(faces.ids)

@@ -46,6 +46,24 @@ def test_after_a_loss_pictures_go_on_with_the_next_key_frame(packets: list[Packe
     assert times(parts) == pytest.approx([number / 25 for number in (*range(13), *range(20, 39))], abs=1e-3)
 
 
+def test_the_capture_time_of_each_picture_is_told_where_it_does_not_follow_the_stream_s(
+    packets: list[PacketMessage],
+) -> None:
+    """As of a file that is read at half its pace from its tenth picture on."""
+    slow = [
+        msgspec.structs.replace(packet, captured_ns=packet.captured_ns + max(0, packet.number - 10) * 40_000_000)
+        for packet in packets
+    ]
+    _, parts = sent(slow)
+    said = [json.loads(part) for part in parts if isinstance(part, str)]
+    assert len(said) == 1 + len(packets) - 11, "the first ten follow from the first"
+    with av.open(io.BytesIO(b"".join(part for part in parts if isinstance(part, bytes)))) as container:
+        media = [frame.time or 0.0 for frame in container.decode(video=0)]
+    for packet, media_s in zip(slow, media, strict=False):
+        base_ns = [each["base_ns"] for each in said if each.get("from_s", 0.0) <= media_s + 0.002][-1]
+        assert abs(base_ns + media_s * 1e9 - packet.captured_ns) < 2e6
+
+
 @pytest.mark.parametrize("change", [{"session": 2}, {"extradata": b"other"}])
 def test_it_is_over_when_the_stream_is_another(packets: list[PacketMessage], change: dict[str, object]) -> None:
     other = [msgspec.structs.replace(packet, **change) for packet in packets[20:]]

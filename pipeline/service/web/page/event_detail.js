@@ -6,6 +6,7 @@ import { duration, percent, whenOf } from "./format.js";
 import { colourOf, Overlay } from "./overlay.js";
 import { text } from "./text.js";
 
+const [ROUNDING_S, HELD_S] = [0.006, 1]; // of capture times; how long a picture's boxes are shown without others
 const BEFORE_S = 3; // how long before its event a clip begins, where the server does not say when it does
 
 /** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null; `removed`, `changed`: told. */
@@ -84,12 +85,31 @@ function clip(event, words) {
   let began = Date.parse(event.body.first_seen ?? event.at) - BEFORE_S * 1000;
   // The server may tell when the clip's first picture was taken.
   fetch(address, { headers: { Range: "bytes=0-0" } }).then((answer) => { began = Date.parse(answer.headers.get("X-Captured-At")) || began; }).catch(() => {});
+  // What was seen in each frame, where the run has kept it; else the way of the track.
+  let frames = [];
+  get(`/api/events/${event.id}/boxes`).then((seen) => { frames = seen; }).catch(() => {});
   const shown = (_, { mediaTime }) => {
     if (video.isConnected) video.requestVideoFrameCallback(shown);
-    if (overlay.begin([video.videoWidth, video.videoHeight])) drawTrack(overlay, event, (began + mediaTime * 1000 - Date.parse(event.body.first_seen)) / 1000);
+    const seen = frames.length ? seenAt(frames, mediaTime) : null;
+    if (!overlay.begin(seen?.size ?? [video.videoWidth, video.videoHeight])) return;
+    if (seen) overlay.frame(named(seen, event));
+    else if (!frames.length) drawTrack(overlay, event, (began + mediaTime * 1000 - Date.parse(event.body.first_seen)) / 1000);
   };
   video.requestVideoFrameCallback(shown);
   return h("div", { class: "clip" }, video, overlay.canvas, trouble);
+}
+
+/** What was seen in the picture of that media time, or in the last one before it. */
+function seenAt(frames, mediaTime) {
+  const after = frames.findIndex((one) => one.at_s > mediaTime + ROUNDING_S);
+  const seen = after < 0 ? frames.at(-1) : frames[after - 1];
+  return seen && mediaTime - seen.at_s < HELD_S ? seen : null;
+}
+
+/** The same with the name that the event tells: none is kept beside a clip. */
+function named(seen, { kind, track, person }) {
+  const known = (face) => person && (kind === "face" || kind === "identity") && face.track === track;
+  return { ...seen, faces: seen.faces.map((face) => ({ ...face, identity: known(face) ? { name: person } : null })) };
 }
 
 function drawTrack(overlay, event, seconds) {

@@ -31,7 +31,7 @@ export const fromLocal = (value) => (value ? new Date(value).toISOString() : "")
 export const percent = (share) => `${Math.round(share * 100)} %`;
 export const count = (number) => Number(number).toLocaleString();
 export const bytes = (value) => (value < 1e6 ? `${Math.round(value / 1e3)} kB` : value < 1e9 ? `${Math.round(value / 1e6)} MB` : `${(value / 1e9).toFixed(1)} GB`);
-export const ms = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+export const ms = (value) => value >= 10_000 ? `${Math.round(value / 1000)} s` : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
 
 export function duration(seconds) {
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;

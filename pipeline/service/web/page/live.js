@@ -120,7 +120,7 @@ class Live extends HTMLElement {
       [facts.dropped, sum(row.dropped) ? text.droppedBy(row.dropped) : none],
       [facts.size, row.size ? row.size.join(" × ") : none],
       [facts.video, video[row.video](row.codec)],
-      [facts.scene, scene?.label ?? none],
+      [facts.scene, scene?.label.replaceAll("_", " ") ?? none],
     ];
     this.facts.replaceChildren(
       h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),

@@ -15,7 +15,7 @@ class People extends HTMLElement {
 
   connectedCallback() {
     this.known = h("ul", { class: "people" });
-    this.groups = h("ul", { class: "groups" }, h("li", { class: "muted", role: "status" }, text.people.looking));
+    this.groups = h("ul", { class: "groups" }, h("li", { class: "muted wide", role: "status" }, text.people.looking));
     this.names = h("datalist", { id: "names" });
     this.replaceChildren(
       h("header", { class: "head" }, h("h1", {}, text.people.known)), this.names, this.known,

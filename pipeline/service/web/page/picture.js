@@ -8,6 +8,7 @@ import { text } from "./text.js";
 const [BEHIND_S, MOST_BEHIND_S] = [0.4, 3]; // behind the newest picture: its message has to be there when it is shown
 const TOO_FAR_S = 1.1; // behind that
 const KEEP_S = 10;
+const [BASES, ROUNDING_S] = [500, 0.002];
 const MJPEG_AT_ONCE = 4; // a browser opens six connections to a server, and requests need one, too
 const RETRY_MS = 1500;
 const [LOOKS, LOOK_MS] = [10, 40];
@@ -50,6 +51,7 @@ export class LivePicture extends HTMLElement {
   set stream(row) {
     const before = this.#stream;
     this.#stream = row;
+    this.overlay?.canvas.setAttribute("aria-label", text.pictureOf(row.name));
     if (row.size) this.style.setProperty("aspect-ratio", `${row.size[0]} / ${row.size[1]}`);
     const anew = !before || before.name !== row.name || before.video !== row.video || (before.state !== row.state && row.state === "up");
     if (this.isConnected && anew) this.#start();
@@ -109,7 +111,7 @@ export class LivePicture extends HTMLElement {
     this.video.src = address;
     const waiting = [];
     let buffer = null;
-    let baseMs = 0;
+    const bases = []; // [media time from which it counts, when media time 0 was captured]
     const socket = new WebSocket(socketAddress(`/api/video/${part(this.#stream.name)}`));
     socket.binaryType = "arraybuffer";
     signal.addEventListener("abort", () => { socket.close(); URL.revokeObjectURL(address); });
@@ -128,8 +130,10 @@ export class LivePicture extends HTMLElement {
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") { waiting.push(data); return feed(); }
       const head = JSON.parse(data);
+      bases.push([head.from_s ?? -Infinity, head.base_ns / 1e6]);
+      if (bases.length > BASES) bases.shift();
+      if (!head.codec) return;
       if (!MediaSource.isTypeSupported(head.codec)) return this.#playPictures(signal, text.cannotPlay(head.codec), socket);
-      baseMs = head.base_ns / 1e6;
       if (source.readyState === "open") open(head.codec);
       else source.addEventListener("sourceopen", () => open(head.codec), { once: true });
     };
@@ -137,6 +141,7 @@ export class LivePicture extends HTMLElement {
     this.video.onerror = () => socket.close();
     const shown = (_, { mediaTime }) => {
       if (signal.aborted) return;
+      const [, baseMs] = bases.findLast(([from]) => from <= mediaTime + ROUNDING_S) ?? bases[0];
       this.#videoMs = baseMs + mediaTime * 1000;
       this.dataset.mode = this.mode = "mse";
       this.#say("");

@@ -35,7 +35,7 @@ class System extends HTMLElement {
       const held = this.facts.querySelector("pre");
       const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
       const { machine, ...others } = facts;
-      const looking = machine === null ? [h("p", { class: "muted", role: "status" }, text.system.looking)] : [];
+      const looking = machine === null ? [h("p", { class: "muted wide", role: "status" }, text.system.looking)] : [];
       this.facts.replaceChildren(...looking, ...cards(machine ? facts : others, "run"));
       const log = this.facts.querySelector("pre");
       if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
@@ -135,7 +135,7 @@ function table(rows) {
   const all = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const pictures = all.filter((name) => rows.some((row) => isHistogram(row[name])));
   const columns = all.filter((name) => !pictures.includes(name) && !ELSEWHERE.includes(name));
-  return [pictures.length > 0 && h("div", { class: "system" }, rows.flatMap((row) => pictures.filter((name) => isHistogram(row[name])).map((name) => histogram(`${row.name ?? ""} ${name}`, row[name])))), h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
+  return [pictures.length > 0 && h("div", { class: "system" }, rows.flatMap((row) => pictures.filter((name) => isHistogram(row[name]) && row[name].counts.some(Boolean)).map((name) => histogram(`${row.name ?? ""} ${name}`, row[name])))), h("div", { class: "table", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, words(name))))),
     h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((name) => h("td", {}, shown(row[name], name))))))))];
 }
 

@@ -325,13 +325,28 @@ def _event_routes(run: MadeRun) -> list[Any]:
             encode(event["stream"], LOOP - FPS, 125, run.coded).whole, media_type="video/mp4", headers=headers
         )
 
-    return [events, event_of, remove, picture, clip]
+    @get("/api/events/{number:int}/boxes")
+    async def boxes(number: FromPath[int]) -> list[dict[str, Any]]:
+        stream = one(number)["stream"]
+        return [
+            {"at_s": row / FPS, "size": SIZE, "objects": run.frame(stream, LOOP - FPS + row)["objects"], "faces": []}
+            for row in range(125)
+        ]
+
+    return [events, event_of, remove, picture, clip, boxes]
 
 
 def _people_routes(run: MadeRun) -> list[Any]:
     @get("/api/people")
     async def people() -> list[dict[str, Any]]:
         return list(run.people.values())
+
+    @delete("/api/people/{name:str}/views/{number:int}", status_code=200)
+    async def take_back(name: FromPath[str], number: FromPath[int]) -> dict[str, Any]:
+        for event in run.events:
+            if event["id"] == number:
+                event["person"] = None
+        return run.people[name]
 
     @get("/api/people/unknown")
     async def unknown() -> list[dict[str, Any]]:
@@ -365,7 +380,7 @@ def _people_routes(run: MadeRun) -> list[Any]:
         await request.form()
         return [{"box": PHOTOGRAPHS["astronaut"].face, "name": next(iter(run.people), None), "similarity": 0.66}]
 
-    return [people, unknown, enrol, change, forget, export, who]
+    return [people, take_back, unknown, enrol, change, forget, export, who]
 
 
 def add_person(run: MadeRun, name: str, views: int = 5, **fields: Any) -> dict[str, Any]:
@@ -387,7 +402,8 @@ def _system_routes(run: MadeRun) -> list[Any]:
             "model": "engines/zoo/n",
             "results": "tcp://127.0.0.1:5555",
             "streams": [run.row(name) | {"latency": latency} for name in run.video],
-            "log": [{"at": stamp(time.time_ns()), "stream": "gate", "state": "down", "cause": "made"}],
+            "happened": [{"at": stamp(time.time_ns()), "stream": "gate", "state": "down", "cause": "made"}],
+            "log": [f"{stamp(time.time_ns())} [info     ] stream up  stream={name}" for name in run.video],
         }
 
     @get("/api/users")

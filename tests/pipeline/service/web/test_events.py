@@ -8,7 +8,7 @@ from litestar.testing import TestClient
 
 from engines.errors import RequestError
 from pipeline.service.web.events import byte_range
-from pipeline.store import EventStore
+from pipeline.store import EventStore, boxes_of
 from tests.pipeline.service.web.made_site import client_of, event, made_site, stored
 
 
@@ -86,6 +86,9 @@ def test_a_picture_a_clip_and_parts_of_it(client: TestClient, tmp_path: Path) ->
         store.attach_clip(1, CLIP)
     picture = client.get("/api/events/1/snapshot.jpg")
     assert (picture.content, picture.headers["content-type"]) == (b"jpeg", "image/jpeg")
+    assert client.get("/api/events/1/boxes").json() == []
+    boxes_of(tmp_path / "events" / "clips" / CLIP).write_bytes(b'{"at_s": 0.04}\n{"at_s": 0.08}\n{"at_')
+    assert client.get("/api/events/1/boxes").json() == [{"at_s": 0.04}, {"at_s": 0.08}]
     whole = client.get("/api/events/1/clip.mp4")
     assert (whole.status_code, whole.content, whole.headers["accept-ranges"]) == (200, b"0123456789", "bytes")
     assert whole.headers["x-captured-at"] == "2026-11-23T09:14:07.120Z", "when its first picture was taken"
@@ -103,6 +106,7 @@ def test_a_clip_that_lies_elsewhere_is_none(name: str, client: TestClient, tmp_p
     with EventStore(tmp_path / "events") as store:
         store.attach_clip(1, name)
     assert client.get("/api/events/1/clip.mp4").status_code == 404
+    assert client.get("/api/events/1/boxes").json() == []
 
 
 @pytest.mark.parametrize(

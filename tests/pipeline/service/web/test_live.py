@@ -113,8 +113,11 @@ def test_a_stream_that_was_up_and_is_silent_is_unknown(last: object, state: str)
     assert known.at(100.0 + SILENT_S + 1)[0] == state
 
 
-def test_the_server_is_ready_once_a_stream_is_up(client: TestClient, site: Site) -> None:
+def test_the_server_is_ready_once_every_stream_is_up_or_told_down(client: TestClient, site: Site) -> None:
     assert client.get("/readyz").status_code == 503
     site.hub.hear(frame())
+    asked = client.get("/readyz")
+    assert (asked.status_code, asked.json()) == (503, {"status": "nothing is known of 1 of 2 streams"})
+    site.hub.hear(health("down", "gone", "yard"))
     assert client.get("/readyz").status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}

@@ -15,7 +15,7 @@ from pipeline.service.web.site import Site
 from tests.pipeline.service.web.made_site import bearer, event, made_site, stored
 
 # All that there is; a route that is not here makes the test fail, so that nobody forgets to think about it.
-NOBODY: Final = {"POST /api/login", "GET /healthz", "GET /readyz"}
+NOBODY: Final = {"POST /api/login", "GET /healthz", "GET /readyz", "GET /api/links/snapshot.jpg"}
 VIEWER: Final = {
     "GET /api/me",
     "POST /api/logout",
@@ -25,6 +25,7 @@ VIEWER: Final = {
     "GET /api/events/{number}",
     "GET /api/events/{number}/snapshot.jpg",
     "GET /api/events/{number}/clip.mp4",
+    "GET /api/events/{number}/boxes",
     "GET /api/people",
     "GET /api/streams/{name}/zones",
 }
@@ -38,6 +39,12 @@ ADMIN: Final = {
     "GET /api/people/{name}/export.zip",
     "POST /api/who",
     "PUT /api/streams/{name}/zones",
+    "POST /api/streams",
+    "GET /api/streams/{name}",
+    "PATCH /api/streams/{name}",
+    "DELETE /api/streams/{name}",
+    "PUT /api/streams/{name}/switches",
+    "POST /api/reload",
     "GET /api/system",
     "GET /api/users",
     "POST /api/users",

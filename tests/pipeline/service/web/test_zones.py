@@ -1,11 +1,12 @@
 """Zones drawn on the page, in the configuration file."""
 
-import signal
 from pathlib import Path
 
 import pytest
 
-import pipeline.service.web.zones
+from pipeline.service.control import Control
+from pipeline.service.control_socket import ControlSocket
+from pipeline.service.reloading import Reloaded
 from pipeline.settings.load import load
 from tests.pipeline.service.web.made_site import client_of, made_site
 
@@ -41,12 +42,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_zones_are_written_all_other_text_stays_and_the_run_is_told(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(pipeline.service.web.zones.os, "kill", lambda pid, number: told.append((pid, number)))
-    with client_of(made_site(tmp_path, config=config, run=4711)) as client:  # type: ignore[arg-type]
+def test_zones_are_written_all_other_text_stays_and_the_run_is_told(config: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def reload() -> Reloaded:
+        told.append(config.read_text())
+        return Reloaded(changed=("door",))
+
+    run = ControlSocket(tmp_path / "control", Control(), reload)
+    with run, client_of(made_site(tmp_path, config=config, control=tmp_path / "control")) as client:
         written = client.put("/api/streams/door/zones", json={"zones": [TRIANGLE], "lines": [LINE]})
         assert written.status_code == 200 and written.json()["taken_over"] is True
         assert client.get("/api/streams/door/zones").json()["zones"][0]["points"] == [
@@ -57,8 +61,8 @@ def test_zones_are_written_all_other_text_stays_and_the_run_is_told(
         shown = {stream["name"]: stream for stream in client.get("/api/streams").json()}
     assert [zone["name"] for zone in shown["door"]["zones"]] == ["path"]
     assert [line["name"] for line in shown["yard"]["lines"]] == ["gate"]
-    assert told == [(4711, signal.SIGHUP)]
     text = config.read_text()
+    assert told == [text]
     kept = ("# two cameras", "# the front one", "${PASSWORD}", 'address = "tcp://127.0.0.1:5599"')
     assert all(part in text for part in kept) and "secret" not in text and "old" not in text
     door, yard = load(config).streams

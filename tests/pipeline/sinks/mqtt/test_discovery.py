@@ -9,18 +9,7 @@ import pytest
 
 from pipeline.sinks.mqtt.discovery import config_topic, device
 from pipeline.sinks.mqtt.settings import MqttSettings
-
-SHARED = {"platform", "name", "unique_id", "icon", "entity_category"}
-# Of each platform the keys used here, and what must be there.
-KEYS = {
-    "binary_sensor": {"state_topic", "value_template", "device_class", "json_attributes_topic"},
-    "sensor": {"state_topic", "value_template", "state_class"},
-    "image": {"image_topic", "content_type"},
-    "switch": {"state_topic", "command_topic"},
-    "text": {"command_topic", "min", "max"},
-}
-REQUIRED = {"image": "image_topic", "switch": "command_topic", "text": "command_topic"}
-CLASSES = {"occupancy", "motion", "connectivity"}  # of binary sensors, among Home Assistant's
+from tests.pipeline.sinks.mqtt.home_assistant_rules import PLATFORMS, faults, rendered
 
 
 def told(stream: str = "door", zones: tuple[str, ...] = ("mat",), **keys: Any) -> dict[str, Any]:
@@ -29,18 +18,63 @@ def told(stream: str = "door", zones: tuple[str, ...] = ("mat",), **keys: Any) -
     return value
 
 
+ALL = ["detect", "record", "enroll"]
+
+
 def test_every_entity_follows_its_platform_s_rules() -> None:
-    value = told(commands=["detect", "record", "enroll"])
-    assert set(value) == {"device", "origin", "availability", "components", "qos"}
+    for value in (
+        told(),
+        told(commands=ALL),
+        told("a.b", ("Yard.2", "mat"), labels=["zebra", "tram/bus"], prefix="x/y"),
+    ):
+        assert faults(value) == []
+    value = told(commands=ALL)
     assert value["device"]["identifiers"] == ["trunkline_door"] and value["origin"]["name"] == "Trunkline"
     assert value["availability"] == [{"topic": "trunkline/status"}]
-    for component in value["components"].values():
-        platform = component["platform"]
-        assert set(component) <= SHARED | KEYS[platform]
-        assert {"name", "unique_id", REQUIRED.get(platform, "state_topic")} <= set(component)
-        assert component.get("device_class", "motion") in CLASSES
-    ids = [component["unique_id"] for component in value["components"].values()]
-    assert len(set(ids)) == len(ids)
+    assert {component["platform"] for component in value["components"].values()} == set(PLATFORMS)
+
+
+WRONG: dict[str, tuple[str, Any, str]] = {
+    "a device class that is none": ("components.person.device_class", "person", "person: device_class is 'person'"),
+    "a key that is none": ("components.person.state", "x", "person: binary_sensor has the unknown key 'state'"),
+    "a platform that is none": ("components.person.platform", "camera_", "person: platform is 'camera_'"),
+    "a wildcard": ("components.person.state_topic", "door/#", "person: state_topic is 'door/#'"),
+    "a broken template": ("components.person.value_template", "{{ value", "person: value_template is no template"),
+    "nothing to know it by": ("device.identifiers", [], "device has neither identifiers nor connections"),
+    "a key of the message that is none": ("cmps", {}, "device message has the unknown key 'cmps'"),
+    "an id that another has": (
+        "components.person.unique_id",
+        "trunkline_door_people",
+        "two entities have one unique_id",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "fault"), WRONG.values(), ids=WRONG)
+def test_the_rules_find_what_is_wrong(path: str, value: Any, fault: str) -> None:
+    message = told(commands=ALL)
+    *way, last = path.split(".")
+    place = message
+    for step in way:
+        place = place[step]
+    place[last] = value
+    assert [found.startswith(fault) for found in faults(message)] == [True]
+
+
+def test_templates_give_the_states_that_entities_know() -> None:
+    components = told(labels=["person"])["components"]
+    states = {
+        "person": [("2", 2, "ON"), ("0", 0, "OFF"), ("", None, "OFF")],
+        "people": [("", {"names": ["Ada", "Bob"]}, "Ada, Bob"), ("", {"names": []}, "")],
+        "last_person": [("", {"name": "Ada"}, "Ada")],
+        "scene": [("", {"label": "street"}, "street"), ("", {"label": None}, "None")],  # "None": unknown
+        "health": [("", {"state": "up"}, "ON"), ("", {"state": "ended"}, "OFF")],
+        "zone_mat": [("", {"total": 1}, "ON"), ("", {"total": 0}, "OFF")],
+        "zone_count_mat": [("", {"total": 3}, "3")],
+    }
+    for name, cases in states.items():
+        for payload, parsed, state in cases:
+            assert rendered(components[name]["value_template"], payload, parsed) == state
 
 
 def test_there_is_an_entity_for_all_that_is_asked_for() -> None:

@@ -1,0 +1,98 @@
+"""The detections of one frame, as the tracker takes them, and those that it uses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from engines.arrays import Double, Flags, Float, Labels, Rows
+from pipeline.tracking.association import by_coordinate
+
+ONE_DETECTION: Final = (0.25, 3.0)  # least and most that one detection says, in logarithms of odds
+SCORES: Final = (0.001, 0.999)  # nothing is certain
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerInput:
+    """The detections of one kind in one frame."""
+
+    boxes: Float  # (N, 4) xyxy source pixels; rows that are empty or not finite are passed over
+    scores: Float  # (N,) in [0, 1]
+    labels: Labels  # (N,) an equal label helps an association, another one does not forbid it
+    appearance: Float | None = None  # (N, D) unit vectors: what each looks like; of all kinds, or of none
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDetections:
+    """The detections of all kinds that are good enough to be used. M rows."""
+
+    boxes: Double  # (4, M)
+    scores: Double
+    labels: Labels
+    kinds: Rows
+    rows: Rows  # in what was given
+    sure: Flags
+    evidence: Double
+    appearance: Double | None
+
+
+class ScoreThresholds:
+    """From which scores on detections count, of each kind and label.
+
+    Args:
+        sure_scores: for each kind one for all labels, or one for each label, from which detections start tracks.
+        low_score_ratio: share of their odds from which on detections carry tracks on.
+
+    Attributes:
+        lowest: for each kind, the lowest score that starts a track.
+    """
+
+    def __init__(self, sure_scores: Sequence[float | Sequence[float]], low_score_ratio: float) -> None:
+        by_label = [np.atleast_1d(np.asarray(each, np.float64)) for each in sure_scores]
+        self._sure = np.concatenate(by_label)  # of all kinds, label after label
+        self.lowest = [float(each.min()) for each in by_label]
+        self._last_label = np.array([len(each) - 1 for each in by_label])
+        self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])  # of each kind in those scores
+        self._least, self._even = low_score_threshold(self._sure, low_score_ratio), logit(self._sure)
+        self._kinds = np.arange(len(by_label))
+
+    def usable(self, seen: Sequence[TrackerInput]) -> FoundDetections:
+        """The detections of all kinds, in their order, that start tracks or carry them on."""
+        boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
+        scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
+        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
+        labels = np.concatenate([one.labels for one in seen])
+        place = self._first[kinds] + np.minimum(labels, self._last_label[kinds])
+        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[place])
+        if not np.isfinite(boxes).all():
+            usable &= np.isfinite(boxes).all(axis=0)
+        (rows,) = usable.nonzero()
+        likely, place = scores[rows], place[rows]
+        evidence = logit(likely) - self._even[place]
+        return FoundDetections(
+            boxes=boxes.take(rows, 1),
+            scores=likely,
+            labels=labels[rows],
+            kinds=kinds[rows],
+            rows=rows,
+            sure=likely >= self._sure[place],
+            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
+            appearance=_appearance(seen, rows),
+        )
+
+
+def low_score_threshold(sure: Double, share: float) -> Double:
+    """The scores with ``share`` of the odds of each of the scores ``sure``: from there on tracks are carried on."""
+    return np.asarray(share * sure / np.maximum(1.0 - sure + share * sure, np.finfo(np.float64).tiny), np.float64)
+
+
+def _appearance(seen: Sequence[TrackerInput], rows: Rows) -> Double | None:
+    appearance = [one.appearance for one in seen if one.appearance is not None]
+    return np.concatenate(appearance)[rows].astype(np.float64) if len(appearance) == len(seen) else None
+
+
+def logit(scores: Double) -> Double:
+    """The logarithms of the odds of scores (N,), of which none is taken to be certain."""
+    sure = np.minimum(np.maximum(scores, SCORES[0]), SCORES[1])
+    return np.asarray(np.log(sure / (1.0 - sure)), np.float64)

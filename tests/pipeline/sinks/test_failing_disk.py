@@ -1,0 +1,42 @@
+"""A recording whose disk fails while a file is written: in a process of its own, which must outlive it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.made_runs import frames_in, videos_of
+
+RECORDS_ON_A_FAILING_DISK = """
+import resource, sys, tempfile
+from pathlib import Path
+from pipeline.settings.schema import RecordSettings
+from pipeline.sinks.video import Recorder
+from tests.pipeline.made_results import OBJECTS, SCENES, make_result
+from tests.pipeline.sinks.test_video import result_of
+now = [1795425247.0]
+folder = Path(sys.argv[1])
+recorder = Recorder(RecordSettings(str(folder), min_free_gb=0.0), OBJECTS, SCENES, clock=lambda: now[0])
+written = []
+for seq in range(400):
+    if seq % 40 in (10, 30):
+        limit = 0 if seq % 40 == 10 else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    now[0] += 1.0
+    written.append(recorder.write(result_of(seq=seq, time_s=seq / 4)))
+recorder.close()
+print(sum(written))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the disk is made to fail by RLIMIT_FSIZE")
+def test_a_disk_that_fails_in_the_middle_of_a_file_costs_frames_and_not_the_process(tmp_path: Path) -> None:
+    """FFmpeg's MP4 muxer crashes when it is closed after a write that failed."""
+    command = [sys.executable, "-c", RECORDS_ON_A_FAILING_DISK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert 100 < int(done.stdout.splitlines()[-1]) < 400
+    videos = videos_of(tmp_path, "door")
+    assert len(videos) > 3
+    assert frames_in(videos[0]) > 0, "what was written before plays"
