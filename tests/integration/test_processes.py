@@ -157,7 +157,7 @@ def killed(model: Model, clip: Path) -> Run:
 
 
 def test_a_part_that_is_killed_is_played_on_and_what_it_held_is_counted(killed: Run) -> None:
-    ends = check_ends(killed, "gone", "withdrawn", "stopped", "crash")
+    ends = check_ends(killed, "gone", "withdrawn", "stopped", "down", "crash")
     assert ends["object", "crash"] > 0
     assert killed.summary is not None
     for stream, account in killed.summary.streams.items():
