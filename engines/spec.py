@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Array
-from engines.errors import UNDECODABLE, EngineError, ModelError
+from engines.errors import EngineError, ModelError
 from engines.files import write_whole
 from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
 from engines.meanings import SceneGroup as SceneGroup
@@ -24,6 +24,7 @@ from engines.meanings import Thresholds as Thresholds
 from engines.model_files import model_file, spec_bytes
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
+from engines.undecodable import UNDECODABLE
 from engines.zoo import model_folder
 
 TaskName = str  # of a task of engines.tasks
