@@ -42,7 +42,7 @@ def decode(outputs: Mapping[str, Array], places: Letterboxes, thresholds: Thresh
     boxes = outputs["face_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
     kept = nms(boxes, scores, thresholds.face_iou, apart(pictures, places))
     mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
-    pictures, scores = pictures[kept], scores[kept]
+    scores = scores[kept]
     raw = outputs["face_landmarks"].reshape(-1, 5, 2)[rows[kept]].astype(np.float32, copy=False)
-    landmarks = places.to_source(raw, pictures)
+    landmarks = places.to_source(raw, pictures if places.alike else pictures[kept])
     return (Faces(mapped[part], scores[part], landmarks[part]) for part in parts)
