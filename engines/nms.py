@@ -37,13 +37,16 @@ def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None)
     # One row of scores for each class that is there: no copies, no offsets that would cost float32 digits.
     classes = ranked[None]
     if labels is not None and len(labels):
-        present = np.bincount(labels).nonzero()[0].astype(labels.dtype)
-        classes = np.where(labels == present[:, None], ranked, -np.inf)
+        present = np.minimum(np.bincount(labels), 1)
+        row_of = present.cumsum() - 1  # of each class among those that are there
+        classes = np.empty((int(row_of[-1]) + 1, len(labels)), np.float32)
+        classes.fill(-np.inf)
+        classes.reshape(-1)[row_of.take(labels) * len(labels) + np.arange(len(labels))] = ranked
     feeds = {"boxes": boxes[None], "scores": classes[None], "iou": np.array([iou], np.float32)}
     kept = _suppressor().run(None, feeds)[0][:, 2]
     if len(classes) > 1:  # it answers class by class
         kept.sort()
-        kept = kept[np.argsort(-scores[kept], kind="stable")]
+        kept = kept.take((-scores.take(kept)).argsort(kind="stable"))
     return np.asarray(kept, np.int64)
 
 
@@ -116,7 +119,7 @@ def soft_nms(
 
 def _ranked(boxes: Float, scores: Float) -> Float:
     """The scores (N,), -inf for what cannot be kept."""
-    corners = boxes.T
+    corners = np.asarray(boxes.T, order="C")  # loops over long rows
     filled = corners[:2] < corners[2:]  # False, too, for what is not a number
     if len(scores) and np.count_nonzero(filled) == filled.size:  # the common case, in a third of the calls
         least, most = np.minimum.reduce(boxes, axis=None), np.maximum.reduce(boxes, axis=None)

@@ -19,7 +19,7 @@ def likely(scores: Array, least: float) -> tuple[Rows, Rows, Float]:
     if known.shape[1] > TOP:
         np.put_along_axis(sure, np.argsort(-known, axis=1, kind="stable")[:, TOP:], values=False, axis=1)
     (rows,) = sure.reshape(-1).nonzero()
-    return rows, rows // known.shape[1], known.reshape(-1)[rows]
+    return rows, rows // known.shape[1], known.reshape(-1).take(rows)
 
 
 def apart(pictures: Rows, places: Letterboxes, labels: Labels | None = None) -> npt.NDArray[np.integer] | None:
@@ -37,8 +37,8 @@ def in_pictures(boxes: Float, kept: Rows, pictures: Rows, places: Letterboxes) -
     """
     if places.count > 1:
         kept = kept[pictures[kept].argsort(kind="stable")]
-    own = pictures if places.alike else pictures[kept]
-    clipped = places.clip(places.to_source(boxes[kept], own), own)
+    own = pictures if places.alike else pictures.take(kept)
+    clipped = places.clip(places.to_source(boxes.take(kept, 0), own), own)
     filled = clipped[:, :2] < clipped[:, 2:]
     if np.count_nonzero(filled) < filled.size:
         seen = filled.all(axis=1)
