@@ -47,7 +47,7 @@ class Frame:
     captured_ns: int  # Unix time when it was decoded
     clock_ns: int  # time.monotonic_ns() at the same moment, for latencies
     time_s: float  # stream time in seconds: media time of a file, capture time of a live source
-    picture: Picture
+    picture: Picture  # without planes where the frame is ``between``, in shared memory and not recorded
     ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
     unchanged: bool = False  # nothing has moved since the last one that was not: it needs no inference
     between: bool = False  # things move, but it is not among those that its stream's inference.fps chooses

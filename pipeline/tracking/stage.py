@@ -58,7 +58,7 @@ class StreamTracker:
             TrackerInput(seen.boxes, seen.scores, seen.labels),
             TrackerInput(faces_seen.boxes, faces_seen.scores, np.zeros(len(faces_seen.boxes), np.int32)),
             size=(picture.width, picture.height),
-            motion=self._camera(picture) if self._steady else None,
+            motion=self._camera(picture) if self._steady and not observed.frame.between else None,
             stands_for=1 + self._left_out,
         )
         self._left_out = 0
