@@ -5,7 +5,7 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -91,6 +91,19 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
         if batch.ndim != 4 or batch.shape[1:] != (self.height, self.width, 3) or len(batch) == 0:
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
+
+    def check_outputs(self, outputs: Mapping[str, Array], count: int) -> None:
+        """Raise EngineError unless these are all outputs of ``count`` pictures, in their shapes, without a NaN.
+
+        A NaN compares as false, so that nothing would be seen, and what is smoothed over time would never be rid of it.
+        """
+        for name, shape in self.outputs.items():
+            values = outputs.get(name)
+            if values is None or values.shape != (count, *shape):
+                found = "missing" if values is None else values.shape
+                raise EngineError(f"output {name!r} of {self.file} is {found}, but must be {(count, *shape)}")
+            if np.isnan(values).any():
+                raise EngineError(f"output {name!r} of {self.file} has values that are no numbers (NaN)")
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
