@@ -61,7 +61,7 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: it is not a picture; ``path`` is how it is called.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -70,6 +70,8 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
                 return picture.size
     except Image.DecompressionBombError as error:
         raise DataError(f"picture {path}: {TOO_LARGE}") from error
+    except UnidentifiedImageError as error:  # whose own text names an object in memory
+        raise DataError(f"picture {path}: is not a picture, or so damaged that it cannot be decoded") from error
     except (OSError, ValueError, SyntaxError) as error:  # whatever its readers raise
         raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 
