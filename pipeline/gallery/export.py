@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Float
-from engines.errors import UNDECODABLE, GalleryError
+from engines.errors import GalleryError
+from engines.undecodable import UNDECODABLE
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import VIEW, Gallery, clean_name, clean_note
 

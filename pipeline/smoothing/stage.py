@@ -82,6 +82,8 @@ class LabelSmoother:
         """The label of each row, with this detection."""
         starts, current = np.arange(0, evidence.size, evidence.shape[1]), self._label.take(rows)
         best = evidence.argmax(axis=1).astype(np.int32)
+        if not np.count_nonzero(best != current) and not np.count_nonzero(current != self._rival.take(rows)):
+            return current  # the common case: each label leads, as it did before
         # Relative, since a cautious network's labels must be able to change, too.
         ahead, behind = 1.0 - self._settings.margin, 1.0 + self._settings.margin
         leads = ahead * evidence.take(starts + best) > behind * evidence.take(starts + current)

@@ -115,7 +115,7 @@ def write(path: Path, data: bytes) -> Path:
         pytest.param(lambda p: p / "x.png", "x.png: cannot be read: No such file", id="a missing file"),
         pytest.param(lambda p: p, "cannot be read: Is a directory", id="a folder"),
         pytest.param(lambda p: write(p / "x.png", b"no picture"), "x.png: is not a picture", id="not a picture"),
-        pytest.param(lambda p: write(p / "x.png", b""), "x.png: is not a picture", id="an empty file"),
+        pytest.param(lambda p: write(p / "x.png", b""), "x.png: cannot be decoded", id="an empty file"),
     ],
 )
 def test_a_photo_that_is_refused_stores_nothing_of_the_others(
