@@ -127,7 +127,7 @@ class Steps:
         announcer = EventPublisher(publisher, FrameCounters(), spec)
         self._batches = people.batches(STREAM)
         self.steps: dict[str, Callable[[Any], Iterable[Any]]] = {
-            "detect": lambda inferred: detect(inferred, thresholds),
+            "detect": lambda inferred: detect(inferred, lambda: thresholds),
             "track": lambda observed: track(observed, trackers),
             "identify": lambda tracked: identify(tracked, self.identifier),
             "smooth": lambda identified: smooth(identified, smoothers),
