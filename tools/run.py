@@ -82,7 +82,7 @@ def run(
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
-    removed.
+    removed, thresholds and inference rates.
     """
     if (web := web or web_address is not None) and not _is_file(what):
         make_gallery(model)

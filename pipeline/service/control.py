@@ -113,9 +113,9 @@ class Control:
                 run.note(name, "record", True)  # last: nothing more of it is recorded
 
     def tuning(self) -> dict[str, Any]:
-        """What :data:`pipeline.settings.tuning.TUNABLE` names, as it is now; ConfigError where no run goes on."""
-        with self._running() as run:
-            return tuning_of(run.configured())
+        """What :data:`pipeline.settings.tuning.TUNABLE` names, as it is now; nothing where no run goes on."""
+        run = self._run
+        return {} if run is None else tuning_of(run.configured())
 
     def tune(self, keys: Mapping[str, Any]) -> None:
         """Let the run go on by other values of some of those keys, None: their defaults.

@@ -49,7 +49,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
     except TrunklineError as error:
         log.error("configuration not taken over", error=str(error))
         raise ConfigError(f"configuration not taken over: {error}") from error
-    wanted = {key: value for key, value in tuning_of(config).items() if value != tuning[key]}
+    wanted = {key: value for key, value in tuning_of(config).items() if value != tuning.get(key, value)}
     rest, keys = tuned(config, tuning_of(running)), [key for key in Config.__struct_fields__ if key != "streams"]
     restart = tuple(key for key in keys if getattr(rest, key) != getattr(running, key))
     for key in restart:
