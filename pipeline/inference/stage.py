@@ -1,7 +1,7 @@
 """Prepared batches -> raw outputs -> the detections of each frame."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,13 +125,17 @@ def collect(batches: Iterable[Started]) -> Iterator[Inferred]:
 
 def detect(
     batches: Iterable[Inferred],
-    thresholds: Thresholds,
+    thresholds: Callable[[], Thresholds],
     suppression: Suppression = "class-aware",
     spec: ModelSpec | None = None,
 ) -> Iterator[Observed | Skipped]:
     """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels, groups of scenes.
 
-    ``spec`` is the model's, for its groups; None: it has none.
+    Args:
+        batches: raw outputs.
+        thresholds: tells, for each batch, which detections are kept.
+        suppression: of objects that overlap.
+        spec: the model's, for its groups of scenes; None: it has none.
     """
     for inferred in batches:
         timestamps, skipped = inferred.timestamps, inferred.prepared.batch.skipped
@@ -139,6 +143,6 @@ def detect(
         if spec is not None and spec.scene_groups and "scene" in outputs:
             scene = grouped(outputs["scene"].astype(np.float32), spec.scene_groups, spec.scenes)
             outputs = {**outputs, "scene": scene}
-        found = iter(decode(outputs, inferred.prepared.letterboxes, thresholds, suppression))
+        found = iter(decode(outputs, inferred.prepared.letterboxes, thresholds(), suppression))
         for place, frame in enumerate(inferred.frames):
             yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)

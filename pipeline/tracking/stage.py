@@ -1,7 +1,7 @@
 """The stage that follows objects and faces over the frames of each stream, and tells whose face is whose."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,8 +38,7 @@ class StreamTracker:
     """Objects and faces of one stream, and whose face is whose."""
 
     def __init__(self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int) -> None:
-        objects = thresholds.object_score if thresholds.object_scores is None else thresholds.object_scores
-        self._tracker = Tracker(settings, objects, thresholds.face_score, first_id=first_id)
+        self._tracker = Tracker(settings, *_sure_scores(thresholds), first_id=first_id)
         self._person = person
         self._owners: dict[int, int] = {}  # face track -> the person's track
         self._last: _Last | None = None
@@ -48,6 +47,10 @@ class StreamTracker:
         self._luma: Luma | None = None
         self._seq: int | None = None  # of the last frame
         self._cut = False  # since the last frame that was tracked
+
+    def tune(self, thresholds: Thresholds) -> None:
+        """Let detections start tracks from other scores on; those that there are go on."""
+        self._tracker.tune(*_sure_scores(thresholds))
 
     def update(self, observed: Observed) -> Tracked:
         """Track one frame; frames of the stream come in order."""
@@ -141,6 +144,12 @@ class StreamTracker:
         return links
 
 
+def _sure_scores(thresholds: Thresholds) -> tuple[float | Sequence[float], float]:
+    """From which scores on objects and faces start tracks."""
+    objects = thresholds.object_score if thresholds.object_scores is None else thresholds.object_scores
+    return objects, thresholds.face_score
+
+
 def _elsewhere(last: _Last, found: Detections) -> bool:
     """Whether something was shown and nothing is seen where it was, so that a doubtful picture is another scene."""
     pairs = [(last.objects.boxes, found.objects.boxes), (last.faces.boxes, found.faces.boxes)]
@@ -190,9 +199,16 @@ class Trackers:
     def __init__(
         self, settings: TrackingSettings, thresholds: Thresholds, person: int | None, first_id: int = 1
     ) -> None:
+        self._thresholds = thresholds
         self._streams: defaultdict[str, StreamTracker] = defaultdict(
-            lambda: StreamTracker(settings, thresholds, person, first_id)
+            lambda: StreamTracker(settings, self._thresholds, person, first_id)
         )
+
+    def tune(self, thresholds: Thresholds) -> None:
+        """Let detections start tracks from other scores on, in every stream."""
+        self._thresholds = thresholds
+        for tracker in self._streams.values():
+            tracker.tune(thresholds)
 
     def update(self, observed: Observed) -> Tracked:
         """Track one frame; frames of a stream come in order."""

@@ -85,6 +85,10 @@ class Tracker:
         self._updated_s = 0.0
         self._gaps: deque[float] = deque(maxlen=GAPS)
 
+    def tune(self, *sure_scores: float | Sequence[float]) -> None:
+        """Take other scores, of as many kinds; the tracks that there are go on."""
+        self._bar = ScoreThresholds(sure_scores, self._settings.low_score_ratio)
+
     def update(
         self,
         time_s: float,

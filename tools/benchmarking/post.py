@@ -130,7 +130,7 @@ class Steps:
         self.streams = streams
         self._batches = people.batches(streams)
         self.steps: dict[str, Callable[[Any], Iterable[Any]]] = {
-            "detect": lambda inferred: detect(inferred, thresholds),
+            "detect": lambda inferred: detect(inferred, lambda: thresholds),
             "track": lambda observed: track(observed, trackers),
             "identify": lambda tracked: identify(tracked, self.identifier),
             "smooth": lambda identified: smooth(identified, smoothers),

@@ -26,6 +26,7 @@ from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.sources.packets import PacketTarget
+from pipeline.sources.rate import Rates
 from pipeline.wire.packet_sockets import inner_address
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
@@ -120,7 +121,7 @@ class CaptureThread:
         base, seen = frames.seen(self.name)  # by an earlier capture that crashed
         parts = SourceParts(
             settings=self._settings,
-            inference=self._spec.config.inference,
+            rates=self._rates,
             source=None,
             stop=self.stop,
             health=health,
@@ -130,6 +131,11 @@ class CaptureThread:
             more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost} | self._packets(),
         )
         return SOURCE.make(parts)(iter(()))
+
+    def _rates(self) -> Rates:
+        tuning = self._streams.tuning()
+        rate, fps = self._streams.rate(self.name), tuning["inference.fps"]
+        return Rates(fps if rate is None else rate, tuning["inference.min_rate_hz"])
 
     def _packets(self) -> dict[str, PacketTarget]:
         config = self._spec.config
