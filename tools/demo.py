@@ -229,6 +229,8 @@ def _watch(out: Path, address: str, source: str | None, seconds: float, half_tim
 def _running(out: Path, source: str | None, options: Sequence[str]) -> "Iterator[subprocess.Popen[bytes]]":
     """The run; it is over when the block is left. Raises StageError when it failed by itself."""
     command = (*TRUNKLINE, "run", str(out / "run.toml"), "--summary", str(out / "run.json"))
+    # Also where a shell lets it ignore ctrl-C: whatever ends the demo ends the run.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     with (out / "run.log").open("wb") as log:
         run = subprocess.Popen(
             (*command, *options),
@@ -247,6 +249,8 @@ def _running(out: Path, source: str | None, options: Sequence[str]) -> "Iterator
         except subprocess.TimeoutExpired:
             run.kill()
             run.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if run.returncode not in (0, INTERRUPTED) or not (out / "run.json").is_file():
         said = _last_line((out / "run.log").read_text(errors="replace"))
         raise StageError(f"the run failed with exit status {run.returncode}: {said} (more in {out / 'run.log'})")

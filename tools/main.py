@@ -64,6 +64,12 @@ def _reload() -> Callable[..., None]:
     return reload
 
 
+def _tune() -> Callable[..., None]:
+    from tools.streams import tune
+
+    return tune
+
+
 def _enroll() -> Callable[..., None]:
     from tools.enroll import enroll
 
@@ -161,6 +167,7 @@ VERBS = {
     "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
     "events": Verb("List, show, export and delete the events that a run keeps.", _events),
     "streams": Verb("List, add, change and remove the streams of a run that goes on.", _streams),
+    "tune": Verb("Change thresholds and rates of a run that goes on.", _tune),
     "reload": Verb("Have a run read its configuration again.", _reload),
     "enroll": Verb("Add a person to the gallery.", _enroll),
     "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),

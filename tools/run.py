@@ -89,7 +89,7 @@ def run(
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
-    removed.
+    removed, thresholds and inference rates.
     """
     if (web := web or web_address is not None) and ray is not None:
         raise ConfigError("--web is there, but must be left out with --ray: start trunkline view beside it")

@@ -1,4 +1,4 @@
-"""``trunkline streams`` and ``trunkline reload``: a run that goes on, changed through the page's server."""
+"""``trunkline streams``, ``tune`` and ``reload``: a run that goes on, changed through the page's server."""
 
 import os
 import tomllib
@@ -123,6 +123,32 @@ def switch(
         typer.echo(f"{name}: " + ", ".join(f"{what} {'on' if on else 'off'}" for what, on in states.items()))
 
 
+def tune(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As in TOML; KEY= is its default.")
+    ] = None,
+    url: Url = HERE,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change thresholds and rates of a run that goes on, or show them all.
+
+    Example: trunkline tune inference.fps=5 inference.object_score=0.4
+
+    They are written to the run's configuration, where it has one; no stream is opened anew.
+    """
+    with _client(url, ca_file) as client:
+        done = client.tune(_values(keys)) if keys else None
+        settings = client.settings()
+    if as_json:
+        typer.echo(msgspec.json.encode(settings))
+        return
+    for key, value in settings.items():
+        typer.echo(f"{key} = {'the model decides' if value is None else msgspec.json.encode(value).decode()}")
+    if done is not None:
+        typer.echo(_where(done.taken_over, done.written))
+
+
 def reload(url: Url = HERE, ca_file: CaFile = None, as_json: AsJson = False) -> None:
     """Have a run read its configuration again, and say what was different; a wrong one changes nothing.
 
@@ -135,7 +161,7 @@ def reload(url: Url = HERE, ca_file: CaFile = None, as_json: AsJson = False) -> 
     if as_json:
         typer.echo(msgspec.json.encode(report))
         return
-    told = {"added": report.added, "changed": report.changed, "removed": report.removed}
+    told = {"added": report.added, "changed": report.changed + report.tuned, "removed": report.removed}
     for verb, names in told.items():
         for name in names:
             typer.echo(f"{name} {verb}")
@@ -154,12 +180,12 @@ def _values(keys: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for pair in keys:
         key, equals, text = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise ConfigError(f"--set is {pair!r}, but must be KEY=VALUE")
+        if not equals or not key.replace(".", "_").isidentifier():
+            raise ConfigError(f"{pair!r} is given, but must be KEY=VALUE")
         try:
             values[key] = tomllib.loads(f"value = {text}")["value"] if text else None
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"--set is {pair!r}, whose value is no TOML (a text has quotes): {error}") from None
+            raise ConfigError(f"{pair!r} is given, whose value is no TOML (a text has quotes): {error}") from None
     return values
 
 
@@ -171,7 +197,10 @@ def _tell(verb: str, done: StreamChange, as_json: bool) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(done))
         return
-    where = "in the configuration and the run" if done.written and done.taken_over else "in the run alone"
-    if not done.taken_over:
-        where = "in the configuration; no run is known"
-    typer.echo(f"{done.name} {verb} {where}")
+    typer.echo(f"{done.name} {verb} {_where(done.taken_over, done.written)}")
+
+
+def _where(taken_over: bool, written: bool) -> str:
+    if not taken_over:
+        return "in the configuration; no run is known"
+    return "in the configuration and the run" if written else "in the run alone"

@@ -18,12 +18,18 @@ from engines.training.settings import DatasetSettings
 # What is known of the sets that the project's own models were trained on, by their folder.
 TERMS = {
     "detection": "Pascal VOC 2007 (20 classes): flickr terms, research; apple, banana, orange: MIT. Object boxes by "
-    "hand; faces and five points by YuNet-n (machine-made)",
-    "face_detection": "ILC 2021 face masks, MaskON: no licence stated. Face boxes by hand, points by YuNet-n "
-    "(machine-made)",
+    "hand, those of other classes by YOLOX-nano (machine-made); faces and five points by YuNet-n (machine-made)",
+    "face_detection": "ILC 2021 face masks, MaskON: no licence stated. Face boxes by hand, points by YuNet-n, "
+    "objects by YOLOX-nano (machine-made)",
     "face_landmarks": "P1_Facial_Keypoints: MIT; YouTube Faces frames: research. Box and points hand-checked",
-    "face_recognition": "LFW, YouTube Faces: research; Bollywood celebrities: no licence stated",
+    "face_recognition": "LFW, YouTube Faces: research; Bollywood celebrities: no licence stated. Embeddings of dlib's "
+    "face network as teacher",
     "classification": "imagenette (ten ImageNet classes), cats and dogs: ImageNet terms, research",
+    "detection_cameras": "Level2-FSD, ATL, CCTV and Capston sets of Roboflow: CC BY 4.0; Open Images vehicles: CC BY; "
+    "DAWN: research; pedestrian behaviour: no licence stated. Boxes by hand for the classes that a picture covers, "
+    "else by YOLOX-nano (machine-made); faces by CenterFace (machine-made)",
+    "face_recognition_celeba": "CelebA: non-commercial research. Embeddings of dlib's face network as teacher",
+    "places": "MiniPlaces, a hundred categories of Places: research",
 }
 HEADINGS: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8 for TensorRT"}
 

@@ -72,6 +72,10 @@ class FaceTrack:
         self._ranking = ranking
         self._candidates.clear()
 
+    def forget_candidates(self) -> None:
+        """What a name needs has changed: choose anew."""
+        self._candidates.clear()
+
     def candidate(self, index: Index, threshold: float, min_views: int) -> Identity | None:
         """The name that it may bear, by its views and the ``index`` that it was ranked with."""
         current = self.identity.name if self.identity else None
@@ -215,6 +219,13 @@ class Identifier:
         for track, identity in zip(tracks, known.assigner.assign(ids, candidates), strict=True):
             track.identity = identity
         return Identified.with_names(tracked, tuple(track.identity for track in tracks), looks)
+
+    def tune(self, threshold: float) -> None:
+        """Name faces from another cosine on, those that are there, too; for the thread that updates."""
+        self._threshold = threshold
+        for faces in tuple(self._streams.values()):
+            for track in faces.tracks.values():
+                track.forget_candidates()
 
     def forget(self, stream: str) -> None:
         """A stream was removed."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pipeline.inference.stage import Started
     from pipeline.runtime.capturing import Tell
     from pipeline.runtime.parts import Need, Parts
-    from pipeline.settings.schema import InferenceSettings, StreamSettings
+    from pipeline.settings.schema import StreamSettings
     from pipeline.sources.capture import Capture
+    from pipeline.sources.rate import Rates
 
 # frames: batched across the streams (FrameLink). inferred: divided among the shards. messages: what was published.
 # faces, answers: what a shard asks of the face entry, and gets. The others: bounded, in order.
@@ -64,7 +65,7 @@ class SourceParts:
 
     Attributes:
         settings: of the stream.
-        inference: tells whether frames that show nothing new are inferred.
+        rates: tells how many of its frames are inferred, which may change.
         source: gives the frames; None: :func:`pipeline.sources.capture.capture`.
         stop: ends it.
         health: hears what happens to the stream.
@@ -75,7 +76,7 @@ class SourceParts:
     """
 
     settings: "StreamSettings"
-    inference: "InferenceSettings"
+    rates: "Callable[[], Rates]"
     source: "Capture | None"
     stop: "threading.Event"
     health: "Tell"
@@ -89,14 +90,14 @@ def _capture(parts: SourceParts) -> StageFunction:
     from pipeline.runtime.supervision import until_over
     from pipeline.sources import capture as sources  # each looked up when it is needed, here and below
     from pipeline.sources.cuts import mark_cuts
-    from pipeline.sources.rate import mark_skipped, rate_of
+    from pipeline.sources.rate import mark_skipped
 
     def stage(_: Iterator[Any]) -> Iterator[Frame]:
         source = parts.source or sources.capture
         given = source(parts.settings, stop=parts.stop, health=parts.health, first_seq=parts.seen, **parts.more)
         cuts = mark_cuts(_numbered(given, parts.base))
-        rate, live = rate_of(parts.settings.inference_fps, parts.inference), sources.waits_for_nobody(parts.settings)
-        return until_over(mark_skipped(cuts, rate, parts.inference.min_rate_hz, live=live), parts.over)
+        live = sources.waits_for_nobody(parts.settings)
+        return until_over(mark_skipped(cuts, parts.rates, live=live), parts.over)
 
     return stage
 

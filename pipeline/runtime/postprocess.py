@@ -40,9 +40,11 @@ class Postprocessor:
         live: Callable[[str], bool],
         restarts: int = 0,
     ) -> None:
-        spec, sure = model.spec, effective_thresholds(config, model)
+        self._model, spec, sure = model, model.spec, effective_thresholds(config, model)
         person = spec.objects.index("person") if "person" in spec.objects else None
-        self._thresholds = low_score_thresholds(sure, config.tracking.low_score_ratio)
+        self._sure = self._wanted = sure
+        self._low_score_ratio = config.tracking.low_score_ratio
+        self._thresholds = low_score_thresholds(sure, self._low_score_ratio)
         self._suppression = config.inference.nms
         self._trackers = Trackers(config.tracking, sure, person, first_id=1 + restarts * TRACKS_PER_RESTART)
         self._identifier: Identifier | None = None
@@ -55,9 +57,22 @@ class Postprocessor:
 
     def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
         """The way of each frame from the network's raw outputs to all that is known of it."""
-        observed = detect(inferred, self._thresholds, self._suppression, self._spec)
+        observed = detect(self._tuned(inferred), lambda: self._thresholds, self._suppression, self._spec)
         tracked = track(observed, self._trackers)
         return smooth(identify(tracked, self._identifier), self._smoothers)
+
+    def tune(self, config: Config) -> None:
+        """Take other thresholds from the next batch on; any thread may say so."""
+        self._wanted = effective_thresholds(config, self._model)
+
+    def _tuned(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
+        for batch in inferred:
+            if (wanted := self._wanted) is not self._sure:
+                self._sure, self._thresholds = wanted, low_score_thresholds(wanted, self._low_score_ratio)
+                self._trackers.tune(wanted)
+                if self._identifier is not None:
+                    self._identifier.tune(wanted.identity_similarity)
+            yield batch
 
     def lose(self, stream: str) -> None:
         """All that was seen in a stream has ended, and none of its frames is under way: what comes has new numbers."""

@@ -72,6 +72,25 @@ class ProcessStreams:
             self._leave(settings.name, CHANGED)
             self._begin(settings)
 
+    def set_rate(self, settings: StreamSettings) -> None:
+        """Infer a stream at another rate."""
+        run, name = self._run, settings.name
+        with self._holding("changed", name):
+            run.frames.streams.set_rate(name, settings.inference_fps)
+            streams = tuple(settings if each.name == name else each for each in run.config.streams)
+            run.config = structs.replace(run.config, streams=streams)
+            for worker in run.captures:
+                worker.change(settings)
+
+    def configured(self) -> Config:
+        """The configuration as it is now."""
+        return self._run.config
+
+    def tune(self, config: Config) -> None:
+        """Go on by other thresholds and rates, which every process looks up, one that is started again, too."""
+        self._run.config = config
+        self._run.frames.streams.tune(config)
+
     def remove(self, name: str) -> None:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._holding("removed", name):
@@ -117,7 +136,7 @@ class ProcessStreams:
         else:
             others = [(streams.shard(each.name), streams.is_live(each.name)) for each in run.config.streams]
             shard = choose_shard(shard_count(run.config), waits_for_nobody(settings), others)
-        run.frames.begin(name, mode(settings), shard)
+        run.frames.begin(name, mode(settings), shard, settings.inference_fps)
         run.open_events.begin(name)
         run.config = structs.replace(run.config, streams=(*run.config.streams, settings))
         try:

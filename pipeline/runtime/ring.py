@@ -27,6 +27,7 @@ from pipeline.frames.types import Mode, StreamStatus, Ticket
 from pipeline.runtime.process_lock import ProcessLock
 from pipeline.runtime.shared_file import shared_file
 from pipeline.runtime.stream_rows import StreamTable
+from pipeline.settings.schema import InferenceRate
 
 CAUSES: Final = ("stale", "crash", "shutdown", "lost", "undecodable", "damaged", "encrypted")
 MAX_PROCESSES: Final = 63  # holders are bits of a word
@@ -219,14 +220,14 @@ class Ring:
 
     # Streams that come and go.
 
-    def begin(self, stream: str, mode: Mode, shard: int = 0) -> None:
+    def begin(self, stream: str, mode: Mode, shard: int = 0, rate: InferenceRate | None = None) -> None:
         """A stream comes, whose frames are counted behind those of earlier ones of its name.
 
         Raises:
             ConfigError: there is no room for its books.
         """
         with self.lock:
-            row = self.streams.add(stream, mode, shard)
+            row = self.streams.add(stream, mode, shard, rate)
             self._base[row] = self._captured[row]
 
     def seen(self, stream: str) -> tuple[int, int]:

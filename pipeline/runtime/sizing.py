@@ -33,11 +33,12 @@ def rings(config: Config, model: Model) -> Iterator[tuple[Ring, Ring]]:
     largest = max(picture_bytes(stream, config.zmq.live_picture) for stream in config.streams)
     streams = tuple(stream.name for stream in config.streams)
     frames = Ring.create(Layout(count, largest, streams, spare), f"{count} frames")
+    frames.streams.tune(config)
     there: list[tuple[int, bool]] = []
     for stream in config.streams:
         is_live = waits_for_nobody(stream)
         shard = choose_shard(shard_count(config), is_live, there)
-        frames.begin(stream.name, mode(stream), shard)
+        frames.begin(stream.name, mode(stream), shard, stream.inference_fps)
         there.append((shard, is_live))
     try:
         shape = Layout(batches, batch * entry.height * entry.width * 3)

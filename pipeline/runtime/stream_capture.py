@@ -12,6 +12,7 @@ from pipeline.runtime.link import LinkClosed
 from pipeline.settings.schema import InferenceSettings, StreamSettings
 from pipeline.sources.capture import Capture
 from pipeline.sources.packets import PacketTarget
+from pipeline.sources.rate import rates_of
 
 
 class StreamCapture:
@@ -19,7 +20,7 @@ class StreamCapture:
 
     Args:
         settings: of the stream.
-        inference: of the run.
+        inference: tells those of the run, which may change.
         source: what gives the frames; None: what the settings name.
         counters: where they are counted, behind those of earlier streams of the same name.
         admit: takes a frame that was counted; waits for room, and raises LinkClosed when it is not taken.
@@ -31,7 +32,7 @@ class StreamCapture:
     def __init__(
         self,
         settings: StreamSettings,
-        inference: InferenceSettings,
+        inference: Callable[[], InferenceSettings],
         source: Capture | None,
         counters: FrameCounters,
         admit: Callable[[Frame], None],
@@ -39,7 +40,7 @@ class StreamCapture:
         packets: PacketTarget | None = None,
         resumed: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings = settings  # of which inference_fps may change
         self.stop = threading.Event()
         self.reporter = HealthReporter(settings.name, counters, publish)
         self.thread: threading.Thread | None = None
@@ -64,7 +65,7 @@ class StreamCapture:
         seen = self._counters.of(self.settings.name).captured - self._base  # by an earlier capture that crashed
         parts = SourceParts(
             settings=self.settings,
-            inference=self._inference,
+            rates=lambda: rates_of(self.settings.inference_fps, self._inference()),
             source=self._source,
             stop=self.stop,
             health=health,

@@ -1,7 +1,7 @@
 """Which stream has which row of what the processes of a run share."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,8 @@ import numpy.typing as npt
 from engines.errors import ConfigError
 from pipeline.frames.counters import StreamState
 from pipeline.frames.types import Mode, StreamStatus
-from pipeline.settings.schema import Switch
+from pipeline.settings.schema import Config, InferenceRate, Switch
+from pipeline.settings.tuning import TUNABLE, tuning_of
 
 MODES: Final[tuple[Mode, ...]] = ("freshest", "every_frame", "bulk")
 STATES: Final[tuple[StreamStatus | None, ...]] = (None, "up", "down", "ended")
@@ -17,7 +18,9 @@ STATES: Final[tuple[StreamStatus | None, ...]] = (None, "up", "down", "ended")
 KEPT, REMOVED, CHANGED, LEFT = 0, 1, 2, 3
 SWITCH_BITS: Final[dict[Switch, int]] = {"detect": 1, "record": 2}
 NAME_WORDS: Final = 8  # of 8 bytes: a stream's name has 64 characters at most
-COLUMNS: Final = 6  # of a StreamTable
+COLUMNS: Final = 7  # of a StreamTable
+NO_NUMBER: Final[dict[str | None, float]] = {None: -101.0, "full": -102.0, "auto": -103.0}  # values where numbers stand
+NOT_NUMBERS: Final = {number: value for value, number in NO_NUMBER.items()}
 
 Words = npt.NDArray[np.int64]
 
@@ -80,15 +83,18 @@ class StreamTable:
     """
 
     def __init__(self, words: Words, names: Iterable[str]) -> None:
+        tuning, words = words[: len(TUNABLE)], words[len(TUNABLE) :]
         rows = (len(words) - 1) // (NAME_WORDS + COLUMNS)
+        self._tuning = tuning.view(np.float64)
         self._rows = StreamRows(words[COLUMNS * rows :], names)
         columns = words[: COLUMNS * rows].reshape(COLUMNS, rows)
-        self._mode, self._wanted, self._shard, self._state, self._reconnects, self._off = columns
+        self._mode, self._wanted, self._shard, self._state, self._reconnects, self._off, rate = columns
+        self._rate = rate.view(np.float64)
 
     @staticmethod
     def words(rows: int) -> int:
         """How many words it takes for so many streams."""
-        return StreamRows.words(rows) + COLUMNS * rows
+        return StreamRows.words(rows) + COLUMNS * rows + len(TUNABLE)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,10 +105,11 @@ class StreamTable:
         """The row of a stream; KeyError where it has none."""
         return self._rows.row(name)
 
-    def add(self, name: str, mode: Mode, shard: int = 0) -> int:
+    def add(self, name: str, mode: Mode, shard: int = 0, rate: InferenceRate | None = None) -> int:
         """A stream comes, or comes again; returns its row. ConfigError where none is left."""
         row = self._rows.room_for(name)
         self._mode[row], self._wanted[row], self._shard[row] = MODES.index(mode), KEPT, shard
+        self._rate[row] = _number(rate)
         return row
 
     def shard(self, name: str) -> int:
@@ -137,6 +144,23 @@ class StreamTable:
         except KeyError:
             return True
 
+    def set_rate(self, name: str, rate: InferenceRate | None) -> None:
+        """Set the rate at which a stream is inferred; for the process that changes streams alone."""
+        self._rate[self.row(name)] = _number(rate)
+
+    def rate(self, name: str) -> InferenceRate | None:
+        """What was set last."""
+        rate: InferenceRate | None = _value(self._rate[self.row(name)])
+        return rate
+
+    def tune(self, config: Config) -> None:
+        """Set the values of :data:`TUNABLE`; for the process that changes streams alone."""
+        self._tuning[:] = [_number(value) for value in tuning_of(config).values()]
+
+    def tuning(self) -> dict[str, Any]:
+        """What was set last."""
+        return {key: _value(number) for key, number in zip(TUNABLE, self._tuning.tolist(), strict=True)}
+
     def told(self, name: str, state: StreamStatus) -> None:
         """What happened to a stream was published; for the process that publishes alone."""
         after, row = self.state(name).told(state), self.row(name)
@@ -146,3 +170,11 @@ class StreamTable:
         """What happened to a stream last."""
         row = self.row(name)
         return StreamState(STATES[int(self._state[row])], int(self._reconnects[row]))
+
+
+def _number(value: float | str | None) -> float:
+    return NO_NUMBER[value] if value is None or isinstance(value, str) else value
+
+
+def _value(number: float) -> Any:
+    return NOT_NUMBERS.get(number, number)

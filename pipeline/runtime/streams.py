@@ -28,6 +28,18 @@ class Streams(Protocol):
         """Capture the stream of this name by other settings; its frames on their way are published before."""
         ...
 
+    def set_rate(self, settings: StreamSettings) -> None:
+        """Infer the stream of this name at another ``inference_fps``: nothing else differs, and its source goes on."""
+        ...
+
+    def configured(self) -> Config:
+        """The configuration as it is now, streams apart."""
+        ...
+
+    def tune(self, config: Config) -> None:
+        """Go on by other values of what :data:`pipeline.settings.tuning.TUNABLE` names, and of nothing else."""
+        ...
+
     def remove(self, name: str) -> None:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         ...

@@ -28,7 +28,7 @@ from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached, check_records
 from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
-from pipeline.settings.schema import StreamSettings, Switch
+from pipeline.settings.schema import Config, StreamSettings, Switch
 from pipeline.sinks.recording import Recording
 from pipeline.sources.capture import Capture, mode
 from pipeline.sources.packets import PacketTarget
@@ -282,6 +282,21 @@ class Pipeline:
             self._end(before, "down", "changed")
             self._begin(settings)
 
+    def set_rate(self, settings: StreamSettings) -> None:
+        """Infer a stream at another rate."""
+        with self._changing:
+            self._streams[settings.name].settings = settings
+
+    def configured(self) -> Config:
+        """The configuration as it is now, streams apart."""
+        return self.config
+
+    def tune(self, config: Config) -> None:
+        """Go on by other thresholds and rates."""
+        self.config = config
+        for shard in self.shards:
+            shard.tune(config)
+
     def remove(self, name: str) -> None:
         """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._changing:
@@ -310,7 +325,7 @@ class Pipeline:
         packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
         capture = StreamCapture(
             settings,
-            self.config.inference,
+            lambda: self.config.inference,
             self.source,
             self.counters,
             self.admit,

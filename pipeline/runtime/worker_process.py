@@ -16,6 +16,7 @@ from pipeline.runtime.pulse import STUCK_S, UNWATCHED, Silence
 from pipeline.runtime.supervision import CrashLimit
 from pipeline.runtime.workers.main import run_worker
 from pipeline.runtime.workers.spec import WorkerSpec
+from pipeline.settings.schema import StreamSettings
 
 log = structlog.get_logger()
 
@@ -55,6 +56,11 @@ class Worker:
         """It captures a stream no longer, nor does one that is started in its place."""
         left = tuple(each for each in self.worker_spec.streams if each.name != stream)
         self.worker_spec = replace(self.worker_spec, streams=left)
+
+    def change(self, settings: StreamSettings) -> None:
+        """A stream has other settings, by which one that is started in its place captures it."""
+        streams = tuple(settings if each.name == settings.name else each for each in self.worker_spec.streams)
+        self.worker_spec = replace(self.worker_spec, streams=streams)
 
     def kill_if_stuck(self, now_s: float) -> None:
         """End a process that has given no sign of life for STUCK_S."""

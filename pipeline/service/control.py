@@ -1,15 +1,18 @@
 """Streams of a run that goes on: added, changed and removed."""
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, get_args
+from typing import Any, Final, get_args
+
+from msgspec import structs
 
 from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
 from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
 from pipeline.settings.schema import StreamSettings, Switch
+from pipeline.settings.tuning import tuned, tuning_of
 from pipeline.sources.capture import check_source
 from pipeline.sources.kind import settled
 
@@ -78,7 +81,8 @@ class Control:
     def change(self, settings: StreamSettings) -> None:
         """Capture the stream of this name by other settings; nothing happens where they are as before.
 
-        One that is switched off will have them once it is on again.
+        Where ``inference_fps`` alone is another, its source goes on. One that is switched off will have them once it is
+        on again.
 
         Raises:
             TrunklineError: there is no stream of this name, or as for :meth:`add`.
@@ -93,6 +97,8 @@ class Control:
             check_settings(settings)
             if settings.name in self._paused:
                 self._paused[settings.name] = settings
+            elif structs.replace(known[settings.name], inference_fps=settings.inference_fps) == settings:
+                run.set_rate(settings)
             else:
                 run.change(settings)
 
@@ -111,6 +117,23 @@ class Control:
             run.remove(name)
             if not run.is_on(name, "record"):
                 run.note(name, "record", True)  # last: nothing more of it is recorded
+
+    def tuning(self) -> dict[str, Any]:
+        """What :data:`pipeline.settings.tuning.TUNABLE` names, as it is now; nothing where no run goes on."""
+        run = self._run
+        return {} if run is None else tuning_of(run.configured())
+
+    def tune(self, keys: Mapping[str, Any]) -> None:
+        """Let the run go on by other values of some of those keys, None: their defaults.
+
+        Rates hold from the next frame of each stream on, thresholds from the next batch: tracks that a detection would
+        not start any more go on while it is weaker by ``tracking.low_score_ratio`` at most.
+
+        Raises:
+            ConfigError: a key needs a restart, a value is not allowed, or no run goes on; nothing has changed.
+        """
+        with self._running() as run:
+            run.tune(tuned(run.configured(), keys))
 
     def switch(self, stream: str, what: Switch, on: bool) -> None:
         """Switch a stream's detection or recording on or off; nothing happens where it is so.

@@ -51,6 +51,12 @@ class SetSwitch(msgspec.Struct, frozen=True, tag=True):
     on: bool
 
 
+class Tune(msgspec.Struct, frozen=True, tag=True):
+    """Go on by other thresholds and rates."""
+
+    keys: dict[str, Any]  # such as inference.fps; null: as if it were left out
+
+
 class Reload(msgspec.Struct, frozen=True, tag=True):
     """Read the configuration again."""
 
@@ -59,7 +65,7 @@ class LookOnly(msgspec.Struct, frozen=True, tag=True):
     """Change nothing."""
 
 
-Request = AddStream | ChangeStream | RemoveStream | SetSwitch | Reload | LookOnly
+Request = AddStream | ChangeStream | RemoveStream | SetSwitch | Tune | Reload | LookOnly
 
 
 class ControlAnswer(msgspec.Struct, frozen=True):
@@ -67,6 +73,7 @@ class ControlAnswer(msgspec.Struct, frozen=True):
 
     error: str | None = None
     switches: Switches = {}
+    tuning: dict[str, Any] = {}  # by key; none once the run is over
     reloaded: Reloaded | None = None
 
 
@@ -128,7 +135,7 @@ class ControlSocket:
         switches: Switches = {
             stream.name: {what: control.is_on(stream.name, what) for what in SWITCHES} for stream in streams
         }
-        return ControlAnswer(error, switches, reloaded)
+        return ControlAnswer(error, switches, control.tuning(), reloaded)
 
     def _carry_out(self, request: Request) -> Reloaded | None:
         control = self._control
@@ -141,6 +148,8 @@ class ControlSocket:
                 control.remove(name)
             case SetSwitch(name, what, on):
                 control.switch(name, what, on)
+            case Tune(keys):
+                control.tune(keys)
             case Reload():
                 if self._reload is None:
                     raise ConfigError("the run has no configuration file that could be read again")

@@ -8,6 +8,7 @@ import structlog
 from engines.errors import ConfigError, TrunklineError
 from pipeline.service.control import Control, check_settings
 from pipeline.settings.schema import Config, StreamSettings
+from pipeline.settings.tuning import tuned, tuning_of
 from pipeline.sources.kind import settled
 
 log = structlog.get_logger()
@@ -19,11 +20,13 @@ class Reloaded(msgspec.Struct, frozen=True):
     added: tuple[str, ...] = ()  # names of streams
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()  # keys, such as inference.fps
     needs_restart: tuple[str, ...] = ()  # what else is different, and was not taken over
 
 
 def reload(read: Callable[[], Config], running: Config, control: Control) -> Reloaded:
-    """Take over the streams that were added to a configuration, changed in it and removed from it; log each.
+    """Take over the streams that were added to a configuration, changed in it and removed from it, and what
+    :data:`pipeline.settings.tuning.TUNABLE` names; log each.
 
     What else is different needs a restart, and is said so. A configuration that cannot be read, or with a stream that
     cannot be used, changes nothing.
@@ -38,7 +41,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
     """
     before = _streams(control)
     try:
-        config = read()
+        config, tuning = read(), control.tuning()
         after = {stream.name: settled(stream) for stream in config.streams}
         for name, settings in after.items():
             if before.get(name) != settings:
@@ -46,12 +49,16 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
     except TrunklineError as error:
         log.error("configuration not taken over", error=str(error))
         raise ConfigError(f"configuration not taken over: {error}") from error
-    keys = [key for key in Config.__struct_fields__ if key != "streams"]
-    restart = tuple(key for key in keys if getattr(config, key) != getattr(running, key))
+    wanted = {key: value for key, value in tuning_of(config).items() if value != tuning.get(key, value)}
+    rest, keys = tuned(config, tuning_of(running)), [key for key in Config.__struct_fields__ if key != "streams"]
+    restart = tuple(key for key in keys if getattr(rest, key) != getattr(running, key))
     for key in restart:
         log.warning("configuration not taken over", error=f"{key} is different, which needs a restart")
     done: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
     try:
+        if wanted:
+            control.tune(wanted)
+            log.info("settings changed", keys=sorted(wanted))
         for name, settings in after.items():  # before any is removed: a run whose last stream has ended is over
             if name not in before:
                 control.add(settings)
@@ -63,10 +70,12 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
             control.remove(name)
             _note(done, "removed", name)
     except TrunklineError as error:
-        extent = "not taken over" if _streams(control) == before else "taken over in part"
+        extent = "taken over in part" if wanted or _streams(control) != before else "not taken over"
         log.error(f"configuration {extent}", error=str(error))
         raise ConfigError(f"configuration {extent}: {error}") from error
-    return Reloaded(**{verb: tuple(sorted(names)) for verb, names in done.items()}, needs_restart=restart)
+    return Reloaded(
+        **{verb: tuple(sorted(names)) for verb, names in done.items()}, tuned=tuple(wanted), needs_restart=restart
+    )
 
 
 def _note(done: dict[str, list[str]], verb: str, name: str) -> None:

@@ -69,7 +69,7 @@ def run(
     model = model_of(config)
     _check_tasks(config, model)
     if config.record.directory is not None:
-        SegmentFolder(config.record).check()
+        SegmentFolder(config.record).check(len(config.streams))
     control = control or Control()
     with ExitStack() as opened:
         attached = _attached(config, control, opened)

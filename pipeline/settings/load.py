@@ -85,7 +85,7 @@ def _convert(written: dict[str, Any], filled: dict[str, Any]) -> Config:
     for index, table in enumerate(tables if isinstance(tables, list) else []):
         if isinstance(table, dict) and "kind" not in table:
             raise RefusedError(f"sinks[{index}].kind is missing; it must be {sinks.kinds()}")
-    config = _converted(Config, filled | {"sinks": sinks.common_part(tables)}, written, ())
+    config = converted(Config, filled | {"sinks": sinks.common_part(tables)}, written, ())
     with_options = [
         msgspec.structs.replace(sink, options=_sink_options(index, sink.kind, written["sinks"][index], tables[index]))
         for index, sink in enumerate(config.sinks)
@@ -106,14 +106,14 @@ def _sink_options(index: int, kind: str, written: dict[str, Any], filled: dict[s
         if key not in known:
             names = ", ".join((*sinks.COMMON, *known))
             raise RefusedError(f"{_text((*at, key))} is not a key of a sink {kind!r}; the keys here are {names}")
-    return _converted(settings, own, sinks.own_part(written), at)
+    return converted(settings, own, sinks.own_part(written), at)
 
 
 Read = TypeVar("Read", bound=msgspec.Struct)
 
 
-def _converted(kind: type[Read], filled: Any, written: Any, at: Key) -> Read:
-    """A struct of what stands in the file at a key."""
+def converted(kind: type[Read], filled: Any, written: Any, at: Key) -> Read:
+    """Return a struct of what stands at a key; RefusedError with the key, what stands there and what may."""
     try:
         return msgspec.convert(filled, kind)
     except msgspec.ValidationError as error:

@@ -1,8 +1,8 @@
 """Which frames of a stream are inferred: those that its inference rate chooses, and none while nothing moves."""
 
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline.frames.types import Frame
@@ -45,30 +45,40 @@ def phase_of(stream: str) -> float:
     return zlib.crc32(stream.encode()) / 2**32
 
 
-def rate_of(stream_rate: InferenceRate | None, settings: InferenceSettings) -> InferenceRate:
-    """Return the rate at which a stream is inferred: its own, or that of the run."""
-    return settings.fps if stream_rate is None else stream_rate
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How many frames of a stream are inferred: as the configuration has it."""
+
+    fps: InferenceRate
+    min_rate_hz: float
 
 
-def mark_skipped(frames: Iterable[Frame], fps: InferenceRate, min_rate_hz: float, *, live: bool) -> Iterator[Frame]:
+def rates_of(stream_rate: InferenceRate | None, settings: InferenceSettings) -> Rates:
+    """Return how many frames of a stream are inferred: at its own rate, or that of the run."""
+    return Rates(settings.fps if stream_rate is None else stream_rate, settings.min_rate_hz)
+
+
+def mark_skipped(frames: Iterable[Frame], rates: Callable[[], Rates], *, live: bool) -> Iterator[Frame]:
     """Mark the frames of one stream that are not inferred: as ``unchanged`` or as ``between``.
 
-    The first frame with motion after some without, and one with which another scene begins, are inferred in any case.
+    The first frame with motion after some without, and one with which another scene begins, are inferred in any case;
+    so is the first by other rates.
 
     Args:
         frames: of one stream, with their cuts marked.
-        fps: "full": all; "auto": those that show something new; a number: of those, so many frames a second.
-        min_rate_hz: unless all are, inferences a second at the least.
+        rates: tells, before each frame, ``fps``: "full", all; "auto", those that show something new; a number, of those
+            so many frames a second; and ``min_rate_hz``: unless all are, inferences a second at the least.
         live: whether frames are due by the clock that all streams share, in place of the stream's own time.
     """
-    if fps == "full":
-        yield from frames
-        return
-    motion, rate = MotionGate(min_rate_hz), None
-    unchanged = False
+    now: Rates | None = None
     for frame in frames:
-        if rate is None and fps != "auto":
-            rate = RateGate(fps, phase_of(frame.stream) if live else 0.0)
+        if (wanted := rates()) != now:
+            now, unchanged, motion = wanted, False, MotionGate(wanted.min_rate_hz)
+            phase = phase_of(frame.stream) if live else 0.0
+            rate = None if isinstance(now.fps, str) else RateGate(now.fps, phase)
+        if now.fps == "full":
+            yield frame
+            continue
         due = rate is None or rate.look(frame.clock_ns / 1e9 if live else frame.time_s)
         due = due or unchanged or frame.seq in (frame.cut_seq, frame.doubtful_seq)
         unchanged = not motion.look(luma_points(frame.picture), frame.time_s)

@@ -49,12 +49,20 @@ class StreamChange(msgspec.Struct, frozen=True):
     written: bool  # to its configuration file; else it is gone with the run
 
 
+class SettingsChange(msgspec.Struct, frozen=True):
+    """What became of a change of thresholds or rates."""
+
+    taken_over: bool  # by the run
+    written: bool  # to its configuration file; else it is gone with the run
+
+
 class ReloadReport(msgspec.Struct, frozen=True):
-    """What was different in a configuration that was read again: names of streams, and what needs a restart."""
+    """What was different in a configuration that was read again: names of streams, keys, and what needs a restart."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
 
@@ -164,6 +172,14 @@ class RestClient:
         """Switch detection or recording, None: leave it; return how they are then."""
         wanted = {"detect": detect, "record": record}
         return self._ask(dict[str, bool], "PUT", f"/api/streams/{quote(name, '')}/switches", wanted)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what may change without a restart, by key, such as ``inference.fps``; None: the model's own."""
+        return self._ask(dict[str, Any], "GET", "/api/settings")
+
+    def tune(self, keys: Mapping[str, Any]) -> SettingsChange:
+        """Go on by other values of some of those keys; None: their defaults."""
+        return self._ask(SettingsChange, "PATCH", "/api/settings", dict(keys))
 
     def reload(self) -> ReloadReport:
         """Have the run read its configuration again."""

@@ -243,13 +243,20 @@ def test_a_viewer_does_not_see_what_an_administrator_can_do(visit: Callable[...,
     assert page.locator(".links a").all_inner_texts() == ["Live", "Events", "People"]
     page.goto(page.url.split("#")[0] + "#/live/door")
     expect(page.locator(".facts")).to_contain_text("Latency")
-    assert page.get_by_text("Edit zones and lines").count() == 0
+    assert page.get_by_text("Edit zones and lines").count() == page.get_by_text("Recording").count() == 0
     page.goto(page.url.split("#")[0] + f"#/events/{run.events[-1]['id']}")
     expect(page.locator("dialog")).to_contain_text("Download")
     assert page.get_by_role("button", name="Delete").count() == 0
     page.goto(page.url.split("#")[0] + "#/people/Karl")
     expect(page.locator("dialog")).to_contain_text("Karl")
     expect(page.locator("dialog form, dialog .danger, .groups, .photo")).to_have_count(0)
+    run.role = "admin"
+    page.goto(page.url.split("#")[0] + "#/live/door")
+    page.reload()
+    recording = page.get_by_role("button", name="Recording", pressed=True)
+    recording.click()
+    expect(page.get_by_role("button", name="Recording", pressed=False)).to_be_enabled()
+    assert run.switches == {"detect": True, "record": False}
 
 
 @in_browser

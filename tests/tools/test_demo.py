@@ -1,5 +1,9 @@
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,21 @@ def test_the_demo_goes_on_with_the_page_when_it_is_to(commands, tmp_path: Path, 
     config = load(tmp_path / "run.toml")
     assert config.web is not None and f"http://{config.web.address}" in capsys.readouterr().err
     assert config.record.directory is None and not config.streams[0].loop
+
+
+def test_whatever_ends_the_demo_ends_its_run(commands, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PRETEND_FRAMES", "0")
+    handled = signal.getsignal(signal.SIGTERM)
+
+    def end() -> None:
+        while not (tmp_path / "commands.log").is_file() or len(commands()) < 2:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end, daemon=True).start()
+    run_demo(tmp_path, source="0", keep=True)
+    assert signal.getsignal(signal.SIGTERM) == handled and (tmp_path / "run.json").is_file()
 
 
 def test_a_model_that_lacks_a_task_shows_no_demo(tmp_path: Path, monkeypatch) -> None:

@@ -351,3 +351,18 @@ def test_the_committed_page_is_what_its_figures_give() -> None:
     record = CHECKOUT / "docs/benchmarks/peers.json"
     found = msgspec.json.decode(record.read_bytes(), type=PeerComparison)
     assert to_markdown(found) == record.with_suffix(".md").read_text()
+
+
+def test_the_plain_loop_compares_scores_of_the_network_with_what_they_mean() -> None:
+    curve = {"method": "sigmoid", "knots": [0.0, 0.5, 1.0], "values": [[0.0, 0.2, 1.0], [0.0, 0.8, 1.0]]}
+    told = {
+        "object_score": 0.5,
+        "object_scores": [0.6, 0.4],
+        "object_curves": curve,
+        "face_score": 0.3,
+        "face_curve": None,
+    }
+    objects, faces = opencv_loop.least_scores(told, 2)
+    assert objects.tolist() == pytest.approx([0.75, 0.25]) and faces.tolist() == pytest.approx([0.3])
+    objects, _ = opencv_loop.least_scores({"object_score": 0.5, "face_score": 0.3}, 2)
+    assert objects.tolist() == [0.5, 0.5]

@@ -28,8 +28,9 @@ class Detector:
 
     def __init__(self, folder: Path, file: str | None) -> None:
         spec = json.loads((folder / "spec.json").read_text())
-        self._thresholds: dict[str, float] = spec["thresholds"]
+        self._overlap: dict[str, float] = {what: spec["thresholds"][f"{what}_iou"] for what in ("object", "face")}
         self._face_label = len(spec["objects"])
+        self._least = np.append(*least_scores(spec["thresholds"], self._face_label))  # of each label, faces last
         self._size = spec["frame"]["width"], spec["frame"]["height"]
         path = folder / (file or spec["frame"]["file"])
         self._session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -49,13 +50,28 @@ class Detector:
 
     def _kept(self, what: str, outputs: dict[str, Array]) -> Array:
         """What is above the threshold and survives suppression, of one label at a time, in pixels of the input."""
-        sure = outputs[f"{what}_scores"] >= self._thresholds[f"{what}_score"]
-        boxes, scores = outputs[f"{what}_boxes"][sure], outputs[f"{what}_scores"][sure]
-        labels = outputs["object_labels"][sure] if what == "object" else np.full(len(scores), self._face_label)
+        scores = outputs[f"{what}_scores"]
+        labels = outputs["object_labels"] if what == "object" else np.full(len(scores), self._face_label)
+        sure = scores >= self._least[labels]
+        boxes, scores, labels = outputs[f"{what}_boxes"][sure], scores[sure], labels[sure]
         sides = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # OpenCV takes x, y, width, height
-        iou = self._thresholds[f"{what}_iou"]
-        kept = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), labels.tolist(), 0.0, iou)
+        kept = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), labels.tolist(), 0.0, self._overlap[what])
         return np.column_stack([boxes, scores, labels])[np.asarray(kept, np.int64)]
+
+
+def least_scores(thresholds: dict[str, Any], objects: int) -> tuple[Array, Array]:
+    """Return the network's scores (objects,) and (1,) from which detections count, for each label of objects and faces.
+
+    Thresholds are probabilities where there are curves, which say what each of the network's scores means.
+    """
+    found = []
+    for what, labels, curves in (("object", objects, "object_curves"), ("face", 1, "face_curve")):
+        least = thresholds.get(f"{what}_scores") or [thresholds[f"{what}_score"]] * labels
+        curve = thresholds.get(curves)
+        if curve is not None:
+            least = [np.interp(x, row, curve["knots"]) for x, row in zip(least, curve["values"], strict=True)]
+        found.append(np.asarray(least, np.float32))
+    return found[0], found[1]
 
 
 def letterbox(frame: Pixels, size: tuple[int, int]) -> tuple[Pixels, float, int, int]:

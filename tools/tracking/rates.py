@@ -31,7 +31,7 @@ from pipeline.settings.schema import Config, InferenceRate, LineSettings, Stream
 from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.sources.capture import capture
 from pipeline.sources.cuts import mark_cuts
-from pipeline.sources.rate import mark_skipped
+from pipeline.sources.rate import Rates, mark_skipped
 from pipeline.tracking.association import by_coordinate, overlapping
 from pipeline.tracking.stage import Trackers, track
 
@@ -113,7 +113,7 @@ def _see(settings: StreamSettings, model: Model, config: Config, engine: Engine)
 
     def run(frame: Frame) -> Observed:
         prepared = preprocess([Batch((frame,), 0)], size)
-        (observed,) = detect(collect(start(prepared, engine)), thresholds, config.inference.nms)
+        (observed,) = detect(collect(start(prepared, engine)), lambda: thresholds, config.inference.nms)
         assert isinstance(observed, Observed)
         return observed
 
@@ -132,11 +132,11 @@ def _follow(settings: StreamSettings, seen: Seen, model: Model, config: Config, 
     person = spec.objects.index("person") if "person" in spec.objects else None
     log = EventLog(spec.objects, spec.scenes, {CLIP: ZoneCounter(ZONES, LINES, spec.objects)})
     smoothers = Smoothers(config.smoothing, len(spec.objects), len(spec.scenes))
-    inferred = 0
+    inferred, wanted = 0, Rates(rate, config.inference.min_rate_hz)
 
     def items() -> Iterator[Observed | Skipped]:
         nonlocal inferred
-        for frame in mark_skipped(_frames(settings), rate, config.inference.min_rate_hz, live=False):
+        for frame in mark_skipped(_frames(settings), lambda: wanted, live=False):
             known = seen[frame.seq]
             if frame.unchanged or frame.between:
                 yield Skipped(frame, known.timestamps)

@@ -26,6 +26,7 @@ from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.sources.packets import PacketTarget
+from pipeline.sources.rate import Rates
 from pipeline.wire.packet_sockets import inner_address
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
@@ -120,7 +121,7 @@ class CaptureThread:
         base, seen = frames.seen(self.name)  # by an earlier capture that crashed
         parts = SourceParts(
             settings=self._settings,
-            inference=self._spec.config.inference,
+            rates=self._rates,
             source=None,
             stop=self.stop,
             health=health,
@@ -130,6 +131,11 @@ class CaptureThread:
             more={"room_bytes": frames.layout.slot_bytes, "lost": admission.lost} | self._packets(),
         )
         return SOURCE.make(parts)(iter(()))
+
+    def _rates(self) -> Rates:
+        tuning = self._streams.tuning()
+        rate, fps = self._streams.rate(self.name), tuning["inference.fps"]
+        return Rates(fps if rate is None else rate, tuning["inference.min_rate_hz"])
 
     def _packets(self) -> dict[str, PacketTarget]:
         config = self._spec.config
@@ -159,7 +165,8 @@ class Admission:
         self._backlog = backlog(files, worker_spec.config.inference.max_batch)
         # A recorder that is slower than a file must not end up with all slots: live streams need some.
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
-        self._most = None if worker_spec.config.record.directory is None else room
+        self._recorded = worker_spec.config.record.directory is not None
+        self._most = room if self._recorded else None
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
         context, plan = worker_spec.context, worker_spec.context.plan
         self._frames: Sender[Frame] = Sender(context, plan.reader(SOURCE.writes))
@@ -176,7 +183,10 @@ class Admission:
             self._miss("stale")
             return
         self._claimed = ticket
-        picture = write_picture(frame.picture, self._ring, ticket)
+        if frame.between and not self._recorded:  # nobody looks at it, so it is not copied
+            picture = replace(frame.picture, planes=())
+        else:
+            picture = write_picture(frame.picture, self._ring, ticket)
         self._frames.put(replace(frame, picture=picture, ticket=ticket))
         self._claimed = None
 

@@ -16,6 +16,7 @@ from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, Sender, ShardRestarted, StreamBegun
+from pipeline.settings.tuning import tuned, tuning_of
 
 
 def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None:
@@ -71,6 +72,7 @@ class Shard:
         self._postprocessor = parts.postprocessor = Postprocessor(
             worker_spec.config, model, parts.faces, gallery, self._streams.is_live, worker_spec.restarts
         )
+        self._config, self._tuning = worker_spec.config, tuning_of(worker_spec.config)
         self._thread = StageThreads(self._close_faces)
         if parts.faces is not None:
             embed, batches = FACES.make(parts), parts.faces.batches
@@ -82,12 +84,18 @@ class Shard:
     def taken(self, inferred: Iterable[Inferred]) -> Iterator[Inferred]:
         """Give the network's input back: its outputs are here."""
         for item in inferred:
+            self._tune()
             if item.prepared.ticket is not None:
                 self._context.inputs.release(self._context.number, [item.prepared.ticket])
                 self._room.ring()
             if self._thread.failure is not None:
                 raise self._thread.failure
             yield item
+
+    def _tune(self) -> None:
+        if (tuning := self._streams.tuning()) != self._tuning:
+            self._tuning = tuning
+            self._postprocessor.tune(tuned(self._config, tuning))
 
     def heard(self, message: ControlMessage) -> None:
         """Take note of what happened to a stream."""

@@ -14,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
-from pipeline.service.web import events, files, live, login, people, streams, system, video, zones
+from pipeline.service.web import events, files, live, login, people, streams, system, tuning, video, zones
 from pipeline.service.web.gate import SLASH, OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
 from pipeline.service.web.site import Site
 
@@ -46,6 +46,7 @@ def make_app(site: Site) -> OuterGate:
             *people.ROUTES,
             *zones.ROUTES,
             *streams.ROUTES,
+            *tuning.ROUTES,
             *system.ROUTES,
             *video.ROUTES,
         ],

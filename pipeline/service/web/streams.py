@@ -58,7 +58,7 @@ def _stream(site: Site, name: str) -> dict[str, Any]:
     settings = site.settings().get(name)
     if settings is None and name not in site.hub.names():
         raise RequestError(404, f"there is no stream {name!r}")
-    switches = {} if site.places.control is None else _ask(site, LookOnly()).switches.get(name, {})
+    switches = {} if site.places.control is None else ask_run(site, LookOnly()).switches.get(name, {})
     return site.hub.report(name) | {
         "settings": None if settings is None else shown(settings),
         "switches": switches,
@@ -91,7 +91,7 @@ def add_stream(data: JSONBody[dict[str, Any]], site: TheSite) -> StreamKept:
 
     if site.places.config is not None:
         return _kept(settings.name, rewrite(site, edit, meant))
-    _ask(site, AddStream(settings))
+    ask_run(site, AddStream(settings))
     return StreamKept(settings.name, True, False)
 
 
@@ -116,7 +116,7 @@ def _change(site: Site, name: str, data: dict[str, Any]) -> StreamKept:
     rows: list[int] = []
     if site.places.config is not None:
         return _kept(name, rewrite(site, edit, lambda *both: differs_only_in(rows[0], data)(*both)))
-    _ask(site, ChangeStream(name, data))
+    ask_run(site, ChangeStream(name, data))
     return StreamKept(name, True, False)
 
 
@@ -140,27 +140,27 @@ def _remove(site: Site, name: str) -> StreamKept:
     rows: list[int] = []
     if site.places.config is not None:
         return _kept(name, rewrite(site, edit, meant))
-    _ask(site, RemoveStream(name))
+    ask_run(site, RemoveStream(name))
     return StreamKept(name, True, False)
 
 
 @put("/api/streams/{name:str}/switches", opt=needs("admin"), sync_to_thread=True)
 def switch_stream(name: FromPath[str], data: JSONBody[StreamSwitched], site: TheSite) -> StreamSwitched:
     """Switch detection or recording of a stream, until the run is over; null: leave it as it is."""
-    answer = _ask(site, LookOnly())
+    answer = ask_run(site, LookOnly())
     if name not in answer.switches:
         raise RequestError(404, f"the run has no stream {name!r}")
     if data.record is not None:
-        answer = _ask(site, SetSwitch(name, "record", data.record))
+        answer = ask_run(site, SetSwitch(name, "record", data.record))
     if data.detect is not None:
-        answer = _ask(site, SetSwitch(name, "detect", data.detect))
+        answer = ask_run(site, SetSwitch(name, "detect", data.detect))
     return StreamSwitched(**answer.switches[name])
 
 
 @post("/api/reload", opt=needs("admin"), status_code=200, sync_to_thread=True)
 def reload(site: TheSite) -> Reloaded:
     """Read the configuration again, and say what was different; a wrong one changes nothing."""
-    reloaded = _ask(site, Reload()).reloaded
+    reloaded = ask_run(site, Reload()).reloaded
     assert reloaded is not None
     return reloaded
 
@@ -177,7 +177,8 @@ def _kept(name: str, done: tuple[Config, Reloaded | None]) -> StreamKept:
     return StreamKept(name, done[1] is not None, True)
 
 
-def _ask(site: Site, request: Request) -> ControlAnswer:
+def ask_run(site: Site, request: Request) -> ControlAnswer:
+    """Have the run carry out a request; RequestError 409 where it refuses, or there is none."""
     path: Path | None = site.places.control
     if path is None:
         raise RequestError(409, "no run is known to this server: serve the page with `trunkline run ... --web`")

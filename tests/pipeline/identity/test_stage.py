@@ -245,6 +245,18 @@ def test_a_track_that_goes_over_to_someone_known_gets_that_name(identifier: Iden
     assert [None] in shown  # for as long as there were too few views
 
 
+def test_another_threshold_takes_names_back_and_gives_them_without_a_new_view(
+    identifier: Identifier, gallery: Gallery
+) -> None:
+    gallery.enroll("Ada", colour(1, 0.5, 0), ["a.jpg"])
+    assert run(identifier, frames(0, 12, t1=(LEFT, RED)))[-1] == ["Ada"]
+    looks = identifier.crops
+    identifier.tune(1.0)
+    assert run(identifier, frames(12, 1, t1=(LEFT, RED))) == [[None]]
+    identifier.tune(THRESHOLD)
+    assert run(identifier, frames(13, 1, t1=(LEFT, RED))) == [["Ada"]] and identifier.crops == looks
+
+
 def test_a_name_is_kept_while_a_face_is_hidden(identifier: Identifier, gallery: Gallery) -> None:
     gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     run(identifier, frames(0, 20, t1=(LEFT, RED)))

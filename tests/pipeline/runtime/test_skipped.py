@@ -42,7 +42,7 @@ def test_a_batch_in_which_nothing_is_to_be_inferred_does_not_trouble_the_engine(
     (inferred,) = collect(start([prepared], engine=None))  # type: ignore[arg-type]
     assert inferred.outputs == {}
     assert inferred.ran(depth=2).size == 0
-    (skipped,) = detect([inferred], Thresholds())
+    (skipped,) = detect([inferred], Thresholds)
     assert isinstance(skipped, Skipped)
     assert skipped.frame == prepared.frames[0]
 
@@ -56,7 +56,7 @@ def test_each_frame_that_was_inferred_gets_its_own_row_and_the_order_is_kept() -
         "object_labels": np.zeros((2, 1), np.int32),
     }
     prepared = Prepared(Batch(frames, 1, frozenset({0, 2})), np.zeros((2, 32, 64, 3), np.uint8), boxes, 2)
-    items = list(detect([Inferred(prepared, outputs, 3, 4)], Thresholds()))
+    items = list(detect([Inferred(prepared, outputs, 3, 4)], Thresholds))
     assert names([item.frame for item in items]) == ["a0", "a1", "a2", "a3"]
     assert [type(item) for item in items] == [Skipped, Observed, Skipped, Observed]
     lefts = [item.detections.objects.boxes[0, 0] for item in items if isinstance(item, Observed)]

@@ -50,7 +50,7 @@ class Hanging:
         self.admitted: list[Frame] = []
         self._then = then
         self.capture = StreamCapture(
-            DOOR, InferenceSettings(), self._source, self.counters, self._admit, lambda report: self._tell(report)
+            DOOR, InferenceSettings, self._source, self.counters, self._admit, lambda report: self._tell(report)
         )
         self.thread = threading.Thread(target=self.capture.run)
         self.thread.start()

@@ -386,6 +386,34 @@ def test_recording_of_one_stream_is_switched_off_and_on_while_its_messages_go_on
     assert summary.sinks["record"].sent == recorded + sum(map(frames_in, others))
 
 
+def test_thresholds_and_rates_change_and_no_stream_notices(model: Model) -> None:
+    run = Controlled(model, "door", "yard")
+    run.wait(lambda run: all(run.frames(name) and run.frames(name)[-1].objects for name in ("door", "yard")))
+    with pytest.raises(
+        ConfigError, match=r"max_batch cannot be changed while a run goes on; these can: inference\.obj"
+    ):
+        run.control.tune({"inference.max_batch": 3})
+    with pytest.raises(ConfigError, match=r"face_score is 1\.5, but must be a number at least 0 and at most 1"):
+        run.control.tune({"inference.object_score": 0.99, "inference.face_score": 1.5})
+    assert run.control.tuning()["inference.object_score"] is None, "half of it was taken"
+    run.control.tune({"inference.object_score": 0.99, "inference.fps": "auto"})
+    run.wait(lambda run: not any(run.frames(name)[-1].objects for name in ("door", "yard")))
+    assert run.frames("door")[-1].faces
+    run.control.tune({"inference.object_score": None, "inference.fps": 2})
+    run.control.add(camera("gate"))  # by what holds now
+    run.wait(lambda run: run.frames("door")[-1].objects and "gate" in {frame.stream for frame in run.messages})
+    run.control.change(camera("yard", inference_fps="full"))
+    seen = len(run.frames("yard"))
+    run.flows("yard", 60)
+    run.flows("gate", 60)
+    summary = run.end_now()
+    check_books(run, summary)
+    check_ends(run, "gone", "withdrawn", "stopped")
+    assert [report.state for report in run.health("yard")] == ["up", "ended"], "it was captured anew for a rate"
+    assert not any(frame.carried for frame in run.frames("yard")[seen + 40 :])
+    assert all(any(frame.carried for frame in run.frames(name)) for name in ("door", "gate", "yard"))
+
+
 def test_many_who_call_at_once_are_served_one_after_the_other(model: Model) -> None:
     run = Controlled(model, "door")
     names = [f"cam{number}" for number in range(4)]

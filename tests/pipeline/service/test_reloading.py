@@ -20,6 +20,7 @@ class MadeRun:
     """The streams of a run that captures nothing."""
 
     def __init__(self, *streams: StreamSettings) -> None:
+        self.config = RUNNING
         self.there = {stream.name: stream for stream in streams}
         self.calls: list[tuple[str, str]] = []
         self.off: set[tuple[str, Switch]] = set()
@@ -39,6 +40,15 @@ class MadeRun:
     def _put(self, call: str, settings: StreamSettings) -> None:
         self.calls.append((call, settings.name))
         self.there[settings.name] = settings
+
+    def set_rate(self, settings: StreamSettings) -> None:
+        self._put("rate", settings)
+
+    def configured(self) -> Config:
+        return self.config
+
+    def tune(self, config: Config) -> None:
+        self.config = config
 
     def remove(self, name: str) -> None:
         self.calls.append(("remove", name))
@@ -91,6 +101,22 @@ def test_what_needs_a_restart_is_said_and_the_streams_are_taken_over(logs: list[
     config = msgspec.structs.replace(RUNNING, streams=(camera("door"),), inference=InferenceSettings(max_batch=3))
     assert reloaded(config).calls == [("remove", "yard")]
     assert logs[0]["error"] == "inference is different, which needs a restart"
+
+
+def test_thresholds_and_rates_are_taken_over_and_what_stands_beside_them_is_said(logs: list[EventDict]) -> None:
+    run, control = MadeRun(*RUNNING.streams), Control()
+    score, fps = "inference.object_score", "inference.fps"
+    with control.of(run):
+        control.tune({fps: 5.0, "identity.similarity": 0.5})
+        wanted = InferenceSettings(object_score=0.6, fps=5.0, max_batch=3)
+        streams = (camera("door", inference_fps=2.0), camera("yard"))
+        done = reload(lambda: Config(streams=streams, inference=wanted), RUNNING, control)
+    assert done == Reloaded(changed=("door",), tuned=(score, "identity.similarity"), needs_restart=("inference",))
+    assert run.calls == [("rate", "door")] and run.config.inference == InferenceSettings(object_score=0.6, fps=5.0)
+    assert run.config.identity.similarity is None
+    assert [line.get("keys") for line in logs if line["event"] == "settings changed"] == [
+        ["identity.similarity", score]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame
 from pipeline.settings.schema import InferenceRate, InferenceSettings
-from pipeline.sources.rate import RateGate, mark_skipped, phase_of, rate_of
+from pipeline.sources.rate import RateGate, Rates, mark_skipped, phase_of, rates_of
 from tests.pipeline.made_frames import make_frame
 
 STILL = Picture.from_rgb(np.full((120, 160, 3), 90, np.uint8))
@@ -25,7 +25,7 @@ def chosen(times_s: Iterable[float], fps: float, phase: float = 0.0) -> list[int
 
 def marks(frames: list[Frame], fps: InferenceRate, *, live: bool = False) -> str:
     """A letter for each frame: I inferred, u unchanged, b between."""
-    given = list(mark_skipped(frames, fps, 1.0, live=live))
+    given = list(mark_skipped(frames, lambda: Rates(fps, 1.0), live=live))
     assert [replace(frame, unchanged=False, between=False) for frame in given] == frames
     return "".join("u" if frame.unchanged else "b" if frame.between else "I" for frame in given)
 
@@ -125,6 +125,13 @@ def test_the_very_frame_in_which_motion_begins_is_inferred(fps: InferenceRate) -
     assert said[90] == "I"
 
 
+def test_another_rate_holds_from_the_next_frame_on() -> None:
+    rates = iter([Rates("full", 1.0)] * 10 + [Rates(5.0, 1.0)] * 25 + [Rates("auto", 1.0)] * 10)
+    given = mark_skipped(moving(45), lambda: next(rates), live=False)
+    said = "".join("b" if frame.between else "I" for frame in given)
+    assert said == "I" * 10 + "IbbbbIbbbbIbbbbIbbbbIbbbb" + "I" * 10
+
+
 def test_a_streams_own_rate_comes_before_the_runs() -> None:
-    assert rate_of(None, InferenceSettings(fps=5.0)) == 5.0
-    assert rate_of("full", InferenceSettings(fps=5.0)) == "full"
+    assert rates_of(None, InferenceSettings(fps=5.0)).fps == 5.0
+    assert rates_of("full", InferenceSettings(fps=5.0)).fps == "full"

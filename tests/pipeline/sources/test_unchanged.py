@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.frames.picture import Picture
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
-from pipeline.sources.rate import mark_skipped
+from pipeline.sources.rate import Rates, mark_skipped
 from pipeline.sources.unchanged import BEGIN_S, COLUMNS, HOLD_S, ROWS, MotionGate, luma_points
 
 FPS = 30
@@ -184,6 +184,6 @@ def test_a_compressed_clip_of_a_still_scene_is_still(make_clip: Callable[..., Pa
     clip = make_clip(tmp_path / "clip.mp4", 100, (WIDTH, HEIGHT), 25, filmed)
     settings = StreamSettings(name="a", source=str(clip))
     captured = capture(settings, stop=threading.Event(), health=lambda report: None)
-    frames = list(mark_skipped(captured, "auto", 1.0, live=False))
+    frames = list(mark_skipped(captured, lambda: Rates("auto", 1.0), live=False))
     assert sum(not frame.unchanged for frame in frames[30:75]) <= 8
     assert not any(frame.unchanged for frame in frames[75:])

@@ -1,7 +1,7 @@
 // Live: all streams in a grid, or one large with its figures; what happened just now beside it.
 
-import { get, hub, isAdmin, part } from "./api.js";
-import { h, icon } from "./dom.js";
+import { call, get, hub, isAdmin, part } from "./api.js";
+import { h, icon, say } from "./dom.js";
 import { eventRow } from "./event_row.js";
 import { count, ms, sum } from "./format.js";
 import "./picture.js";
@@ -44,7 +44,10 @@ class Live extends HTMLElement {
 
   connectedCallback() {
     this.grid = h("div", { class: "grid" });
-    this.facts = h("section", { class: "card facts", hidden: true });
+    this.figures = h("dl", {});
+    this.switches = h("div", { class: "switches", role: "group", "aria-label": text.live.switches });
+    this.edit = h("a", { class: "button" }, text.live.editZones);
+    this.facts = h("section", { class: "card facts", hidden: true }, this.figures, ...(isAdmin() ? [this.switches, this.edit] : []));
     this.recent = h("ol", { class: "rows" });
     this.recentTitle = h("h2", {});
     this.heading = h("h1", {});
@@ -73,6 +76,7 @@ class Live extends HTMLElement {
 
   route(name) {
     this.#name = name;
+    this.switches.replaceChildren();
     this.recent.replaceChildren();
     this.draw();
     this.load();
@@ -122,9 +126,36 @@ class Live extends HTMLElement {
       [facts.video, video[row.video](row.codec)],
       [facts.scene, scene?.label.replaceAll("_", " ") ?? none],
     ];
-    this.facts.replaceChildren(
-      h("dl", {}, lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      ...(isAdmin() ? [h("a", { class: "button", href: `#/zones/${part(row.name)}` }, text.live.editZones)] : []));
+    this.figures.replaceChildren(...lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+    this.edit.href = `#/zones/${part(row.name)}`;
+  }
+
+  /** Show the switches of the large stream as they are: a button for each, which keeps its place and the focus. */
+  async loadSwitches() {
+    const name = this.#name;
+    const one = name && isAdmin() ? await get(`/api/streams/${part(name)}`).catch(() => null) : null;
+    if (one && name === this.#name) this.drawSwitches(one.switches);
+  }
+
+  drawSwitches(states) {
+    for (const [what, on] of Object.entries(states)) {
+      let button = this.switches.querySelector(`[data-what="${what}"]`);
+      if (!button) this.switches.append(button = h("button", { class: "toggle", dataset: { what }, onclick: () => this.switchOver(what, button) }, text.live.switch[what]));
+      button.setAttribute("aria-pressed", String(on));
+    }
+  }
+
+  async switchOver(what, button) {
+    const [name, on] = [this.#name, button.getAttribute("aria-pressed") !== "true"];
+    button.disabled = true; // a source may take its time to end
+    try {
+      const states = await call("PUT", `/api/streams/${part(name)}/switches`, { [what]: on });
+      if (name === this.#name) this.drawSwitches(states);
+      say(text.live.switched(name, what, on));
+    } catch (error) {
+      say(error.message, true);
+    }
+    button.disabled = false;
   }
 
   soon() {
@@ -134,6 +165,7 @@ class Live extends HTMLElement {
 
   async load() {
     const name = this.#name;
+    this.loadSwitches();
     const query = new URLSearchParams({ limit: RECENT });
     for (const kind of RECENT_KINDS) query.append("kind", kind);
     if (name) query.append("stream", name);

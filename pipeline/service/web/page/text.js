@@ -35,6 +35,8 @@ export const text = {
     boxes: "Boxes", zones: "Zones", all: "All streams", recent: "Just now", recentOf: (name) => `Latest of ${name}`, allEvents: "All events",
     open: (name) => `${name}, show it large`,
     editZones: "Edit zones and lines",
+    switches: "Switches", switch: { detect: "Detection", record: "Recording" },
+    switched: (name, what, on) => `${{ detect: "Detection", record: "Recording" }[what]} of ${name} is ${on ? "on" : "off"}.`,
     facts: {
       state: "State", rate: "Rate", p50: "Latency, median", p99: "Latency, 99 of 100", captured: "Captured", published: "Published",
       dropped: "Dropped", size: "Picture", video: "Video", scene: "Scene",

@@ -55,6 +55,7 @@ def part(tmp_path: Path) -> Iterator[WorkerSpec]:
     with ExitStack() as opened:
         frames = Ring.create(Layout(8, 4 * 4 * 3, names), "frames")
         opened.callback(frames.close)
+        frames.streams.tune(config)
         inputs = Ring.create(Layout(1, 1), "inputs")
         opened.callback(inputs.close)
         open_events = OpenEventLog.create(names)

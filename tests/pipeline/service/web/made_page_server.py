@@ -65,6 +65,7 @@ class MadeRun:
     people: dict[str, dict[str, Any]] = field(default_factory=dict)
     unknown: list[dict[str, Any]] = field(default_factory=list)
     zones: dict[str, dict[str, Any]] = field(default_factory=dict)
+    switches: dict[str, bool] = field(default_factory=lambda: {"detect": True, "record": True})  # of any stream
     down: dict[str, str] = field(default_factory=dict)
     sent: list[tuple[str, str, Any]] = field(default_factory=list)  # changes: method, path, body
     listeners: dict[asyncio.Queue[str], asyncio.AbstractEventLoop] = field(default_factory=dict)
@@ -262,7 +263,16 @@ def _live_routes(run: MadeRun) -> list[Any]:
         run.zones[name] = data
         return data | {"taken_over": True}
 
-    return [streams, live, video, mjpeg, zones, put_zones]
+    @get("/api/streams/{name:str}")
+    async def stream(name: FromPath[str]) -> dict[str, Any]:
+        return run.row(name) | {"switches": run.switches}
+
+    @put("/api/streams/{name:str}/switches")
+    async def switch(name: FromPath[str], data: JSONBody[dict[str, bool]]) -> dict[str, bool]:
+        run.switches |= data
+        return run.switches
+
+    return [streams, stream, switch, live, video, mjpeg, zones, put_zones]
 
 
 Several = FromQuery[list[str] | None]

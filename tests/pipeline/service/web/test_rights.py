@@ -44,6 +44,8 @@ ADMIN: Final = {
     "PATCH /api/streams/{name}",
     "DELETE /api/streams/{name}",
     "PUT /api/streams/{name}/switches",
+    "GET /api/settings",
+    "PATCH /api/settings",
     "POST /api/reload",
     "GET /api/system",
     "GET /api/users",

@@ -20,7 +20,8 @@ from pipeline.service.control_socket import ControlSocket, LookOnly, ask
 from pipeline.service.reloading import reload
 from pipeline.service.web.app import make_app
 from pipeline.settings.load import load
-from pipeline.wire.rest import ReloadReport, RestClient, StreamChange
+from pipeline.settings.schema import InferenceSettings
+from pipeline.wire.rest import ReloadReport, RestClient, SettingsChange, StreamChange
 from tests.pipeline.service.test_reloading import MadeRun
 from tests.pipeline.service.web.made_site import bearer, event, made_site, stored
 from tools.main import app as commands
@@ -152,6 +153,28 @@ def test_a_file_is_read_again_and_a_wrong_one_changes_nothing(served: Served, cl
     assert refusal.value.status == 409 and served.run.calls == [("change", "yard")]
 
 
+def test_thresholds_and_rates_change_in_the_run_and_in_its_file(
+    served: Served, client: RestClient, config: Path
+) -> None:
+    assert client.settings()["inference.fps"] == "full" and client.settings()["identity.similarity"] is None
+    keys = {"inference.fps": 5, "inference.object_score": 0.41, "identity.similarity": -0.5}
+    assert client.tune(keys) == SettingsChange(taken_over=True, written=True)
+    assert client.settings() == {"inference.face_score": None, "inference.min_rate_hz": 1.0} | keys
+    client.tune({"inference.object_score": None})
+    assert load(config).inference == served.run.config.inference == InferenceSettings(fps=5.0)
+    assert "# the front one" in config.read_text() and not served.run.calls
+    before = config.read_text()
+    for wrong, sentence in [
+        ({"inference.fps": 0}, r"inference\.fps is 0, but must be a number above 0 or one of 'auto', 'full'"),
+        ({"inference.fps": 9, "inference.max_batch": 2}, r"max_batch cannot be changed while a run goes on; these can"),
+    ]:
+        with pytest.raises(RequestError, match=sentence) as refusal:
+            client.tune(wrong)
+        assert refusal.value.status == 400 and config.read_text() == before
+    config.write_text(before.replace("[inference]\nfps = 5", '[inference]\nfps = "auto"'))
+    assert client.reload() == ReloadReport(tuned=("inference.fps",))
+
+
 def test_a_run_without_a_file_is_changed_until_it_is_over(tmp_path: Path) -> None:
     with Served(tmp_path, None).on() as served, RestClient(served.url) as client:
         assert client.add("attic", "rtsp://cam/a", user="ada") == StreamChange("attic", True, False)
@@ -159,6 +182,8 @@ def test_a_run_without_a_file_is_changed_until_it_is_over(tmp_path: Path) -> Non
         assert (served.run.there["attic"].timeout_s, served.run.there["attic"].user) == (2.0, "ada")
         with pytest.raises(RequestError, match="stream 'attic': Expected `float` > 0"):
             client.change("attic", timeout_s=-2.0)
+        assert client.tune({"inference.fps": "auto"}) == SettingsChange(taken_over=True, written=False)
+        assert client.settings()["inference.fps"] == "auto"
         with pytest.raises(RequestError, match="no configuration file that could be read again"):
             client.reload()
         client.remove("attic")
@@ -248,6 +273,10 @@ def test_the_command_line_does_all_of_it(served: Served, config: Path) -> None:
     assert {each["name"] for each in msgspec.json.decode(said("streams", "list", "--json"))} >= {"door", "attic"}
     assert "attic" in said("streams", "list")
     assert "attic removed in" in said("streams", "remove", "attic")
+    tuned = said("tune", "inference.fps=5", "identity.similarity=").splitlines()
+    assert {"inference.fps = 5.0", "identity.similarity = the model decides"} <= set(tuned)
+    assert tuned[-1] == "in the configuration and the run"
+    assert msgspec.json.decode(said("tune", "--json"))["inference.fps"] == 5.0
     assert said("reload") == "nothing is different\n"
     config.write_text(config.read_text().replace("10.0.0.8", "10.0.0.9"))
     assert said("reload") == "yard changed\n"
