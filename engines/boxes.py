@@ -12,6 +12,7 @@ import numpy as np
 from engines.arrays import Double, Flags, Float, Rows
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
+PAIRS = 5  # of coordinates in a row at the most: the landmarks of a face
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Letterboxes:
     """How the pictures of a batch sit in the network's input; one row for all of them where they sit alike."""
 
     count: int  # pictures
-    scales: Double  # (B or 1, 2) of x and y
-    pads: Double  # (B or 1, 2) left, top
+    scales: Double  # (B or 1, 2 * PAIRS) of x and y, over and over
+    pads: Double  # (B or 1, 2 * PAIRS) left, top, over and over
     limits: Float  # (B or 1, 4) the largest corners in each source picture
 
     @staticmethod
@@ -50,14 +51,20 @@ class Letterboxes:
     def of(boxes: tuple[Letterbox, ...]) -> "Letterboxes":
         """Of pictures that were letterboxed like this, one or more."""
         rows = boxes[:1] if len(set(boxes)) == 1 else boxes
-        scales, pads = map(np.stack, zip(*map(_per_axis, rows), strict=True))
+        scales, pads = (np.tile(np.stack(each), PAIRS) for each in zip(*map(_per_axis, rows), strict=True))
         return Letterboxes(len(boxes), scales, pads, np.array([[*box.source, *box.source] for box in rows], np.float32))
 
     def to_source(self, points: Float, pictures: Rows) -> Float:
-        """Map xy pairs (N, ..., 2k), each row of the picture that ``pictures`` (N,) says, to source pixels."""
-        scales, pads = (self.scales, self.pads) if self.alike else (self.scales[pictures], self.pads[pictures])
-        pairs = points.reshape(len(points), math.prod(points.shape[1:]) // 2, 2)
-        return ((pairs - pads[:, None]) / scales[:, None]).reshape(points.shape).astype(np.float32)
+        """Map xy pairs (N, ..., 2k), each row of the picture that ``pictures`` (N,) says, to source pixels.
+
+        A row has PAIRS pairs at the most.
+        """
+        width = math.prod(points.shape[1:])
+        scales, pads = self.scales[:, :width], self.pads[:, :width]
+        if not self.alike:
+            scales, pads = scales[pictures], pads[pictures]
+        # Rows as they lie: a loop over pairs costs several times as much.
+        return ((points.reshape(len(points), width) - pads) / scales).astype(np.float32).reshape(points.shape)
 
     def clip(self, boxes: Float, pictures: Rows) -> Float:
         """Move the corners of xyxy boxes (N, 4), in source pixels, into their pictures; a box outside is empty."""

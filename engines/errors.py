@@ -20,13 +20,6 @@ The command line turns a TrunklineError into its sentence and a non-zero exit st
 and keeps its traceback.
 """
 
-from typing import Final
-
-import msgspec
-
-# What msgspec raises of bytes from anybody: besides its own, of text that is no UTF-8 and of what is nested too deeply.
-UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
 
 class TrunklineError(Exception):
     """Base of all errors that Trunkline raises on purpose."""

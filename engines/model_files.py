@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from engines.errors import ModelError
 
 MAX_SPEC_BYTES: Final = 2**20
@@ -39,6 +41,19 @@ def spec_bytes(file: Path) -> bytes:
     if len(content) > MAX_SPEC_BYTES:
         raise ModelError(f"model {file.parent}: {file.name} has more than {MAX_SPEC_BYTES} bytes")
     return content
+
+
+def check_format(content: bytes, known: int, file: Path) -> None:
+    """Raise ModelError where a ``spec.json`` was written by a later version; one of UNDECODABLE where it is none."""
+    found = msgspec.json.decode(content, type=_Written).format
+    if isinstance(found, int) and found > known:
+        raise ModelError(f"model {file.parent}: {file.name} has format {found}, this version reads format {known}")
+
+
+class _Written(msgspec.Struct):
+    """The part of a ``spec.json`` that every version has."""
+
+    format: object = None
 
 
 def _has_external(file: Path) -> bool:

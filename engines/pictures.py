@@ -61,8 +61,10 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: it is not a picture; ``path`` is how it is called.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    if not content:
+        raise DataError(f"picture {path}: cannot be decoded: it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a size whose limit is ours, and of what is damaged
@@ -70,6 +72,9 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
                 return picture.size
     except Image.DecompressionBombError as error:
         raise DataError(f"picture {path}: {TOO_LARGE}") from error
+    except UnidentifiedImageError as error:
+        what = "cannot be decoded: it is damaged" if content[4:8] == b"ftyp" else "is not a picture of a known kind"
+        raise DataError(f"picture {path}: {what}") from error
     except (OSError, ValueError, SyntaxError) as error:  # whatever its readers raise
         raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 

@@ -19,7 +19,7 @@ def likely(scores: Array, least: float) -> tuple[Rows, Rows, Float]:
     if known.shape[1] > TOP:
         np.put_along_axis(sure, np.argsort(-known, axis=1, kind="stable")[:, TOP:], values=False, axis=1)
     (rows,) = sure.reshape(-1).nonzero()
-    return rows, rows // known.shape[1], known.reshape(-1)[rows]
+    return rows, rows // known.shape[1], known.reshape(-1).take(rows)
 
 
 def apart(pictures: Rows, places: Letterboxes, labels: Labels | None = None) -> npt.NDArray[np.integer] | None:
@@ -36,11 +36,14 @@ def in_pictures(boxes: Float, kept: Rows, pictures: Rows, places: Letterboxes) -
         The boxes in source pixels, picture by picture; which they are; and which part of them each picture has.
     """
     if places.count > 1:
-        kept = kept[np.argsort(pictures[kept], kind="stable")]
-    clipped = places.clip(places.to_source(boxes[kept], pictures[kept]), pictures[kept])
-    seen = (clipped[:, 0] < clipped[:, 2]) & (clipped[:, 1] < clipped[:, 3])
-    clipped, kept = clipped[seen], kept[seen]
+        kept = kept[pictures[kept].argsort(kind="stable")]
+    own = pictures if places.alike else pictures.take(kept)
+    clipped = places.clip(places.to_source(boxes.take(kept, 0), own), own)
+    filled = clipped[:, :2] < clipped[:, 2:]
+    if np.count_nonzero(filled) < filled.size:
+        seen = filled.all(axis=1)
+        clipped, kept = clipped[seen], kept[seen]
     if places.count == 1:
         return clipped, kept, [slice(None)]
-    ends = np.searchsorted(pictures[kept], np.arange(places.count + 1)).tolist()
+    ends = pictures[kept].searchsorted(np.arange(places.count + 1)).tolist()
     return clipped, kept, [slice(start, end) for start, end in pairwise(ends)]

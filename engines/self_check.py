@@ -22,11 +22,12 @@ import structlog
 from engines.arrays import Pictures
 from engines.backends.base import Engine
 from engines.drift import drift
-from engines.errors import UNDECODABLE, EngineError, ModelError
+from engines.errors import EngineError, ModelError
 from engines.files import write_whole
 from engines.hardware import cpu
 from engines.pictures import read_rgb, resize
 from engines.spec import Backend, CheckPictures, EntryName, EntrySpec, Model, Precision, TaskName
+from engines.undecodable import UNDECODABLE
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ the PyTorch engine and for further training, and ``MODEL_CARD.md``; where it was
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -14,22 +14,24 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Array
-from engines.errors import UNDECODABLE, EngineError, ModelError
+from engines.errors import EngineError, ModelError
 from engines.files import write_whole
 from engines.meanings import NONE_OF_THESE as NONE_OF_THESE
 from engines.meanings import SceneGroup as SceneGroup
 from engines.meanings import ScoreCurves as ScoreCurves
 from engines.meanings import Share as Share
 from engines.meanings import Thresholds as Thresholds
-from engines.model_files import model_file, spec_bytes
+from engines.model_files import check_format, model_file, spec_bytes
 from engines.tasks import REGISTRY
 from engines.tasks import EntryName as EntryName
+from engines.undecodable import UNDECODABLE
 from engines.zoo import model_folder
 
 TaskName = str  # of a task of engines.tasks
 Activation = Literal["relu", "silu", "hardswish"]
 Backend = str  # its name, as engines/backends/base.py finds it
 Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
+FORMAT = 1  # of spec.json: one that this version cannot read has a higher number
 INPUT = "images"  # the one input of every entry's ONNX file: uint8 RGB (N, H, W, 3)
 HEIGHT, WIDTH = "height", "width"  # what its file calls sides that an engine chooses when it opens it
 TASKS: tuple[TaskName, ...] = tuple(task.name for task in REGISTRY)
@@ -89,6 +91,19 @@ class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise EngineError(f"batch must be uint8, got {batch.dtype}")
         if batch.ndim != 4 or batch.shape[1:] != (self.height, self.width, 3) or len(batch) == 0:
             raise EngineError(f"batch must have shape (N >= 1, {self.height}, {self.width}, 3), got {batch.shape}")
+
+    def check_outputs(self, outputs: Mapping[str, Array], count: int) -> None:
+        """Raise EngineError unless these are all outputs of ``count`` pictures, in their shapes, without a NaN.
+
+        A NaN compares as false, so that nothing would be seen, and what is smoothed over time would never be rid of it.
+        """
+        for name, shape in self.outputs.items():
+            values = outputs.get(name)
+            if values is None or values.shape != (count, *shape):
+                found = "missing" if values is None else values.shape
+                raise EngineError(f"output {name!r} of {self.file} is {found}, but must be {(count, *shape)}")
+            if np.isnan(values).any():
+                raise EngineError(f"output {name!r} of {self.file} has values that are no numbers (NaN)")
 
 
 class ComparedSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -295,7 +310,9 @@ def load_model(path: str | Path) -> Model:
     folder = model_folder(path)
     spec_file = folder / "spec.json"
     try:
-        spec = msgspec.json.decode(spec_bytes(spec_file), type=ModelSpec)
+        content = spec_bytes(spec_file)
+        check_format(content, FORMAT, spec_file)
+        spec = msgspec.json.decode(content, type=ModelSpec)
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {spec_file.name}: {error.strerror}") from error
     except UNDECODABLE as error:

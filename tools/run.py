@@ -14,6 +14,8 @@ import typer
 from engines.errors import ConfigError
 from engines.files import write_private
 from pipeline.cluster.forwarding import run_forwarding
+from pipeline.cluster.ray import run_on_ray
+from pipeline.cluster.shard import Runner
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.limits import set_limits
@@ -56,6 +58,10 @@ WebOption = Annotated[
 WebAddressOption = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Serve it there; beyond this host: with TLS and login.")
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|local|HOST:PORT", help="Place the streams on the nodes of this cluster of Ray."),
+]
 
 
 def run(
@@ -69,6 +75,7 @@ def run(
     as_json: AsJsonOption = False,
     web: WebOption = False,
     web_address: WebAddressOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Run every stream until all have ended, or until ctrl-C.
 
@@ -84,12 +91,14 @@ def run(
     SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
     removed, thresholds and inference rates.
     """
-    if (web := web or web_address is not None) and not _is_file(what):
+    if (web := web or web_address is not None) and ray is not None:
+        raise ConfigError("--web is there, but must be left out with --ray: start trunkline view beside it")
+    if web and not _is_file(what):
         make_gallery(model)
     loaded = _wanted(what, insecure, metrics, model)
     if web and not _is_file(what):
         loaded = with_events(loaded)
-    page = RunPage(what, loaded, web_address) if web or loaded.web is not None else None
+    page = RunPage(what, loaded, web_address) if ray is None and (web or loaded.web is not None) else None
 
     def again() -> Config:
         config = _wanted(what, insecure, metrics)
@@ -101,6 +110,7 @@ def run(
         again if _is_file(what) else None,
         seconds,
         wait_for_subscriber,
+        ray,
     )
     text = json.dumps(finished.to_json(), indent=2)
     typer.echo(text if as_json else _table(finished))
@@ -112,7 +122,12 @@ def run(
 
 
 def _run(
-    config: Config, page: RunPage | None, again: Callable[[], Config] | None, seconds: float | None, wait_s: float
+    config: Config,
+    page: RunPage | None,
+    again: Callable[[], Config] | None,
+    seconds: float | None,
+    wait_s: float,
+    ray: str | None,
 ) -> Summary:
     """Run until all streams have ended, a signal says so, or ``seconds`` are over; SIGHUP takes over ``again()``."""
     set_limits()
@@ -122,7 +137,7 @@ def _run(
     if hasattr(signal, "SIGHUP") and again is not None:
         signal.signal(signal.SIGHUP, lambda *_: _in_thread(lambda: reload(again, config, control)))
     timer = threading.Timer(seconds or 0.0, stop.set)
-    forwards = config.streams[0].forward is not None
+    forwards = ray is None and config.streams[0].forward is not None
 
     def started(address: str) -> None:
         typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
@@ -134,6 +149,9 @@ def _run(
     try:
         if forwards:
             return run_forwarding(config, stop, started)
+        if ray is not None:
+            runner = Runner(run_pipeline, Control)
+            return run_on_ray(config, ray, runner, stop=stop, wait_for_subscriber_s=wait_s, started=started)
         return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=control)
     finally:
         timer.cancel()

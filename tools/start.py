@@ -21,6 +21,7 @@ EXTRA_OF: Final = {
         "structlog",
         "typer",
     ),
+    "cluster": ("ray",),
     "demo": ("skimage",),
     "train": ("faster_coco_eval", "matplotlib", "torch"),
     "heif": ("pillow_heif",),

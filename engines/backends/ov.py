@@ -5,10 +5,10 @@ from collections import deque
 from typing import Any, Final
 
 import numpy as np
-import openvino
 
 from engines.arrays import Array, Pictures
 from engines.backends.base import StartedEngine
+from engines.backends.untold_openvino import openvino
 from engines.cpu_load import CpuLoad
 from engines.errors import BackendUnavailable, EngineError, ModelError, one_line
 from engines.hardware import usable_cores

@@ -16,8 +16,9 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from engines.errors import UNDECODABLE, EngineError
+from engines.errors import EngineError
 from engines.files import write_whole
+from engines.undecodable import UNDECODABLE
 
 log = structlog.get_logger()
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 
 from engines.data.reading import Row, SkippedRows, read_json, spread
-from engines.errors import UNDECODABLE, DataError
+from engines.errors import DataError
+from engines.undecodable import UNDECODABLE
 
 FivePoints = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=5, max_length=5)]  # xy in pixels
 

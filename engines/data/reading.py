@@ -8,7 +8,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from engines.errors import UNDECODABLE, DataError
+from engines.errors import DataError
+from engines.undecodable import UNDECODABLE
 
 SKIP_SHARE = 0.01  # of the rows of one source; above it the data is refused rather than used in part
 PICTURE_SUFFIXES = frozenset({".webp", ".jpg", ".jpeg", ".png", ".bmp"})

@@ -11,9 +11,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engines.errors import UNDECODABLE, DataError
+from engines.errors import DataError
 from engines.files import replacing
 from engines.training.settings import TrainingSettings
+from engines.undecodable import UNDECODABLE
 
 # What a file that is no checkpoint, or half of one, makes torch and msgspec raise.
 DAMAGED = (

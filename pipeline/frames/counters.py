@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -54,13 +55,16 @@ def await_last_frame(counters: CountsReader, stream: str) -> None:
 
 
 class FrameCounters:
-    """The books of all streams of a run in one process. Thread-safe."""
+    """The books of all streams of a run in one process, which count on from ``counts``. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Mapping[str, FrameCounts] | None = None) -> None:
+        before = counts or {}
         self._lock = threading.Lock()
-        self._captured: Counter[str] = Counter()
-        self._published: Counter[str] = Counter()
-        self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._captured: Counter[str] = Counter({name: each.captured for name, each in before.items()})
+        self._published: Counter[str] = Counter({name: each.published for name, each in before.items()})
+        self._dropped: defaultdict[str, Counter[str]] = defaultdict(
+            Counter, {name: Counter(each.dropped) for name, each in before.items()}
+        )
         self._states: defaultdict[str, StreamState] = defaultdict(StreamState)
 
     def captured(self, stream: str, count: int = 1) -> None:

@@ -39,6 +39,7 @@ class LatencyHistogram:
 
     RATIO = 1.02
     MIN_MS = 0.001
+    _LOG_RATIO = math.log(RATIO)
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -48,7 +49,7 @@ class LatencyHistogram:
 
     def add(self, ms: float) -> None:
         """Note one latency in milliseconds; what is below a microsecond counts as one."""
-        self._buckets[round(math.log(max(ms, self.MIN_MS) / self.MIN_MS, self.RATIO))] += 1
+        self._buckets[round(math.log(max(ms, self.MIN_MS) / self.MIN_MS) / self._LOG_RATIO)] += 1
         self.count += 1
         self.sum_ms += ms
         self.worst_ms = max(self.worst_ms, ms)

@@ -6,8 +6,10 @@ capture -> Frame -> batch -> Batch -> preprocess -> Prepared -> infer -> Inferre
 -> track -> Tracked -> identify -> Identified -> smooth -> Result -> publish
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -45,7 +47,7 @@ class Frame:
     captured_ns: int  # Unix time when it was decoded
     clock_ns: int  # time.monotonic_ns() at the same moment, for latencies
     time_s: float  # stream time in seconds: media time of a file, capture time of a live source
-    picture: Picture
+    picture: Picture  # without planes where the frame is ``between``, in shared memory and not recorded
     ticket: Ticket | None = None  # of the picture's pixels, where they are in shared memory
     unchanged: bool = False  # nothing has moved since the last one that was not: it needs no inference
     between: bool = False  # things move, but it is not among those that its stream's inference.fps chooses
@@ -280,7 +282,15 @@ class Result(Identified):
 
 
 def _fields(item: Observed) -> dict[str, Any]:
-    return {each.name: getattr(item, each.name) for each in fields(item)}
+    names, values = _reader(type(item))
+    return dict(zip(names, values(item), strict=True))
+
+
+@cache
+def _reader(kind: type[Observed]) -> tuple[tuple[str, ...], Callable[[Observed], tuple[Any, ...]]]:
+    """Return the names of the fields of a type, and what reads them all at once."""
+    names = tuple(each.name for each in fields(kind))
+    return names, attrgetter(*names)
 
 
 ReadOutcome = Literal["all", "part", "nothing"]

@@ -15,10 +15,12 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Float
-from engines.errors import UNDECODABLE, GalleryError
+from engines.errors import GalleryError
+from engines.undecodable import UNDECODABLE
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import VIEW, Gallery, clean_name, clean_note
 
+MAX_MISSING: Final = 2**30  # bytes at the end of a gallery that is cut off; a header that says more is damaged, too
 UNIT_TOLERANCE: Final = 1e-3  # of a vector's length; what float32 leaves is a thousandth of that
 
 
@@ -84,7 +86,7 @@ def salvage(path: Path) -> tuple[Export, int]:
     Raises:
         GalleryError: nothing can be read.
     """
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+    with closing(_opened_damaged(path)) as db:
         try:
             model = str(db.execute("SELECT fingerprint FROM model").fetchone()[0])
         except (sqlite3.Error, TypeError) as error:
@@ -105,6 +107,24 @@ def salvage(path: Path) -> tuple[Export, int]:
     ]
     unused = len(rows) - sum(map(len, views.values())) + len(people) - len(saved)
     return Export(model, saved), lost_people + lost_views + unused
+
+
+def _opened_damaged(path: Path) -> sqlite3.Connection:
+    """Open a gallery to read it; where its end is cut off, a copy in memory with empty pages in its place.
+
+    SQLite reads nothing at all of a file that is shorter than its header says (its file format, 1.3).
+    """
+    with path.open("rb") as file:
+        head = file.read(100)
+        missing = int.from_bytes(head[16:18]) * int.from_bytes(head[28:32]) - path.stat().st_size
+        if not 0 < missing <= MAX_MISSING:
+            return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        file.seek(0)
+        content = bytearray(file.read() + bytes(missing))
+    content[18:20] = b"\1\1"  # no write-ahead log, which memory has not
+    db = sqlite3.connect(":memory:")
+    db.deserialize(bytes(content))
+    return db
 
 
 def _rows_read(db: sqlite3.Connection, table: str, columns: str) -> tuple[list[tuple[Any, ...]], int]:

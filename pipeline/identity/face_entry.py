@@ -137,7 +137,9 @@ class FaceQueue:
         for batch in batches:
             with batch:
                 crops = batch.crops
-                batch.answer(self._engine.infer(crops))
+                outputs = self._engine.infer(crops)
+                self._engine.spec.check_outputs(outputs, len(crops))
+                batch.answer(outputs)
                 self.runs += 1
                 self.crops += len(crops)
             yield batch

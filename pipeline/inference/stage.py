@@ -14,7 +14,7 @@ from engines.errors import BackendUnavailable
 from engines.nms import Suppression
 from engines.planes import PlanesEngine
 from engines.scenes import grouped
-from engines.spec import EntryName, Model, ModelSpec, Thresholds
+from engines.spec import EntryName, EntrySpec, Model, ModelSpec, Thresholds
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Inferred, Observed, Prepared, Skipped
 from pipeline.settings.schema import ModelSettings
@@ -38,6 +38,18 @@ class _Nothing:
 
     def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
         return {}
+
+
+class _Checked:
+    """The run of a batch of ``count`` pictures, whose outputs are what the entry gives, or EngineError."""
+
+    def __init__(self, running: Running, entry: EntrySpec, count: int) -> None:
+        self._running, self._entry, self._count = running, entry, count
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        outputs = self._running.outputs()
+        self._entry.check_outputs(outputs, self._count)
+        return outputs
 
 
 def room_between(engine: Engine) -> int:
@@ -82,7 +94,13 @@ def start(batches: Iterable[Prepared], engine: Engine) -> Iterator[Started]:
     """Begin to run the frame entry over each batch."""
     for prepared in batches:
         began = time.monotonic_ns()
-        yield Started(prepared, engine.start(prepared.pixels) if len(prepared.pixels) else _Nothing(), began)
+        yield Started(
+            prepared,
+            _Checked(engine.start(prepared.pixels), engine.spec, len(prepared.pixels))
+            if len(prepared.pixels)
+            else _Nothing(),
+            began,
+        )
 
 
 def start_planes(batches: Iterable[Prepared], engine: PlanesEngine) -> Iterator[Started]:
@@ -91,11 +109,15 @@ def start_planes(batches: Iterable[Prepared], engine: PlanesEngine) -> Iterator[
         began = time.monotonic_ns()
         frames = zip(prepared.batch.to_infer, prepared.letterboxes, strict=True)
         pictures = [frame.picture.placed(box) for frame, box in frames]
-        yield Started(prepared, engine.start_planes(pictures) if pictures else _Nothing(), began)
+        yield Started(
+            prepared,
+            _Checked(engine.start_planes(pictures), engine.spec, len(pictures)) if pictures else _Nothing(),
+            began,
+        )
 
 
 def collect(batches: Iterable[Started]) -> Iterator[Inferred]:
-    """Wait for the outputs of each batch."""
+    """Wait for the outputs of each batch; EngineError where they are not what its entry gives."""
     for batch in batches:
         outputs = batch.running.outputs()
         yield Inferred(batch.prepared, outputs, batch.started_ns, time.monotonic_ns())

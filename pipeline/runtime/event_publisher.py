@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 from engines.spec import Model, ModelSpec
@@ -83,17 +83,20 @@ class EventPublisher:
         publisher: Sink,
         counters: CountsReader,
         open_events: OpenEventLog | None = None,
+        lines: Mapping[str, Mapping[str, Counts]] | None = None,
     ) -> Self:
         """With the zones, lines and crops of a run's configuration.
+
+        Lines count on from ``open_events``, or from ``lines``, by stream and line.
 
         Raises:
             ConfigError: a zone or line is for a label that the model does not know.
         """
         spec = model.spec
         places = zone_counters_of(config, spec.objects)
-        if open_events is not None:
-            for stream, counting in places.items():
-                counting.count_on(open_events.line_counts(stream))
+        for stream, counting in places.items():
+            before = (lines or {}).get(stream, {}) if open_events is None else open_events.line_counts(stream)
+            counting.count_on(before)
         events = EventLog(
             spec.objects,
             spec.scene_labels,
@@ -112,7 +115,7 @@ class EventPublisher:
             message = to_message(result, self._spec, dropped)
             self._unsent += map(event_message, self._events.update(result))
             if self._open_events is not None:
-                self._open_events.reached(frame, result.objects, result.faces)
+                self._open_events.reached(frame.stream, frame.seq, frame.captured_ns, result.objects, result.faces)
                 self._open_events.announcing(self._unsent)
             self._publisher.send(message)
             self._send_events()

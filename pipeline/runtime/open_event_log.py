@@ -22,8 +22,8 @@ from pipeline.events.history import POINTS
 from pipeline.frames.clock import timestamp
 from pipeline.frames.events import Cause, EventKind
 from pipeline.frames.rounding import rounded
-from pipeline.frames.types import Counts, Frame, Tracks
-from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer
+from pipeline.frames.types import Counts
+from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer, SeenTracks
 from pipeline.runtime.shared_file import shared_file
 from pipeline.runtime.stream_rows import StreamRows
 from pipeline.wire.messages import EventMessage
@@ -125,10 +125,10 @@ class OpenEventLog:
             self._lines[stream] = {line.name: _encoder.encode(line) for line in self._read(stream).lines}
         return self._lines[stream]
 
-    def reached(self, frame: Frame, objects: Tracks, faces: Tracks) -> None:
+    def reached(self, stream: str, seq: int, captured_ns: int, objects: SeenTracks, faces: SeenTracks) -> None:
         """Note the tracks of a frame whose message is about to be published."""
-        self._words(frame.stream)[LAST] = frame.seq, frame.captured_ns
-        self._path_buffer(frame.stream).note(frame.captured_ns, objects, faces)
+        self._words(stream)[LAST] = seq, captured_ns
+        self._path_buffer(stream).note(captured_ns, objects, faces)
 
     def announcing(self, events: Iterable[EventMessage]) -> None:
         """Note events that are about to be published: what begins with them may have to be ended, and line counts."""
@@ -154,7 +154,7 @@ class OpenEventLog:
 
     def left(self, cause: Cause) -> list[EventMessage]:
         """Return the end events that a dead process did not send; what only it knew, such as best views, is missing."""
-        return [event for stream in self._rows.names for event in self._left(stream, cause)]
+        return [event for stream in self._rows.names for event in self.left_of(stream, cause)]
 
     def line_counts(self, stream: str) -> dict[str, Counts]:
         """Return the counts of each line of a stream since the run began, of those that were crossed."""
@@ -171,8 +171,12 @@ class OpenEventLog:
     def clear(self) -> None:
         """Clear the open events of all streams, whose ends were sent."""
         for stream in self._rows.names:
-            self._open[stream].clear()
-            self._write(stream)
+            self.clear_of(stream)
+
+    def clear_of(self, stream: str) -> None:
+        """Clear those of one stream."""
+        self._open[stream].clear()
+        self._write(stream)
 
     def close(self) -> None:
         """Close the file; the memory is freed when no array points into it any more."""
@@ -196,7 +200,8 @@ class OpenEventLog:
         start = self._start(stream) + 8 * WORDS + room * ROOM
         return _decoder.decode(self._memory[start : start + size]) if size else _Snapshot()
 
-    def _left(self, stream: str, cause: Cause) -> list[EventMessage]:
+    def left_of(self, stream: str, cause: Cause) -> list[EventMessage]:
+        """Return those of one stream, as :meth:`left` does."""
         seq, at_ns = self._words(stream)[LAST].tolist()
         things = self._read(stream).open
         present = Counter((thing.name, str(thing.label)) for thing in things if thing.kind == "zone")

@@ -1,18 +1,31 @@
 """Positions of tracks, one a second, in shared memory (``links = "zmq"``): after a crash, end events have a path."""
 
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Float
-from pipeline.frames.types import Tracks
 
 EVERY_NS: Final = 1_000_000_000
 ROWS: Final = 2048  # of a stream: half a minute of 50 objects and 10 faces
 MAX_TRACKS: Final = 256  # of one frame that are stored
 ROW: Final = np.dtype([("at_ns", np.int64), ("track", np.int64), ("face", np.int64), ("box", np.float32, (4,))])
 BYTES: Final = ROWS * ROW.itemsize
+
+
+class SeenTracks(Protocol):
+    """The tracks of a frame, as :class:`pipeline.frames.types.Tracks` has them."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """(T,)."""
+        ...
+
+    @property
+    def boxes(self) -> Float:
+        """(T, 4) xyxy in source pixels."""
+        ...
 
 
 class PathBuffer:
@@ -27,7 +40,7 @@ class PathBuffer:
         self._count, self._rows = count, rows
         self._noted_ns = 0
 
-    def note(self, at_ns: int, objects: Tracks, faces: Tracks) -> None:
+    def note(self, at_ns: int, objects: SeenTracks, faces: SeenTracks) -> None:
         """Store the tracks of a frame of the Unix time ``at_ns``, if a second has passed since the last stored one."""
         if abs(at_ns - self._noted_ns) < EVERY_NS:
             return

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from engines.errors import StageError
+from engines.errors import StageError, one_line
 from pipeline.frames.types import Carrier, Frame
 from pipeline.runtime.link import LinkClosed
 from pipeline.runtime.pulse import Pulse, Work
@@ -147,7 +147,7 @@ def supervise(
                 return
             except Exception as error:  # whatever a stage does, the other streams and frames go on
                 lost = held.drop("crash")
-                log.exception("stage crashed", stage=name, frames_lost=lost)
+                log.exception("stage crashed", stage=name, error=one_line(error), frames_lost=lost)
                 if not limit.allows(time.monotonic()):
                     raise StageError(
                         f"stage {name!r} crashed more than {MAX_CRASHES} times in a minute: {error}"

@@ -22,6 +22,7 @@ from pipeline.runtime.link import FrameLink, LinkClosed, QueueLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.reading import Reading, StreamReading
+from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
 from pipeline.runtime.streams import Attached, check_records
@@ -48,18 +49,25 @@ class Pipeline:
         parts: all that the stages need, opened.
         stop: ends the run.
         source: what gives the frames of each stream; None: what its settings name.
+        resumed: where its streams go on; None: nowhere, all of them are new.
     """
 
-    def __init__(self, parts: Parts, stop: threading.Event, source: Capture | None = None) -> None:
+    def __init__(
+        self, parts: Parts, stop: threading.Event, source: Capture | None = None, resumed: Resumed | None = None
+    ) -> None:
         assert parts.publisher is not None and parts.frame_engine is not None
         self.config, self.parts, self.stop, self.source = parts.config, parts, stop, source
         self.publisher, self.frame_engine = parts.publisher, parts.frame_engine
-        self.counters = FrameCounters()
-        self.events = EventPublisher.of_run(self.config, parts.model, self.publisher, self.counters)
+        resumed = resumed or Resumed()
+        self._resumed = set(resumed.counts)  # streams that go on and were not started yet
+        self.counters = FrameCounters(resumed.counts)
+        self.events = EventPublisher.of_run(
+            self.config, parts.model, self.publisher, self.counters, lines=resumed.lines
+        )
         self._modes = {stream.name: mode(stream) for stream in self.config.streams}
         self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
         self.shards = [
-            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live)
+            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts)
             for gallery in parts.galleries or (None,) * shard_count(self.config)
         ]
         parts.event_publisher = self.events
@@ -316,8 +324,16 @@ class Pipeline:
         hub = self.parts.packets
         packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
         capture = StreamCapture(
-            settings, lambda: self.config.inference, self.source, self.counters, self.admit, self._send_health, packets
+            settings,
+            lambda: self.config.inference,
+            self.source,
+            self.counters,
+            self.admit,
+            self._send_health,
+            packets,
+            settings.name in self._resumed,
         )
+        self._resumed.discard(settings.name)
         if settings.name not in self._shard_of:
             others = [(self._shard_of[name], self._is_live(name)) for name in self._streams]
             self._shard_of[settings.name] = choose_shard(len(self.shards), self._is_live(settings.name), others)

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from msgspec import structs
 
 from engines.errors import ConfigError
+from pipeline.runtime.reading import Reading
 from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
 from pipeline.settings.schema import StreamSettings, Switch
@@ -53,6 +54,11 @@ class Control:
         """The streams of the run that were not removed or switched off; none before it began and once it is over."""
         run = self._run
         return () if run is None else run.streams()
+
+    def reading(self) -> Reading | None:
+        """What the run tells of itself now; None before it began and once it is over."""
+        run = self._run
+        return None if run is None else run.reading()
 
     def paused(self) -> tuple[StreamSettings, ...]:
         """The streams whose detection is switched off, by the settings they will have."""

@@ -129,6 +129,7 @@ class StreamSettings(_Section, frozen=True):
     clients: str | None = None  # zmq+tcp:// only: folder with the public keys of who may send
     insecure: bool = False  # to or from other hosts without keys
     inference_fps: InferenceRate | None = None  # None: inference.fps
+    node: StreamName | None = None  # with --ray: only on nodes that have this resource, docs/cluster.md; None: any
     zones: tuple[ZoneSettings, ...] = ()
     lines: tuple[LineSettings, ...] = ()
 
@@ -267,6 +268,15 @@ class ZmqSettings(_Section, frozen=True):
     live_picture: tuple[Positive, Positive] = (1920, 1080)
 
 
+class RaySettings(_Section, frozen=True):
+    """Streams on several machines, with ``trunkline run --ray``; docs/cluster.md. A shard is one actor of Ray."""
+
+    streams_per_shard: Positive = 8  # at most; each shard has an engine of its own
+    num_cpus: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0  # that a shard takes of its node, as Ray counts them
+    num_gpus: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    timeout_s: Seconds = 3.0  # a shard that was not heard of for so long is lost, and its streams go elsewhere
+
+
 class WebSettings(_Section, frozen=True):
     """The page, served by a process of its own; docs/page.md."""
 
@@ -299,3 +309,4 @@ class Config(_Section, frozen=True):
     traces: TracesSettings = TracesSettings()
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()
+    ray: RaySettings = RaySettings()

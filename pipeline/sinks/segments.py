@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from av import codecs_available
+
 from engines.errors import ConfigError
 from engines.files import PRIVATE, PRIVATE_FOLDER
 from pipeline.settings.schema import RecordSettings
 
 GB: Final = 1_000_000_000  # bytes
 DAY_S: Final = 86_400.0
+ENCODER: Final = "libx264"
 RESERVE: Final = 16_000_000  # bytes above the floor for each video: what it may write between two looks at the disk
 MAX_STREAM: Final = 180  # bytes of a file name, of 255
 
@@ -96,12 +99,17 @@ class SegmentFolder:
         except OSError as error:
             raise ConfigError(f"record.directory: cannot make {self.path}: {error.strerror}") from error
 
-    def check(self) -> None:
-        """Delete what is past its time, and refuse to begin where nothing could be recorded.
+    def check(self, videos: int = 1) -> None:
+        """Delete what is past its time, and refuse to begin where so many videos could not be recorded.
 
         Raises:
-            ConfigError: no file can be written, or less than the floor is free.
+            ConfigError: no file can be written, less is free than they need above the floor, or nothing encodes them.
         """
+        if ENCODER not in codecs_available:
+            raise ConfigError(
+                f"record.directory is {str(self.path)!r}, but this build of PyAV has no encoder {ENCODER}: install its "
+                "wheel (`pip install av`), or leave it out"
+            )
         try:
             with tempfile.TemporaryFile(dir=self.path):
                 pass
@@ -111,10 +119,12 @@ class SegmentFolder:
             raise ConfigError(
                 f"record.directory is {str(self.path)!r}, in which no file can be written: {error.strerror}"
             ) from error
-        if free < self.floor + RESERVE:
+        if free < self._needed(videos):
+            counted = "one video" if videos == 1 else f"{videos} videos"
             raise ConfigError(
-                f"record.min_free_gb is {self.floor / GB:g}, but only {free / GB:.2f} GB are free in "
-                f"{str(self.path)!r}; free some, or name another directory or a lower floor"
+                f"record.min_free_gb is {self.floor / GB:g}, and with {counted} {self._needed(videos) / GB:.2f} GB "
+                f"must be free, but only {free / GB:.2f} GB are in {str(self.path)!r}; free some, or name another "
+                "directory or a lower floor"
             )
 
     def new(self, stream: str) -> Path:
@@ -156,4 +166,7 @@ class SegmentFolder:
 
     def has_room(self, videos: int) -> bool:
         """Whether so many videos can be written without going below the floor."""
-        return self._free(self.path) >= self.floor + RESERVE * videos
+        return self._free(self.path) >= self._needed(videos)
+
+    def _needed(self, videos: int) -> int:
+        return self.floor + RESERVE * videos

@@ -19,7 +19,7 @@ from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings
 from pipeline.sinks.annotate import annotate
 from pipeline.sinks.output_file import OutputFile
-from pipeline.sinks.segments import GB, Clock, FreeBytes, SegmentFolder, free_bytes
+from pipeline.sinks.segments import ENCODER, GB, Clock, FreeBytes, SegmentFolder, free_bytes
 
 TIME_BASE: Final = Fraction(1, 90_000)  # seconds; fine enough for any frame rate
 NOMINAL_RATE: Final = 25  # frames/s, for rate control only: the timestamps carry the real times
@@ -48,7 +48,7 @@ class _Video:
         self._last_pts = -1
         self._file = OutputFile(path)
         self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
-        self._stream = self._container.add_stream("libx264", rate=NOMINAL_RATE)
+        self._stream = self._container.add_stream(ENCODER, rate=NOMINAL_RATE)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2  # 4:2:0 wants even sides
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = TIME_BASE
@@ -133,7 +133,7 @@ class Recorder:
             counts: of the stream's zones and lines, just after it.
         """
         stream = result.frame.stream
-        obstacle = self._obstacle()
+        obstacle = self._obstacle(stream)
         self._tell(ALL, obstacle)
         if obstacle is not None:
             for each in tuple(self._videos):
@@ -152,20 +152,20 @@ class Recorder:
         self._tell(stream, None)
         return True
 
-    def _obstacle(self) -> str | None:
-        """Why no stream can be recorded now."""
+    def _obstacle(self, stream: str) -> str | None:
+        """Why no stream can be recorded now, that of the next frame among them."""
         now = self._clock()
         try:
             if not now - TIDY_S < self._tidy_at <= now:
                 self._tidy_at = now
                 self._tidy()
             # Once it was too full, it has to be emptier, for all of them: or files of a frame each would come of it.
-            self._most = max(self._most, len(self._videos))
-            if self._folder.has_room(self._most + (2 if ALL in self._causes else 1)):
+            self._most = max(self._most, len(self._videos.keys() | {stream}))
+            if self._folder.has_room(self._most + (ALL in self._causes)):
                 return None
         except OSError as error:
             return one_line(error)
-        return f"less than {self._folder.floor / GB:g} GB would be free (record.min_free_gb)"
+        return f"less than {self._folder.floor / GB:g} GB (record.min_free_gb) and 16 MB for each video would be free"
 
     def _tidy(self) -> None:
         stuck = self._folder.tidy()

@@ -30,8 +30,13 @@ class LightSmoother:
     """
 
     def __init__(self) -> None:
-        self._light: Light | None = None
+        self._light: Light | None = None  # None until a picture was seen
         self._since_s: float | None = None  # since when pictures say something else
+
+    @property
+    def light(self) -> Light | None:
+        """As of the last picture; None before the first."""
+        return self._light
 
     def update(self, time_s: float, luma: float) -> Light:
         """Take the mean luma of one frame."""

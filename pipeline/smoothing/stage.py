@@ -10,7 +10,8 @@ import numpy as np
 
 from engines.arrays import Double, Float, Labels, Rows
 from engines.tasks import task
-from pipeline.frames.types import FaceLabel, FaceLooks, Identified, Result, Tracks
+from pipeline.frames.light import Light
+from pipeline.frames.types import FaceLabel, FaceLooks, Frame, Identified, Result, Tracks
 from pipeline.settings.schema import SmoothingSettings
 from pipeline.smoothing.light import LightSmoother, mean_luma
 
@@ -82,6 +83,8 @@ class LabelSmoother:
         """The label of each row, with this detection."""
         starts, current = np.arange(0, evidence.size, evidence.shape[1]), self._label.take(rows)
         best = evidence.argmax(axis=1).astype(np.int32)
+        if not np.count_nonzero(best != current) and not np.count_nonzero(current != self._rival.take(rows)):
+            return current  # the common case: each label leads, as it did before
         # Relative, since a cautious network's labels must be able to change, too.
         ahead, behind = 1.0 - self._settings.margin, 1.0 + self._settings.margin
         leads = ahead * evidence.take(starts + best) > behind * evidence.take(starts + current)
@@ -204,7 +207,7 @@ class StreamSmoother:
     def update(self, item: Identified) -> Result:
         """Finish one frame; frames of the stream come in order."""
         time_s, tracks, of_faces = item.frame.time_s, item.objects, self._face_labels(item)
-        light = None if self._light is None else self._light.update(time_s, mean_luma(item.frame.picture))
+        light = self._lit(item.frame)
         if item.skipped and self._last is not None and not item.cut:
             last = self._last  # the same detections once more are no further evidence
             if np.array_equal(tracks.ids, last.objects.ids):
@@ -217,6 +220,12 @@ class StreamSmoother:
         scene, scene_label = self._scene.update(time_s, item.detections.scene)
         self._last = Result.finished(item, labels, scores, scene, scene_label, time.monotonic_ns(), of_faces, light)
         return self._last
+
+    def _lit(self, frame: Frame) -> Light | None:
+        """Whether it is day or night, if that is asked; of a frame between those that are inferred, as before it."""
+        if self._light is None or frame.between:
+            return None if self._light is None else self._light.light
+        return self._light.update(frame.time_s, mean_luma(frame.picture))
 
     def _face_labels(self, item: Identified) -> dict[str, tuple[FaceLabel | None, ...]]:
         for name in item.looks:

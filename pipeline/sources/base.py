@@ -15,6 +15,7 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.wire.remote import Origin
 
 GROUP: Final = "trunkline.sources"  # the entry points
+DEVICES: Final = ("/dev/video", "/dev/v4l/")  # of Video4Linux: by number, and by lasting names
 FILE, CAMERA, URL = "file", "camera", "url"  # the names that are no scheme of an address
 
 
@@ -125,7 +126,7 @@ def source_name(address: str) -> str:
         if scheme == FILE:
             return FILE
         return scheme if scheme in names_of(GROUP) and scheme not in (FILE, CAMERA, URL) else URL
-    return CAMERA if address.isdecimal() or address.startswith("/dev/video") else FILE
+    return CAMERA if address.isdecimal() or address.startswith(DEVICES) else FILE
 
 
 def open_source(settings: StreamSettings) -> Source:

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from engines.errors import SourceError
 from pipeline.frames.picture import Picture
 from pipeline.settings.schema import CameraSettings, StreamSettings
 from pipeline.sources.base import Decoded, Lost
+
+NUMBERED: Final = "/dev/video"  # and a number
 
 
 class CameraSource:
@@ -39,7 +41,7 @@ class CameraSource:
         """Pictures as they come; SourceError when none has come for ``timeout_s``."""
         source, timeout_s = self._settings.source, self._settings.timeout_s
         hanging = SourceError(f"the camera has given no picture for {timeout_s:g} s: a read of it hangs")
-        device = f"/dev/video{source}" if source.isdecimal() else source
+        device = f"{NUMBERED}{source}" if source.isdecimal() else source
         # OpenCV writes to stderr about each camera it cannot find.
         if sys.platform == "linux" and not Path(device).exists():
             raise SourceError(f"there is no camera {device}")
@@ -86,8 +88,7 @@ def _give(
     settings: StreamSettings, device: str, more: "SimpleQueue[bool]", given: "SimpleQueue[_Shot | Exception]"
 ) -> None:
     """Open a camera and give a picture each time that one ``more`` is wanted; or what went wrong."""
-    source = settings.source
-    camera = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    camera = cv2.VideoCapture(_opened_as(settings.source))
     try:
         if not camera.isOpened():
             raise SourceError(f"the camera {device} cannot be opened; another program may be using it")
@@ -104,6 +105,12 @@ def _give(
         given.put(error)
     finally:
         camera.release()
+
+
+def _opened_as(source: str) -> int | str:
+    """A camera as OpenCV is to open it: by its number, wherever it has one, since it takes a path for a video first."""
+    number = source if source.isdecimal() else os.path.realpath(source).removeprefix(NUMBERED)
+    return int(number) if number.isdecimal() else source
 
 
 def _ask(camera: cv2.VideoCapture, wanted: CameraSettings) -> None:

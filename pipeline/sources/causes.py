@@ -12,7 +12,7 @@ import av
 from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import address_for_ffmpeg, local_path, names_user
+from pipeline.sources.address import address_for_ffmpeg, local_path, names_user, path_of
 
 WITH_HOST: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")  # others may listen at all of this host's
 TLS_PORTS: Final = {"https": 443, "rtsps": 322, "rtmps": 443, "tls": 443}
@@ -95,7 +95,7 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
     rtsp = settings.source.lower().startswith("rtsp")
     match error:
         case av.InvalidDataError():
-            return "is not a video"
+            return _no_video(settings)
         case av.HTTPUnauthorizedError():
             given = settings.user is not None or names_user(settings.source)
             what = "refuses the user name or the password" if given else "wants a user name and a password"
@@ -123,8 +123,27 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
         case av.OSError() if error.errno in UNREACHABLE:
             return f"there is no route to {place}: check the address, the network and the firewall"
         case av.OSError() if error.errno == errno.EIO:
-            return _network_cause(settings)
+            return _network_cause(settings) or _hangs_up(settings)
+        case av.EOFError() | av.ConnectionResetError() | av.ConnectionAbortedError() | av.BrokenPipeError():
+            return _hangs_up(settings)
     return None
+
+
+def _no_video(settings: StreamSettings) -> str:
+    """What FFmpeg calls invalid data: over HTTP something did come, else it may have been nothing at all."""
+    scheme = settings.source.partition("://")[0].lower()
+    if path_of(settings.source).endswith(".m3u8"):
+        return "is not a playlist of video that can be read: it is empty, or there are no such segments"
+    if scheme in ("http", "https"):
+        return "is not a video"
+    if scheme in WITH_HOST:
+        return _hangs_up(settings)
+    return "hangs up, or sends what is not a video: check the address, and whether the other end is ready"
+
+
+def _hangs_up(settings: StreamSettings) -> str:
+    scheme = settings.source.partition("://")[0].upper()
+    return f"hangs up, or does not speak {scheme}: check the port, and whether it is ready for one more viewer"
 
 
 def _place(source: str) -> str:

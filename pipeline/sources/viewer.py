@@ -7,7 +7,9 @@ import av
 from av.video.stream import VideoStream
 
 from pipeline.settings.schema import StreamSettings
+from pipeline.sources.address import local_path
 from pipeline.sources.base import Decoded, Missed
+from pipeline.sources.cropping import NOTE, crops
 from pipeline.sources.deinterlace import Deinterlacer
 from pipeline.sources.display import Look, Tags, pixel_aspect, planar, planes_of
 
@@ -27,6 +29,8 @@ class Viewer:
         self._shows_damaged = settings.damaged == "show"
         self._aspect = pixel_aspect(stream.sample_aspect_ratio)
         self._without_pts = stream.container.format.name in WITHOUT_PTS
+        path = local_path(settings.source)
+        self._as_it_is = (NOTE,) if path is not None and crops(path) else ()
         self._interlaced = False  # whether any frame was
         self._seen: tuple[int, int, int, int, int, bool] | None = None  # of the frame before ...
         self._look, self._notes = Look(), tuple[str, ...]()  # ... and what came of it
@@ -59,7 +63,7 @@ class Viewer:
         if seen != self._seen:
             self._seen = seen
             self._look = Look.of(Tags.of(shown), self._aspect)
-            self._notes = self._look.notes(self._interlaced)
+            self._notes = (*self._look.notes(self._interlaced), *self._as_it_is)
             if self._shows_damaged:
                 self._notes = (*self._notes, "damaged pictures are shown")
         step_s = self._step_s / 2 if self._step_s and self._bob and self._interlaced else self._step_s

@@ -48,7 +48,7 @@ def lacks_index(path: Path) -> bool:
         if file.read(8)[4:] not in (b"ftyp", b"mdat", b"wide", b"free"):
             return False
         position, kinds = 0, set[bytes]()
-        while position < size and (box := _box(file, position)) is not None:
+        while position < size and (box := box_at(file, position)) is not None:
             position += box[1]
             kinds.add(box[0])
     return b"moov" not in kinds
@@ -60,20 +60,20 @@ def _missing(end: int | None, size: int) -> str | None:
     return f"is not whole: {end - size} of {end} bytes are missing at its end"
 
 
-def _box(file: BinaryIO, position: int) -> tuple[bytes, int] | None:
-    """The type and the length of a box; None where none begins there, or it reaches to the end."""
+def box_at(file: BinaryIO, position: int) -> tuple[bytes, int, int] | None:
+    """The type, the length and the header's length of a box; None where none begins there, or it reaches to the end."""
     file.seek(position)
     head = file.read(16)
-    length, kind = int.from_bytes(head[:4]), head[4:8]
+    length, kind, header = int.from_bytes(head[:4]), head[4:8], 8
     if length == 1:
-        length = int.from_bytes(head[8:16])
-    return (kind, length) if length >= 8 and kind.isascii() else None
+        length, header = int.from_bytes(head[8:16]), 16
+    return (kind, length, header) if length >= header and kind.isascii() else None
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
     position = 0
     while position < size:
-        box = _box(file, position)
+        box = box_at(file, position)
         if box is None:
             return None
         position += box[1]
@@ -93,17 +93,17 @@ def _end_of_chunks(file: BinaryIO, size: int) -> int | None:
 
 def _end_of_segment(file: BinaryIO) -> int | None:
     file.seek(4)
-    header = _variable_length(file)
+    header = variable_length(file)
     if header is None:
         return None
     file.seek(header, 1)
     if file.read(4) != SEGMENT:
         return None
-    length = _variable_length(file)
+    length = variable_length(file)
     return None if length is None else file.tell() + length
 
 
-def _variable_length(file: BinaryIO) -> int | None:
+def variable_length(file: BinaryIO) -> int | None:
     """An element's length; None where it is not known (all ones)."""
     first = file.read(1)
     if not first or not first[0]:

@@ -31,23 +31,27 @@ class Pairs:
         return type(self)(self.tracks[chosen], self.detections[chosen], self.ious[chosen])
 
 
-def overlapping(tracks: Double, detections: Double) -> Pairs:
-    """The pairs that have an area in common of boxes (4, T) and (4, N), with their intersection over union."""
+def overlapping(tracks: Double, detections: Double, kinds: tuple[Rows, Rows] | None = None) -> Pairs:
+    """The pairs that have an area in common of boxes (4, T) and (4, N), with their intersection over union.
+
+    With ``kinds`` (T,) and (N,) only those that are of the same kind.
+    """
     rows, columns = touching(tracks, detections)
+    if kinds is not None:
+        (same,) = (kinds[0].take(rows) == kinds[1].take(columns)).nonzero()
+        rows, columns = rows.take(same), columns.take(same)
     return Pairs(rows, columns, ious(tracks.take(rows, 1), detections.take(columns, 1)))
 
 
 def touching(tracks: Double, detections: Double) -> tuple[Rows, Rows]:
     """The pairs that have an area in common of boxes (4, T) and (4, N): rows (K,) and columns (K,)."""
-    left, top, right, bottom = detections
-    a = tracks[:, :, None]
-    common = a[0] < right
-    common &= a[2] > left
-    common &= a[1] < bottom
-    common &= a[3] > top
-    (flat,) = common.ravel().nonzero()
-    rows = flat // max(len(left), 1)
-    return rows, flat - rows * len(left)
+    along = tracks[:2, :, None] < detections[2:, None]  # by x and y
+    along &= tracks[2:, :, None] > detections[:2, None]
+    common, count = along[0], detections.shape[1]
+    common &= along[1]
+    (flat,) = common.reshape(-1).nonzero()
+    rows = flat // max(count, 1)
+    return rows, flat - rows * count
 
 
 def ious(a: Double, b: Double) -> Double:
@@ -84,19 +88,21 @@ def best(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) 
     Returns:
         (K,) which pairs were chosen.
     """
-    rivals = np.bincount(tracks, minlength=shape[0])[tracks] + np.bincount(detections, minlength=shape[1])[detections]
+    rivals = np.bincount(tracks, minlength=shape[0]).take(tracks)
+    rivals += np.bincount(detections, minlength=shape[1]).take(detections)
     chosen: Flags = rivals == 2
-    if not chosen.all():
+    (open_,) = (rivals > 2).nonzero()
+    if len(open_):
         # Only where there is a choice is there a problem to solve, and it is small.
-        open_ = np.flatnonzero(~chosen)
-        rows, height = _numbered(tracks[open_], shape[0])
-        columns, width = _numbered(detections[open_], shape[1])
+        rows, height = _numbered(tracks.take(open_), shape[0])
+        columns, width = _numbered(detections.take(open_), shape[1])
         worth = np.zeros((height, width))
-        worth[rows, columns] = gains[open_]
-        matched = np.full(height, -1)
+        worth.reshape(-1)[rows * width + columns] = gains.take(open_)
+        matched = np.empty(height, np.int64)
+        matched.fill(-1)
         first, second = linear_sum_assignment(worth, maximize=True)
         matched[first] = second
-        chosen[open_] = matched[rows] == columns
+        chosen[open_] = matched.take(rows) == columns
     return chosen
 
 
@@ -104,19 +110,25 @@ def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:
     """The values as numbers from 0 without gaps, and how many there are."""
     present = np.zeros(limit, np.int64)
     present[values] = 1
-    numbers = np.cumsum(present)
-    return numbers[values] - 1, int(numbers[-1])
+    numbers = present.cumsum()
+    return numbers.take(values) - 1, int(numbers[-1])
 
 
 def match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
     """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
-    if not allowed.any():
+    (rows,) = allowed.nonzero()
+    if not len(rows):
         return
-    (rows,) = (allowed & (matched[pairs.tracks] < 0) & ~taken[pairs.detections]).nonzero()
-    if len(rows):
-        rows = rows[best(pairs.tracks[rows], pairs.detections[rows], gains[rows], (len(matched), len(taken)))]
-        matched[pairs.tracks[rows]] = pairs.detections[rows]
-        taken[pairs.detections[rows]] = True
+    tracks, detections = pairs.tracks.take(rows), pairs.detections.take(rows)
+    if np.count_nonzero(taken):  # not in the first pass
+        (free,) = ((matched.take(tracks) < 0) & ~taken.take(detections)).nonzero()
+        if not len(free):
+            return
+        rows, tracks, detections = rows.take(free), tracks.take(free), detections.take(free)
+    (rows,) = best(tracks, detections, gains.take(rows), (len(matched), len(taken))).nonzero()
+    tracks, detections = tracks.take(rows), detections.take(rows)
+    matched[tracks] = detections
+    taken[detections] = True
 
 
 def widened(boxes: Double) -> Double:

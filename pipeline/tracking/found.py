@@ -55,29 +55,38 @@ class ScoreThresholds:
         self._last_label = np.array([len(each) - 1 for each in by_label])
         self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])  # of each kind in those scores
         self._least, self._even = low_score_threshold(self._sure, low_score_ratio), logit(self._sure)
-        self._kinds = np.arange(len(by_label))
+        self._kinds, self._by_label = np.arange(len(by_label)), len(self._sure) > len(by_label)
 
     def usable(self, seen: Sequence[TrackerInput]) -> FoundDetections:
         """The detections of all kinds, in their order, that start tracks or carry them on."""
         boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
         scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
-        kinds = np.repeat(self._kinds, [len(one.scores) for one in seen])
+        kinds = self._kinds.repeat([len(one.scores) for one in seen])
         labels = np.concatenate([one.labels for one in seen])
-        place = self._first[kinds] + np.minimum(labels, self._last_label[kinds])
-        usable = (boxes[0] < boxes[2]) & (boxes[1] < boxes[3]) & (scores >= self._least[place])
-        if not np.isfinite(boxes).all():
-            usable &= np.isfinite(boxes).all(axis=0)
+        place = kinds  # with one score for all labels of each kind
+        if self._by_label:
+            place = self._first.take(kinds) + np.minimum(labels, self._last_label.take(kinds))
+        filled = boxes[:2] < boxes[2:]
+        usable = filled[0] & filled[1]
+        usable &= scores >= self._least.take(place)
+        finite = np.isfinite(boxes)
+        if np.count_nonzero(finite) < finite.size:
+            usable &= finite.all(axis=0)
         (rows,) = usable.nonzero()
-        likely, place = scores[rows], place[rows]
-        evidence = logit(likely) - self._even[place]
+        if len(rows) < len(scores):
+            boxes, scores, labels = boxes.take(rows, 1), scores.take(rows), labels.take(rows)
+            kinds, place = kinds.take(rows), place.take(rows)
+        evidence = logit(scores)
+        evidence -= self._even.take(place)
+        np.maximum(evidence, ONE_DETECTION[0], out=evidence)
         return FoundDetections(
-            boxes=boxes.take(rows, 1),
-            scores=likely,
-            labels=labels[rows],
-            kinds=kinds[rows],
+            boxes=boxes,
+            scores=scores,
+            labels=labels,
+            kinds=kinds,
             rows=rows,
-            sure=likely >= self._sure[place],
-            evidence=np.minimum(np.maximum(evidence, ONE_DETECTION[0]), ONE_DETECTION[1]),
+            sure=scores >= self._sure.take(place),
+            evidence=np.minimum(evidence, ONE_DETECTION[1], out=evidence),
             appearance=_appearance(seen, rows),
         )
 

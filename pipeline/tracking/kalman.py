@@ -15,9 +15,7 @@ from engines.arrays import Double, Flags
 # All in box sizes, which is the geometric mean of width and height.
 MEASURED: Final = 0.08  # standard deviation of a detection's centre, width and height
 STARTING: Final = 2.0  # per second: standard deviation of a new track's velocity
-PUSHED: Final = np.array([3.0, 3.0, 2.0, 2.0])[
-    :, None
-]  # per second^1.5: white acceleration of centre, width and height
+PUSHED_VAR: Final = np.array([3.0, 3.0, 2.0, 2.0])[:, None] ** 2  # squared, per second^1.5: white acceleration
 MIN_SIDE: Final = 1.0  # pixels
 EDGE: Final = 0.01  # share of a picture's width or height: from there on a box touches its edge
 LONG: Final = 2.5  # steps without a detection, after which a thing comes back rather than goes on
@@ -74,7 +72,10 @@ class BoxFilters:
         (back,) = (seen & (seconds > LONG * step)).nonzero()
         if len(back):
             new[SPEED][:, back] = (measured[:, back] - self._state[PLACE][:, back]) / seconds[back]
-        np.copyto(self._state, new, where=seen)
+        if np.count_nonzero(seen) == len(seen):
+            self._state = new
+        else:
+            np.copyto(self._state, new, where=seen)
 
     def move(self, motion: Double) -> None:
         """Move everything as the camera's motion (2, 3), a shift, turn and zoom of source pixels, moved the picture."""
@@ -111,24 +112,29 @@ def _moved(state: Double, seconds: Double, step: float) -> Double:
 
 def _corrected(state: Double, seconds: Double, step: float, measured: Double) -> Double:
     """The state (5, 4, T) after ``seconds`` (T,) and a detection, centre and sides ``measured`` (4, T)."""
-    area = measured[2] * measured[3]
-    push = PUSHED**2 * (seconds * area)
-    cross = seconds * state[SPEED_VAR]
-    place_var = state[PLACE_VAR] + seconds * (2 * state[CROSS_VAR] + cross + seconds * push / 3)
-    cross += state[CROSS_VAR]
-    cross += seconds * push / 2
-    total = place_var + MEASURED**2 * area
-    place_gain, speed_gain = place_var / total, cross / total
-    place = _moved(state, seconds, step)
-    surprise = measured - place
-    left = 1 - place_gain
     new = np.empty_like(state)
-    np.add(place, place_gain * surprise, out=new[PLACE])
-    np.add(state[SPEED], speed_gain * surprise, out=new[SPEED])
-    np.multiply(left, place_var, out=new[PLACE_VAR])
-    np.multiply(left, cross, out=new[CROSS_VAR])
-    np.add(state[SPEED_VAR], push - speed_gain * cross, out=new[SPEED_VAR])
-    np.maximum(new[PLACE, 2:], MIN_SIDE, out=new[PLACE, 2:])
+    place, both, place_var, cross, sides = new[PLACE], new[:2], new[PLACE_VAR], new[CROSS_VAR], new[PLACE, 2:]
+    area = measured[2] * measured[3]
+    push = PUSHED_VAR * (seconds * area)
+    pushed = seconds * push
+    np.multiply(seconds, state[SPEED_VAR], out=cross)
+    np.multiply(2, state[CROSS_VAR], out=place_var)
+    place_var += cross
+    place_var += pushed / 3
+    place_var *= seconds
+    place_var += state[PLACE_VAR]
+    cross += state[CROSS_VAR]
+    pushed /= 2
+    cross += pushed
+    ahead = _moved(state, seconds, step)
+    gains = new[PLACE_VAR:SPEED_VAR] / (place_var + MEASURED**2 * area)  # of place and speed
+    np.multiply(gains, measured - ahead, out=both)
+    place += ahead
+    new[SPEED] += state[SPEED]
+    push -= gains[1] * cross
+    np.add(state[SPEED_VAR], push, out=new[SPEED_VAR])
+    new[PLACE_VAR:SPEED_VAR] *= 1 - gains[0]
+    np.maximum(sides, MIN_SIDE, out=sides)
     return new
 
 

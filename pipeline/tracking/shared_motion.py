@@ -38,6 +38,7 @@ def shared_motion(ahead: Double, boxes: Double) -> Double | None:
 
 def _middle(rows: Double) -> Double:
     """(R, 1) of rows (R, M); a median without what makes numpy's ten times as slow on short ones."""
-    ordered, count = np.sort(rows, axis=1), rows.shape[1]
+    ordered, count = rows.copy(), rows.shape[1]
+    ordered.sort(axis=1)
     middle: Double = (ordered[:, (count - 1) // 2, None] + ordered[:, count // 2, None]) * 0.5
     return middle

@@ -61,7 +61,7 @@ class StreamTracker:
             TrackerInput(seen.boxes, seen.scores, seen.labels),
             TrackerInput(faces_seen.boxes, faces_seen.scores, np.zeros(len(faces_seen.boxes), np.int32)),
             size=(picture.width, picture.height),
-            motion=self._camera(picture) if self._steady else None,
+            motion=self._camera(picture) if self._steady and not observed.frame.between else None,
             stands_for=1 + self._left_out,
         )
         self._left_out = 0
@@ -124,22 +124,23 @@ class StreamTracker:
         links = np.zeros(len(faces.ids), np.int64)
         if not len(links) or not len(objects.ids):
             return links
-        owners = np.array([self._owners.get(face, 0) for face in faces.ids.tolist()], np.int64)
+        known: list[int] = faces.ids.tolist()
+        owners = np.array([self._owners.get(face, 0) for face in known], np.int64)
         # A person whose label flickers in this frame stays a person for the face that is already linked.
-        people = (objects.ids[:, None] == owners).any(axis=1)
+        people = np.logical_or.reduce(owners[:, None] == objects.ids)
         if self._person is not None:
             people |= objects.labels == self._person
-        heads, bodies = by_coordinate(faces.boxes), by_coordinate(objects.boxes)
+        (people,) = people.nonzero()
+        ids, heads, bodies = objects.ids.take(people), by_coordinate(faces.boxes), by_coordinate(objects.boxes)
+        bodies = bodies.take(people, 1)
         rows, columns = touching(heads, bodies)
-        (good,) = people[columns].nonzero()
-        rows, columns = rows[good], columns[good]
         fit = face_fit(heads.take(rows, 1), bodies.take(columns, 1))
-        fit *= np.where(owners[rows] == objects.ids[columns], STAY, 1.0)
+        fit[owners.take(rows) == ids.take(columns)] *= STAY
         (good,) = fit.nonzero()
-        rows, columns = rows[good], columns[good]
-        chosen = best(rows, columns, fit[good], (len(links), len(people)))
-        links[rows[chosen]] = objects.ids[columns[chosen]]
-        self._owners.update((face, link) for face, link in zip(faces.ids.tolist(), links.tolist(), strict=True) if link)
+        rows, columns = rows.take(good), columns.take(good)
+        (good,) = best(rows, columns, fit.take(good), (len(links), len(ids))).nonzero()
+        links[rows.take(good)] = ids.take(columns.take(good))
+        self._owners.update((face, link) for face, link in zip(known, links.tolist(), strict=True) if link)
         return links
 
 
@@ -174,12 +175,12 @@ def face_fit(faces: Double, people: Double) -> Double:
     Boxes are xyxy. The share of the face that lies in the upper part of the person counts, less the further it is
     from the middle of the upper edge.
     """
-    left, top, right, bottom = faces
-    a, b, c, d = people
-    width, height = c - a, d - b
-    wide = np.maximum(np.minimum(right, c) - np.maximum(left, a), 0.0)
-    high = np.maximum(np.minimum(bottom, b + UPPER_SHARE * height) - np.maximum(top, b), 0.0)
-    inside = wide * high / ((right - left) * (bottom - top))
+    (left, top, right, _), (a, b, c, _) = faces, people
+    (width, height), far = people[2:] - people[:2], people[2:].copy()
+    far[1] = b + UPPER_SHARE * height
+    common, sides = np.minimum(faces[2:], far) - np.maximum(faces[:2], people[:2]), faces[2:] - faces[:2]
+    np.maximum(common, 0.0, out=common)
+    inside = common[0] * common[1] / (sides[0] * sides[1])
     aside = np.abs(left + right - a - c) / (2 * width)
     below = np.abs(top - b) / height
     return np.asarray(np.where(inside >= MIN_INSIDE, inside / (1 + aside + below), 0.0), np.float64)

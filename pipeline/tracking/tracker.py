@@ -55,7 +55,8 @@ TRACK: Final = np.dtype(
         ("hits", np.int64),
         ("evidence", np.float64),
         ("unseen_s", np.float64),  # since the last detection
-    ]
+    ],
+    align=True,  # or NumPy copies a column before and after whatever is done with it
 )
 
 
@@ -210,9 +211,9 @@ class Tracker:
             self._last = moved(self._last, motion)
             matched[:] = -1
             taken = self._take(moved(ahead, motion), found, matched)
-        if not taken.all():
+        if np.count_nonzero(taken) < len(taken):
             self._recover(found, matched, taken, size)
-        if stands_for > 1 and not taken.all():
+        if stands_for > 1 and np.count_nonzero(taken) < len(taken):
             self._reach(ahead, found, matched, taken)
         return matched
 
@@ -235,16 +236,20 @@ class Tracker:
         """Give the tracks, at the boxes ``ahead``, their detections; which detections are taken."""
         pairs = self._alike(ahead, found)
         gains = self._gains(pairs, found)
-        known, sure = (self._tracks["id"] > 0)[pairs.tracks], found.sure[pairs.detections]
-        taken = np.zeros(len(found.rows), np.bool_)
+        known, taken = self._tracks["id"] > 0, np.zeros(len(found.rows), np.bool_)
         passes = (
-            (known & sure, self._settings.min_iou),
-            (known & ~sure, LOW_SCORE_IOU),
-            (~known & sure, TENTATIVE_IOU),
+            (known, found.sure, self._settings.min_iou),
+            (known, ~found.sure, LOW_SCORE_IOU),
+            (~known, found.sure, TENTATIVE_IOU),
         )
-        for allowed, least in passes:
-            match(pairs, allowed & (pairs.ious >= least), gains, matched, taken)
-            if taken.all():
+        for tracks, detections, least in passes:
+            if not np.count_nonzero(tracks) or not np.count_nonzero(detections):
+                continue
+            allowed = pairs.ious >= least
+            allowed &= tracks.take(pairs.tracks)
+            allowed &= detections.take(pairs.detections)
+            match(pairs, allowed, gains, matched, taken)
+            if np.count_nonzero(taken) == len(taken):
                 break
         return taken
 
@@ -258,15 +263,11 @@ class Tracker:
 
     def _alike(self, ahead: Double, found: FoundDetections) -> Pairs:
         """The pairs of tracks, at the boxes ``ahead``, and detections of the same kind that overlap."""
-        pairs = overlapping(ahead, found.boxes)
-        if self._kinds > 1:
-            pairs = pairs.where(self._tracks["kind"][pairs.tracks] == found.kinds[pairs.detections])
-        return pairs
+        return overlapping(ahead, found.boxes, (self._tracks["kind"], found.kinds) if self._kinds > 1 else None)
 
     def _gains(self, pairs: Pairs, found: FoundDetections) -> Double:
-        gains: Double = pairs.ious + SAME_LABEL * (
-            self._tracks["label"][pairs.tracks] == found.labels[pairs.detections]
-        )
+        gains = SAME_LABEL * (self._tracks["label"].take(pairs.tracks) == found.labels.take(pairs.detections))
+        gains += pairs.ious
         if self._appearance is not None and found.appearance is not None:
             gains += SAME_APPEARANCE * np.maximum(
                 (self._appearance[pairs.tracks] * found.appearance[pairs.detections]).sum(1), 0.0
@@ -278,8 +279,7 @@ class Tracker:
 
         What was leaving the picture is not looked for: what comes in where it went out is another thing.
         """
-        tracks = np.flatnonzero((matched < 0) & (self._tracks["id"] > 0))
-        detections = np.flatnonzero(found.sure & ~taken)
+        tracks, detections = ((matched < 0) & (self._tracks["id"] > 0)).nonzero()[0], (found.sure > taken).nonzero()[0]
         if not len(tracks) or not len(detections):
             return
         near = overlapping(self._last[:, tracks], found.boxes[:, detections])
@@ -341,7 +341,7 @@ class Tracker:
         """Give an id to what is sure enough to be shown for the first time."""
         tracks = self._tracks
         unnamed = tracks["id"] == 0
-        if unnamed.any():
+        if np.count_nonzero(unnamed):
             ready = unnamed & (tracks["evidence"] >= self._shown_from)
             ready &= tracks["hits"] >= self._settings.confirm_frames
             for kind in range(len(self._next_ids)):
@@ -359,15 +359,18 @@ class Tracker:
     ) -> tuple[Tracks, ...]:
         tracks = self._tracks
         (shown,) = ((matched >= 0) & (tracks["id"] > 0) & (tracks["evidence"] >= self._shown_from)).nonzero()
-        detections = matched[shown]
-        ids, rows = tracks["id"][shown], found.rows[detections]
-        scores, labels = found.scores[detections].astype(np.float32), found.labels[detections]
+        ends = [len(shown)]
+        if len(counts) > 1:  # kind by kind
+            kinds = tracks["kind"].take(shown)
+            shown = shown.take(kinds.argsort(kind="stable"))
+            ends = np.bincount(kinds, minlength=len(counts)).cumsum().tolist()
+        detections = matched.take(shown)
+        ids, rows = tracks["id"].take(shown), found.rows.take(detections)
+        scores, labels = found.scores.take(detections).astype(np.float32), found.labels.take(detections)
         boxes = _inside(self._filters.boxes.take(shown, 1), found.boxes, detections, size)
-        if len(counts) == 1:
-            return (Tracks(ids, boxes, scores, labels, rows, ended["id"]),)
-        kinds, out, before = tracks["kind"][shown], [], 0
-        for kind, count in enumerate(counts):
-            (part,) = (kinds == kind).nonzero()
+        out, before, begin = [], 0, 0
+        for kind, (count, end) in enumerate(zip(counts, ends, strict=True)):
+            part, begin = slice(begin, end), end
             gone = ended["id"][ended["kind"] == kind] if len(ended) else ended["id"]
             out.append(Tracks(ids[part], boxes[part], scores[part], labels[part], rows[part] - before, gone))
             before += count
@@ -379,7 +382,7 @@ def _inside(boxes: Double, detected: Double, rows: Rows, size: tuple[int, int]) 
     inside = np.maximum(boxes, 0.0)
     np.minimum(inside, _limits(size), out=inside)
     full = inside[:2] < inside[2:]
-    if not full.all():  # a filtered box can run ahead, out of the picture; the detection itself never does
+    if np.count_nonzero(full) < full.size:  # a filtered box can run ahead, out of the picture; a detection never does
         empty = ~full.all(axis=0)
         inside[:, empty] = detected[:, rows[empty]]
     return np.asarray(inside.T, np.float32, order="C")

@@ -111,7 +111,7 @@ def _faces(result: Result) -> tuple[FaceMessage, ...]:
     tracks = result.faces
     if not len(tracks.ids):
         return ()
-    landmarks = result.detections.faces.landmarks[tracks.rows]
+    landmarks = result.detections.faces.landmarks.take(tracks.rows, 0)
     owners = result.face_objects.tolist()
     columns = tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities
     return face_messages(*columns, result.face_labels)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from engines.errors import UNDECODABLE, MessageError
+from engines.errors import MessageError
+from engines.undecodable import UNDECODABLE
 from pipeline.frames.events import Cause, Direction, EventKind, EventName, PathPoint
 from pipeline.frames.light import Light
 

@@ -4,7 +4,8 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from engines.errors import UNDECODABLE, MessageError, one_line
+from engines.errors import MessageError, one_line
+from engines.undecodable import UNDECODABLE
 from pipeline.settings.schema import StreamName
 
 Codec = Literal["h264", "hevc", "av1", "mjpeg"]

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from engines.arrays import Plane
-from engines.errors import UNDECODABLE, MessageError, one_line
+from engines.errors import MessageError, one_line
+from engines.undecodable import UNDECODABLE
 from pipeline.frames.jpeg import JpegDecoder, JpegEncoder, Planes
 from pipeline.frames.picture import Matrix, Picture
 from pipeline.frames.types import Frame

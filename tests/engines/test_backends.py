@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-import openvino
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.backends import ort, ov
+from engines.backends.untold_openvino import openvino
 from engines.engine import Backend, Engine, Precision, Running, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.network.entries import FrameEntry

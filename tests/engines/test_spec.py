@@ -113,7 +113,7 @@ def test_a_file_that_changed_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "key", "value", "sentence"),
     [
-        ("a format of the future", "format", 2, r"\$\.format"),
+        ("a format that never was", "format", 0, r"\$\.format"),
         ("a key nobody knows", "colour", "red", "colour"),
         ("labels that are not text", "objects", [1, 2], r"\$\.objects"),
         ("a size of nothing", "frame", {"file": "f", "sha256": "", "height": 0, "width": 1, "outputs": {}}, "height"),

@@ -120,3 +120,18 @@ def test_no_protocol_within_another_leads_to_a_file(
     settings = StreamSettings(name="door", source=f"{within}file://{clip}", timeout_s=2.0)
     with pytest.raises(SourceError), opened(settings, False):
         pass
+
+
+def test_opening_openvino_tells_nobody_outside(tmp_path: Path) -> None:
+    """OpenVINO's package sends an event to a web analytics service whenever it is imported, unless it cannot."""
+    code = "import sys, engines.backends.ov; print([name for name, module in sys.modules.items() if module])"
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    done = subprocess.run(
+        (sys.executable, "-c", code),
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "openvino_telemetry" not in done.stdout
+    assert list(tmp_path.iterdir()) == [], "it has written a number for this user"

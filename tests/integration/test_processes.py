@@ -81,6 +81,18 @@ def test_messages_are_those_of_a_run_in_one_process(model: Model, clip: Path, tm
     assert summary.stages_ms["total"]["p50"] > 0
 
 
+def test_frames_whose_pictures_stay_where_they_were_decoded_show_what_they_do_in_one_process(
+    model: Model, clip: Path
+) -> None:
+    sections = {"inference": {"fps": 5}, "tracking": {"camera_motion": True}}
+    alone = Run(make_config(model, {"door": clip}, **sections))
+    alone.end()
+    together = Run(zmq_config(model, {"door": clip}, **sections))
+    check_books(together, together.end())
+    assert content(together) == content(alone)
+    assert [frame.carried for frame in together.frames("door")].count("predicted") >= FRAMES // 3
+
+
 def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Callable[..., Path], tmp_path: Path) -> None:
     clip = cut_clip(make_clip, tmp_path / "cuts.mp4")
     run = Run(zmq_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
@@ -157,7 +169,7 @@ def killed(model: Model, clip: Path) -> Run:
 
 
 def test_a_part_that_is_killed_is_played_on_and_what_it_held_is_counted(killed: Run) -> None:
-    ends = check_ends(killed, "gone", "withdrawn", "stopped", "crash")
+    ends = check_ends(killed, "gone", "withdrawn", "stopped", "down", "crash")
     assert ends["object", "crash"] > 0
     assert killed.summary is not None
     for stream, account in killed.summary.streams.items():

@@ -160,9 +160,10 @@ def make_config(model: Model, streams: dict[str, str | Path | dict[str, object]]
 class Run:
     """A run in a thread of its own, and every message it sends."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, run: Callable[..., Summary] | None = None) -> None:
         self.stop = threading.Event()
         self.address = ""
+        self._running = run or running.run
         self.messages: list[Message] = []
         self.received_s: list[float] = []  # when each of them came, time.monotonic()
         self.summary: Summary | None = None
@@ -174,7 +175,7 @@ class Run:
 
     def _run(self) -> None:
         try:
-            self.summary = running.run(
+            self.summary = self._running(
                 self._config, stop=self.stop, wait_for_subscriber_s=PATIENCE_S, started=self._subscribe
             )
         except BaseException as error:

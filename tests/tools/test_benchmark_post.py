@@ -38,7 +38,7 @@ def test_the_made_face_entry_tells_faces_by_their_band() -> None:
 def test_everything_after_the_engine_is_measured() -> None:
     threads = threading.active_count()
     figures = measure_post(0.3)
-    assert [(case.objects, case.faces, case.named) for case in figures.cases] == list(CASES)
+    assert [(case.objects, case.faces, case.named, case.streams) for case in figures.cases] == list(CASES)
     for case in figures.cases:
         steps = case.steps_cpu_ms_per_frame
         assert list(steps) == STEPS
@@ -46,3 +46,12 @@ def test_everything_after_the_engine_is_measured() -> None:
         assert case.frames_per_s_per_core.median == pytest.approx(1e3 / case.cpu_ms_per_frame.median, rel=0.01)
         assert (case.face_crops > 0) == case.named
     assert threading.active_count() == threads
+
+
+def test_streams_share_batches_and_show_what_one_shows() -> None:
+    crowd = make_crowd(3, 1)
+    alone, together = next(crowd.batches(1)), next(crowd.batches(4))
+    assert len({frame.stream for frame in together.frames}) == len(together.prepared.letterboxes) == 4
+    for name, array in alone.outputs.items():
+        assert np.array_equal(together.outputs[name][0], array[0])
+        assert np.array_equal(together.outputs[name][1], crowd.outputs[CYCLE // 4][name][0])

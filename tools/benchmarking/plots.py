@@ -112,7 +112,8 @@ def _alone(report: BenchmarkReport) -> Iterator[tuple[str, Spread]]:
         yield "preprocess", report.preprocess.cpu_ms_per_frame
     if not isinstance(report.post, UnsetType):
         for case in report.post.cases:
-            yield f"post, {case.objects}+{case.faces}" + (", names" if case.named else ""), case.cpu_ms_per_frame
+            more = (", names" if case.named else "") + (f", {case.streams} streams" if case.streams > 1 else "")
+            yield f"post, {case.objects}+{case.faces}{more}", case.cpu_ms_per_frame
 
 
 def _stages(alone: dict[str, Spread], axes: Axes) -> None:

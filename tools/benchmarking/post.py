@@ -35,7 +35,8 @@ from tools.benchmarking.figures import Spread, Window, measure
 from tools.benchmarking.listener import listen
 from tools.benchmarking.processes import child
 
-CASES: Final = ((50, 10, False), (50, 10, True), (5, 1, False))  # objects, faces, whether they are named
+# Objects, faces, whether they are named, streams in a batch.
+CASES: Final = ((50, 10, False, 1), (50, 10, False, 8), (50, 10, True, 1), (5, 1, False, 1))
 CHUNK: Final = 64  # frames that go through one step before the next begins: reading the clock costs nothing then
 MODEL: Final = "0" * 16  # whose embeddings the gallery holds
 SUBSCRIBER_S: Final = 30.0  # in which a process can start and subscribe
@@ -73,6 +74,7 @@ class PostCase(msgspec.Struct, frozen=True):
     cpu_ms_per_frame: Spread  # of the process: the steps and the socket's own thread
     frames_per_s_per_core: Spread
     steps_cpu_ms_per_frame: dict[str, Spread]
+    streams: int = 1  # whose frames come together, one of each in a batch
 
 
 class PostFigures(msgspec.Struct, frozen=True):
@@ -96,16 +98,16 @@ def measure_post(seconds: float) -> PostFigures:
             raise StageError(f"the benchmark's subscriber did not subscribe within {SUBSCRIBER_S:g} s")
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         cases = []
-        for objects, faces, named in CASES:
+        for objects, faces, named, streams in CASES:
             gallery = opened.enter_context(_gallery(folder / "people.sqlite")) if named else None
-            steps = Steps(make_crowd(objects, faces), publisher, gallery)
+            steps = Steps(make_crowd(objects, faces), publisher, gallery, streams)
             windows = measure(steps.take_chunk, seconds / len(CASES), each=CHUNK)
             cases.append(_case(objects, faces, steps, windows))
     return PostFigures(OBJECT_ROWS, FACE_ROWS, tuple(cases))
 
 
 class Steps:
-    """Everything after the engine, for one stream.
+    """Everything after the engine, for one or several streams, of which each batch has a frame.
 
     Attributes:
         steps: from the frames that the step before gave to its own.
@@ -113,7 +115,7 @@ class Steps:
         identifier: None where faces are not looked up.
     """
 
-    def __init__(self, people: "Crowd", publisher: Publisher, gallery: Gallery | None) -> None:
+    def __init__(self, people: "Crowd", publisher: Publisher, gallery: Gallery | None, streams: int = 1) -> None:
         spec = ModelSpec(1, "made", BandEngine.spec, BandEngine.spec, LABELS, SCENES, NetworkSettings())
         sure = spec.thresholds
         self.chunks: list[list[float]] = []
@@ -125,7 +127,8 @@ class Steps:
         trackers = Trackers(TrackingSettings(), sure, PERSON)
         smoothers = Smoothers(SmoothingSettings(), len(LABELS), len(SCENES))
         announcer = EventPublisher(publisher, FrameCounters(), spec)
-        self._batches = people.batches(STREAM)
+        self.streams = streams
+        self._batches = people.batches(streams)
         self.steps: dict[str, Callable[[Any], Iterable[Any]]] = {
             "detect": lambda inferred: detect(inferred, lambda: thresholds),
             "track": lambda observed: track(observed, trackers),
@@ -136,7 +139,7 @@ class Steps:
 
     def take_chunk(self) -> None:
         """Take the next frames through each step in turn."""
-        frames: list[Any] = list(islice(self._batches, CHUNK))
+        frames: list[Any] = list(islice(self._batches, CHUNK // self.streams))
         seconds = []
         for step in self.steps.values():
             began = time.thread_time()
@@ -153,6 +156,7 @@ def _case(objects: int, faces: int, steps: Steps, windows: list[Window]) -> Post
         objects=objects,
         faces=faces,
         named=steps.identifier is not None,
+        streams=steps.streams,
         frames=CHUNK * sum(counts),
         face_crops=steps.identifier.crops if steps.identifier else 0,
         cpu_ms_per_frame=Spread.of(window.cpu_ms for window in windows),
@@ -177,14 +181,23 @@ class Crowd:
     outputs: tuple[Outputs, ...]  # of each frame of the cycle
     picture: Picture
 
-    def batches(self, stream: str) -> Iterator[Inferred]:
-        """Give the frames of one stream as they come from the engine, one a batch."""
-        box, pixels = letterbox(SOURCE, INPUT), np.zeros((1, INPUT[1], INPUT[0], 3), np.uint8)
+    def batches(self, streams: int) -> Iterator[Inferred]:
+        """Give the frames of so many streams as they come from the engine, one of each a batch.
+
+        The streams show the same, each another part of it at a time.
+        """
+        names, boxes = [STREAM, *(f"{STREAM} {n}" for n in range(1, streams))], (letterbox(SOURCE, INPUT),) * streams
+        pixels, outputs = np.zeros((streams, INPUT[1], INPUT[0], 3), np.uint8), self._together(streams)
         for seq in count():
             now = time.monotonic_ns()
-            frame = Frame(stream, seq, time.time_ns(), now, seq / RATE, self.picture)
-            prepared = Prepared(Batch((frame,), now), pixels, (box,), now)
-            yield Inferred(prepared, self.outputs[seq % CYCLE], now, now)
+            frames = tuple(Frame(name, seq, time.time_ns(), now, seq / RATE, self.picture) for name in names)
+            prepared = Prepared(Batch(frames, now), pixels, boxes, now)
+            yield Inferred(prepared, outputs[seq % CYCLE], now, now)
+
+    def _together(self, streams: int) -> tuple[Outputs, ...]:
+        """The outputs of each batch of the cycle."""
+        apart = [[self.outputs[(at + n * CYCLE // streams) % CYCLE] for n in range(streams)] for at in range(CYCLE)]
+        return tuple({name: np.concatenate([each[name] for each in row]) for name in row[0]} for row in apart)
 
 
 def make_crowd(objects: int, faces: int) -> Crowd:

@@ -16,9 +16,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engines.engine import Precision
-from engines.errors import UNDECODABLE, ConfigError
+from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
 from engines.spec import Backend, Model, load_model
+from engines.undecodable import UNDECODABLE
 from engines.zoo import model_name
 from pipeline.settings.schema import ModelSettings
 from tools.benchmarking.clip import SIZES, BenchmarkClip, check_file, describe, lengthen, render

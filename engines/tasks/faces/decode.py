@@ -39,10 +39,10 @@ def decode(outputs: Mapping[str, Array], places: Letterboxes, thresholds: Thresh
         rows, pictures, scores = rows[good], pictures[good], scores[good]
     if not len(rows):
         return repeat(NO_FACES)
-    boxes = outputs["face_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
+    boxes = outputs["face_boxes"].reshape(-1, 4).take(rows, 0).astype(np.float32, copy=False)
     kept = nms(boxes, scores, thresholds.face_iou, apart(pictures, places))
     mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
-    pictures, scores = pictures[kept], scores[kept]
-    raw = outputs["face_landmarks"].reshape(-1, 5, 2)[rows[kept]].astype(np.float32, copy=False)
-    landmarks = places.to_source(raw, pictures)
+    scores = scores.take(kept)
+    raw = outputs["face_landmarks"].reshape(-1, 5, 2).take(rows.take(kept), 0).astype(np.float32, copy=False)
+    landmarks = places.to_source(raw, pictures if places.alike else pictures.take(kept))
     return (Faces(mapped[part], scores[part], landmarks[part]) for part in parts)

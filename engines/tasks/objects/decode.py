@@ -38,21 +38,21 @@ def decode(
     """The objects of each picture; see :func:`engines.decode.decode`."""
     wanted = wanted_objects(thresholds)
     rows, pictures, scores = likely(outputs["object_scores"], wanted.least)
-    labels = outputs["object_labels"].reshape(-1)[rows].astype(np.int32, copy=False)
+    labels = outputs["object_labels"].reshape(-1).take(rows).astype(np.int32, copy=False)
     if wanted.by_label is not None:
         scores = calibrated(thresholds.object_curves, scores, labels)
         (good,) = (scores >= wanted.by_label[labels]).nonzero()
         rows, pictures, scores, labels = rows[good], pictures[good], scores[good], labels[good]
     if not len(rows):
         return repeat(NO_OBJECTS)
-    boxes = outputs["object_boxes"].reshape(-1, 4)[rows].astype(np.float32, copy=False)
+    boxes = outputs["object_boxes"].reshape(-1, 4).take(rows, 0).astype(np.float32, copy=False)
     if suppression == "soft":
         kept, scores = _faded(boxes, scores, labels, pictures, wanted)
     else:
         classes = None if suppression == "class-agnostic" else labels
         kept = nms(boxes, scores, thresholds.object_iou, apart(pictures, places, classes))
     mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
-    scores, labels = scores[kept], labels[kept]
+    scores, labels = scores.take(kept), labels.take(kept)
     return (Objects(mapped[part], scores[part], labels[part]) for part in parts)
 
 

@@ -165,7 +165,8 @@ class Admission:
         self._backlog = backlog(files, worker_spec.config.inference.max_batch)
         # A recorder that is slower than a file must not end up with all slots: live streams need some.
         room = 2 * self._backlog + recorder_room(len(worker_spec.config.streams))
-        self._most = None if worker_spec.config.record.directory is None else room
+        self._recorded = worker_spec.config.record.directory is not None
+        self._most = room if self._recorded else None
         self._claimed: Ticket | None = None  # for a frame that was not sent on yet
         context, plan = worker_spec.context, worker_spec.context.plan
         self._frames: Sender[Frame] = Sender(context, plan.reader(SOURCE.writes))
@@ -182,7 +183,10 @@ class Admission:
             self._miss("stale")
             return
         self._claimed = ticket
-        picture = write_picture(frame.picture, self._ring, ticket)
+        if frame.between and not self._recorded:  # nobody looks at it, so it is not copied
+            picture = replace(frame.picture, planes=())
+        else:
+            picture = write_picture(frame.picture, self._ring, ticket)
         self._frames.put(replace(frame, picture=picture, ticket=ticket))
         self._claimed = None
 

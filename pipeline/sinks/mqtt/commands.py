@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from engines.errors import UNDECODABLE, EnrollError, MessageError, TrunklineError
+from engines.errors import EnrollError, MessageError, TrunklineError
+from engines.undecodable import UNDECODABLE
 from pipeline.gallery.gallery import Gallery, Terms
 from pipeline.gallery.track_requests import Request, enroll_track
 from pipeline.settings.schema import Config, Switch

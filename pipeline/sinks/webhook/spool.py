@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 import structlog
 
-from engines.errors import UNDECODABLE, ConfigError
+from engines.errors import ConfigError
 from engines.files import write_whole
+from engines.undecodable import UNDECODABLE
 from pipeline.sinks.webhook.body import Body
 
 MB: Final = 1_000_000  # bytes

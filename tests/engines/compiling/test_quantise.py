@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from engines.backends.untold_openvino import openvino
 from engines.compiling.quantise import Quantiser
 from engines.errors import ModelError
 from engines.spec import EntryName, Model

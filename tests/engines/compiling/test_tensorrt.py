@@ -69,13 +69,13 @@ def test_f32_is_kept_when_it_gives_what_pytorch_gives(folder: Path, data: Path, 
 def test_f32_that_gives_something_else_is_an_error(
     folder: Path, data: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepared(file: Path, precision: str) -> bytes:
+    def prepared(file: Path, precision: str, size: tuple[int, int]) -> bytes:
         network = onnx.load(file)
         for node in network.graph.node:
             if node.op_type == "Softmax":
                 node.op_type = "Sigmoid"
                 del node.attribute[:]
-        return before(onnx_file(network, file), precision)
+        return before(onnx_file(network, file), precision, size)
 
     def onnx_file(network: onnx.ModelProto, file: Path) -> Path:
         onnx.save(network, file.with_suffix(".broken"))

@@ -186,6 +186,18 @@ def test_of_a_damaged_gallery_all_is_saved_that_can_be_read(crowd: Path, seed: i
     assert len(kept) > len(views) / 3
 
 
+def test_of_a_gallery_that_is_cut_off_the_beginning_is_saved(crowd: Path) -> None:
+    whole = {(person.name, view.source): view for person in held(crowd).people for view in person.embeddings}
+    content = crowd.read_bytes()
+    crowd.write_bytes(content[: len(content) * 2 // 3 + 100])
+    saved, lost = salvage(crowd)
+    kept = [(person.name, view) for person in saved.people for view in person.embeddings]
+    assert all(whole[name, view.source] == view for name, view in kept)
+    assert len(kept) > len(whole) / 3
+    assert lost > 0
+    assert [path.name for path in crowd.parent.iterdir()] == [crowd.name]
+
+
 def test_a_vector_that_is_none_is_left_out_of_what_is_saved(crowd: Path) -> None:
     with sqlite3.connect(crowd) as db:
         db.execute("UPDATE embeddings SET vector = x'0102' WHERE source = 'b.jpg' AND person = 1")

@@ -45,7 +45,7 @@ def reach(
     faces: dict[int, Box] | None = None,
 ) -> None:
     seen = replace(make_frame("door", seq), captured_ns=at_ns)
-    open_events.reached(seen, tracks_of(objects or {}), tracks_of(faces or {}))
+    open_events.reached(seen.stream, seen.seq, seen.captured_ns, tracks_of(objects or {}), tracks_of(faces or {}))
 
 
 def tracks_of(boxes: dict[int, Box]) -> Tracks:

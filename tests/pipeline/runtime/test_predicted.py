@@ -12,7 +12,9 @@ from engines.spec import ModelSpec, NetworkSettings, Thresholds
 from pipeline.batching.batcher import Batcher
 from pipeline.events.log import EventLog
 from pipeline.frames.types import Observed, Skipped, Timestamps, Tracked
-from pipeline.settings.schema import TrackingSettings
+from pipeline.identity.stage import identify
+from pipeline.settings.schema import SmoothingSettings, TrackingSettings
+from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
 from pipeline.wire.build import to_message
 from pipeline.wire.messages import FrameMessage, decode, encode
@@ -50,6 +52,20 @@ def test_a_track_is_shown_where_it_should_be_by_then() -> None:
         np.testing.assert_allclose(item.objects.boxes, [(x, 50.0, x + 100.0, 250.0)], atol=1.5)
         assert item.objects.ids.tolist() == items[0].objects.ids.tolist()
         assert not len(item.objects.ended)
+
+
+def test_the_picture_of_a_frame_that_was_left_out_is_not_looked_at() -> None:
+    def unseen(number: int) -> Skipped:
+        frame = left_out(number).frame
+        return Skipped(replace(frame, picture=replace(frame.picture, planes=())), LATER)
+
+    settings = TrackingSettings(confirm_frames=1, camera_motion=True)
+    items = [unseen(0), walking(1), *(unseen(n) for n in range(2, 6)), walking(6)]
+    shown = track(items, Trackers(settings, Thresholds(), person=0))
+    results = list(smooth(identify(shown, None), Smoothers(SmoothingSettings(), 2, 2, light=True)))
+    light = results[1].light
+    assert light is not None
+    assert [result.light for result in results] == [None, *[light] * 6]
 
 
 def test_a_faces_landmarks_move_along_and_those_that_were_seen_stay_what_they_were() -> None:

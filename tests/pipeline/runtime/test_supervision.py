@@ -136,7 +136,14 @@ def test_a_crash_is_logged_with_its_stage_its_cost_and_its_traceback(counters: F
     with capture_logs() as lines:
         supervised(crashing_at(1), 3, counters)
     assert lines == [
-        {"event": "stage crashed", "log_level": "error", "stage": "made", "frames_lost": 1, "exc_info": True}
+        {
+            "event": "stage crashed",
+            "log_level": "error",
+            "stage": "made",
+            "error": "over frame 1",
+            "frames_lost": 1,
+            "exc_info": True,
+        }
     ]
 
 

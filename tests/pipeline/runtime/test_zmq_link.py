@@ -21,7 +21,7 @@ from pipeline.runtime.workers import capture as capturing
 from pipeline.runtime.workers.capture import Admission
 from pipeline.runtime.workers.spec import WorkerSpec
 from pipeline.runtime.zmq_link import Receiver, Sender, WorkerContext
-from pipeline.settings.schema import Config
+from pipeline.settings.schema import Config, RecordSettings
 from tests.pipeline.made_frames import make_frame, names
 
 PREPARE = ProcessPlan().reader(SOURCE.writes)
@@ -89,6 +89,25 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
         return real(*arguments)
 
     monkeypatch.setattr(where, name, failing)
+
+
+@pytest.mark.parametrize(
+    ("between", "recorded", "copied"), [(True, None, False), (True, "videos", True), (False, None, True)]
+)
+def test_a_picture_is_copied_unless_nobody_looks_at_it(
+    part: WorkerSpec, inlet: Receiver[Frame], between: bool, recorded: str | None, copied: bool
+) -> None:
+    config = msgspec.structs.replace(part.config, record=RecordSettings(directory=recorded))
+    admission = Admission(replace(part, config=config), part.streams[0])
+    sent = replace(make_frame("door", 0), between=between)
+    admission.put(sent)
+    frame = next(iter(inlet))
+    assert (frame.picture.width, frame.picture.height) == (sent.picture.width, sent.picture.height)
+    assert [plane.tolist() for plane in frame.picture.planes] == (
+        [plane.tolist() for plane in sent.picture.planes] if copied else []
+    )
+    admission._frames.discard()
+    admission._reports.discard()
 
 
 def test_a_picture_that_cannot_be_written_is_counted_once_and_gives_its_slot_back(

@@ -63,8 +63,20 @@ def test_a_folder_in_which_no_file_can_be_written_is_refused() -> None:
 
 def test_a_disk_that_is_too_full_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path, free_gb=2.0 + RESERVE / GB, min_free_gb=2.0).check()
-    with pytest.raises(ConfigError, match=r"record\.min_free_gb is 2, but only 1\.50 GB are free in '.*'; free some"):
+    with pytest.raises(ConfigError, match=r"record\.min_free_gb is 2, and with one video 2\.02 GB must be free, but"):
         folder_of(tmp_path, free_gb=1.5).check()
+
+
+def test_a_disk_that_is_too_full_for_the_videos_of_all_streams_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, free_gb=2.0 + 3 * RESERVE / GB).check(3)
+    with pytest.raises(ConfigError, match=r"with 3 videos 2\.05 GB must be free, but only 2\.03 GB are in '.*'; free"):
+        folder_of(tmp_path, free_gb=2.03).check(3)
+
+
+def test_what_no_encoder_is_there_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.sinks.segments.codecs_available", {"mpeg4"})
+    with pytest.raises(ConfigError, match="this build of PyAV has no encoder libx264: install its wheel"):
+        folder_of(tmp_path).check()
 
 
 def test_what_is_past_its_time_is_deleted_before_the_disk_is_looked_at(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings, ZoneSettings
 from pipeline.sinks import video as record
 from pipeline.sinks.recording import NICE, ROOM, Recording
-from pipeline.sinks.segments import GB, RESERVE
+from pipeline.sinks.segments import GB, RESERVE, SegmentFolder
 from pipeline.sinks.video import RETRY_S, Recorder
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 from tests.pipeline.made_runs import PATIENCE_S, video_of, videos_of
@@ -396,7 +396,7 @@ def test_nothing_is_written_below_the_floor_and_it_is_told_once(tmp_path: Path, 
     recorder.close()
     assert [len(read(path)[1]) for path in videos_of(tmp_path, "door")] == [1, 1]
     assert [line["event"] for line in logs] == ["recording leaves frames out", "recording goes on"]
-    assert logs[0]["cause"] == "less than 5 GB would be free (record.min_free_gb)"
+    assert logs[0]["cause"] == "less than 5 GB (record.min_free_gb) and 16 MB for each video would be free"
 
 
 def test_many_videos_do_not_begin_and_end_by_turns_near_the_floor(tmp_path: Path, logs: list[EventDict]) -> None:
@@ -409,6 +409,14 @@ def test_many_videos_do_not_begin_and_end_by_turns_near_the_floor(tmp_path: Path
             disk.free_gb = 5.0 + 5 * RESERVE / GB  # for five of the six
     assert [line["event"] for line in logs] == ["recording leaves frames out"]
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_where_a_run_may_begin_it_records_all_its_streams(tmp_path: Path) -> None:
+    disk = Disk(free_gb=5.0 + 3 * RESERVE / GB)
+    settings = RecordSettings(directory=str(tmp_path), min_free_gb=5.0)
+    SegmentFolder(settings, disk.clock, disk.free).check(3)
+    with recorder_in(tmp_path, clock=disk.clock, free=disk.free, min_free_gb=5.0) as recorder:
+        assert all(recorder.write(result_of(name, seq, seq / 25)) for seq in range(3) for name in ("a", "b", "c"))
 
 
 def test_frames_that_find_no_room_on_the_disk_are_counted_and_given_back(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_camera_gives_rgb_pictures_is_released_and_opened_again_when_it_fails() 
     assert FakeCamera.released == 2
 
 
+@pytest.mark.usefixtures("cameras")
+def test_a_camera_has_lasting_names_beside_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.realpath", {"/dev/v4l/by-id/usb-Maker_Camera-video-index0": "/dev/video0"}.__getitem__)
+    captured = Captured("/dev/v4l/by-id/usb-Maker_Camera-video-index0")
+    assert len(captured.until_reports(1)) == 1
+    assert captured.health == [("up", "6x4 camera")]
+
+
 class ModeCamera(FakeCamera):
     """Has MJPG at 6x4 and 25 frames/s, whatever else it is asked for; sizes are known once the format is."""
 

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -66,6 +66,29 @@ def rtsp_server(status: str, *headers: str) -> Iterator[str]:
         over.set()
         thread.join()
         listener.close()
+
+
+@contextmanager
+def hanging_up(said: bytes) -> Iterator[int]:
+    """Says something to whoever comes, and hangs up; gives the port."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+
+        def serve() -> None:
+            while not over.is_set():
+                with suppress(OSError):
+                    client, _ = listener.accept()
+                    with client:
+                        client.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
 
 
 class TestHttp:
@@ -144,6 +167,20 @@ class TestNetwork:
     def test_somebody_listens_and_says_nothing(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             assert cause(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/live") == "no answer within 2 s"
+
+    @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9\r\n"], ids=["nothing", "something else"])
+    @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "rtmp", "tcp"])
+    def test_somebody_listens_and_hangs_up(self, scheme: str, said: bytes) -> None:
+        with hanging_up(said) as port:
+            told = cause(f"{scheme}://127.0.0.1:{port}/live")
+        assert told.startswith("hangs up, or ") or (said and scheme == "rtsps" and "does not speak TLS" in told)
+
+    def test_a_playlist_without_its_segments(self) -> None:
+        playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n"
+        with http_server(
+            lambda request: (200, playlist, {}) if "m3u8" in getattr(request, "path") else (404, b"", {})  # noqa: B009
+        ) as address:
+            assert cause(f"{address}/live.m3u8").startswith("is not a playlist of video that can be read: ")
 
     def test_a_name_that_nobody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
         said = cause("rtsp://no-such-host.invalid/live")

@@ -110,7 +110,9 @@ def test_nonsense_from_a_live_source_is_a_cause_not_an_error() -> None:
     with tcp_server([random.Random(3).randbytes(5000)]) as address:
         captured = Captured(address)
         assert captured.until_reports(1) == []
-    assert captured.health == [("down", "is not a video")]
+    assert captured.health == [
+        ("down", "hangs up, or sends what is not a video: check the address, and whether the other end is ready")
+    ]
 
 
 def test_size_change_between_connections_is_told(transport_stream: bytes, larger_transport_stream: bytes) -> None:

@@ -41,6 +41,7 @@ def make_report() -> BenchmarkReport:
         objects=50,
         faces=10,
         named=True,
+        streams=8,
         frames=100,
         face_crops=5,
         cpu_ms_per_frame=SPREAD,

@@ -1,0 +1,291 @@
+"""What becomes of the streams of shards that are lost, told without Ray."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+
+import msgspec
+import pytest
+
+from engines.errors import ConfigError, StageError
+from pipeline.cluster.placement import shards_of
+from pipeline.cluster.shard import OpenedShard, ShardReport
+from pipeline.cluster.stream_books import StreamBooks
+from pipeline.cluster.supervisor import ShardLost, ShardSupervisor
+from pipeline.frames.counters import FrameCounts
+from pipeline.runtime.resuming import Resumed
+from pipeline.runtime.summary import Summary
+from pipeline.settings.schema import Config, StreamSettings
+from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message, ObjectMessage, TimingsMessage
+
+AT = "2026-11-23T09:14:07.120Z"
+NOTHING = TimingsMessage(0.0, 0.0, 0.0, 0.0)
+
+
+class MadeShard:
+    """A shard that says and answers what the test makes it."""
+
+    def __init__(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> None:
+        self.names = [stream.name for stream in streams]
+        self.resumed, self.avoided = resumed, set(avoided)
+        self.node = "a"
+        self.failure: Exception | None = None
+        self.silent = self.unreachable = self.stopped = self.killed = False
+        self.summary: Summary | None = None
+
+    def opened(self) -> OpenedShard | None:
+        if self.failure is not None:
+            raise self.failure
+        return OpenedShard("tcp://nowhere:1", "key", self.node)
+
+    def report(self) -> ShardReport | None:
+        if self.failure is not None:
+            raise self.failure
+        return None if self.silent else ShardReport({}, self.summary)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class MadeCluster:
+    """One supervised run: two shards of one stream each; the clock goes on by a second at each look."""
+
+    def __init__(self, steps: Callable[["MadeCluster"], Iterator[None]]) -> None:
+        self.now_s = 0.0
+        self.placed: list[MadeShard] = []
+        self.told: list[Message] = []
+        self.waiting: deque[tuple[int, Message]] = deque()
+        self.heard = {0: False, 1: False}
+        self.stop = threading.Event()
+        self._steps = steps(self)
+        rows = [{"name": name, "source": "clip.mp4"} for name in ("door", "yard")]
+        config = msgspec.convert({"streams": rows, "ray": {"streams_per_shard": 1, "timeout_s": 3.0}}, Config)
+        self.books = StreamBooks(("door", "yard"), self.told.append)
+        self.supervisor = ShardSupervisor(
+            config, shards_of(config), self._place, self, self.books, self.stop, lambda: self.now_s
+        )
+
+    def _place(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> MadeShard:
+        self.placed.append(MadeShard(streams, resumed, avoided))
+        return self.placed[-1]
+
+    def connect(self, shard: int, opened: OpenedShard) -> None:
+        self.heard[shard] = True
+
+    def disconnect(self, shard: int) -> None:
+        self.heard[shard] = False
+
+    def receive(self, timeout_s: float) -> Iterator[tuple[int, Message]]:
+        self.now_s += 1.0
+        next(self._steps)
+        while self.waiting:
+            number, message = self.waiting.popleft()
+            if self.heard[number]:
+                yield number, message
+
+    def run(self) -> Summary:
+        assert self.supervisor.open()
+        try:
+            self.supervisor.run()
+        finally:
+            self.supervisor.close()
+        return self.supervisor.summary({})
+
+    def frame(self, stream: str, seq: int, dropped: dict[str, int] | None = None, track: int = 1) -> None:
+        seen = ObjectMessage(track, "person", 0.9, (10.0, 10.0, 20.0, 40.0))
+        self._say(
+            FrameMessage(
+                stream=stream,
+                seq=seq,
+                captured_at=AT,
+                size=(160, 120),
+                objects=(seen,),
+                faces=(),
+                scene=(),
+                timings_ms=NOTHING,
+                dropped=dropped or {},
+            )
+        )
+
+    def begins(self, stream: str, track: int) -> None:
+        box = (10.0, 10.0, 20.0, 40.0)
+        values = {"label": "person", "first_seen": AT, "box": box, "track": track}
+        self._say(EventMessage(stream=stream, seq=0, captured_at=AT, event="new", kind="object", **values))  # type: ignore[arg-type]
+
+    def crosses(self, stream: str, count: int) -> None:
+        counts = {"a_to_b": {"person": count}, "b_to_a": {}}
+        values = {"track": 1, "label": "person", "name": "kerb", "direction": "a_to_b", "counts": counts}
+        self._say(EventMessage(stream=stream, seq=0, captured_at=AT, event="cross", kind="line", **values))  # type: ignore[arg-type]
+
+    def ends(self, stream: str, captured: int, published: int, **dropped: int) -> None:
+        counts = {"captured": captured, "published": published, "dropped": dropped}
+        values = {"state": "ended", "cause": "end of the file", "read": "all"}
+        self._say(HealthMessage(stream=stream, at=AT, **values, **counts))  # type: ignore[arg-type]
+        summary = Summary(1.0, {stream: FrameCounts(captured, published, dropped)}, backend="made", precision="f32")
+        self.shard_of(stream).summary = summary
+
+    def shard_of(self, stream: str) -> MadeShard:
+        return [shard for shard in self.placed if stream in shard.names][-1]
+
+    def _say(self, message: Message) -> None:
+        self.waiting.append((0 if message.stream == "door" else 1, message))
+
+    def of(self, stream: str) -> list[Message]:
+        return [message for message in self.told if message.stream == stream]
+
+
+@pytest.fixture
+def lost() -> MadeCluster:
+    """The yard's shard falls silent with an open event and frames under way, and its stream goes on elsewhere."""
+
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.frame("door", 0)
+        made.frame("yard", 0)
+        made.begins("yard", 1)
+        made.crosses("yard", 3)
+        made.frame("yard", 2, {"stale": 1})
+        made.books.know("yard", FrameCounts(captured=6, published=2, dropped={"stale": 1}))
+        yield
+        made.shard_of("yard").silent = True
+        while len(made.placed) == 2:
+            yield
+        made.frame("yard", 3, {"stale": 1})  # it was only cut off, and speaks again
+        yield
+        made.frame("yard", 6, {"stale": 1, "crash": 3}, track=1_000_001)
+        made.ends("yard", 7, 3, stale=1, crash=3)
+        made.ends("door", 1, 1)
+        while True:
+            yield
+
+    return MadeCluster(steps)
+
+
+def test_a_silent_shard_is_placed_elsewhere_and_its_books_go_on(lost: MadeCluster) -> None:
+    summary = lost.run()
+    first, second = lost.placed[1:]
+    assert first.killed and second.avoided == {"a"}
+    assert second.resumed == Resumed(
+        {"yard": FrameCounts(6, 2, {"stale": 1, "crash": 3})},
+        {"yard": {"kerb": {"a_to_b": {"person": 3}, "b_to_a": {}}}},
+        restarts=1,
+    )
+    assert summary.streams == {"door": FrameCounts(1, 1, {}), "yard": FrameCounts(7, 3, {"stale": 1, "crash": 3})}
+    assert (summary.ends["yard"].read, summary.backend) == ("all", "made")
+
+
+def test_what_was_open_ends_before_the_stream_is_down_and_no_other_stream_notices(lost: MadeCluster) -> None:
+    lost.run()
+    told = lost.of("yard")
+    down = next(place for place, each in enumerate(told) if isinstance(each, HealthMessage))
+    end, health = told[down - 1 : down + 1]
+    assert isinstance(end, EventMessage) and isinstance(health, HealthMessage)
+    assert (end.event, end.cause, end.track, end.seq) == ("ended", "crash", 1, 2)
+    assert (health.state, health.captured, health.published) == ("down", 6, 2)
+    assert health.cause == "its shard was lost: its node was not heard of for 4.0 s"
+    assert [each.state for each in lost.of("door") if isinstance(each, HealthMessage)] == ["ended"]
+    assert not lost.placed[0].avoided and len([shard for shard in lost.placed if "door" in shard.names]) == 1
+
+
+def test_a_shard_whose_address_refuses_is_lost_sooner() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        yield
+        made.shard_of("yard").silent = made.shard_of("yard").unreachable = True
+        began_s = made.now_s
+        while len(made.placed) == 2:
+            yield
+        assert made.now_s - began_s <= 3.0
+        made.ends("yard", 0, 0)
+        made.ends("door", 0, 0)
+        while True:
+            yield
+
+    MadeCluster(steps).run()
+
+
+def test_a_process_that_died_may_be_started_on_its_node_again() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.shard_of("yard").failure = ShardLost("the actor died")
+        yield
+        assert made.shard_of("yard").avoided == set()
+        made.ends("yard", 0, 0)
+        made.ends("door", 0, 0)
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    made.run()
+    assert len(made.placed) == 3
+
+
+def test_one_that_is_lost_again_and_again_ends_the_run() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        while True:
+            made.shard_of("yard").failure = ShardLost("the actor died")
+            yield
+
+    made = MadeCluster(steps)
+    with pytest.raises(StageError, match="streams yard were lost more than 5 times in a minute: the actor died"):
+        made.run()
+    assert all(made.books.is_over(name) for name in ("door", "yard"))
+    downs = [each for each in made.of("yard") if isinstance(each, HealthMessage) and each.state == "down"]
+    assert len(downs) == 1, "that it is gone is told once"
+
+
+def test_a_stream_that_has_ended_is_not_placed_again() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.ends("yard", 0, 0)
+        made.shard_of("yard").summary = None
+        yield
+        made.shard_of("yard").failure = ShardLost("the actor died")
+        made.ends("door", 0, 0)
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    made.run()
+    assert len(made.placed) == 2
+
+
+def test_messages_that_did_not_arrive_are_counted_as_lost() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.frame("door", 0)
+        made.ends("door", 3, 3)
+        made.ends("yard", 0, 0)
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    summary = made.run()
+    assert summary.streams["door"] == FrameCounts(3, 1, {"lost": 2})
+    last = made.of("door")[-1]
+    assert isinstance(last, HealthMessage) and (last.published, last.dropped) == (1, {"lost": 2})
+
+
+def test_what_hangs_when_a_run_is_stopped_is_killed_and_its_frames_are_counted() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        made.frame("door", 0)
+        made.begins("door", 1)
+        made.books.know("door", FrameCounts(4, 1, {}))
+        made.ends("yard", 0, 0)
+        yield
+        made.stop.set()
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    summary = made.run()
+    assert made.shard_of("door").stopped and made.shard_of("door").killed
+    assert summary.streams["door"] == FrameCounts(4, 1, {"shutdown": 3})
+    end, health = made.of("door")[-2:]
+    assert isinstance(end, EventMessage) and isinstance(health, HealthMessage)
+    assert (end.event, end.cause, health.state) == ("ended", "stopped", "ended")
+
+
+def test_what_cannot_run_is_refused_before_anything_has_run() -> None:
+    made = MadeCluster(lambda made: iter(()))
+    made.placed[1].failure = ConfigError("streams[1].source is 'clip.mp4', but there is no such file")
+    with pytest.raises(ConfigError, match="no such file"):
+        made.supervisor.open()
