@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipeline.service.page_process import PageProcess
 from pipeline.service.reloading import Reloaded
 from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings
 from pipeline.sinks.store import StoreSettings
+from pipeline.wire.held_folder import HeldFolder
 
 STORE = "store"  # the kind of sink that keeps events
 
@@ -65,7 +65,7 @@ class RunPage:
         if importlib.util.find_spec("litestar") is None:
             raise ModuleNotFoundError("No module named 'litestar'", name="litestar")
         # Only this user may read what cameras see.
-        self._folder = tempfile.TemporaryDirectory(prefix="trunkline-page-")
+        self._folder = HeldFolder("page")
         self._what, self._config, self._address = what, self.with_packets(config), address
         self._process: PageProcess | None = None
         self._control = Path(self._folder.name) / "control"

@@ -5,7 +5,6 @@ so that they hold whoever dies; what a dead process held is counted as dropped w
 """
 
 import errno
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -44,6 +43,7 @@ from pipeline.sinks.base import StreamSwitches
 from pipeline.sinks.fan_out import Sinks
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
+from pipeline.wire.held_folder import HeldFolder
 
 NOTICED_S: Final = 0.1  # after so long at the most
 DRAIN_S: Final = 10.0  # that frames on their way have to finish once a run is stopped
@@ -88,7 +88,7 @@ def _run(
 ) -> Summary:
     names = tuple(stream.name for stream in config.streams)
     with (
-        tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as folder,
+        HeldFolder() as folder,
         rings(config, model) as (frames, inputs),
         closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
     ):

@@ -3,7 +3,6 @@
 What readers subscribe to is told up to the captures: what nobody wants is not sent, and not even encoded.
 """
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pipeline.settings.redact import redact
 from pipeline.settings.schema import PacketSettings
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import LONGEST_HEARD, is_loopback, parse_tcp
+from pipeline.wire.held_folder import HeldFolder
 from pipeline.wire.packets import TOPIC, PacketMessage, pack_packet, packet_topic, unpack_packet
 
 HIGH_WATER_MARK: Final = 1000  # packets that wait for whoever is slow; later ones are lost to it
@@ -59,7 +59,7 @@ class PacketHub:
 
     def __init__(self, settings: PacketSettings, folder: str | None = None) -> None:
         check_packets_address(settings)
-        self._own = tempfile.TemporaryDirectory(prefix="trunkline-packets-") if folder is None else None
+        self._own = HeldFolder("packets") if folder is None else None
         place = folder or (self._own.name if self._own else "")
         self.inner = inner_address(place)
         wanted = settings.address or f"ipc://{place}/packet-readers"

@@ -45,13 +45,13 @@ def free_port() -> int:
 
 
 class Prometheus:
-    """A Prometheus that scrapes one target each second."""
+    """A Prometheus that scrapes one target, twice a second."""
 
     def __init__(self, folder: Path, target: int) -> None:
         self._address = f"127.0.0.1:{free_port()}"
         settings = folder / "prometheus.yml"
         settings.write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+            "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
             f"scrape_configs: [{{job_name: trunkline, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
         )
         self._log = (folder / "log").open("w+")
@@ -80,7 +80,7 @@ class Prometheus:
         end = time.monotonic() + PATIENCE_S
         while not (series := self.query(expression)):
             assert time.monotonic() < end, f"{expression} gives nothing within {PATIENCE_S} s"
-            time.sleep(0.2)
+            time.sleep(0.05)
         return series
 
     def close(self) -> None:
@@ -89,15 +89,31 @@ class Prometheus:
         self._log.close()
 
 
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, Prometheus]]]:
+    """A Prometheus for the run of each kind of links, and the port that it scrapes.
+
+    It begins to after 5 s, in which the first run, the slower one, begins.
+    """
+    with contextlib.ExitStack() as stack:
+        made = {}
+        for links in ("queue", "zmq"):
+            port = free_port()
+            made[links] = port, Prometheus(tmp_path_factory.mktemp(links), port)
+            stack.callback(made[links][1].close)
+        yield made
+
+
 @pytest.fixture
-def scraped(model: Model, clip: Path, tmp_path: Path) -> Iterator[Callable[[str], tuple[Run, Prometheus]]]:
+def scraped(
+    model: Model, clip: Path, tmp_path: Path, waiting: dict[str, tuple[int, Prometheus]]
+) -> Iterator[Callable[[str], tuple[Run, Prometheus]]]:
     """``scraped(links)``: a run with a recording and an event store, and a Prometheus that scrapes it."""
     with contextlib.ExitStack() as stack:
 
         def start(links: str) -> tuple[Run, Prometheus]:
-            port = free_port()
+            port, prometheus = waiting[links]
             stream = {"source": clip, "pace": "realtime", "loop": True, "timeout_s": 0.5}
-            (tmp_path / "prometheus").mkdir()
             run = Run(
                 make_config(
                     model,
@@ -108,8 +124,6 @@ def scraped(model: Model, clip: Path, tmp_path: Path) -> Iterator[Callable[[str]
                 )
             )
             stack.callback(run.stop.set)
-            prometheus = Prometheus(tmp_path / "prometheus", port)
-            stack.callback(prometheus.close)
             return run, prometheus
 
         yield start
@@ -134,20 +148,6 @@ def check_board(prometheus: Prometheus) -> None:
     assert 0.0 < float(latency["value"][1]) < PATIENCE_S
 
 
-def test_the_board_and_what_prometheus_was_told_are_those_of_a_run_of_threads(
-    scraped: Callable[[str], tuple[Run, Prometheus]],
-) -> None:
-    run, prometheus = scraped("queue")
-    check_board(prometheus)
-    seen_before = len(run.frames("door"))
-    (told,) = prometheus.wait(f'trunkline_frames_total{{outcome="published"}} > {seen_before}')
-    assert told["metric"]["stream"] == "door"
-    run.wait(lambda run: len(run.frames("door")) >= int(told["value"][1]) - 1)  # one may be published and not sent yet
-    assert int(told["value"][1]) <= len(run.frames("door")) + RATE
-    run.stop.set()
-    run.end()
-
-
 def test_the_board_shows_a_run_of_processes_and_tells_of_one_that_was_killed(
     scraped: Callable[[str], tuple[Run, Prometheus]],
 ) -> None:
@@ -162,5 +162,19 @@ def test_the_board_shows_a_run_of_processes_and_tells_of_one_that_was_killed(
     (told,) = prometheus.wait(count := 'trunkline_latency_seconds_count{stage="total"}')
     prometheus.wait(f"{count} != {told['value'][1]}")
     assert prometheus.query('trunkline_stream_up{stream="door"} == 1'), "the state of a stream outlives who told it"
+    run.stop.set()
+    run.end()
+
+
+def test_the_board_and_what_prometheus_was_told_are_those_of_a_run_of_threads(
+    scraped: Callable[[str], tuple[Run, Prometheus]],
+) -> None:
+    run, prometheus = scraped("queue")
+    check_board(prometheus)
+    seen_before = len(run.frames("door"))
+    (told,) = prometheus.wait(f'trunkline_frames_total{{outcome="published"}} > {seen_before}')
+    assert told["metric"]["stream"] == "door"
+    run.wait(lambda run: len(run.frames("door")) >= int(told["value"][1]) - 1)  # one may be published and not sent yet
+    assert int(told["value"][1]) <= len(run.frames("door")) + RATE
     run.stop.set()
     run.end()
