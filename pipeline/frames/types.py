@@ -282,12 +282,13 @@ class Result(Identified):
 
 
 def _fields(item: Observed) -> dict[str, Any]:
-    names, values = _reader(type(item))
+    kind: Any = type(item)  # whose instances need no hash
+    names, values = _reader(kind)
     return dict(zip(names, values(item), strict=True))
 
 
 @cache
-def _reader(kind: type[Observed]) -> tuple[tuple[str, ...], Callable[[Observed], tuple[Any, ...]]]:
+def _reader(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[Observed], tuple[Any, ...]]]:
     """Return the names of the fields of a type, and what reads them all at once."""
     names = tuple(each.name for each in fields(kind))
     return names, attrgetter(*names)

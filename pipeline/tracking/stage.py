@@ -127,10 +127,10 @@ class StreamTracker:
         known: list[int] = faces.ids.tolist()
         owners = np.array([self._owners.get(face, 0) for face in known], np.int64)
         # A person whose label flickers in this frame stays a person for the face that is already linked.
-        people = np.logical_or.reduce(owners[:, None] == objects.ids)
+        wanted = (owners[:, None] == objects.ids).any(axis=0)
         if self._person is not None:
-            people |= objects.labels == self._person
-        (people,) = people.nonzero()
+            wanted |= objects.labels == self._person
+        (people,) = wanted.nonzero()
         ids, heads, bodies = objects.ids.take(people), by_coordinate(faces.boxes), by_coordinate(objects.boxes)
         bodies = bodies.take(people, 1)
         rows, columns = touching(heads, bodies)

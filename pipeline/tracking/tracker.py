@@ -266,7 +266,7 @@ class Tracker:
         return overlapping(ahead, found.boxes, (self._tracks["kind"], found.kinds) if self._kinds > 1 else None)
 
     def _gains(self, pairs: Pairs, found: FoundDetections) -> Double:
-        gains = SAME_LABEL * (self._tracks["label"].take(pairs.tracks) == found.labels.take(pairs.detections))
+        gains: Double = SAME_LABEL * (self._tracks["label"].take(pairs.tracks) == found.labels.take(pairs.detections))
         gains += pairs.ious
         if self._appearance is not None and found.appearance is not None:
             gains += SAME_APPEARANCE * np.maximum(
