@@ -38,6 +38,8 @@ def load(path: str | Path, environment: Mapping[str, str] = os.environ) -> Confi
 def parse(text: str, path: str | Path, environment: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration of a text, which errors call ``path``; otherwise as :func:`load`."""
     try:
+        if not _is_unicode(text):
+            raise TomlError("is not text in UTF-8")
         written = parse_toml(text)
         filled = _fill(written, environment, ())
         config = _convert(written, filled)
@@ -73,11 +75,18 @@ def _fill(node: Any, environment: Mapping[str, str], key: Key) -> Any:
         if name not in environment:
             raise RefusedError(f"{_text(key)} needs the environment variable {name}, which is not set")
         value = environment[name]
+        if not _is_unicode(value):  # bytes of the environment that are no text
+            raise RefusedError(f"{_text(key)} needs the environment variable {name}, which is not text in UTF-8")
         return user_encoded(value, node, match.span()) if key[-1:] in (("source",), ("detect_source",)) else value
 
     filled = _VARIABLE.sub(value_of, node)
     # Names go into messages, as plain text.
     return filled if filled == node or key[-1:] == ("name",) else FromVariable(filled, node)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8: it has no halves of characters."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _convert(written: dict[str, Any], filled: dict[str, Any]) -> Config:
