@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engines.errors import ConfigError
@@ -107,41 +108,28 @@ def test_streams_come_and_go_and_the_books_and_the_videos_are_true(model: Model,
     assert not [child for child in multiprocessing.active_children() if child.name.startswith("capture")]
 
 
-def test_thresholds_and_rates_change_in_all_processes_and_in_those_that_come(model: Model, clip: Path) -> None:
-    run = Controlled(model, {"door": looped(clip)}, postprocess={"shards": 2})
-    run.wait(lambda run: bool(run.frames("door") and run.frames("door")[-1].objects))
-    run.control.tune({"inference.object_score": 0.99, "inference.fps": "auto"})
-    run.wait(lambda run: bool(run.frames("door")[-1].carried and not run.frames("door")[-1].objects))
-    run.control.add(paced(clip, "yard"))
-    run.flows("yard", 10)
-    for name in ("postprocess 0", "postprocess 1", "capture 1"):
-        (pid,) = {child.pid for child in multiprocessing.active_children() if child.name == name}
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-    run.flows("yard", 20)
-    run.flows("door", 20)
-    assert not any(frame.objects for frame in run.frames("yard")), "of the model's threshold"
-    run.control.change(paced(clip, "yard", inference_fps="full"))
-    run.wait(lambda run: not any(frame.carried for frame in run.frames("yard")[-10:]))
-    run.control.tune({"inference.object_score": None})
-    run.wait(lambda run: all(run.frames(name)[-1].objects for name in ("door", "yard")))
-    run.stop.set()
-    for account in run.end().streams.values():
-        assert account.captured == account.published + sum(account.dropped.values())
-    assert [report.cause for report in run.health("yard") if report.state == "down"] == ["its capture process died"]
-
-
-def test_who_is_started_again_knows_the_streams_that_there_are(model: Model, clip: Path) -> None:
+def test_who_is_started_again_knows_the_streams_thresholds_and_rates_that_there_are(model: Model, clip: Path) -> None:
     run = Controlled(model, {"door": looped(clip)})
     everywhere = {"name": "everywhere", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}
     zoned = make_config(model, {"yard": looped(clip) | {"zones": [everywhere]}}).streams[0]
     run.control.add(zoned)
     run.flows("yard", 20)
+    run.control.tune({"inference.object_score": 0.99, "inference.fps": "auto"})
+    run.wait(lambda run: not run.frames("yard")[-1].objects and bool(run.frames("yard")[-1].carried))
+    tuned = len(run.frames("yard"))
     for name in ("prepare", "finish", "capture 1"):
         (pid,) = {child.pid for child in multiprocessing.active_children() if child.name == name}
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         run.flows("yard", 20)
+    assert not any(frame.objects for frame in run.frames("yard")[tuned:]), "found by the model's own threshold"
+    full = msgspec.structs.replace(zoned, inference_fps="full")
+    run.control.change(full)
+    run.wait(lambda run: not any(frame.carried for frame in run.frames("yard")[-20:]))
+    run.control.tune({"inference.object_score": None})
+    run.wait(lambda run: bool(run.frames("yard")[-1].objects))
+    assert full in run.control.streams()
+    assert [report.cause for report in run.health("yard") if report.state == "down"] == ["its capture process died"]
     run.control.remove("yard")
     run.stop.set()
     summary = run.end()
