@@ -9,6 +9,7 @@ server and browser hold; ``viewer`` what part of a core the server takes for one
 """
 
 import argparse
+import json
 import os
 import random
 import socket
@@ -17,9 +18,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +30,7 @@ import cv2
 import httpx
 import msgspec
 import numpy as np
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from engines.arrays import Pixels
 from pipeline.frames.clock import timestamp
@@ -206,45 +209,59 @@ def processor_s(pid: int) -> float:
 
 
 class Looker:
-    """Somebody whose browser is open on the page, now on one view of it and now on another."""
+    """Somebody whose browser is open on the page, now on one view of it and now on another.
 
-    def __init__(self, address: str) -> None:
-        self._address, self._turn = address, 0
+    The browser is spoken to without Playwright, which has it keep the content of all that it loads, up to 100 MB.
+    """
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._address, self._folder, self._turn = address, folder, 0
+        self._opened, self._ids = ExitStack(), count(1)
 
     def __enter__(self) -> Self:
-        from playwright.sync_api import sync_playwright
-
-        self._driver = sync_playwright().start()
-        self._browser = self._driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        self._page = self._browser.new_page(viewport={"width": 1280, "height": 860})
-        self._page.set_default_timeout(PATIENCE_S * 1000)
-        self._page.goto(f"{self._address}/#/live")
-        self._session = self._page.context.new_cdp_session(self._page)
-        self._session.send("Performance.enable")
+        told = [f"--user-data-dir={self._folder}/browser", "--remote-debugging-port=0", "--window-size=1280,860"]
+        command = [CHROMIUM, "--headless=new", "--no-sandbox", *told, f"{self._address}/#/live"]
+        browser = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._opened.callback(browser.wait)
+        self._opened.callback(browser.terminate)
+        assert browser.stderr is not None
+        said = next(line for line in browser.stderr if line.startswith("DevTools listening on "))
+        threading.Thread(target=lambda: [None for _ in browser.stderr or ()], daemon=True).start()
+        whole = said.split()[-1]
+        with urllib.request.urlopen(f"http://{whole.split('/')[2]}/json") as answer:
+            page = next(each["webSocketDebuggerUrl"] for each in json.load(answer) if each["type"] == "page")
+        self._browser, self._page = (self._opened.enter_context(connect(each, max_size=None)) for each in (whole, page))
+        self._ask(self._page, "Performance.enable")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._browser.close()
-        self._driver.stop()
+        self._opened.close()
+
+    def _ask(self, to: ClientConnection, method: str, **params: object) -> Any:
+        number = next(self._ids)
+        to.send(json.dumps({"id": number, "method": method, "params": params}))
+        while (answer := json.loads(to.recv(PATIENCE_S))).get("id") != number:
+            pass
+        return answer["result"]
 
     def turn(self) -> None:
         """Go to the other view."""
         self._turn += 1
-        self._page.evaluate(f"location.hash = '#/{('live', 'events')[self._turn % 2]}'")
+        view = ("live", "events")[self._turn % 2]
+        self._ask(self._page, "Runtime.evaluate", expression=f"location.hash = '#/{view}'")
 
     def wait(self, seconds: float) -> None:
         """Let the page go on."""
-        self._page.wait_for_timeout(1000 * seconds)
+        time.sleep(seconds)
 
     def holding(self, server: int) -> Holding:
         """What page and server hold now."""
-        self._session.send("HeapProfiler.collectGarbage")
-        figures: Any = self._session.send("Performance.getMetrics")["metrics"]
+        self._ask(self._page, "HeapProfiler.collectGarbage")
+        figures = self._ask(self._page, "Performance.getMetrics")["metrics"]
         heap = next(figure["value"] for figure in figures if figure["name"] == "JSHeapUsedSize")
-        processes: Any = self._browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
-        return Holding(
-            resident(server), sum(resident(each["id"]) for each in processes if each["type"] == "renderer"), int(heap)
-        )
+        processes = self._ask(self._browser, "SystemInfo.getProcessInfo")["processInfo"]
+        renderers = [resident(each["id"]) for each in processes if each["type"] == "renderer"]
+        return Holding(resident(server), sum(renderers), int(heap))
 
 
 class NoLooker:
@@ -281,7 +298,7 @@ def day(folder: Path, streams: int, events: int, seconds: float, browser: bool, 
     with (
         MadeCameras(folder, clip, streams, 5.0, events / seconds) as cameras,
         served(cameras, folder) as (address, pid),
-        Looker(address) if browser else NoLooker(address, cameras.names) as looker,
+        Looker(address, folder) if browser else NoLooker(address, cameras.names) as looker,
     ):
         cameras.happen()
         while cameras.events < events:
