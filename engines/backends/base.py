@@ -150,7 +150,7 @@ def find_backend(name: Backend) -> BackendFactory:
     return factory
 
 
-def library_status(name: Backend, package: str, install: str, role: str) -> BackendStatus:
+def library_status(name: Backend, package: str, install: str, role: str, module: str | None = None) -> BackendStatus:
     """Return whether the package of an SDK can be imported.
 
     Args:
@@ -158,9 +158,10 @@ def library_status(name: Backend, package: str, install: str, role: str) -> Back
         package: to be imported.
         install: command that installs it.
         role: what the backend is for, where it can run.
+        module: that is imported; None: named as the package.
     """
     try:
-        importlib.import_module(package)
+        importlib.import_module(module or package)
     except (ImportError, OSError) as error:  # OSError: a shared library that the package needs
         missing = f"the package {package} cannot be imported ({error}); install it with: {install}"
         return BackendStatus(name, False, package_version(package), missing)

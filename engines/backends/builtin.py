@@ -54,7 +54,8 @@ class OpenVinoBackend:
 
     def status(self) -> BackendStatus:
         """Return whether OpenVINO is installed."""
-        return library_status("openvino", "openvino", "pip install openvino", "the fastest engine for CPUs")
+        how, role = "pip install openvino", "the fastest engine for CPUs"
+        return library_status("openvino", "openvino", how, role, "engines.backends.untold_openvino")
 
     def open(self, model: Model, entry: EntryName, options: EngineOptions) -> Engine:
         """Compile the entry's file."""
