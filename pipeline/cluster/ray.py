@@ -205,7 +205,7 @@ class RayShard:
         try:
             opened: OpenedShard | None = _answer(self._opened)
         except ray.exceptions.ActorUnavailableError as error:
-            raise ShardLost(_reason(error)) from error
+            raise ShardLost(reason_of(error)) from error
         if opened is not None:
             self.node = opened.node
         return opened
@@ -260,13 +260,14 @@ def _answer(asked: Any) -> Any:
     except ray.exceptions.ActorUnavailableError:
         raise
     except ray.exceptions.RayError as error:  # the actor, its process or its node is gone
-        raise ShardLost(_reason(error)) from error
+        raise ShardLost(reason_of(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    """Return the sentence of Ray's that says most: its messages have a line for each thing they know."""
+def reason_of(error: Exception) -> str:
+    """Return the sentence of Ray's that says why: its messages have a line for each thing they know, and advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "because" in line), lines[0] if lines else type(error).__name__)
+    line = next((line for line in lines if "because" in line), lines[0] if lines else type(error).__name__)
+    return line.partition(". ")[0].rstrip(".")
 
 
 class ShardInbox:

@@ -14,7 +14,7 @@ import zmq.auth
 from engines.errors import ConfigError, ModelError, StageError
 from engines.spec import Model
 from pipeline.cluster.placement import config_of_shard
-from pipeline.cluster.ray import ShardInbox, joined, run_on_ray
+from pipeline.cluster.ray import ShardInbox, joined, reason_of, run_on_ray
 from pipeline.cluster.shard import Runner, StreamShard
 from pipeline.frames.counters import FrameCounts
 from pipeline.runtime.resuming import Resumed
@@ -98,3 +98,12 @@ def test_a_run_on_ray_is_still_stopped_in_order(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with joined("local"):
         assert signal.getsignal(signal.SIGTERM) is mine
+
+
+def test_of_what_ray_says_the_reason_is_told() -> None:
+    said = (
+        "The actor died unexpectedly before finishing this task.\n\tclass_name: ShardActor\n"
+        "The actor is dead because its worker process has died. Some common causes include: (1) a lack of memory."
+    )
+    assert reason_of(RuntimeError(said)) == "The actor is dead because its worker process has died"
+    assert reason_of(RuntimeError()) == "RuntimeError"
