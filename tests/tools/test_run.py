@@ -88,7 +88,7 @@ def test_what_cannot_be_run(arguments: tuple[str, ...], sentence: str) -> None:
     ("lines", "sentence"),
     [
         (('directory = "/proc"',), "record.directory is '/proc', in which no file can be written: "),
-        (('directory = "."', "min_free_gb = 1e9"), "record.min_free_gb is 1e+09, but only "),
+        (('directory = "."', "min_free_gb = 1e9"), "record.min_free_gb is 1e+09, and with one video "),
     ],
     ids=["a folder that cannot be written", "a full disk"],
 )
