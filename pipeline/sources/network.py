@@ -187,17 +187,21 @@ def _listening(settings: StreamSettings) -> "Iterator[zmq.Socket[bytes]]":
         socket.ipv6 = "[" in settings.source
         limit = ConnectionLimit(socket)
         try:
-            if settings.curve_secret_file is not None:
-                listen_with_key(socket, settings.curve_secret_file)
-            socket.bind(_address(settings))
-        except KEY_ERRORS as error:
-            cause = redact_in(str(error), settings.source, _address(settings))
-            raise SourceError(f"cannot listen: {cause}") from None
-        try:
+            _listen(socket, settings)
             yield socket
-        finally:
+        finally:  # before the context ends, which closes what another thread still reads, and aborts the process
             socket.close()
             limit.wait()
+
+
+def _listen(socket: "zmq.Socket[bytes]", settings: StreamSettings) -> None:
+    try:
+        if settings.curve_secret_file is not None:
+            listen_with_key(socket, settings.curve_secret_file)
+        socket.bind(_address(settings))
+    except KEY_ERRORS as error:
+        cause = redact_in(str(error), settings.source, _address(settings))
+        raise SourceError(f"cannot listen: {cause}") from None
 
 
 def _address(settings: StreamSettings) -> str:

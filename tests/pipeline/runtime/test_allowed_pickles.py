@@ -16,6 +16,7 @@ from pipeline.runtime.transfer import pack, unpack
 from pipeline.runtime.zmq_link import HealthReport, StreamBegun, WorkerContext
 from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import StreamSettings
+from pipeline.wire.held_folder import HeldFolder
 
 ROOT = Path(__file__).parents[3]
 NO_RING = cast(Ring, None)
@@ -77,9 +78,7 @@ def test_no_other_part_of_trunkline_knows_pickle() -> None:
 def test_it_goes_through_sockets_in_the_folder_of_a_run_alone(tmp_path: Path) -> None:
     context = WorkerContext(3, NO_RING, NO_RING, str(tmp_path))
     assert context.address(3) == f"ipc://{tmp_path}/3"
-    source = (ROOT / "pipeline" / "runtime" / "processes.py").read_text()
-    assert "TemporaryDirectory" in source or "mkdtemp" in source  # both make folders of their owner alone
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert "HeldFolder() as folder" in (ROOT / "pipeline" / "runtime" / "processes.py").read_text()
+    folder = HeldFolder()
+    assert stat.S_IMODE(os.stat(folder.name).st_mode) == 0o700
+    folder.cleanup()

@@ -226,7 +226,7 @@ def test_a_stage_that_keeps_crashing_ends_the_run_with_its_cause(
 ) -> None:
     crashing(monkeypatch, stage, lambda number: number >= 3)
     counters = FrameCounters()
-    monkeypatch.setattr(threads, "FrameCounters", lambda: counters)
+    monkeypatch.setattr(threads, "FrameCounters", lambda *_: counters)
     streams = {"door": {"source": clip, "loop": True}, "yard": {"source": clip, "live": True, "reconnect_min_s": 0.01}}
     run = Run(make_config(model, streams))
     with pytest.raises(StageError, match=r"stage '\w+' crashed more than 5 times in a minute: made to crash") as raised:
