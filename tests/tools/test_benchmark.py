@@ -313,7 +313,7 @@ class TestCompare:
         assert found["decode.cpu_ms_per_frame"]["verdict"] == "worse"
         assert found["decode.cpu_ms_per_frame"]["change_percent"] == 900.0
         assert found["engine.entries[frame openvino bf16].batches[batch 8].images_per_s"]["verdict"] == "noise"
-        assert found["post.cases[streams 1 objects 50 faces 10 named True].cpu_ms_per_frame"]["verdict"] == "noise"
+        assert found["post.cases[streams 8 objects 50 faces 10 named True].cpu_ms_per_frame"]["verdict"] == "noise"
 
     def test_a_file_that_is_missing_or_no_report(self, files: tuple[str, str], tmp_path: Path) -> None:
         assert "cannot be read" in refused("compare", files[0], str(tmp_path / "nowhere.json"))
