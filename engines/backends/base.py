@@ -158,10 +158,12 @@ def library_status(name: Backend, package: str, install: str, role: str, module:
         package: to be imported.
         install: command that installs it.
         role: what the backend is for, where it can run.
-        module: that is imported; None: named as the package.
+        module: of ours, that imports the package as it is to be imported; None: there is none.
     """
     try:
-        importlib.import_module(module or package)
+        for each in (module, package):
+            if each is not None:
+                importlib.import_module(each)
     except (ImportError, OSError) as error:  # OSError: a shared library that the package needs
         missing = f"the package {package} cannot be imported ({error}); install it with: {install}"
         return BackendStatus(name, False, package_version(package), missing)
