@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from pipeline.wire.packet_sockets import PacketHub, PacketSender
 from pipeline.wire.packets import PacketMessage
 from tests.pipeline.made_clips import write_clip
 from tests.pipeline.made_packets import packets_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -166,9 +166,7 @@ class MadeCameras:
 @contextmanager
 def served(cameras: MadeCameras, folder: Path) -> Iterator[tuple[str, int]]:
     """Serve the page of cameras; its address, and the number of the server's process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
+    place = f"127.0.0.1:{free_port()}"
     options = {"--results": cameras.publisher.address, "--packets": cameras.hub.address, "--address": place}
     options |= {"--store": str(cameras.store), "--gallery": str(folder / "people"), "--accounts": str(folder / "a")}
     command = [sys.executable, "-m", "tools.main", "view", *(part for pair in options.items() for part in pair)]

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +30,7 @@ from pipeline.sources.capture import capture
 from pipeline.wire.messages import FrameMessage
 from pipeline.wire.remote import PictureHeader, pack_loss, pack_picture, unpack
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -48,9 +48,7 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def server_config(model: Model, port: int, **sections: object) -> Config:

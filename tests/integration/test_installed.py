@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import trunkline
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import FrameMessage
 from tests.integration.made_environments import copy_of_source, instructions, last, packages_here, show_other_packages
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 12
@@ -154,11 +154,6 @@ def test_what_is_installed_runs_and_is_healthy_and_writes_to_its_folder_alone(
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert files_of(installed) == before, "the root file system may be read-only"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def files_of(folder: Path) -> set[tuple[Path, int]]:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -22,6 +21,7 @@ import pytest
 
 from engines.spec import Model
 from tests.pipeline.made_runs import PATIENCE_S, Run, dark_then_bright, make_config
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "docs" / "grafana" / "trunkline.json"
@@ -37,11 +37,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright(FRAMES, SIZE))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Prometheus:

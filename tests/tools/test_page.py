@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pipeline.settings.defaults import config_of
 from pipeline.settings.load import load
 from pipeline.settings.schema import GALLERY, Config, PublishSettings, StreamSettings
 from tests.pipeline.made_runs import write_model
+from tests.ports import free_port
 from tools.main import app
 from tools.page import RunPage, make_gallery, reachable, with_events
 from tools.view import _gallery, _results, _store
@@ -134,9 +134,7 @@ def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
 ) -> None:
     model = write_model(tmp_path / "model")
     clip = make_clip(tmp_path / "clip.mp4", frames=20, size=(160, 120))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     lines = ["[[streams]]", 'name = "door"', f'source = "{clip}"', 'pace = "camera"', "loop = true", "[model]"]
     lines += [f'path = "{model.path}"', 'backend = "onnxruntime"', "[publish]", 'address = "tcp://127.0.0.1:0"']
     (tmp_path / "run.toml").write_text("\n".join([*lines, "[web]", f'address = "127.0.0.1:{port}"']) + "\n")

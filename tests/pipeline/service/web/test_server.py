@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from engines.errors import ConfigError
 from pipeline.service.page_process import PageProcess
 from pipeline.service.web.certificate import own_certificate
 from pipeline.service.web.server import split_address
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,7 @@ def test_a_page_that_ends_is_started_again_until_it_is_stopped(tmp_path: Path) -
 
 @pytest.mark.integration
 def test_beyond_this_host_there_is_tls_and_a_login(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

@@ -14,14 +14,10 @@ from typing import Self
 import aiomqtt
 import pytest
 
+from tests.ports import free_port
+
 PATIENCE_S = 30.0
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

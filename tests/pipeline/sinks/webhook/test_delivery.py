@@ -22,7 +22,7 @@ from pipeline.sinks.webhook import WebhookSettings, WebhookSink
 from pipeline.sinks.webhook.delivering import Deliverer
 from pipeline.sinks.webhook.spool import Spool
 from pipeline.sinks.webhook.targets import Target
-from tests.pipeline.sinks.mqtt.made_broker import await_that, free_port
+from tests.pipeline.sinks.mqtt.made_broker import await_that
 from tests.pipeline.sinks.mqtt.made_messages import CROP, event
 from tests.pipeline.sinks.mqtt.test_broker import certificates
 from tests.pipeline.sinks.webhook.made_server import (
@@ -37,6 +37,7 @@ from tests.pipeline.sinks.webhook.made_server import (
     reset,
     rubbish,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 QUICK = (0.01, 0.05)
