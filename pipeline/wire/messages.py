@@ -3,6 +3,7 @@
 ``python -m pipeline.wire docs/messages.schema.json`` writes the JSON Schema of all messages.
 """
 
+import inspect
 from typing import Any, Literal
 
 import msgspec
@@ -187,4 +188,8 @@ def topic(message: Message) -> bytes:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a message, generated from the structs above."""
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Trunkline messages, schema 1"}
-    return about | msgspec.json.schema(Message)
+    schema: dict[str, Any] = about | msgspec.json.schema(Message)
+    for definition in schema["$defs"].values():  # docstrings: msgspec keeps their indentation in some of its versions
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return schema

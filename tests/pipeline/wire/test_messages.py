@@ -161,7 +161,11 @@ def test_a_timestamp_is_cut_to_milliseconds() -> None:
 
 
 def test_the_schema_in_the_documentation_is_fresh() -> None:
-    stored = SCHEMA_FILE.read_text()
-    assert json.loads(stored) == json.loads(json.dumps(json_schema())), (
-        "run `python -m pipeline.wire docs/messages.schema.json`"
-    )
+    stored = json.loads(SCHEMA_FILE.read_text(), object_hook=_in_order)
+    fresh = json.loads(json.dumps(json_schema()), object_hook=_in_order)
+    assert stored == fresh, "run `python -m pipeline.wire docs/messages.schema.json`"
+
+
+def _in_order(part: dict[str, Any]) -> dict[str, Any]:
+    """Sort alternatives, whose order differs between versions of msgspec and says nothing."""
+    return part | {"anyOf": sorted(part["anyOf"], key=str)} if "anyOf" in part else part
