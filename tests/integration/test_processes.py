@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -271,14 +271,14 @@ def test_frames_that_are_given_up_are_in_the_summary(model: Model, clip: Path, m
 
 def refusing(monkeypatch: pytest.MonkeyPatch, starts: int) -> None:
     """Let no process be started after so many."""
-    real, left = SpawnProcess.start, iter(range(starts))
+    real, left = ForkServerProcess.start, iter(range(starts))
 
-    def start(self: SpawnProcess) -> None:
+    def start(self: ForkServerProcess) -> None:
         if next(left, None) is None:
             raise OSError(errno.EMFILE, "Too many open files")
         real(self)
 
-    monkeypatch.setattr(SpawnProcess, "start", start)
+    monkeypatch.setattr(ForkServerProcess, "start", start)
 
 
 def test_a_successor_that_cannot_be_started_ends_the_run(
@@ -313,24 +313,27 @@ def test_a_run_that_is_stopped_before_its_processes_are_ready_ends(model: Model,
     assert not any(playing(name) for name in NAMES)
 
 
+def run_until_killed(model: Model, clip: Path, ready: Path) -> None:
+    """Run in this process, and tell the others once frames come."""
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+    run.wait(lambda run: len(run.frames("door")) > 10)
+    part = ready.with_suffix(".part")
+    part.write_text(" ".join(str(child.pid) for child in multiprocessing.active_children()))
+    part.rename(ready)
+    threading.Event().wait()
+
+
 def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:
-    pid = os.fork()
-    if pid == 0:  # a process of its own, to be killed
-        os.setsid()
-        run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
-        run.wait(lambda run: len(run.frames("door")) > 10)
-        names = [str(child.pid) for child in multiprocessing.active_children()]
-        (tmp_path / "ready.part").write_text(" ".join(names))
-        (tmp_path / "ready.part").rename(tmp_path / "ready")
-        threading.Event().wait()
-    end = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "ready").exists():
+    ready, end = tmp_path / "ready", time.monotonic() + PATIENCE_S
+    first = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(model, clip, ready))
+    first.start()
+    while not ready.exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    pids = [int(text) for text in (tmp_path / "ready").read_text().split()]
+    pids = [int(text) for text in ready.read_text().split()]
     assert [each for child in pids for each in named_memory(child)] == [], "it would outlive all of them"
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    first.kill()
+    first.join()
     while left := [child for child in pids if alive(child)]:
         assert time.monotonic() < end, left
         time.sleep(0.05)
