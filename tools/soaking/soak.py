@@ -18,7 +18,8 @@ from tools.soaking.trunkline import Sample, Trunkline, unaccounted
 QUIET, BROKEN = "quiet", "broken"  # the streams: one that is left alone, one whose source is broken
 BEFORE_S: Final = 60.0  # with which the time of a fault is compared
 FIRST_S: Final = 120.0  # for the first frames
-WELL_S: Final = 60.0  # in which all must be well again
+WELL_S: Final = 60.0  # in which all must be well again ...
+PAGE_S: Final = 180.0  # ... and the page, whose server may have to start anew
 CALM_S: Final = (4.0, 8.0)  # between two faults
 EARLY_S: Final = 0.5  # an event that was heard so shortly before a fault may still wait for the store
 SAMPLE_S: Final = 1.0
@@ -52,6 +53,7 @@ def run_soak(
         streams = {QUIET: quiet.address, BROKEN: broken.address}
         with Trunkline(Path(folder), streams, model, links, seconds + SPARE_S) as trunkline:
             wait_until(lambda: all(trunkline.frames[name] for name in streams), FIRST_S)
+            wait_until(trunkline.page_answers, PAGE_S)
             began_s = time.monotonic()
             sampler = _Sampler(trunkline)
             first = trunkline.commands()
@@ -78,7 +80,8 @@ def _try(fault: Fault, bench: Bench, began_s: float) -> Outcome:
     fault.breaks(bench)
     healed_s = time.monotonic()
     well = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), WELL_S)
-    recovered_s = None if well is None or wait_until(trunkline.page_answers, WELL_S) is None else well
+    page = wait_until(trunkline.page_answers, PAGE_S)
+    recovered_s = None if well is None or page is None else well + page
     now_s = time.monotonic()
     trunkline.note_stored()
     return Outcome(
