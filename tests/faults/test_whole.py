@@ -22,12 +22,19 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(**changes: object) -> Soak:
-    outcome = Outcome("cut", "source", 1.0, 0.5, WELL, WELL, 0, ("down: the source | ended",))
-    samples = [Sample(float(second), 100.0, 10.0, 20, 30, 5) for second in range(200)]
+    outcome = Outcome("cut", "source", 1.0, 2.0, 0.5, WELL, WELL, 0, ("down: the source | ended",))
+    samples = [Sample(float(second), 100.0, 10.0, 20, 30, 5, 1.0) for second in range(200)]
     values = {
         **{"seed": 1, "seconds": 200.0, "links": "queue", "model": "n", "outcomes": [outcome], "unaccounted": 0},
         **{"lost": {"stale": 2}, "captured": 100, "unstored": 0, "told_unstored": 0, "events": 7, "refused": 0},
-        **{"quiet_first_ms": 10.0, "quiet_last_ms": 10.5, "samples": samples},
+        **{
+            "unstored_in": {},
+            "forgotten": 0,
+            "latency": None,
+            "machine": None,
+            "more_processes": [],
+            "samples": samples,
+        },
         "slopes": {"memory_mb": slope(range(200), [100.0] * 200)},
     }
     return Soak(**values | changes)  # type: ignore[arg-type]
@@ -51,7 +58,7 @@ def test_a_whole_run_under_faults_loses_nothing_that_is_not_told(hurried: None, 
 
 
 def test_what_does_not_hold_is_a_problem() -> None:
-    gone = Outcome("cut", "source", 1.0, None, WELL, Pace(None, 60.0), 3, ())
+    gone = Outcome("cut", "source", 1.0, 61.0, None, WELL, Pace(None, 60.0), 3, ())
     grows = {"memory_mb": slope(range(200), [100.0 + second for second in range(200)])}
     assert problems(made()) == []
     assert problems(made(unaccounted=1)) == ["1 frames are unaccounted for"]

@@ -15,12 +15,15 @@ from typing import Final
 
 import zmq
 
-from tools.soaking.camera import RATE, Camera
+from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
 
 BREAK_S: Final = 4.0  # for which most faults last: longer than the streams' timeout
 FLAPS: Final = 10
 PEERS: Final = 200
+PAGE_CLIENTS: Final = 50
+TAKEN_S: Final = 20.0  # in which an engine has its next batch
+THROUGH_S: Final = 1.0  # in which what was behind that batch is through
 BUSY: Final = "while True: pass"
 
 
@@ -198,6 +201,35 @@ def _peers(send: Callable[[random.Random], bytes]) -> Callable[[Bench], None]:
     return breaks
 
 
+def _engine(manner: str) -> Callable[[Bench], None]:
+    def breaks(bench: Bench) -> None:
+        file = bench.trunkline.break_engine(manner)
+        wait_until(lambda: not file.exists(), TAKEN_S)
+        time.sleep(THROUGH_S)
+
+    return breaks
+
+
+def _clock_set(bench: Bench) -> None:
+    for seconds in (3600.0, -3600.0, 0.0):
+        bench.trunkline.set_clock(seconds)
+        time.sleep(BREAK_S / 2)
+
+
+def _page_clients(bench: Bench) -> None:
+    with ExitStack() as stack:
+        for _ in range(PAGE_CLIENTS):
+            with suppress(OSError):
+                stack.enter_context(bench.trunkline.page_client())
+        time.sleep(BREAK_S)
+
+
+def _page_killed(bench: Bench) -> None:
+    for pid in bench.trunkline.page_processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 FAULTS: Final = (
     Fault("server killed for 4 s", "source", _server_killed),
     Fault("frozen for 4 s: packets stop, the connection stays", "source", _frozen),
@@ -218,11 +250,20 @@ FAULTS: Final = (
         whole=True,
         processes=True,
     ),
+    Fault("the page's process killed (SIGKILL)", "process", _page_killed),
+    Fault("the engine raises once", "process", _engine("raises")),
+    Fault("the engine gives no numbers (NaN) once", "process", _engine("nan")),
+    Fault("the engine gives wrong shapes once", "process", _engine("shapes")),
+    Fault("the engine gives nothing once", "process", _engine("nothing")),
+    Fault("the engine is 3 s late once", "process", _engine("late"), whole=True),
+    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True),
+    Fault("clock set 1 h forth, 2 h back, right", "machine", _clock_set),
     Fault("all processes suspended for 4 s", "machine", _suspended, whole=True),
     Fault("disk full for 4 s (no file grows)", "machine", _disk_full),
     Fault("no descriptor left for 4 s", "machine", _descriptors_gone),
     Fault("all cores taken for 4 s", "machine", _cores_taken, whole=True),
     Fault("a subscriber that never reads", "readers", _never_reads),
+    Fault("50 clients of the page that never read", "readers", _page_clients),
     Fault("50,000 subscriptions of one subscriber", "readers", _subscriptions),
     Fault("200 connections that say nothing", "readers", _peers(lambda _: b"")),
     Fault("200 connections that send rubbish", "readers", _peers(lambda chance: chance.randbytes(5000))),
