@@ -135,15 +135,15 @@ class Trunkline:
                     self.events.append((message.stream, message.seq, message.event, message.kind, message.track))
 
     def children(self) -> list[int]:
-        """The processes of its stages."""
+        """The processes of its stages, which one of its own has forked."""
         found = []
         for pid in _below(self.process.pid):
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            if b"spawn_main" in command:
-                found.append(pid)
+            if b"multiprocessing.forkserver" in command:  # as of each that it forked, which have forked none
+                found += _below(pid)
         return found
 
     def sample(self) -> Sample:
