@@ -33,16 +33,7 @@ class _ActiveLabel:
 
 
 class StreamEvents:
-    """The events of one stream.
-
-    Args:
-        stream: its name.
-        labels: of objects, in the order of the network's classes.
-        scenes: of scenes, likewise.
-        places: its zones and lines, if any.
-        crops: whether events carry the best view of a track as a picture.
-        patience_s: stream time after which a track that is not seen any more has ended though its end was lost.
-    """
+    """The events of one stream, with its zones and lines, if any; else as of :class:`EventLog`."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -72,19 +72,6 @@ class FaceBatch:
                 request.answer(None)
 
 
-class FaceAnswers(Protocol):
-    """Whom faces can be shown to."""
-
-    def ask(self, crops: Crops, wait: bool) -> FaceRequest | None:
-        """Ask for the embeddings of some faces.
-
-        Args:
-            crops: MAX_CROPS at the most.
-            wait: until there is room for them; otherwise None where there is none.
-        """
-        ...
-
-
 class FaceQueue:
     """The face entry behind a bounded queue, for a thread of its own: :meth:`embed` the :meth:`batches`.
 
@@ -101,7 +88,12 @@ class FaceQueue:
         self._over = False
 
     def ask(self, crops: Crops, wait: bool) -> FaceRequest | None:
-        """Let some faces wait for the engine; see :meth:`FaceAnswers.ask`. Once it is closed, nothing is answered."""
+        """Let some faces wait for the engine. Once it is closed, nothing is answered.
+
+        Args:
+            crops: MAX_CROPS at the most.
+            wait: until there is room for them; otherwise None where there is none.
+        """
         request = FaceRequest(crops)
         with self._changed:
             if wait:
@@ -155,20 +147,12 @@ class FaceQueue:
             request.answer(None)
 
 
-class DirectFaces:
+class DirectFaces(FaceQueue):
     """The face entry in the thread of whoever asks."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._entry = FaceQueue(engine)
-
-    @property
-    def crops(self) -> int:
-        """Faces embedded so far."""
-        return self._entry.crops
 
     def ask(self, crops: Crops, wait: bool) -> FaceRequest:
         """Embed some faces now."""
         request = FaceRequest(crops)
-        for _ in self._entry.embed([FaceBatch([request])]):
+        for _ in self.embed([FaceBatch([request])]):
             pass
         return request

@@ -22,7 +22,7 @@ from pipeline.gallery.live import LiveGallery
 from pipeline.gallery.search import Index
 from pipeline.gallery.views import BestViews, View
 from pipeline.identity.evidence import AKIN, ENOUGH, Evidence
-from pipeline.identity.face_entry import MAX_CROPS, FaceAnswers, FaceRequest, Outputs
+from pipeline.identity.face_entry import MAX_CROPS, FaceQueue, FaceRequest, Outputs
 from pipeline.identity.naming import NameAssigner, Ranking
 from pipeline.settings.schema import IdentitySettings
 
@@ -185,7 +185,7 @@ class Identifier:
 
     def __init__(
         self,
-        faces: FaceAnswers,
+        faces: FaceQueue,
         gallery: Gallery,
         settings: IdentitySettings,
         threshold: float,

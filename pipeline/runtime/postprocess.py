@@ -8,7 +8,7 @@ import numpy as np
 from engines.spec import Model, Thresholds
 from pipeline.frames.types import Inferred, Result
 from pipeline.gallery.gallery import Gallery
-from pipeline.identity.face_entry import FaceAnswers
+from pipeline.identity.face_entry import FaceQueue
 from pipeline.identity.stage import Identifier, identify
 from pipeline.inference.stage import detect
 from pipeline.settings.schema import Config
@@ -35,7 +35,7 @@ class Postprocessor:
         self,
         config: Config,
         model: Model,
-        faces: FaceAnswers | None,
+        faces: FaceQueue | None,
         gallery: Gallery | None,
         live: Callable[[str], bool],
         restarts: int = 0,

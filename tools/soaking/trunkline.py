@@ -204,8 +204,9 @@ class Trunkline:
         return [pid for pid in _below(self.process.pid) if b"\0view\0" in _command(pid)]
 
     def children(self) -> list[int]:
-        """The processes of its stages."""
-        return [pid for pid in _below(self.process.pid) if b"spawn_main" in _command(pid)]
+        """The processes of its stages, which one of its own has forked."""
+        servers = [pid for pid in _below(self.process.pid) if b"multiprocessing.forkserver" in _command(pid)]
+        return [child for pid in servers for child in _below(pid)]  # of a child that it forked: none
 
     def commands(self) -> list[str]:
         """Return what each of its processes was started as, without what is a number there."""

@@ -1,12 +1,12 @@
 """Where a process of a run begins, and how it ends with the one that started it."""
 
+import os
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import parent_process
-from os import _exit as exit_at_once
 from typing import Any, Final
 
 from engines.errors import TrunklineError
@@ -46,9 +46,12 @@ def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
 
 
 def _beat(context: WorkerContext, pulse: Pulse) -> None:
-    while True:
+    """Give signs of life; end with the process that forked this one, since nobody else can tell when this one ends."""
+    forked_by = os.getppid()
+    while os.getppid() == forked_by:
         context.frames.beat(context.number, pulse.sign(time.monotonic_ns()))
         time.sleep(BEAT_S)
+    os._exit(1)
 
 
 def _end_with_parent(folder: str) -> None:
@@ -57,4 +60,4 @@ def _end_with_parent(folder: str) -> None:
     assert parent is not None
     parent.join()
     shutil.rmtree(folder, ignore_errors=True)
-    exit_at_once(1)
+    os._exit(1)

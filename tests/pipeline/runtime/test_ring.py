@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from pipeline.frames.counters import FrameCounts, StreamState
 from pipeline.frames.types import Ticket
 from pipeline.runtime import shared_file
 from pipeline.runtime.ring import CAUSES, Gone, Layout, Ring, accept, hand_over, take_back
+from pipeline.runtime.worker_process import FORKING
 from tests.pipeline.made_memory import named_memory
 from tests.pipeline.made_readers import busy_process, held_by, reader, send, take
 
@@ -385,14 +385,13 @@ FRAMES, DEATHS = 400, 4
 
 def test_readers_that_die_cost_what_they_held_and_nothing_else() -> None:
     """One writer, three readers that kill themselves now and then, or are killed, and started again."""
-    spawning = multiprocessing.get_context("spawn")
     ring = Ring.create(Layout(slots=12, slot_bytes=BYTES, streams=("door",)), "12 frames")
     random.seed(5)
     readers: dict[int, tuple[Any, Any]] = {}
 
     def start(me: int) -> None:
-        ours, theirs = spawning.Pipe()
-        process = spawning.Process(target=reader, args=(ring, theirs, me))
+        ours, theirs = FORKING.Pipe()
+        process = FORKING.Process(target=reader, args=(ring, theirs, me))
         process.start()
         theirs.close()
         readers[me] = process, ours
@@ -446,8 +445,7 @@ def test_threads_of_several_processes_use_both_rings_of_a_run_at_once() -> None:
     count, rounds = 4, 200
     frames = Ring.create(Layout(slots=2 * count, slot_bytes=16, streams=("door",)), "frames")
     inputs = Ring.create(Layout(slots=2 * count, slot_bytes=16), "batches", frames.lock)
-    spawning = multiprocessing.get_context("spawn")
-    running = [spawning.Process(target=busy_process, args=(frames, inputs, me, rounds)) for me in range(count)]
+    running = [FORKING.Process(target=busy_process, args=(frames, inputs, me, rounds)) for me in range(count)]
     for process in running:
         process.start()
     for process in running:
