@@ -158,7 +158,9 @@ class Trunkline:
                     number = message.seq - sum(message.dropped.values())
                     self.frames[message.stream].append(Seen(time.monotonic(), number, message.timings_ms.total))
                 elif isinstance(message, HealthMessage):
-                    self.health[message.stream].append((time.monotonic(), message))
+                    told = self.health[message.stream]
+                    if not told or told[-1][1] != message:  # it is said again to whoever subscribes
+                        told.append((time.monotonic(), message))
                 elif isinstance(message, EventMessage):
                     event = message.stream, message.seq, message.event, message.kind, message.track
                     self.events.append(Heard(time.monotonic(), event))
@@ -234,6 +236,11 @@ class Trunkline:
         """Whether a frame of a stream has come since then, and its last report does not say that it is down."""
         seen, told = self.frames[stream], self.health[stream]
         return bool(seen) and seen[-1].at_s > since_s and (not told or told[-1][1].state == "up")
+
+    def told_since(self, stream: str, since_s: float) -> bool:
+        """Return whether something was told of a stream since then."""
+        told = self.health[stream]
+        return bool(told) and told[-1][0] >= since_s
 
     def stop(self) -> dict[str, Any]:
         """End the run; return its summary. StageError where it has none."""
