@@ -9,6 +9,7 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.spec import load_model
+from pipeline.settings.schema import ModelSettings
 from tools.output import print_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ RATES = "2,5,10,15,25,auto"
 
 def rates(
     clips: Annotated[list[Path], typer.Argument(help="Video files.")],
-    model: Annotated[str, typer.Option(help="A released model's name, or a model folder.")] = "n",
+    model: Annotated[str, typer.Option(help="A released model's name, or a model folder.")] = ModelSettings().path,
     fps: Annotated[str, typer.Option(help="Inference rates, separated by commas: numbers, full or auto.")] = RATES,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:

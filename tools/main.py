@@ -1,8 +1,8 @@
 """The console command ``trunkline``: which verbs there are, logging, and what becomes of errors."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,174 +16,36 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb's line in ``trunkline --help``, and how to get at it: modules are imported when their verb is used."""
+    """A verb's line in ``trunkline --help``, and where it is: modules are imported when their verb is used."""
 
     summary: str
-    load: Callable[[], Callable[..., None] | typer.Typer]
-
-
-def _run() -> Callable[..., None]:
-    from tools.run import run
-
-    return run
-
-
-def _subscribe() -> Callable[..., None]:
-    from tools.subscribe import subscribe
-
-    return subscribe
-
-
-def _view() -> Callable[..., None]:
-    from tools.view import view
-
-    return view
-
-
-def _demo() -> Callable[..., None]:
-    from tools.demo import demo
-
-    return demo
-
-
-def _events() -> typer.Typer:
-    from tools.events import app
-
-    return app
-
-
-def _streams() -> typer.Typer:
-    from tools.streams import app
-
-    return app
-
-
-def _reload() -> Callable[..., None]:
-    from tools.streams import reload
-
-    return reload
-
-
-def _tune() -> Callable[..., None]:
-    from tools.streams import tune
-
-    return tune
-
-
-def _enroll() -> Callable[..., None]:
-    from tools.enroll import enroll
-
-    return enroll
-
-
-def _gallery() -> typer.Typer:
-    from tools.gallery import app
-
-    return app
-
-
-def _benchmark() -> typer.Typer:
-    from tools.benchmark import app
-
-    return app
-
-
-def _check_config() -> Callable[..., None]:
-    from tools.check_config import check_config
-
-    return check_config
-
-
-def _curve_keys() -> Callable[..., None]:
-    from tools.curve_keys import curve_keys
-
-    return curve_keys
-
-
-def _doctor() -> Callable[..., None]:
-    from tools.doctor import doctor
-
-    return doctor
-
-
-def _soak() -> Callable[..., None]:
-    from tools.soak import soak
-
-    return soak
-
-
-def _data() -> typer.Typer:
-    from tools.data import app
-
-    return app
-
-
-def _train() -> Callable[..., None]:
-    from tools.train import train
-
-    return train
-
-
-def _average() -> Callable[..., None]:
-    from tools.average import average
-
-    return average
-
-
-def _evaluate() -> typer.Typer:
-    from tools.evaluate import app
-
-    return app
-
-
-def _crossval() -> Callable[..., None]:
-    from tools.crossval import crossval
-
-    return crossval
-
-
-def _compile() -> Callable[..., None]:
-    from tools.compile import compile_model
-
-    return compile_model
-
-
-def _import() -> Callable[..., None]:
-    from tools.import_detector import import_model
-
-    return import_model
-
-
-def _plan() -> Callable[..., None]:
-    from tools.plan import plan_machine
-
-    return plan_machine
+    place: str  # as entry points name it
 
 
 VERBS = {
-    "demo": Verb("Show the whole of it on a clip, a camera or a stream.", _demo),
-    "run": Verb("Watch the streams of a configuration and publish what is seen.", _run),
-    "view": Verb("Show a run in a browser: live pictures, events, people.", _view),
-    "subscribe": Verb("Print the messages of a running Trunkline.", _subscribe),
-    "events": Verb("List, show, export and delete the events that a run keeps.", _events),
-    "streams": Verb("List, add, change and remove the streams of a run that goes on.", _streams),
-    "tune": Verb("Change thresholds and rates of a run that goes on.", _tune),
-    "reload": Verb("Have a run read its configuration again.", _reload),
-    "enroll": Verb("Add a person to the gallery.", _enroll),
-    "gallery": Verb("List, remove, export or import the people in the gallery.", _gallery),
-    "check-config": Verb("Say whether a configuration is allowed.", _check_config),
-    "curve-keys": Verb("Make the keys that publishing beyond this host needs.", _curve_keys),
-    "doctor": Verb("Say what this machine has and which engine it gets.", _doctor),
-    "benchmark": Verb("Measure how fast this machine is; compare two reports.", _benchmark),
-    "soak": Verb("Run for hours under faults; say what was lost, and what grew.", _soak),
-    "plan": Verb("Say which machine some streams need, from a minute's measurement.", _plan),
-    "data": Verb("Check and look at the training data.", _data),
-    "train": Verb("Train the network.", _train),
-    "average": Verb("Take the mean of a run's weights and of those that it began with.", _average),
-    "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", _evaluate),
-    "crossval": Verb("Train and score a configuration fold by fold; compare settings.", _crossval),
-    "compile": Verb("Make a model folder from a checkpoint.", _compile),
-    "import": Verb("Make a model folder from a detector's ONNX file.", _import),
+    "demo": Verb("Show the whole of it on a clip, a camera or a stream.", "tools.demo:demo"),
+    "run": Verb("Watch the streams of a configuration and publish what is seen.", "tools.run:run"),
+    "view": Verb("Show a run in a browser: live pictures, events, people.", "tools.view:view"),
+    "subscribe": Verb("Print the messages of a running Trunkline.", "tools.subscribe:subscribe"),
+    "events": Verb("List, show, export and delete the events that a run keeps.", "tools.events:app"),
+    "streams": Verb("List, add, change and remove the streams of a run that goes on.", "tools.streams:app"),
+    "tune": Verb("Change thresholds and rates of a run that goes on.", "tools.streams:tune"),
+    "reload": Verb("Have a run read its configuration again.", "tools.streams:reload"),
+    "enroll": Verb("Add a person to the gallery.", "tools.enroll:enroll"),
+    "gallery": Verb("List, remove, export or import the people in the gallery.", "tools.gallery:app"),
+    "check-config": Verb("Say whether a configuration is allowed.", "tools.check_config:check_config"),
+    "curve-keys": Verb("Make the keys that publishing beyond this host needs.", "tools.curve_keys:curve_keys"),
+    "doctor": Verb("Say what this machine has and which engine it gets.", "tools.doctor:doctor"),
+    "benchmark": Verb("Measure how fast this machine is; compare two reports.", "tools.benchmark:app"),
+    "soak": Verb("Run for hours under faults; say what was lost, and what grew.", "tools.soak:soak"),
+    "plan": Verb("Say which machine some streams need, from a minute's measurement.", "tools.plan:plan_machine"),
+    "data": Verb("Check and look at the training data.", "tools.data:app"),
+    "train": Verb("Train the network.", "tools.train:train"),
+    "average": Verb("Take the mean of a run's weights and of those that it began with.", "tools.average:average"),
+    "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", "tools.evaluate:app"),
+    "crossval": Verb("Train and score a configuration fold by fold; compare settings.", "tools.crossval:crossval"),
+    "compile": Verb("Make a model folder from a checkpoint.", "tools.compile:compile_model"),
+    "import": Verb("Make a model folder from a detector's ONNX file.", "tools.import_detector:import_model"),
 }
 
 
@@ -216,7 +78,7 @@ class Verbs(TyperGroup):
 
 
 def _command(name: str) -> Any:
-    loaded = VERBS[name].load()
+    loaded = resolve_name(VERBS[name].place)
     if isinstance(loaded, typer.Typer):
         group = typer.main.get_group(loaded)
         group.name = name

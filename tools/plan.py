@@ -8,6 +8,7 @@ from rich.table import Table
 
 from engines.errors import ConfigError
 from engines.hardware import usable_cores
+from pipeline.settings.schema import ModelSettings
 from tools.output import print_json
 from tools.planning.costs import SIZES, FrameCosts, measure_costs
 from tools.planning.planned import Plan, PlannedLoad, plan
@@ -21,7 +22,7 @@ def plan_machine(
         float | None, typer.Option(min=0.1, help="Of those, how many the network sees (inference.fps); default: all.")
     ] = None,
     p99: Annotated[float, typer.Option(min=1.0, help="Latency that 99 of 100 frames keep, milliseconds.")] = 100.0,
-    model: Annotated[str, typer.Option(help="A released model's name, or a model folder.")] = "n",
+    model: Annotated[str, typer.Option(help="A released model's name, or a model folder.")] = ModelSettings().path,
     seconds: Annotated[float, typer.Option(min=3.0, help="How long this machine is measured.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:

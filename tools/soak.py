@@ -12,6 +12,7 @@ import typer
 
 from engines.hardware import cpu
 from engines.spec import load_model
+from pipeline.settings.schema import ModelSettings
 from tools.output import json_of, write_file
 from tools.soaking.faults import FAULTS
 from tools.soaking.judge import problems
@@ -24,7 +25,7 @@ EXIT_WORSE = 1
 def soak(
     hours: Annotated[float, typer.Option(min=0.002, help="How long it goes on; 0.1 is six minutes.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Says which fault comes when.")] = 1,
-    model: Annotated[str, typer.Option(help="Model folder or released model.")] = "n",
+    model: Annotated[str, typer.Option(help="Model folder or released model.")] = ModelSettings().path,
     links: Annotated[Literal["queue", "zmq"], typer.Option(help="Stages as threads, or as processes.")] = "zmq",
     calm: Annotated[bool, typer.Option("--calm", help="Without faults: only look at what grows.")] = False,
     save: Annotated[Path | None, typer.Option(metavar="PREFIX", help="Write PREFIX.md, .json and .png.")] = None,

@@ -25,7 +25,7 @@ from engines.data.reading import spread
 from engines.engine import require_backend
 from engines.errors import BackendUnavailable, DataError, EngineError
 from engines.evaluation.report import EvaluationReport, Headline, evaluate_model, headlines
-from engines.evaluation.truth import Truth, configured_truth, standard_truth
+from engines.evaluation.truth import Truth, configured_truth
 from engines.hardware import cpu, int8_instructions
 from engines.spec import (
     ENTRY_OF,
@@ -192,7 +192,7 @@ def compile_int8(
     told("calibrating")
     sets, tasks = settings.datasets if settings else None, model.spec.network.tasks
     parts = [_calibrated(model, name, data, pictures, sets, form) for name in model.spec.network.entries]
-    truth = configured_truth(settings, data, tasks) if settings else standard_truth(data, tasks)
+    truth = configured_truth(settings, data, tasks)
     truth.scored(tasks, tasks)  # a task of which nothing is known could lose anything
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         work = Path(name)

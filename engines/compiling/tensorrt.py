@@ -16,7 +16,7 @@ from engines.compiling.release import parity_pictures
 from engines.engine import require_backend
 from engines.errors import DataError, EngineError
 from engines.evaluation.report import evaluate_model, headlines
-from engines.evaluation.truth import Truth, configured_truth, standard_truth
+from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import GateFigure, Model, load_model
 from engines.training.settings import TrainingSettings
 
@@ -67,7 +67,7 @@ def compile_tensorrt(
     require_backend("tensorrt")  # first: what is missing is said at once
     model = load_model(folder)
     tasks = model.spec.network.tasks
-    truth = configured_truth(settings, data, tasks) if settings else standard_truth(data, tasks)
+    truth = configured_truth(settings, data, tasks)
     device = _build(model, precision, workspace, version_compatible, told)
     parity: Sequence[Parity] = []
     figures: Sequence[GateFigure] = []

@@ -9,7 +9,7 @@ from faster_coco_eval.core.coco import COCO
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
 from engines.arrays import Double, Float
-from engines.data.coco import CocoSet
+from engines.data.coco import CocoBox, CocoSet
 
 MAX_DETECTIONS = 100  # per picture, best first
 AREAS = {  # of boxes, in source pixels
@@ -64,7 +64,7 @@ def average_precision(truth: CocoSet, detections: Sequence[BoxDetection]) -> Ave
     Ignored boxes follow COCO's rule for crowds: a detection that lies on one (intersection over the detection's own
     area) is neither right nor wrong, however many do, and an ignored box that nobody found is no miss.
     """
-    evaluation = COCOeval_faster(COCO(_ground_truth(truth)), COCO(_found(truth, detections)), iouType="bbox")
+    evaluation = COCOeval_faster(_as_coco(truth, truth.boxes), _as_coco(truth, detections), iouType="bbox")
     evaluation.params.maxDets = [MAX_DETECTIONS]
     evaluation.params.areaRng = [list(area) for area in AREAS.values()]
     evaluation.params.areaRngLbl = list(AREAS)
@@ -94,42 +94,24 @@ def _by_category(names: Sequence[str], values: Double) -> dict[str, float | None
     return scores
 
 
-def _ground_truth(truth: CocoSet) -> dict[str, object]:
-    # The library, like the one it follows, reads ``iscrowd`` alone and forgets ``ignore``.
-    boxes = [
+def _as_coco(truth: CocoSet, boxes: Sequence[CocoBox] | Sequence[BoxDetection]) -> COCO:
+    """Boxes of the pictures as the library wants them; its own loadRes cannot take an empty list."""
+    annotations = [
         {
             "id": number,
             "image_id": box.image_id,
             "category_id": box.category_id,
             "bbox": list(box.bbox),
             "area": box.bbox[2] * box.bbox[3],
-            "iscrowd": int(box.ignored),
+            # The library, like the one it follows, reads ``iscrowd`` alone and forgets ``ignore``.
+            **({"iscrowd": int(box.ignored)} if isinstance(box, CocoBox) else {"iscrowd": 0, "score": box.score}),
         }
-        for number, box in enumerate(truth.boxes, start=1)  # not the file's ids: the library takes 0 for "no match"
+        for number, box in enumerate(boxes, start=1)  # not the file's ids: the library takes 0 for "no match"
     ]
-    return _as_coco(truth, boxes)
-
-
-def _found(truth: CocoSet, detections: Sequence[BoxDetection]) -> dict[str, object]:
-    # Made here and not by the library's loadRes, which cannot take an empty list.
-    boxes = [
+    return COCO(
         {
-            "id": number,
-            "image_id": detection.image_id,
-            "category_id": detection.category_id,
-            "bbox": list(detection.bbox),
-            "area": detection.bbox[2] * detection.bbox[3],
-            "score": detection.score,
-            "iscrowd": 0,
+            "images": [{"id": key} for key in truth.pictures],
+            "annotations": annotations,
+            "categories": [{"id": key, "name": name} for key, name in truth.categories.items()],
         }
-        for number, detection in enumerate(detections, start=1)
-    ]
-    return _as_coco(truth, boxes)
-
-
-def _as_coco(truth: CocoSet, annotations: list[dict[str, object]]) -> dict[str, object]:
-    return {
-        "images": [{"id": key} for key in truth.pictures],
-        "annotations": annotations,
-        "categories": [{"id": key, "name": name} for key, name in truth.categories.items()],
-    }
+    )

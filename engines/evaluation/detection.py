@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 import numpy as np
@@ -91,13 +91,7 @@ def score_boxes(evidence: BoxEvidence) -> BoxScores:
     scores = average_precision(evidence.truth, evidence.detections)
     ignored = sum(box.ignored for box in evidence.truth.boxes)
     return BoxScores(
-        ap=mean_of(scores.ap),
-        ap50=mean_of(scores.ap50),
-        ap75=mean_of(scores.ap75),
-        ap_small=mean_of(scores.ap_small),
-        ap_medium=mean_of(scores.ap_medium),
-        ap_large=mean_of(scores.ap_large),
-        ar100=mean_of(scores.ar100),
+        **{name: mean_of(values) for name, values in asdict(scores).items()},
         ece=_calibration_error(evidence.matches),
         ap50_by_label=scores.ap50,
         by_source=score_sources(evidence.truth, evidence.matches),

@@ -254,14 +254,14 @@ def _others(
 
 
 def configured_truth(
-    settings: TrainingSettings, data: Path, tasks: Collection[TaskName], limit: int | None = None
+    settings: TrainingSettings | None, data: Path, tasks: Collection[TaskName], limit: int | None = None
 ) -> Truth:
-    """What a configuration is scored on: its validation sets, or the standard folders where it names none.
+    """What a configuration is scored on: its validation sets, or the standard folders where it, or None, names none.
 
     Raises:
         DataError: as :func:`labelled_truth` and :func:`standard_truth`.
     """
-    if settings.validation_sets:
+    if settings is not None and settings.validation_sets:
         return labelled_truth(settings.validation_sets, data, limit)
     return standard_truth(data, tasks, limit)
 

@@ -238,17 +238,8 @@ class LossSettings(_TrainingSection, frozen=True, kw_only=True):
 
     def weight(self, name: TaskName) -> float:
         """That of a task's loss."""
-        match name:
-            case "objects":
-                return self.objects
-            case "faces":
-                return self.faces
-            case "scene":
-                return self.scene
-            case "identity":
-                return self.identity
-            case _:
-                return self.others.get(name, 1.0)
+        own: float = getattr(self, name) if name in USUAL_TASKS else self.others.get(name, 1.0)
+        return own
 
 
 class PhaseSettings(_TrainingSection, frozen=True, kw_only=True):

@@ -196,12 +196,9 @@ class PictureSender:
         try:
             self._socket.send_multipart(pack_picture(frame, self._session, self._encoder), zmq.DONTWAIT, copy=False)
         except zmq.Again:  # the other host went away in between
-            return self._retry(frame)
+            return False if self._live else self.put(frame)
         self._note_sent()
         return True
-
-    def _retry(self, frame: Frame) -> bool:
-        return False if self._live else self.put(frame)
 
     def _has_room(self, wait_s: float) -> bool:
         return bool(self._socket.poll(round(1000 * wait_s), zmq.POLLOUT))

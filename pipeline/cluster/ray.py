@@ -189,7 +189,7 @@ class ShardActor(StreamShard):
 
 
 class RayShard:
-    """An actor, as its supervisor sees it."""
+    """An actor, as its supervisor sees it: a :class:`~pipeline.cluster.supervisor.PlacedShard`."""
 
     def __init__(self, actor: Any, wanted: dict[str, float], node: str | None) -> None:
         self.wanted, self.node, self.killed, self.unreachable = wanted, node, False, False
@@ -199,7 +199,6 @@ class RayShard:
         self._asked_s = 0.0
 
     def opened(self) -> OpenedShard | None:
-        """See :class:`pipeline.cluster.supervisor.PlacedShard`."""
         import ray
 
         try:
@@ -228,11 +227,9 @@ class RayShard:
         return report
 
     def stop(self) -> None:
-        """See :class:`pipeline.cluster.supervisor.PlacedShard`."""
         self._actor.stop.remote()
 
     def kill(self) -> None:
-        """See :class:`pipeline.cluster.supervisor.PlacedShard`."""
         import ray
 
         self.killed = True
@@ -283,7 +280,6 @@ class ShardInbox:
         self._shards: dict[zmq.Socket[bytes], tuple[int, Subscription]] = {}
 
     def connect(self, shard: int, opened: OpenedShard) -> None:
-        """See :class:`pipeline.cluster.supervisor.Inbox`."""
         self.disconnect(shard)
         key = Path(self._folder.name) / f"shard{shard}.key"
         key.write_text(opened.server_key)
@@ -293,7 +289,6 @@ class ShardInbox:
         self._poller.register(heard, zmq.POLLIN)
 
     def disconnect(self, shard: int) -> None:
-        """See :class:`pipeline.cluster.supervisor.Inbox`."""
         for heard in [each for each, (number, _) in self._shards.items() if number == shard]:
             del self._shards[heard]
             self._poller.unregister(heard)

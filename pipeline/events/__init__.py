@@ -4,7 +4,7 @@ The runtime, service and cluster rooms may import it.
 """
 
 from pipeline.events.log import EventLog
-from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent, zone_counters_of
+from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent, check_zones, zone_counter_of
 from pipeline.frames.events import Event
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "Timestamp",
     "ZoneCounter",
     "ZoneEvent",
-    "zone_counters_of",
+    "check_zones",
+    "zone_counter_of",
 ]

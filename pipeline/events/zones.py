@@ -18,7 +18,7 @@ from engines.errors import ConfigError
 from pipeline.frames.events import Cause, Direction
 from pipeline.frames.polygons import crossed, distance, inside, sides
 from pipeline.frames.types import Counts
-from pipeline.settings.schema import Config, LineSettings, ZoneSettings
+from pipeline.settings.schema import LineSettings, StreamSettings, ZoneSettings
 
 COLUMN: Final = {"foot": 1, "centre": 2}  # of y, beside the x that both share
 NO_TRACK: Final = np.iinfo(np.int64).max  # beyond every id: whatever is looked up finds a row
@@ -318,22 +318,18 @@ class ZoneCounter:
         return {direction: dict(counter) for direction, counter in self._crossed[line].items()}
 
 
-def zone_counters_of(config: Config, labels: tuple[str, ...]) -> dict[str, ZoneCounter]:
-    """The places of each stream that has any.
+def zone_counter_of(settings: StreamSettings, labels: tuple[str, ...]) -> ZoneCounter | None:
+    """The zones and lines of a stream; None where it has neither."""
+    return ZoneCounter(settings.zones, settings.lines, labels) if settings.zones or settings.lines else None
 
-    Raises:
-        ConfigError: one is for a label that is not among the ``labels`` of the model.
-    """
-    for index, stream in enumerate(config.streams):
+
+def check_zones(streams: Sequence[StreamSettings], labels: tuple[str, ...]) -> None:
+    """Refuse with a ConfigError a zone or line for a label that is not among the ``labels`` of the model."""
+    for index, stream in enumerate(streams):
         for row, zone in enumerate(stream.zones):
             _check_labels(f"streams[{index}].zones[{row}].labels", zone.labels or (), labels)
         for row, line in enumerate(stream.lines):
             _check_labels(f"streams[{index}].lines[{row}].labels", line.labels or (), labels)
-    return {
-        stream.name: ZoneCounter(stream.zones, stream.lines, labels)
-        for stream in config.streams
-        if stream.zones or stream.lines
-    }
 
 
 def _check_labels(key: str, wanted: Sequence[str], known: tuple[str, ...]) -> None:

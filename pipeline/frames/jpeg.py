@@ -76,7 +76,7 @@ class JpegDecoder:
                 f"its JPEG is a {frame.format.name} picture of {frame.width}x{frame.height}, "
                 f"but must be {LAYOUT} of {width}x{height}"
             )
-        y, u, v = (_pixels(plane) for plane in frame.planes)
+        y, u, v = map(pixels_of, frame.planes)
         for plane in (y, u, v):
             plane.flags.writeable = False
         return y, u, v
@@ -87,7 +87,7 @@ def frame_of(planes: Planes, layout: str = LAYOUT) -> av.VideoFrame:
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, layout)
     for there, plane in zip(frame.planes, planes, strict=True):
-        np.copyto(_pixels(there), plane)
+        np.copyto(pixels_of(there), plane)
     return frame
 
 
@@ -103,7 +103,7 @@ def jpeg_planes(picture: Picture) -> Planes:
         frame.colorspace = MATRICES[picture.matrix]
         frame.color_range = FULL if picture.full_range else LIMITED
     frame = frame.reformat(format=LAYOUT, dst_colorspace=MATRICES["bt601"], dst_color_range=FULL)
-    y, u, v = (_pixels(plane) for plane in frame.planes)
+    y, u, v = map(pixels_of, frame.planes)
     return y, u, v
 
 
@@ -125,6 +125,7 @@ def _decoder(width: int, height: int) -> VideoCodecContext:
     return context
 
 
-def _pixels(plane: VideoPlane) -> Plane:
+def pixels_of(plane: VideoPlane) -> Plane:
+    """Return the pixels (H, W) of a plane of FFmpeg's, without what its rows are padded with; they are not copied."""
     pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return pixels[:, : plane.width]

@@ -51,40 +51,29 @@ def keep_capturing(
         stop: ends the capture, and a pause.
         pulse: of the process, if somebody watches it.
     """
-    with (pulse or Pulse()).stage():  # a source that reads for long is at rest: its timeouts watch over it
-        _capture_again(settings, frames_of, admit, dropped, health, stop)
-
-
-def _capture_again(
-    settings: StreamSettings,
-    frames_of: Callable[[Tell], Iterable[Frame]],
-    admit: Callable[[Frame], None],
-    dropped: Callable[[Frame, str], None],
-    health: Tell,
-    stop: threading.Event,
-) -> None:
     backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random())
     limit, held, down = CrashLimit(), Held(dropped), Down(health)
-    while not stop.is_set():
-        try:
-            for frame in held.watch(frames_of(down.tell)):
-                admit(frame)
-                held.release(frame)
-                backoff.reset()
-            return
-        except LinkClosed:
-            held.drop("shutdown")
-            return
-        except Exception as error:  # whatever a source, a driver or a decoder does, the other streams go on
-            cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
-            trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
-            log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
-        if not limit.allows(time.monotonic()) and not is_live(settings):
-            cause = f"more than {MAX_CRASHES} times in a minute: {cause}"
-            return health(Health(settings.name, "ended", cause, time.time_ns()))
-        if not stop.is_set():
-            down.crashed(settings.name, cause)
-            stop.wait(backoff.next())
+    with (pulse or Pulse()).stage():  # a source that reads for long is at rest: its timeouts watch over it
+        while not stop.is_set():
+            try:
+                for frame in held.watch(frames_of(down.tell)):
+                    admit(frame)
+                    held.release(frame)
+                    backoff.reset()
+                return
+            except LinkClosed:
+                held.drop("shutdown")
+                return
+            except Exception as error:  # whatever a source, a driver or a decoder does, the other streams go on
+                cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
+                trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
+                log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
+            if not limit.allows(time.monotonic()) and not is_live(settings):
+                cause = f"more than {MAX_CRASHES} times in a minute: {cause}"
+                return health(Health(settings.name, "ended", cause, time.time_ns()))
+            if not stop.is_set():
+                down.crashed(settings.name, cause)
+                stop.wait(backoff.next())
 
 
 class HealthReporter:

@@ -7,7 +7,7 @@ from typing import Self
 
 from engines.spec import Model, ModelSpec
 from pipeline.events.log import EventLog
-from pipeline.events.zones import ZoneCounter, zone_counters_of
+from pipeline.events.zones import check_zones, zone_counter_of
 from pipeline.frames.counters import CountsReader, FrameCounts
 from pipeline.frames.events import Cause
 from pipeline.frames.stage_times import StageTimes, Times
@@ -88,12 +88,10 @@ class EventPublisher:
         """With the zones, lines and crops of a run's configuration.
 
         Lines count on from ``open_events``, or from ``lines``, by stream and line.
-
-        Raises:
-            ConfigError: a zone or line is for a label that the model does not know.
         """
         spec = model.spec
-        places = zone_counters_of(config, spec.objects)
+        made = {stream.name: zone_counter_of(stream, spec.objects) for stream in config.streams}
+        places = {stream: counting for stream, counting in made.items() if counting is not None}
         for stream, counting in places.items():
             before = (lines or {}).get(stream, {}) if open_events is None else open_events.line_counts(stream)
             counting.count_on(before)
@@ -134,16 +132,12 @@ class EventPublisher:
 
     def check(self, settings: StreamSettings) -> None:
         """Refuse a stream with a zone or line for a label that the model does not know, with a ConfigError."""
-        self._places_of(settings)
+        check_zones((settings,), self._spec.objects)
 
     def begin(self, settings: StreamSettings) -> None:
         """A stream is added whose frames come from now on."""
-        places = self._places_of(settings)
         with self._lock:
-            self._events.begin(settings.name, places)
-
-    def _places_of(self, settings: StreamSettings) -> ZoneCounter | None:
-        return zone_counters_of(Config(streams=(settings,)), self._spec.objects).get(settings.name)
+            self._events.begin(settings.name, zone_counter_of(settings, self._spec.objects))
 
     def reported(self, report: Health) -> None:
         """What happened to a stream is about to be published: when it is down or over, all that was seen has ended."""

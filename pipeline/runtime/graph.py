@@ -2,31 +2,34 @@
 
 Threads (:mod:`pipeline.runtime.threads`) and processes (:mod:`pipeline.runtime.processes`) both take it from here, and
 nothing else knows the order. A stage reads one link and writes one; the thread or process that runs it opens what it
-needs. Functions import what they make: a process loads only the stages that it runs.
+needs.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pipeline.frames.types import Batch, Frame, Inferred, Prepared, Result
-
-if TYPE_CHECKING:
-    import threading
-
-    from pipeline.identity.face_entry import FaceBatch
-    from pipeline.inference.stage import Started
-    from pipeline.runtime.capturing import Tell
-    from pipeline.runtime.parts import Need, Parts
-    from pipeline.settings.schema import StreamSettings
-    from pipeline.sources.capture import Capture
-    from pipeline.sources.rate import Rates
+from pipeline.inference import preprocess
+from pipeline.inference import stage as inference
+from pipeline.inference.stage import Started
+from pipeline.runtime.capturing import Tell
+from pipeline.runtime.event_publisher import publish
+from pipeline.runtime.parts import Need, Parts
+from pipeline.runtime.supervision import until_over
+from pipeline.settings.schema import StreamSettings
+from pipeline.sources import capture
+from pipeline.sources.capture import Capture
+from pipeline.sources.cuts import mark_cuts
+from pipeline.sources.rate import Rates, mark_skipped
 
 # frames: batched across the streams (FrameLink). inferred: divided among the shards. messages: what was published.
 # faces, answers: what a shard asks of the face entry, and gets. The others: bounded, in order.
 Link = Literal["frames", "prepared", "started", "inferred", "results", "messages", "faces", "answers"]
 Worker = Literal["capture", "prepare", "infer", "postprocess", "finish"]  # the processes, with links = "zmq"
 StageFunction = Callable[[Iterator[Any]], Iterator[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Stage:
     writes: Link
     worker: Worker
     each: Literal["stream", "shard", "run"] = "run"
-    needs: "tuple[Need, ...]" = ()
+    needs: tuple[Need, ...] = ()
     paces: Link | None = None
     joined: bool = False
 
@@ -75,11 +78,11 @@ class SourceParts:
         more: arguments of the source.
     """
 
-    settings: "StreamSettings"
-    rates: "Callable[[], Rates]"
-    source: "Capture | None"
-    stop: "threading.Event"
-    health: "Tell"
+    settings: StreamSettings
+    rates: Callable[[], Rates]
+    source: Capture | None
+    stop: threading.Event
+    health: Tell
     seen: int
     base: int
     over: Callable[[], bool]
@@ -87,16 +90,11 @@ class SourceParts:
 
 
 def _capture(parts: SourceParts) -> StageFunction:
-    from pipeline.runtime.supervision import until_over
-    from pipeline.sources import capture as sources  # each looked up when it is needed, here and below
-    from pipeline.sources.cuts import mark_cuts
-    from pipeline.sources.rate import mark_skipped
-
     def stage(_: Iterator[Any]) -> Iterator[Frame]:
-        source = parts.source or sources.capture
+        source = parts.source or capture.capture
         given = source(parts.settings, stop=parts.stop, health=parts.health, first_seq=parts.seen, **parts.more)
         cuts = mark_cuts(_numbered(given, parts.base))
-        live = sources.waits_for_nobody(parts.settings)
+        live = capture.waits_for_nobody(parts.settings)
         return until_over(mark_skipped(cuts, parts.rates, live=live), parts.over)
 
     return stage
@@ -106,70 +104,56 @@ def _numbered(frames: Iterable[Frame], base: int) -> Iterable[Frame]:
     return (replace(frame, seq=base + frame.seq) for frame in frames) if base else frames
 
 
-def _preprocess(parts: "Parts") -> StageFunction:
-    from pipeline.inference import preprocess as steps
-
+def _preprocess(parts: Parts) -> StageFunction:
     def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
-        step = steps.place_only if parts.config.inference.preprocess == "gpu" else steps.preprocess
-        return step(batches, parts.size, parts.array or steps.new_array)
+        step = preprocess.place_only if parts.config.inference.preprocess == "gpu" else preprocess.preprocess
+        return step(batches, parts.size, parts.array or preprocess.new_array)
 
     return stage
 
 
-def _start(parts: "Parts") -> StageFunction:
-    from pipeline.inference import stage as steps
-
-    def stage(prepared: Iterator[Prepared]) -> "Iterator[Started]":
+def _start(parts: Parts) -> StageFunction:
+    def stage(prepared: Iterator[Prepared]) -> Iterator[Started]:
         if parts.planes_engine is not None:
-            return steps.start_planes(prepared, parts.planes_engine)
+            return inference.start_planes(prepared, parts.planes_engine)
         assert parts.frame_engine is not None
-        return steps.start(prepared, parts.frame_engine)
+        return inference.start(prepared, parts.frame_engine)
 
     return stage
 
 
-def _collect(parts: "Parts") -> StageFunction:
-    from pipeline.inference import stage as steps
-
-    def stage(started: "Iterator[Started]") -> Iterator[Inferred]:
-        if parts.traces is None:
-            return steps.collect(started)
-        from pipeline.runtime.tracing import trace_batches  # it needs the extra "traces"
-
-        return trace_batches(steps.collect(started), parts.traces)
+def _collect(parts: Parts) -> StageFunction:
+    def stage(started: Iterator[Started]) -> Iterator[Inferred]:
+        inferred = inference.collect(started)
+        return inferred if parts.traces is None else _told(inferred, parts.traces.batch)
 
     return stage
 
 
-def _postprocess(parts: "Parts") -> StageFunction:
-    def stage(inferred: Iterator[Inferred]) -> Iterator[Result]:
-        assert parts.postprocessor is not None
-        return parts.postprocessor.stage(inferred)
-
-    return stage
+def _postprocess(parts: Parts) -> StageFunction:
+    assert parts.postprocessor is not None
+    return parts.postprocessor.stage
 
 
-def _publish(parts: "Parts") -> StageFunction:
-    from pipeline.runtime.event_publisher import publish
-
+def _publish(parts: Parts) -> StageFunction:
     def stage(results: Iterator[Result]) -> Iterator[Result]:
         assert parts.event_publisher is not None
         published = publish(results, parts.event_publisher)
-        if parts.traces is None:
-            return published
-        from pipeline.runtime.tracing import trace_frames  # it needs the extra "traces"
-
-        return trace_frames(published, parts.traces)
+        return published if parts.traces is None else _told(published, parts.traces.frame)
 
     return stage
 
 
-def _embed(parts: "Parts") -> StageFunction:
-    def stage(batches: "Iterator[FaceBatch]") -> "Iterator[FaceBatch]":
-        assert parts.faces is not None
-        return parts.faces.embed(batches)
+def _told(items: Iterable[T], tell: Callable[[T], None]) -> Iterator[T]:
+    """Tell of each item and pass it on."""
+    for item in items:
+        tell(item)
+        yield item
 
-    return stage
+
+def _embed(parts: Parts) -> StageFunction:
+    assert parts.faces is not None
+    return parts.faces.embed
 
 
 STAGES: Final = (
@@ -204,7 +188,7 @@ STEPS: Final = tuple(stage for stage in STAGES if stage.each != "stream")  # in 
 FACES: Final = Stage("faces", "face entry", _embed, "faces", "answers", "postprocess", needs=("face engine",))
 
 
-def chained(stages: Iterable[Stage], parts: "Parts") -> StageFunction:
+def chained(stages: Iterable[Stage], parts: Parts) -> StageFunction:
     """One function for stages that follow each other in one thread."""
     functions = [stage.make(parts) for stage in stages]
 
@@ -216,7 +200,7 @@ def chained(stages: Iterable[Stage], parts: "Parts") -> StageFunction:
     return run
 
 
-def needs_of(stages: Iterable[Stage]) -> "frozenset[Need]":
+def needs_of(stages: Iterable[Stage]) -> frozenset[Need]:
     """All that has to be opened for some stages."""
     return frozenset(need for stage in stages for need in stage.needs)
 

@@ -4,12 +4,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from engines.cpu_load import CpuLoad
 from pipeline.batching.batcher import Batcher
 from pipeline.frames.types import Batch, BatchTiming, Carrier, Frame, Mode
+from pipeline.settings.schema import InferenceSettings
 
 T = TypeVar("T", bound=Carrier)
 
@@ -74,17 +75,21 @@ class FrameLink:
     """Joins the capture threads of all streams to the batches.
 
     A thread-safe front to :class:`~pipeline.batching.batcher.Batcher` with the real clock and the real load.
-    ``dropped`` is called with each frame that it drops and the cause ``stale``.
+
+    Args:
+        settings: of inference.
+        modes: of the streams that there are, by name.
+        dropped: is called with each frame that it drops and the cause ``stale``.
     """
 
     def __init__(
-        self, batcher: Batcher[Frame], dropped: Callable[[Frame, str], None], streams: tuple[str, ...]
+        self, settings: InferenceSettings, modes: Mapping[str, Mode], dropped: Callable[[Frame, str], None]
     ) -> None:
-        self._batcher = batcher
+        self._batcher = Batcher[Frame](modes, settings.max_batch, round(settings.max_queue_delay_ms * 1e6))
         self._cpu_load = CpuLoad()
         self._dropped = dropped
-        self._streams = set(streams)
-        self._open = set(streams)  # those of them that give more frames
+        self._streams = set(modes)
+        self._open = set(modes)  # those of them that give more frames
         self._more = False  # whether others may come once none is open ...
         self._closed = False  # ... and none will, whatever that says
         self._lock = threading.Lock()

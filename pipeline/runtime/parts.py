@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from engines.engine import Engine
+from engines.planes import PlanesEngine
 from engines.spec import EntryName, Model
+from pipeline.gallery.gallery import Gallery
+from pipeline.identity.face_entry import FaceQueue
+from pipeline.inference import stage
+from pipeline.runtime.event_publisher import EventPublisher
+from pipeline.runtime.postprocess import Postprocessor
+from pipeline.runtime.sink_counts import SinkCounters
 from pipeline.settings.schema import Config
 from pipeline.settings.sinks import wants_packets
+from pipeline.sinks.fan_out import Sinks
+from pipeline.sinks.video import Recorder
+from pipeline.wire.packet_sockets import PacketHub
 
-if TYPE_CHECKING:  # a process loads only what its own stages need
-    from engines.engine import Engine
-    from engines.planes import PlanesEngine
-    from pipeline.gallery.gallery import Gallery
-    from pipeline.identity.face_entry import FaceQueue
-    from pipeline.runtime.event_publisher import EventPublisher
-    from pipeline.runtime.postprocess import Postprocessor
-    from pipeline.runtime.sink_counts import SinkCounters
+if TYPE_CHECKING:  # it needs the extra "traces"
     from pipeline.runtime.tracing import Traces
-    from pipeline.sinks.fan_out import Sinks
-    from pipeline.sinks.video import Recorder
-    from pipeline.wire.packet_sockets import PacketHub
 
 Need = Literal[
     "source", "frame engine", "face engine", "gallery", "publisher", "recorder", "traces"
@@ -47,15 +48,15 @@ class Parts:
 
     config: Config
     model: Model
-    publisher: "Sinks | None" = None
-    packets: "PacketHub | None" = None
-    frame_engine: "Engine | None" = None
-    planes_engine: "PlanesEngine | None" = None
-    galleries: "tuple[Gallery, ...]" = ()
-    faces: "FaceQueue | None" = None
-    recorder: "Recorder | None" = None
-    postprocessor: "Postprocessor | None" = None
-    event_publisher: "EventPublisher | None" = None
+    publisher: Sinks | None = None
+    packets: PacketHub | None = None
+    frame_engine: Engine | None = None
+    planes_engine: PlanesEngine | None = None
+    galleries: tuple[Gallery, ...] = ()
+    faces: FaceQueue | None = None
+    recorder: Recorder | None = None
+    postprocessor: Postprocessor | None = None
+    event_publisher: EventPublisher | None = None
     traces: "Traces | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
@@ -91,17 +92,11 @@ def open_parts(
     """
     parts = Parts(config, model)
 
-    def entry(name: EntryName) -> "Engine":
-        from pipeline.inference import stage
-
+    def entry(name: EntryName) -> Engine:
         return opened.enter_context(stage.open_entry(model, name, config.model))
 
     if "publisher" in needs:
-        from pipeline.sinks.fan_out import Sinks
-
         if wants_packets(config):
-            from pipeline.wire.packet_sockets import PacketHub
-
             parts.packets = opened.enter_context(PacketHub(config.packets, folder))
         address = None if parts.packets is None else parts.packets.address
         parts.publisher = opened.enter_context(Sinks(config, address, None if sinks is None else sinks.rows))
@@ -112,20 +107,12 @@ def open_parts(
     if "frame engine" in needs:
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":
-            from pipeline.inference.stage import open_planes
-
-            parts.planes_engine = open_planes(parts.frame_engine)
+            parts.planes_engine = stage.open_planes(parts.frame_engine)
     if "gallery" in needs and config.identity.gallery is not None:
-        from pipeline.gallery.gallery import Gallery
-
         path, fingerprint = config.identity.gallery, model.fingerprint
         parts.galleries = tuple(opened.enter_context(Gallery(path, fingerprint)) for _ in range(shards))
     if "face engine" in needs and config.identity.gallery is not None:
-        from pipeline.identity.face_entry import FaceQueue
-
         parts.faces = FaceQueue(entry("face"))
     if "recorder" in needs and config.record.directory is not None:
-        from pipeline.sinks.video import Recorder
-
         parts.recorder = Recorder(config.record, model.spec.objects, model.spec.scene_labels, config.streams)
     return parts

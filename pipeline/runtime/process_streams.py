@@ -10,7 +10,7 @@ from msgspec import structs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
-from pipeline.events.zones import zone_counters_of
+from pipeline.events.zones import check_zones
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.reading import Reading
 from pipeline.runtime.ring import Ring
@@ -43,7 +43,7 @@ class ProcessRun(Protocol):
 
 
 class ProcessStreams:
-    """The streams of a run of processes; what is added is captured in a process of its own.
+    """The :class:`~pipeline.runtime.streams.Streams` of processes; each that is added has one of its own.
 
     The supervisor's configuration always names those that there are, for processes that are started again.
     """
@@ -52,28 +52,23 @@ class ProcessStreams:
         self._run, self._model, self._stop = supervisor, model, stop
 
     def streams(self) -> tuple[StreamSettings, ...]:
-        """Those that were not removed."""
         return self._run.config.streams
 
     def reading(self) -> Reading:
-        """What the run tells of itself now."""
         return self._run.reading()
 
     def add(self, settings: StreamSettings) -> None:
-        """Capture one stream more."""
         with self._holding("added", settings.name):
             self._check(settings)
             self._begin(settings)
 
     def change(self, settings: StreamSettings) -> None:
-        """Capture a stream by other settings."""
         with self._holding("changed", settings.name):
             self._check(settings)
             self._leave(settings.name, CHANGED)
             self._begin(settings)
 
     def set_rate(self, settings: StreamSettings) -> None:
-        """Infer a stream at another rate."""
         run, name = self._run, settings.name
         with self._holding("changed", name):
             run.frames.streams.set_rate(name, settings.inference_fps)
@@ -83,7 +78,6 @@ class ProcessStreams:
                 worker.change(settings)
 
     def configured(self) -> Config:
-        """The configuration as it is now."""
         return self._run.config
 
     def tune(self, config: Config) -> None:
@@ -92,18 +86,15 @@ class ProcessStreams:
         self._run.frames.streams.tune(config)
 
     def remove(self, name: str) -> None:
-        """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._holding("removed", name):
             self._leave(name, REMOVED)
 
     def note(self, name: str, what: Switch, on: bool) -> None:
-        """Let all processes know that a switch of a stream was set."""
         if what == "record":
             check_records(self._run.config)
         self._run.frames.streams.note(name, what, on)
 
     def is_on(self, name: str, what: Switch) -> bool:
-        """What was noted last."""
         return self._run.frames.streams.is_on(name, what)
 
     @contextmanager
@@ -120,9 +111,9 @@ class ProcessStreams:
 
     def _check(self, settings: StreamSettings) -> None:
         """Refuse what this run has no room for, or its model no labels; a ConfigError."""
-        config = structs.replace(self._run.config, streams=(settings,))
-        zone_counters_of(config, self._model.spec.objects)
-        room, largest = self._run.frames.layout.slot_bytes, picture_bytes(settings, config.zmq.live_picture)
+        check_zones((settings,), self._model.spec.objects)
+        run = self._run
+        room, largest = run.frames.layout.slot_bytes, picture_bytes(settings, run.config.zmq.live_picture)
         if largest > room:
             raise ConfigError(
                 f"stream {settings.name!r}: its pictures take {largest} bytes, more than the {room} that the run has "

@@ -37,7 +37,7 @@ from pipeline.runtime.summary import Summary
 from pipeline.runtime.supervision import HURRY_S, MAX_CRASHES, source_patience_s
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.worker_process import Worker
-from pipeline.runtime.workers.spec import Done, Opened, Told, WorkerRefused, WorkerSpec
+from pipeline.runtime.workers.spec import Done, Told, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
 from pipeline.sinks.base import StreamSwitches
@@ -67,8 +67,21 @@ def run_processes(
     Raises:
         TrunklineError: a process cannot have what it needs; or StageError: one died too often, or cannot be started.
     """
+    names = tuple(stream.name for stream in config.streams)
     try:
-        return _run(config, model, stop, wait_for_subscriber_s, started, attached, switches)
+        with (
+            HeldFolder() as folder,
+            rings(config, model) as (frames, inputs),
+            closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
+            closing(SinkCounters.create(count_of(config))) as sinks,
+        ):
+            supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, sinks, switches)
+            streams = ProcessStreams(supervisor, model, stop)
+            try:
+                seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
+            finally:
+                supervisor.end()
+            return supervisor.summary(seconds)
     except OSError as error:
         if error.errno not in SHORTAGES:
             raise
@@ -76,31 +89,6 @@ def run_processes(
             f'links is "zmq", which needs more than this host allows here: {error.strerror}; allow it more open files '
             '(ulimit -n) or memory, or use links = "queue"'
         ) from error
-
-
-def _run(
-    config: Config,
-    model: Model,
-    stop: threading.Event,
-    wait_for_subscriber_s: float,
-    started: Callable[[str], None],
-    attached: Attached,
-    switches: StreamSwitches,
-) -> Summary:
-    names = tuple(stream.name for stream in config.streams)
-    with (
-        HeldFolder() as folder,
-        rings(config, model) as (frames, inputs),
-        closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
-        closing(SinkCounters.create(count_of(config))) as sinks,
-    ):
-        supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, sinks, switches)
-        streams = ProcessStreams(supervisor, model, stop)
-        try:
-            seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
-        finally:
-            supervisor.end()
-        return supervisor.summary(seconds)
 
 
 class ProcessSupervisor:
@@ -218,7 +206,7 @@ class ProcessSupervisor:
         for said in worker.heard():
             heard = True
             match said:
-                case Opened(reported) | Told(reported):
+                case Told(reported):
                     self._reported |= reported
                 case Done(reported):
                     for key, value in reported.items():  # what every shard counts is added up

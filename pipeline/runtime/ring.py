@@ -169,14 +169,6 @@ class Ring:
         start = self.layout.header_bytes + ticket.slot * self.layout.stride
         return np.frombuffer(self._memory, np.uint8, self.layout.slot_bytes, start)
 
-    def send(self, me: int, tickets: Sequence[Ticket], to: int) -> None:
-        """Give the caller's holds to process ``to``, which will hear of them; Gone if one was given up."""
-        hand_over(me, to, [(self, tickets)])
-
-    def take(self, me: int, tickets: Sequence[Ticket]) -> None:
-        """Note that what was sent to the caller has arrived; Gone if any of it was given up on its way."""
-        accept(me, [(self, tickets)])
-
     def batched(self, me: int, tickets: Sequence[Ticket]) -> None:
         """These frames no longer wait for a batch."""
         with self.lock:
@@ -212,11 +204,6 @@ class Ring:
         """Whether something is on its way to the caller."""
         with self.lock:
             return bool((self._untaken & 1 << me).any())
-
-    def held_by(self, me: int) -> int:
-        """How many slots a process holds, those on their way to it included."""
-        with self.lock:
-            return int(((self._holders & 1 << me) != 0).sum())
 
     # Streams that come and go.
 

@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 import structlog
 
 from engines.errors import ConfigError, StageError
-from pipeline.batching.batcher import Batcher
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Frame, Health, Inferred, Result
 from pipeline.identity.face_entry import FaceQueue
@@ -73,7 +72,7 @@ class Pipeline:
         parts.event_publisher = self.events
         self._off: set[tuple[str, Switch]] = set()
         self.recording = self._recording()
-        self.frames = FrameLink(self._batcher(), self._dropped, tuple(stream.name for stream in self.config.streams))
+        self.frames = FrameLink(self.config.inference, self._modes, self._dropped)
         # Only that one ever drops a frame. What a shard reads has a queue for each.
         self.queues: dict[str, list[QueueLink[Any]]] = {}
         for stage in STEPS:
@@ -91,10 +90,6 @@ class Pipeline:
 
     def _is_live(self, stream: str) -> bool:
         return self._modes[stream] == "freshest"
-
-    def _batcher(self) -> Batcher[Frame]:
-        inference = self.config.inference
-        return Batcher(self._modes, inference.max_batch, round(inference.max_queue_delay_ms * 1e6))
 
     def _recording(self) -> Recording | None:
         if self.parts.recorder is None:
@@ -240,14 +235,12 @@ class Pipeline:
     def _dropped(self, frame: Frame, cause: str) -> None:
         self.counters.dropped(frame.stream, cause)
 
-    # Streams.
+    # See pipeline.runtime.streams.Streams.
 
     def streams(self) -> tuple[StreamSettings, ...]:
-        """Those that were not removed."""
         return tuple(capture.settings for capture in tuple(self._streams.values()))
 
     def reading(self) -> Reading:
-        """What the run tells of itself now."""
         waiting = {name: sum(link.waiting for link in links) for name, links in self.queues.items()}
         return Reading(
             {
@@ -260,22 +253,18 @@ class Pipeline:
         )
 
     def note(self, name: str, what: Switch, on: bool) -> None:
-        """Let the run know that a switch of a stream was set."""
         if what == "record":
             check_records(self.config)
         (self._off.discard if on else self._off.add)((name, what))
 
     def is_on(self, name: str, what: Switch) -> bool:
-        """What was noted last."""
         return (name, what) not in self._off
 
     def add(self, settings: StreamSettings) -> None:
-        """Capture one stream more; see :class:`pipeline.service.control.Control`."""
         with self._changing:
             self._begin(settings)
 
     def change(self, settings: StreamSettings) -> None:
-        """Capture a stream by other settings."""
         with self._changing:
             before = self._streams[settings.name]
             self.events.check(settings)
@@ -283,22 +272,18 @@ class Pipeline:
             self._begin(settings)
 
     def set_rate(self, settings: StreamSettings) -> None:
-        """Infer a stream at another rate."""
         with self._changing:
             self._streams[settings.name].settings = settings
 
     def configured(self) -> Config:
-        """The configuration as it is now, streams apart."""
         return self.config
 
     def tune(self, config: Config) -> None:
-        """Go on by other thresholds and rates."""
         self.config = config
         for shard in self.shards:
             shard.tune(config)
 
     def remove(self, name: str) -> None:
-        """Capture a stream no longer; returns when its last frame and its end were told."""
         with self._changing:
             self._end(self._streams[name], "ended", "removed")
             if self.recording is not None:

@@ -5,7 +5,7 @@ nobody waits. What belongs together is found by ids that follow from a frame, wh
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Self
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -111,20 +111,6 @@ class Traces:
                 instrumentation_scope=SCOPE,
             )
         )
-
-
-def trace_batches(batches: Iterable[Inferred], traces: Traces) -> Iterator[Inferred]:
-    """Tell of each batch and pass it on."""
-    for item in batches:
-        traces.batch(item)
-        yield item
-
-
-def trace_frames(results: Iterable[Result], traces: Traces) -> Iterator[Result]:
-    """Tell of each frame and pass it on."""
-    for result in results:
-        traces.frame(result)
-        yield result
 
 
 def _context(frame: Frame) -> SpanContext:

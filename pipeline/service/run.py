@@ -14,7 +14,7 @@ from msgspec import structs
 
 from engines.errors import ConfigError
 from engines.spec import Model
-from pipeline.events.zones import zone_counters_of
+from pipeline.events.zones import check_zones
 from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
@@ -104,7 +104,7 @@ def _attached(config: Config, control: Control, opened: ExitStack) -> Attached:
 def _check_tasks(config: Config, model: Model) -> None:
     """Raise ModelError, or ConfigError for a label, where the model has not what the configuration asks for."""
     model.spec.entry("frame")
-    zone_counters_of(config, model.spec.objects)
+    check_zones(config.streams, model.spec.objects)
     if config.identity.gallery is not None:
         model.require(("faces", "identity"), "identity.gallery")  # with any other model nobody would ever be named
 

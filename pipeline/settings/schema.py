@@ -137,7 +137,7 @@ class StreamSettings(_Section, frozen=True):
 class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
-    path: str = "n"  # a released model's name, or a model folder
+    path: str = "s"  # a released model's name, or a model folder
     backend: Backend = "auto"  # or the name of one that is installed, docs/backends.md
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one

@@ -16,7 +16,7 @@ import numpy as np
 from engines.arrays import Plane
 from engines.errors import MessageError, one_line
 from engines.undecodable import UNDECODABLE
-from pipeline.frames.jpeg import JpegDecoder, JpegEncoder, Planes
+from pipeline.frames.jpeg import JpegDecoder, JpegEncoder, Planes, pixels_of
 from pipeline.frames.picture import Matrix, Picture
 from pipeline.frames.types import Frame
 from pipeline.settings.schema import StreamName
@@ -110,10 +110,7 @@ def planes_of(picture: Picture) -> Planes:
     if len(picture.planes) == 1:
         # Half the bytes, and like any other camera's: BT.601, 16-235, which is what a picture says if not told.
         frame = av.VideoFrame.from_ndarray(picture.planes[0], "rgb24").reformat(format="yuv420p")
-        y, u, v = (
-            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            for plane in frame.planes
-        )
+        y, u, v = map(pixels_of, frame.planes)
     else:
         y, u, v = picture.planes
     return y, u, v
@@ -140,7 +137,11 @@ def unpack(parts: Sequence[Buffer], stream: str, decoder: JpegDecoder) -> tuple[
         raise MessageError(f"time_s is {header.time_s}, but must be 0 to {LONGEST_TIME_S:g}")
     if header.width * header.height > MAX_PIXELS:
         raise MessageError(f"a picture of {header.width}x{header.height} has more than {MAX_PIXELS} pixels")
-    planes = _raw_planes(header, parts) if header.encoding == "raw" else _jpeg_planes(header, parts, decoder)
+    if header.encoding == "raw":
+        planes = _raw_planes(header, parts)
+    else:
+        _check_parts(parts, 2)
+        planes = decoder.decode(parts[1], header.width, header.height)
     return header, Picture(planes, header.width, header.height, header.full_range, header.matrix)
 
 
@@ -158,11 +159,6 @@ def _plane(part: Buffer, shape: tuple[int, int]) -> Plane:
     plane = np.frombuffer(part, np.uint8).reshape(shape)
     plane.flags.writeable = False
     return plane
-
-
-def _jpeg_planes(header: PictureHeader, parts: Sequence[Buffer], decoder: JpegDecoder) -> Planes:
-    _check_parts(parts, 2)
-    return decoder.decode(parts[1], header.width, header.height)
 
 
 def _check_parts(parts: Sequence[Buffer], count: int) -> None:

@@ -25,7 +25,7 @@ def test_a_released_model_is_found_by_its_name(name: str) -> None:
 
 
 def test_the_default_model_is_found_from_any_directory() -> None:
-    assert load_model(ModelSettings().path).spec.name == "n"
+    assert load_model(ModelSettings().path).spec.name == "s"
 
 
 @pytest.mark.parametrize("path", ["mine", "models/n", "/models/n", "../n", "N"])

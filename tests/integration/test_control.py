@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from tests.pipeline.made_runs import (
     Run,
     check_books,
     check_ends,
-    dark_then_bright,
     frames_in,
     is_finished,
     make_config,
@@ -29,13 +27,7 @@ from tests.pipeline.made_runs import (
     videos_of,
 )
 
-FRAMES, SIZE, RATE = 60, (160, 120), 25
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright(FRAMES, SIZE))
 
 
 class Controlled(Run):

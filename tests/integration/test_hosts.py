@@ -103,10 +103,17 @@ def ended(run: Run) -> bool:
 # Two runs
 
 
+@pytest.fixture(scope="module")
+def direct(model: Model, clip: Path) -> Run:
+    run = Run(make_config(model, {"door": {"source": clip, "pace": "realtime"}}))
+    run.end()
+    return run
+
+
 @pytest.mark.parametrize("links", ["queue", "zmq"])
-def test_a_forwarded_file_gives_the_messages_of_a_direct_run(model: Model, clip: Path, port: int, links: str) -> None:
-    direct = Run(make_config(model, {"door": {"source": clip, "pace": "realtime"}}))
-    direct.end()
+def test_a_forwarded_file_gives_the_messages_of_a_direct_run(
+    model: Model, clip: Path, port: int, direct: Run, links: str
+) -> None:
     server = Run(server_config(model, port, links=links))
     server.wait(lambda run: bool(run.health("door")))  # it listens, and heard nothing yet
     edge = Edge(edge_config(clip, port, encoding="raw", pace="realtime"))
@@ -127,9 +134,7 @@ def test_a_forwarded_file_gives_the_messages_of_a_direct_run(model: Model, clip:
     ]
 
 
-def test_as_jpeg_the_boxes_are_where_they_were(model: Model, clip: Path, port: int) -> None:
-    direct = Run(make_config(model, {"door": {"source": clip, "pace": "realtime"}}))
-    direct.end()
+def test_as_jpeg_the_boxes_are_where_they_were(model: Model, clip: Path, port: int, direct: Run) -> None:
     server = Run(server_config(model, port))
     server.wait(lambda run: bool(run.health("door")))
     edge = Edge(edge_config(clip, port, encoding="jpeg", pace="realtime"))
@@ -381,49 +386,40 @@ def test_a_port_that_is_taken_is_a_loss_like_others(port: int) -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    zmq.auth.create_certificates(tmp_path, "server")
-    zmq.auth.create_certificates(tmp_path, "stranger")
+    (listed := tmp_path / "listed").mkdir()
+    for folder, name in ((tmp_path, "server"), (tmp_path, "stranger"), (listed, "edge")):
+        zmq.auth.create_certificates(folder, name)
     return tmp_path
 
 
+SECRET, LISTED = {"curve_secret_file": "server.key_secret"}, {"clients": "listed"}
+KEY, OWN = {"server_key": "server.key"}, {"client_key": "listed/edge.key_secret"}
+
+
 @pytest.mark.parametrize(
-    ("secret", "server_key", "arrives"),
+    ("listener", "sender", "arrives"),
     [
-        pytest.param("server.key_secret", "server.key", True, id="the server's key"),
-        pytest.param("server.key_secret", "stranger.key", False, id="another key"),
-        pytest.param("server.key_secret", None, False, id="a sender without a key"),
-        pytest.param(None, "server.key", False, id="a server without a key"),
+        pytest.param(SECRET, KEY, True, id="the server's key"),
+        pytest.param(SECRET, {"server_key": "stranger.key"}, False, id="another key"),
+        pytest.param(SECRET, {}, False, id="a sender without a key"),
+        pytest.param({}, KEY, False, id="a server without a key"),
+        pytest.param(SECRET | LISTED, KEY | OWN, True, id="a sender on the list"),
+        pytest.param(SECRET | LISTED, KEY, False, id="a sender that is not on the list"),
     ],
 )
-def test_who_has_the_key_may_send(
-    keys: Path, port: int, secret: str | None, server_key: str | None, arrives: bool
+def test_who_has_the_key_and_is_on_the_list_may_send(
+    keys: Path, port: int, listener: dict[str, str], sender: dict[str, str], arrives: bool
 ) -> None:
-    values = {"curve_secret_file": str(keys / secret)} if secret else {}
-    to_server = {"server_key": str(keys / server_key)} if server_key else {}
+    values, to_server = ({key: str(keys / name) for key, name in each.items()} for each in (listener, sender))
     settings = StreamSettings(name="door", source="0", forward=f"tcp://127.0.0.1:{port}", **to_server)
     picture = Picture.from_rgb(np.zeros((8, 8, 3), np.uint8))
-    with Heard(port, timeout_s=0.8, **values) as stream, PictureSender(settings, threading.Event()) as sender:
+    with Heard(port, timeout_s=0.8, **values) as stream, PictureSender(settings, threading.Event()) as sending:
         for seq in range(30):
-            sender.put(Frame("door", seq, 1, 0, seq / 25, picture))
+            sending.put(Frame("door", seq, 1, 0, seq / 25, picture))
             time.sleep(0.02)
         wanted = [("up", "8x8 jpeg from another host")] if arrives else []
         stream.wait_for(*wanted, ("down", "nothing heard for 0.8 s"))
     assert bool(stream.frames) == arrives
-
-
-@pytest.mark.parametrize("own", ["edge.key_secret", None])
-def test_who_is_on_the_list_may_send(keys: Path, port: int, tmp_path: Path, own: str | None) -> None:
-    zmq.auth.create_certificates(tmp_path, "edge")
-    values = {"curve_secret_file": str(keys / "server.key_secret"), "clients": str(tmp_path)}
-    to_server = {"server_key": str(keys / "server.key"), "client_key": own and str(tmp_path / own)}
-    settings = StreamSettings(name="door", source="0", forward=f"tcp://127.0.0.1:{port}", **to_server)
-    picture = Picture.from_rgb(np.zeros((8, 8, 3), np.uint8))
-    with Heard(port, timeout_s=0.8, **values) as stream, PictureSender(settings, threading.Event()) as sender:
-        for seq in range(30):
-            sender.put(Frame("door", seq, 1, 0, seq / 25, picture))
-            time.sleep(0.02)
-        stream.wait_for(*([("up", "8x8 jpeg from another host")] if own else []), ("down", "nothing heard for 0.8 s"))
-    assert bool(stream.frames) == (own is not None)
 
 
 @pytest.mark.parametrize("file", ["none.key_secret", "server.key"])

@@ -20,23 +20,18 @@ from typing import Any
 import pytest
 
 from engines.spec import Model
-from tests.pipeline.made_runs import PATIENCE_S, Run, dark_then_bright, make_config
+from tests.pipeline.made_runs import PATIENCE_S, Run, make_config
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
+RATE = 25  # of the clip, frames/s
 BOARD = ROOT / "docs" / "grafana" / "trunkline.json"
-FRAMES, SIZE, RATE = 60, (160, 120), 25
 WINDOW = "10s"  # of the board's rates, here
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is missing: it is a package of Debian"),
 ]
-
-
-@pytest.fixture(scope="module")
-def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, RATE, dark_then_bright(FRAMES, SIZE))
 
 
 class Prometheus:

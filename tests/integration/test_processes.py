@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,15 @@ from tests.pipeline.made_runs import (
     check_books,
     check_ends,
     content,
-    dark_then_bright,
+    frames_in,
     make_config,
     video_of,
 )
 
-FRAMES = 60
-SIZE = (160, 120)
+FRAMES = 60  # of the clip
 NAMES = ("capture 0", "prepare", "infer", "finish")
-
-
-@pytest.fixture(scope="module")
-def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", FRAMES, SIZE, 25, dark_then_bright(FRAMES, SIZE))
+SHARDED = ("capture 0", "prepare", "infer", "postprocess 0", "postprocess 1", "finish")
+THREE = ("door", "yard", "gate")
 
 
 def zmq_config(model: Model, streams: dict[str, Any], **sections: object) -> Any:
@@ -67,18 +63,39 @@ def kill(name: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_messages_are_those_of_a_run_in_one_process(model: Model, clip: Path, tmp_path: Path) -> None:
-    streams: dict[str, Any] = {"door": clip, "yard": clip}
-    gallery = {"gallery": str(tmp_path / "gallery.sqlite"), "min_face_px": 4}
-    alone = Run(make_config(model, streams, identity=gallery))
-    alone.end()
-    together = Run(zmq_config(model, streams, identity=gallery, zmq={"capture_processes": 2}))
+@pytest.fixture(scope="module")
+def alone(model: Model, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three files in one process."""
+    run = Run(make_config(model, dict.fromkeys(THREE, clip), identity=empty(tmp_path_factory.mktemp("alone"))))
+    run.end()
+    return run
+
+
+def empty(folder: Path) -> dict[str, object]:
+    """A gallery without people."""
+    return {"gallery": str(folder / "gallery.sqlite"), "min_face_px": 4}
+
+
+@pytest.mark.parametrize(
+    ("sections", "names"),
+    [
+        ({"zmq": {"capture_processes": 2}}, ("capture 0", "capture 1", "prepare", "infer", "finish")),
+        ({"postprocess": {"shards": 2}}, SHARDED),
+    ],
+)
+def test_messages_are_those_of_a_run_in_one_process(
+    model: Model, clip: Path, tmp_path: Path, alone: Run, sections: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    together = Run(zmq_config(model, dict.fromkeys(THREE, clip), identity=empty(tmp_path), **sections))
+    together.wait(lambda run: bool(run.messages))
+    assert all(playing(name) for name in names)
     summary = together.end()
     check_books(together, summary)
     assert content(together) == content(alone)
     assert len(together.frames("door")) == FRAMES
     assert summary.backend == "onnxruntime" and summary.face_crops > 0
     assert summary.stages_ms["total"]["p50"] > 0
+    assert sum(size * count for size, count in summary.batches.items()) == 3 * FRAMES
 
 
 def test_frames_whose_pictures_stay_where_they_were_decoded_show_what_they_do_in_one_process(
@@ -98,23 +115,6 @@ def test_no_name_and_no_track_survives_a_hard_cut(model: Model, make_clip: Calla
     run = Run(zmq_config(model, {"door": clip}, identity=known(tmp_path / "people.sqlite", model)))
     check_books(run, run.end())
     nothing_survives(run, "door")
-
-
-SHARDED = ("capture 0", "prepare", "infer", "postprocess 0", "postprocess 1", "finish")
-
-
-def test_messages_are_the_same_whatever_the_number_of_shards(model: Model, clip: Path, tmp_path: Path) -> None:
-    streams: dict[str, Any] = {"door": clip, "yard": clip, "gate": clip}
-    gallery = {"gallery": str(tmp_path / "gallery.sqlite"), "min_face_px": 4}
-    alone = Run(make_config(model, streams, identity=gallery))
-    alone.end()
-    together = Run(zmq_config(model, streams, identity=gallery, postprocess={"shards": 2}))
-    together.wait(lambda run: bool(run.messages))
-    assert all(playing(name) for name in SHARDED)
-    summary = together.end()
-    check_books(together, summary)
-    assert content(together) == content(alone)
-    assert summary.face_crops > 0 and sum(size * count for size, count in summary.batches.items()) == 3 * FRAMES
 
 
 def test_a_shard_that_is_killed_costs_its_own_streams_alone_and_who_publishes_may_be_killed_too(
@@ -271,14 +271,14 @@ def test_frames_that_are_given_up_are_in_the_summary(model: Model, clip: Path, m
 
 def refusing(monkeypatch: pytest.MonkeyPatch, starts: int) -> None:
     """Let no process be started after so many."""
-    real, left = SpawnProcess.start, iter(range(starts))
+    real, left = ForkServerProcess.start, iter(range(starts))
 
-    def start(self: SpawnProcess) -> None:
+    def start(self: ForkServerProcess) -> None:
         if next(left, None) is None:
             raise OSError(errno.EMFILE, "Too many open files")
         real(self)
 
-    monkeypatch.setattr(SpawnProcess, "start", start)
+    monkeypatch.setattr(ForkServerProcess, "start", start)
 
 
 def test_a_successor_that_cannot_be_started_ends_the_run(
@@ -313,40 +313,40 @@ def test_a_run_that_is_stopped_before_its_processes_are_ready_ends(model: Model,
     assert not any(playing(name) for name in NAMES)
 
 
+def run_until_killed(model: Model, clip: Path, ready: Path) -> None:
+    """Run in this process, and tell the others once frames come."""
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+    run.wait(lambda run: len(run.frames("door")) > 10)
+    part = ready.with_suffix(".part")
+    part.write_text(" ".join(str(child.pid) for child in multiprocessing.active_children()))
+    part.rename(ready)
+    threading.Event().wait()
+
+
 def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:
-    pid = os.fork()
-    if pid == 0:  # a process of its own, to be killed
-        os.setsid()
-        run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
-        run.wait(lambda run: len(run.frames("door")) > 10)
-        names = [str(child.pid) for child in multiprocessing.active_children()]
-        (tmp_path / "ready.part").write_text(" ".join(names))
-        (tmp_path / "ready.part").rename(tmp_path / "ready")
-        threading.Event().wait()
-    end = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "ready").exists():
+    ready, end = tmp_path / "ready", time.monotonic() + PATIENCE_S
+    first = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(model, clip, ready))
+    first.start()
+    while not ready.exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    pids = [int(text) for text in (tmp_path / "ready").read_text().split()]
+    pids = [int(text) for text in ready.read_text().split()]
     assert [each for child in pids for each in named_memory(child)] == [], "it would outlive all of them"
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    first.kill()
+    first.join()
     while left := [child for child in pids if alive(child)]:
         assert time.monotonic() < end, left
         time.sleep(0.05)
 
 
 def test_a_recording_and_the_books_of_a_camera_are_right(model: Model, clip: Path, tmp_path: Path) -> None:
-    import av
-
     streams: dict[str, Any] = {"door": {"source": clip, "pace": "camera"}, "tape": clip}
     run = Run(zmq_config(model, streams, record={"directory": str(tmp_path)}))
     summary = run.end()
     check_books(run, summary)
     assert summary.left_out is not None
     for name in streams:
-        with av.open(str(video_of(tmp_path, name))) as video:
-            recorded = sum(1 for _ in video.decode(video=0))
+        recorded = frames_in(video_of(tmp_path, name))
         assert recorded == summary.streams[name].published - summary.left_out.get(name, 0)
     assert summary.streams["tape"].published == FRAMES
     assert "tape" not in summary.left_out

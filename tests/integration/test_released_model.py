@@ -16,10 +16,13 @@ from engines.spec import Model, load_model
 from engines.zoo import released
 from pipeline.gallery.enrolling import FaceReader, enroll_photos
 from pipeline.gallery.gallery import Gallery
+from pipeline.settings.schema import ModelSettings
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TRUNKLINE_DATA") or ROOT.parent / "shared/data")
-MODELS = released() if os.environ.get("TRUNKLINE_DATA") else ("n",)  # the default one alone, unless all is asked for
+MODELS = (
+    released() if os.environ.get("TRUNKLINE_DATA") else (ModelSettings().path,)
+)  # the default one alone, unless all is asked for
 LIMIT = None if os.environ.get("TRUNKLINE_DATA") else 200  # pictures or pairs of each set; all take a minute a model
 ASTRONAUT = Path(skimage.__file__).parent / "data/astronaut.png"
 HOPPER = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"

@@ -1,6 +1,9 @@
-"""Capture against a real RTSP server: it dies, comes back and freezes, and another stream does not notice."""
+"""Capture and whole runs against a real RTSP server: it dies, comes back and freezes, and no other stream notices."""
 
 import itertools
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,13 +11,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
+from engines.spec import Model
 from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
+from pipeline.wire.messages import FrameMessage
 from tests.integration.made_crowd import Crowd
 from tests.integration.made_server import Server, gstreamer_works
+from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config
 
+ROOT = Path(__file__).parents[2]
 BACK_WITHIN_S = 5.0
 MAX_PAUSE_S = 1.0  # of a stream at 25 frames/s, less what a busy machine makes everybody wait
 
@@ -109,26 +118,6 @@ def test_frames_come_as_they_are_sent(server: Server, watch: Callable[..., Watch
     assert sum(door.pauses_s()[25:]) == pytest.approx(49 / 25, abs=0.7)
 
 
-def test_server_dies_and_comes_back_and_the_file_never_pauses(
-    server: Server, watch: Callable[..., Watcher], clip: Path
-) -> None:
-    door = watch("door", server.address)
-    hall = watch("hall", str(clip), pace="realtime", loop=True)
-    door.wait(lambda door: len(door.frames) >= 10, within_s=15)
-    server.kill()
-    door.wait(lambda door: door.reports[-1].state == "down", within_s=BACK_WITHIN_S)
-    assert door.health[1][1] in ("the source ended", "reading failed: Connection reset by peer")
-    door.wait(lambda door: door.health[-1][1].startswith("Connection refused: "), within_s=BACK_WITHIN_S)
-    time.sleep(4.0)  # the waits between attempts have grown by now
-    seen = len(door.frames)
-    server.start()
-    took_s = door.wait(lambda door: len(door.frames) > seen, within_s=BACK_WITHIN_S)
-    assert door.reports[-1].state == "up"
-    assert took_s < BACK_WITHIN_S
-    assert hall.longest_pause_s() < MAX_PAUSE_S
-    assert hall.health == [("up", "320x240 h264")]
-
-
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_frozen_server_is_noticed_by_its_silence(
     server: Server, watch: Callable[..., Watcher], clip: Path, transport: str
@@ -177,3 +166,97 @@ def test_what_a_camera_refuses_is_told(
     door.wait(lambda door: bool(door.reports), within_s=15)
     assert door.health[0][0] == "down"
     assert door.health[0][1].startswith(said)
+
+
+# Whole runs
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventDict]]:
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def run(server: Server, model: Model, clip: Path, logs: list[EventDict]) -> Iterator[Run]:
+    """The camera ``door``, whose address has a password, and the file ``hall``, as a camera would give it."""
+    streams = {
+        "door": server.address.replace("rtsp://", "rtsp://ada:hunter2@"),
+        "hall": {"source": clip, "pace": "realtime", "loop": True},
+    }
+    run = Run(make_config(model, streams))
+    run.wait(lambda run: min(len(run.frames("door")), len(run.frames("hall"))) >= 10)
+    yield run
+    run.stop.set()
+
+
+def longest_pause_s(run: Run, stream: str) -> float:
+    pairs = zip(run.messages, run.received_s, strict=True)
+    times = [time_s for message, time_s in pairs if isinstance(message, FrameMessage) and message.stream == stream]
+    return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+def end(run: Run) -> None:
+    """Ends the run and checks its books: live frames may have been stale, nothing else was lost."""
+    run.stop.set()
+    summary = run.end()
+    check_books(run, summary)
+    assert summary.streams["door"].dropped.keys() <= {"stale"}
+    assert summary.streams["hall"].dropped == {}
+
+
+def test_a_camera_dies_and_comes_back_and_the_other_stream_never_pauses(
+    server: Server, run: Run, logs: list[EventDict]
+) -> None:
+    server.kill()
+    run.wait(lambda run: run.health("door")[-1].state == "down")
+    assert run.health("door")[1].cause in ("the source ended", "reading failed: Connection reset by peer")
+    run.wait(lambda run: run.health("door")[-1].cause.startswith("Connection refused: "))
+    time.sleep(3.0)  # the waits between attempts have grown by now
+    seen = len(run.frames("door"))
+    server.start()
+    began_s = time.monotonic()
+    run.wait(lambda run: len(run.frames("door")) > seen)
+    assert time.monotonic() - began_s < BACK_WITHIN_S
+    assert run.health("door")[-1].state == "up"
+    assert longest_pause_s(run, "hall") < MAX_PAUSE_S
+    end(run)
+    assert [(report.state, report.cause) for report in run.health("hall")] == [
+        ("up", "320x240 h264"),
+        ("ended", "the run was stopped"),
+    ]
+    states = [report.state for report in run.health("door")]
+    assert [state for state, _ in itertools.groupby(states)] == ["up", "down", "up", "ended"]
+    assert {"stream down", "stream up"} <= {line["event"] for line in logs}
+    assert "hunter2" not in f"{run.messages} {logs}"
+
+
+def subscriber_process(address: str) -> subprocess.Popen[str]:
+    """``trunkline subscribe`` in a process of its own that has printed its first message."""
+    code = "from tools.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "subscribe", address, "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("{")
+    return process
+
+
+def test_a_subscriber_is_killed_and_another_comes_and_nobody_else_notices(run: Run) -> None:
+    first = subscriber_process(run.address)
+    first.send_signal(signal.SIGSTOP)  # it does not read what is sent to it ...
+    time.sleep(1.0)
+    first.kill()  # ... and is gone
+    first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == -signal.SIGKILL
+    second = subscriber_process(run.address)
+    seen = len(run.frames("hall"))
+    run.wait(lambda run: len(run.frames("hall")) >= seen + 10)
+    second.kill()
+    second.communicate(timeout=PATIENCE_S)
+    assert longest_pause_s(run, "hall") < MAX_PAUSE_S
+    assert longest_pause_s(run, "door") < MAX_PAUSE_S
+    end(run)
+    assert [frame.seq for frame in run.frames("hall")] == list(range(len(run.frames("hall"))))
+    told = [report.state for report in run.health("door")]  # again to all, as somebody else subscribes
+    assert [state for state, _ in itertools.groupby(told)] == ["up", "ended"]

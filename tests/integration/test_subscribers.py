@@ -12,8 +12,10 @@ import pytest
 
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.zmq import Publisher
-from pipeline.wire.messages import FrameMessage, ObjectMessage, TimingsMessage
+from pipeline.wire.messages import ObjectMessage
+from tests.pipeline.made_messages import frame
 
+PERSON = ObjectMessage(17, "person", 0.91, (1.0, 2.0, 3.0, 4.0))
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 GO_VERSION = "v0.17.0"  # of the package, for the module file
 INSTALL_S, RUN_S = 90, 60
@@ -28,20 +30,6 @@ def program(language: str, address: str) -> str:
     return str(shown.replace("tcp://127.0.0.1:5555", address))
 
 
-def frame(stream: str) -> FrameMessage:
-    return FrameMessage(
-        stream=stream,
-        seq=1841,
-        captured_at="2026-11-23T09:14:07.120Z",
-        size=(64, 48),
-        objects=(ObjectMessage(17, "person", 0.91, (1.0, 2.0, 3.0, 4.0)),),
-        faces=(),
-        scene=(),
-        timings_ms=TimingsMessage(0.0, 0.0, 0.0, 0.0),
-        dropped={},
-    )
-
-
 @contextmanager
 def publishing() -> Iterator[str]:
     """Two streams' frames, again and again; gives the address."""
@@ -50,8 +38,8 @@ def publishing() -> Iterator[str]:
 
         def speak() -> None:
             while not over.wait(0.05):
-                publisher.send(frame("door2"))
-                publisher.send(frame("door"))
+                publisher.send(frame("door2", 1841, PERSON))
+                publisher.send(frame("door", 1841, PERSON))
 
         thread = threading.Thread(target=speak)
         thread.start()

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,12 +15,26 @@ from pipeline.runtime.supervision import StageThreads
 WRONG_PICTURE = 3  # exit status
 
 
+def send(ring: Ring, me: int, tickets: Sequence[Ticket], to: int) -> None:
+    hand_over(me, to, [(ring, tickets)])
+
+
+def take(ring: Ring, me: int, tickets: Sequence[Ticket]) -> None:
+    accept(me, [(ring, tickets)])
+
+
+def held_by(ring: Ring, me: int) -> int:
+    """How many slots a process holds, those on their way to it included."""
+    with ring.lock:
+        return int((ring._holders >> me & 1).sum())
+
+
 def reader(ring: Ring, pipe: "Connection[Any, Any]", me: int) -> None:
     """Take tickets, check each picture, and release it; or die over it."""
     random.seed(me)
     while (ticket := pipe.recv()) is not None:
         try:
-            ring.take(me, [ticket])
+            take(ring, me, [ticket])
         except Gone:
             continue
         pixels = ring.pixels(ticket)

@@ -19,7 +19,7 @@ from engines.errors import ConfigError
 from pipeline.runtime import logs
 from pipeline.runtime.logs import LogSettings, configure_logging
 from tools import main
-from tools.main import VERBS, Verb, app
+from tools.main import VERBS, app
 
 ROOT = Path(__file__).parents[2]
 CONFIG = '[[streams]]\nname = "door"\nsource = "0"\n'
@@ -86,7 +86,7 @@ def test_what_has_another_name_now_is_refused_with_it(arguments: list[str], sent
 
 
 def with_verb(monkeypatch: pytest.MonkeyPatch, verb: object) -> None:
-    monkeypatch.setitem(main.VERBS, "doctor", Verb("", lambda: verb))  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr("tools.doctor.doctor", verb)
 
 
 def test_a_trunkline_error_is_one_sentence_and_status_2(monkeypatch: pytest.MonkeyPatch) -> None:

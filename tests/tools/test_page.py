@@ -16,7 +16,7 @@ from engines.errors import ConfigError
 from pipeline.gallery import Gallery
 from pipeline.settings.defaults import config_of
 from pipeline.settings.load import load
-from pipeline.settings.schema import GALLERY, Config, PublishSettings, StreamSettings
+from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSettings, StreamSettings
 from tests.pipeline.made_runs import write_model
 from tests.ports import free_port
 from tools.main import app
@@ -37,11 +37,11 @@ def test_a_gallery_is_made_where_there_is_none_and_stays_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    make_gallery("n")
+    make_gallery("s")
     before = Path(GALLERY).stat()
     with Gallery(GALLERY) as gallery:
         assert gallery.people() == []
-    make_gallery("n")
+    make_gallery("s")
     assert Path(GALLERY).stat().st_ino == before.st_ino
 
 
@@ -67,7 +67,7 @@ def test_the_process_is_told_all_that_the_configuration_does_not_say() -> None:
     assert told == {
         "--results": "tcp://127.0.0.1:7000",
         "--address": "0.0.0.0:8443",
-        "--model": "n",
+        "--model": ModelSettings().path,
         "--run": str(os.getpid()),
     }
 

@@ -3,10 +3,8 @@
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,10 +13,9 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from engines.engine import Precision
 from engines.errors import ConfigError
 from engines.hardware import Cpu, Gpu, cpu, memory_bytes, nvidia_gpus
-from engines.spec import Backend, Model, load_model
+from engines.spec import Model, load_model
 from engines.undecodable import UNDECODABLE
 from engines.zoo import model_name
 from pipeline.settings.schema import ModelSettings
@@ -26,10 +23,11 @@ from tools.benchmarking.clip import SIZES, BenchmarkClip, check_file, describe, 
 from tools.benchmarking.engine import EngineReport, measure_engines
 from tools.benchmarking.pipeline import PipelineReport, PredecodedReport, measure_pipeline, measure_predecoded
 from tools.benchmarking.post import PostFigures, measure_post
-from tools.benchmarking.run import Links, Setup, Tell
+from tools.benchmarking.run import Setup, Tell
 from tools.benchmarking.stages import DecodeFigures, PreprocessFigures, measure_decode, measure_preprocess
 from tools.benchmarking.streams import ScalingReport, StreamsReport, measure_scaling, measure_streams
 from tools.benchmarking.transport import SIZE, TransportFigures, measure_transport
+from tools.benchmarking.wish import BenchmarkPart, Wish
 
 FORMAT: Final = 2
 PACKAGES: Final = "trunkline av numpy onnxruntime opencv-python-headless openvino pyzmq tensorrt torch"
@@ -75,48 +73,10 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     scaling: ScalingReport | UnsetType = UNSET
 
 
-class BenchmarkPart(StrEnum):
-    """What can be measured, in the order in which it is."""
-
-    engine = "engine"
-    decode = "decode"
-    preprocess = "preprocess"
-    post = "post"
-    transport = "transport"
-    pipeline = "pipeline"
-    streams = "streams"
-    scaling = "scaling"
-
-
 RUNS: Final = frozenset({BenchmarkPart.pipeline, BenchmarkPart.streams, BenchmarkPart.scaling})
 NEEDS_CLIP: Final = RUNS | {BenchmarkPart.decode, BenchmarkPart.preprocess}
 NEEDS_FRAMES: Final = RUNS | {BenchmarkPart.preprocess}  # the model's frame entry
 NEEDS_MODEL: Final = NEEDS_FRAMES | {BenchmarkPart.engine}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What to measure, and how."""
-
-    parts: Collection[BenchmarkPart]
-    sources: tuple[str, ...]  # files; none: a clip is made
-    made_size: str  # of that clip, one of SIZES
-    model: Path
-    backends: tuple[Backend, ...]  # all of them for the engine, the first for everything else
-    precisions: tuple[Precision, ...]
-    gpu: int | None
-    torch_compile: bool  # measure the torch engine with it, too
-    preprocess: Literal["cpu", "gpu"]
-    decode: Literal["ffmpeg", "nvdec", "vaapi"]
-    predecoded: int | None  # frames of each stream that the pipeline is run on from memory; None: from files
-    links: Links
-    seconds: float
-    repeats: int
-    streams: int | None  # of the pipeline; None: one for each source
-    p99_ms: float
-    fps: float
-    scaling_fps: float
-    max_streams: int
 
 
 def measure_parts(wish: Wish, tell: Tell) -> BenchmarkReport:
@@ -125,19 +85,19 @@ def measure_parts(wish: Wish, tell: Tell) -> BenchmarkReport:
     Raises:
         TrunklineError: what was asked for cannot be had, or fails.
     """
-    parts = [part for part in BenchmarkPart if part in wish.parts]
+    parts = [part for part in BenchmarkPart if not wish.what or part in wish.what]
     _check(wish)
     model = load_model(str(wish.model)) if NEEDS_MODEL.intersection(parts) else None
     if model is not None and NEEDS_FRAMES.intersection(parts):
         model.spec.entry("frame")
     report = begin(model, wish.seconds, wish.repeats)
     with tempfile.TemporaryDirectory(prefix="trunkline-benchmark-") as name:
-        folder, sources = Path(name), wish.sources
+        folder, sources = Path(name), tuple(wish.sources)
         if NEEDS_CLIP.intersection(parts):
             if not sources:
-                tell(f"Making the clip, {wish.made_size}")
+                tell(f"Making the clip, {wish.clip}")
                 sources = (str(folder / "clip.mp4"),)
-                render(Path(sources[0]), SIZES[wish.made_size])
+                render(Path(sources[0]), SIZES[wish.clip])
             clips = tuple(describe(source, made=not wish.sources) for source in sources)
             report = msgspec.structs.replace(report, clips=clips)
         measures = _measures(wish, model, sources, folder, lambda text: tell(f"Measuring: {text}"))
@@ -155,8 +115,8 @@ def _check(wish: Wish) -> None:
         raise ConfigError(
             f"--streams is {wish.streams}, but must be at least the number of --source, {len(wish.sources)}"
         )
-    if wish.torch_compile and "torch" not in wish.backends:
-        raise ConfigError(f"--torch-compile is for backend 'torch', but --backend is {','.join(wish.backends)}")
+    if wish.torch_compile and "torch" not in wish.backend:
+        raise ConfigError(f"--torch-compile is for backend 'torch', but --backend is {','.join(wish.backend)}")
     if wish.predecoded is not None and wish.links != "queue":
         raise ConfigError(f"--links is {wish.links!r}, but must be 'queue' with --predecoded")
 
@@ -166,7 +126,7 @@ def _measures(
 ) -> Mapping[BenchmarkPart, Callable[[], object]]:
     """What measures each part; called only where the model has what it needs."""
     seconds, repeats, gpu = wish.seconds, wish.repeats, wish.gpu
-    settings = ModelSettings(path=str(wish.model), backend=wish.backends[0], precision=wish.precisions[0], gpu=gpu)
+    settings = ModelSettings(path=str(wish.model), backend=wish.backend[0], precision=wish.precision[0], gpu=gpu)
 
     @cache
     def played(rate: float | None = None) -> tuple[str, ...]:
@@ -179,7 +139,7 @@ def _measures(
 
     def engines() -> EngineReport:
         assert model is not None
-        chosen = wish.backends, wish.precisions, seconds, repeats
+        chosen = wish.backend, wish.precision, seconds, repeats
         return measure_engines(model, *chosen, gpu=gpu, torch_compile=wish.torch_compile)
 
     def scaled() -> PreprocessFigures:
@@ -201,7 +161,7 @@ def _measures(
         BenchmarkPart.post: lambda: measure_post(seconds),
         BenchmarkPart.transport: lambda: measure_transport(_size(wish), seconds, repeats),
         BenchmarkPart.pipeline: whole,
-        BenchmarkPart.streams: lambda: measure_streams(setup(fps), wish.p99_ms, fps, seconds, most, tell),
+        BenchmarkPart.streams: lambda: measure_streams(setup(fps), wish.p99, fps, seconds, most, tell),
         BenchmarkPart.scaling: lambda: measure_scaling(setup(slow), slow, seconds, most, repeats, tell),
     }
 

@@ -19,7 +19,7 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.stream_rows import CHANGED, KEPT, LEFT, REMOVED
 from pipeline.runtime.supervision import StageThreads, source_patience_s
 from pipeline.runtime.transfer import write_picture
-from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec
+from pipeline.runtime.workers.spec import LOOK_S, Pipe, Told, WorkerSpec
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Sender, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.settings.sinks import wants_packets
@@ -50,7 +50,7 @@ def capture(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
             each.stop.set()
 
     workers = StageThreads(stop_all)
-    pipe.send(Opened({}))
+    pipe.send(Told({}))
     for each in captures:
         each.thread = workers.start(f"capture {each.name}", each.run)
     while any(each.busy for each in captures):

@@ -18,7 +18,7 @@ from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.summary import FileEnd, file_end
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.postprocess import Shard
-from pipeline.runtime.workers.spec import Done, Opened, Pipe, Told, WorkerSpec, drop
+from pipeline.runtime.workers.spec import Done, Pipe, Told, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, ShardRestarted, StreamBegun
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.fan_out import Sinks
@@ -49,12 +49,12 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
         ending = Ending(worker_spec, publisher, parts.recorder, events)
         shard = Shard(worker_spec, model, parts, ending.heard, pulse) if alone else None
         receiver = Receiver[Carrier](context, ending.heard if shard is None else shard.heard)
-        say(Opened({"address": publisher.address}))
+        say(Told({"address": publisher.address}))
         settle(publisher, worker_spec.open_events, "crash")
         if worker_spec.restarts == 0:
             stopped = partial(context.frames.is_shut, context.number)
             patience_s = pipe.recv()
-            say(Opened({"subscribed": publisher.await_subscriber(patience_s, stopped)}))
+            say(Told({"subscribed": publisher.await_subscriber(patience_s, stopped)}))
         switches.listen()
         step = chained(stages, parts)
         with _telling(say, events, publisher, wanted=config.metrics.address is not None):

@@ -13,7 +13,7 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.shape import model_of
 from pipeline.runtime.sharding import split
 from pipeline.runtime.supervision import StageThreads, supervise
-from pipeline.runtime.workers.spec import Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import Pipe, Told, WorkerSpec, drop
 from pipeline.runtime.zmq_link import Receiver, Sender
 
 
@@ -51,7 +51,7 @@ def infer(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> None
             for frame in item.frames:
                 del inputs[_ticket(frame)]
 
-        pipe.send(Opened({"backend": engine.backend, "precision": engine.precision}))
+        pipe.send(Told({"backend": engine.backend, "precision": engine.precision}))
         started = QueueLink[Started](room_between(engine))
         start, collect = starting.make(parts), collecting.make(parts)
 

@@ -7,14 +7,27 @@ import time
 from collections.abc import Callable
 from multiprocessing import parent_process
 from os import _exit as exit_at_once
-from typing import Any
+from typing import Any, Final
 
 from engines.errors import TrunklineError
 from pipeline.runtime.graph import Worker
 from pipeline.runtime.logs import configure_logging
 from pipeline.runtime.pulse import BEAT_S, Pulse
+from pipeline.runtime.workers.capture import capture
+from pipeline.runtime.workers.finish import finish
+from pipeline.runtime.workers.infer import infer
+from pipeline.runtime.workers.postprocess import postprocess
+from pipeline.runtime.workers.prepare import prepare
 from pipeline.runtime.workers.spec import Pipe, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
+
+ROLES: Final[dict[Worker, Callable[[WorkerSpec, "Pipe[Any, Any]", Pulse], None]]] = {
+    "capture": capture,
+    "prepare": prepare,
+    "infer": infer,
+    "postprocess": postprocess,
+    "finish": finish,
+}
 
 
 def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
@@ -26,26 +39,10 @@ def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
     pulse = Pulse()
     threading.Thread(target=_beat, args=(mine.context, pulse), daemon=True).start()
     try:
-        _role(mine.context.plan.worker(mine.context.number))(mine, pipe, pulse)
+        ROLES[mine.context.plan.worker(mine.context.number)](mine, pipe, pulse)
     except TrunklineError as error:
         pipe.send(WorkerRefused(error))
     pipe.close()
-
-
-def _role(worker: Worker) -> "Callable[[WorkerSpec, Pipe[Any, Any], Pulse], None]":
-    # Imported here: a process loads what its own part needs.
-    match worker:
-        case "prepare":
-            from pipeline.runtime.workers.prepare import prepare as role
-        case "infer":
-            from pipeline.runtime.workers.infer import infer as role
-        case "postprocess":
-            from pipeline.runtime.workers.postprocess import postprocess as role
-        case "finish":
-            from pipeline.runtime.workers.finish import finish as role
-        case "capture":
-            from pipeline.runtime.workers.capture import capture as role
-    return role
 
 
 def _beat(context: WorkerContext, pulse: Pulse) -> None:

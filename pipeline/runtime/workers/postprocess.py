@@ -14,7 +14,7 @@ from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import REMOVED
 from pipeline.runtime.supervision import StageThreads, supervise
-from pipeline.runtime.workers.spec import Done, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import Done, Pipe, Told, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, HealthReport, Receiver, Sender, ShardRestarted, StreamBegun
 from pipeline.settings.tuning import tuned, tuning_of
 
@@ -31,7 +31,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
         receiver = Receiver[Inferred](context, shard.heard)
         if worker_spec.restarts:
             sender.tell(ShardRestarted(context.number - context.plan.readers("inferred")[0]))
-        pipe.send(Opened({}))
+        pipe.send(Told({}))
         step = chained(stages, parts)
         supervise(
             stages[0].called,

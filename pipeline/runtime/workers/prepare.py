@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.batching.batcher import Batcher
 from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
 from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
@@ -18,7 +17,7 @@ from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import LEFT
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.wakeup import Wakeup
-from pipeline.runtime.workers.spec import LOOK_S, Opened, Pipe, WorkerSpec, drop
+from pipeline.runtime.workers.spec import LOOK_S, Pipe, Told, WorkerSpec, drop
 from pipeline.runtime.zmq_link import ControlMessage, Receiver, Sender
 
 
@@ -60,8 +59,7 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     (preprocessing,) = context.plan.stages_of("prepare")
     streams = ring.streams
     modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
-    batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
-    link = FrameLink(batcher, partial(drop, context), tuple(modes))
+    link = FrameLink(config.inference, modes, partial(drop, context))
     slots = Inputs(context.inputs, me, worker_spec.room)
     parts = Parts(config, model_of(config), array=slots.array)
     sender: Sender[Prepared] = Sender(context, context.plan.reader(preprocessing.writes))
@@ -105,7 +103,7 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
 
     workers = StageThreads(give_up)
     workers.start("receive", receive)
-    pipe.send(Opened({}))
+    pipe.send(Told({}))
     send, dropped = partial(slots.send, sender=sender), partial(drop, context)
     supervise(preprocessing.called, stage, batches, send, dropped, pulse)
     sender.close()

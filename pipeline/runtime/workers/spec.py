@@ -36,15 +36,8 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A process has all that it needs; what it knows then."""
-
-    reported: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
-    """What a process says of itself now and then, while it works."""
+    """What a process says of itself: once it has all that it needs, and now and then while it works."""
 
     reported: dict[str, Any]
 

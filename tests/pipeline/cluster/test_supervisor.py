@@ -16,10 +16,8 @@ from pipeline.frames.counters import FrameCounts
 from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.summary import Summary
 from pipeline.settings.schema import Config, StreamSettings
-from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message, ObjectMessage, TimingsMessage
-
-AT = "2026-11-23T09:14:07.120Z"
-NOTHING = TimingsMessage(0.0, 0.0, 0.0, 0.0)
+from pipeline.wire.messages import EventMessage, HealthMessage, Message, ObjectMessage
+from tests.pipeline.made_messages import AT, frame
 
 
 class MadeShard:
@@ -96,19 +94,7 @@ class MadeCluster:
 
     def frame(self, stream: str, seq: int, dropped: dict[str, int] | None = None, track: int = 1) -> None:
         seen = ObjectMessage(track, "person", 0.9, (10.0, 10.0, 20.0, 40.0))
-        self._say(
-            FrameMessage(
-                stream=stream,
-                seq=seq,
-                captured_at=AT,
-                size=(160, 120),
-                objects=(seen,),
-                faces=(),
-                scene=(),
-                timings_ms=NOTHING,
-                dropped=dropped or {},
-            )
-        )
+        self._say(frame(stream, seq, seen, **dropped or {}))
 
     def begins(self, stream: str, track: int) -> None:
         box = (10.0, 10.0, 20.0, 40.0)

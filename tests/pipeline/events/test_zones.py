@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent, zone_counters_of
+from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent, check_zones, zone_counter_of
 from pipeline.frames.polygons import crossed, crossing_edges, distance, inside, sides
-from pipeline.settings.schema import Config, LineSettings, StreamSettings, ZoneSettings
+from pipeline.settings.schema import LineSettings, StreamSettings, ZoneSettings
 
 LABELS = ("person", "car")
 SIZE = (1000, 500)
@@ -254,12 +254,12 @@ def test_of_a_way_in_pieces_one_piece_crosses() -> None:
 def test_a_label_that_the_model_does_not_know_is_refused() -> None:
     stream = StreamSettings(name="door", source="0", zones=(zone(labels=("car", "lorry")),))
     with pytest.raises(ConfigError) as caught:
-        zone_counters_of(Config(streams=(stream,)), LABELS)
+        check_zones((stream,), LABELS)
     assert str(caught.value) == (
         "streams[0].zones[0].labels[1] is 'lorry', but must be one of the model's labels: person, car"
     )
 
 
 def test_streams_without_zones_have_no_places() -> None:
-    streams = (StreamSettings(name="door", source="0", lines=(line(),)), StreamSettings(name="yard", source="1"))
-    assert list(zone_counters_of(Config(streams=streams), LABELS)) == ["door"]
+    assert zone_counter_of(StreamSettings(name="yard", source="1"), LABELS) is None
+    assert zone_counter_of(StreamSettings(name="door", source="0", lines=(line(),)), LABELS) is not None

@@ -12,6 +12,7 @@ from pipeline.batching.batcher import Batcher
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Batch, BatchTiming, Frame, Timestamps
 from pipeline.runtime.link import FrameLink, LinkClosed, QueueLink
+from pipeline.settings.schema import InferenceSettings
 from tests.pipeline.made_frames import make_frame, names
 
 PATIENCE_S = 30.0  # no test waits this long unless it fails
@@ -140,8 +141,8 @@ def link(counters: FrameCounters) -> FrameLink:
     def dropped(frame: Frame, cause: str) -> None:
         counters.dropped(frame.stream, cause)
 
-    batcher = Batcher[Frame]({"a": "freshest", "b": "freshest", "f": "every_frame"}, 8, max_queue_delay_ns=50_000_000)
-    return FrameLink(batcher, dropped, ("a", "b", "f"))
+    settings = InferenceSettings(max_batch=8, max_queue_delay_ms=50.0)
+    return FrameLink(settings, {"a": "freshest", "b": "freshest", "f": "every_frame"}, dropped)
 
 
 def batch(batches: Iterator[Batch]) -> list[str]:

@@ -19,7 +19,7 @@ from pipeline.frames.types import Ticket
 from pipeline.runtime import shared_file
 from pipeline.runtime.ring import CAUSES, Gone, Layout, Ring, accept, hand_over, take_back
 from tests.pipeline.made_memory import named_memory
-from tests.pipeline.made_readers import busy_process, reader
+from tests.pipeline.made_readers import busy_process, held_by, reader, send, take
 
 CAMERA, ENGINE, VIEWER = 0, 1, 2  # numbers of processes
 BYTES = 5000  # no whole number of pages
@@ -44,8 +44,8 @@ def claimed(ring: Ring, stream: str | None = "door", by: int = CAMERA) -> Ticket
 def test_pixels_are_there_for_whoever_takes_the_slot(ring: Ring) -> None:
     ticket = claimed(ring)
     ring.pixels(ticket)[:] = 7
-    ring.send(CAMERA, [ticket], ENGINE)
-    ring.take(ENGINE, [ticket])
+    send(ring, CAMERA, [ticket], ENGINE)
+    take(ring, ENGINE, [ticket])
     assert (ring.pixels(ticket) == 7).all()
     assert ring.pixels(ticket).shape == (BYTES,)
 
@@ -78,10 +78,10 @@ def test_a_frame_is_published_while_its_picture_is_still_looked_at(ring: Ring) -
     ticket = claimed(ring)
     ring.published(CAMERA, ticket)
     assert ring.of("door").published == 1
-    assert ring.held_by(CAMERA) == 1
+    assert held_by(ring, CAMERA) == 1
     ring.release(CAMERA, [ticket], "shutdown")
     assert ring.of("door") == FrameCounts(captured=1, published=1, dropped={})
-    assert ring.held_by(CAMERA) == 0
+    assert held_by(ring, CAMERA) == 0
 
 
 def test_what_a_dead_process_had_published_is_not_counted_again(ring: Ring) -> None:
@@ -114,35 +114,35 @@ def test_a_late_reader_hears_that_the_picture_is_gone(ring: Ring) -> None:
         with pytest.raises(Gone):
             use(CAMERA, [old])
     with pytest.raises(Gone):
-        ring.send(CAMERA, [old], ENGINE)
+        send(ring, CAMERA, [old], ENGINE)
     ring.release(CAMERA, [old])
-    assert ring.held_by(CAMERA) == 4, "releasing an old ticket freed the slot's new use"
+    assert held_by(ring, CAMERA) == 4, "releasing an old ticket freed the slot's new use"
 
 
 def test_nobody_takes_what_was_sent_to_another(ring: Ring) -> None:
     ticket = claimed(ring)
-    ring.send(CAMERA, [ticket], ENGINE)
+    send(ring, CAMERA, [ticket], ENGINE)
     with pytest.raises(Gone):
-        ring.take(VIEWER, [ticket])
+        take(ring, VIEWER, [ticket])
     with pytest.raises(Gone):
-        ring.send(CAMERA, [ticket], VIEWER)  # given away already
+        send(ring, CAMERA, [ticket], VIEWER)  # given away already
 
 
 def test_one_ticket_that_is_gone_moves_none_of_a_batch(ring: Ring) -> None:
     kept, lost = claimed(ring), claimed(ring)
     ring.release(CAMERA, [lost], "stale")
     with pytest.raises(Gone):
-        ring.send(CAMERA, [kept, lost], ENGINE)
+        send(ring, CAMERA, [kept, lost], ENGINE)
     assert not ring.pending(ENGINE)
-    assert ring.held_by(CAMERA) == 1
+    assert held_by(ring, CAMERA) == 1
 
 
 def test_what_is_on_its_way_is_pending_until_it_is_taken(ring: Ring) -> None:
     ticket = claimed(ring)
     assert not ring.pending(ENGINE)
-    ring.send(CAMERA, [ticket], ENGINE)
+    send(ring, CAMERA, [ticket], ENGINE)
     assert ring.pending(ENGINE)
-    ring.take(ENGINE, [ticket])
+    take(ring, ENGINE, [ticket])
     assert not ring.pending(ENGINE)
 
 
@@ -160,9 +160,9 @@ def test_frames_that_wait_and_those_on_their_way_are_counted(ring: Ring) -> None
     tickets = [claimed(ring), claimed(ring, "yard")]
     assert (ring.waiting, ring.sent_to(ENGINE)) == (2, 0)
     ring.batched(CAMERA, tickets)
-    ring.send(CAMERA, tickets, ENGINE)
+    send(ring, CAMERA, tickets, ENGINE)
     assert (ring.waiting, ring.sent_to(ENGINE), ring.sent_to(VIEWER)) == (0, 2, 0)
-    ring.take(ENGINE, tickets[:1])
+    take(ring, ENGINE, tickets[:1])
     assert ring.sent_to(ENGINE) == 1
     ring.reclaim(ENGINE)
     assert ring.sent_to(ENGINE) == 0
@@ -180,7 +180,7 @@ def test_what_happened_to_a_stream_is_kept_where_every_process_sees_it(ring: Rin
 
 def test_slots_of_no_stream_are_in_no_books(ring: Ring) -> None:
     ticket = claimed(ring, None)
-    ring.send(CAMERA, [ticket], ENGINE)
+    send(ring, CAMERA, [ticket], ENGINE)
     assert ring.reclaim(CAMERA) == {}
     assert {ring.of(name).captured for name in ("door", "yard")} == {0}
 
@@ -215,17 +215,17 @@ def test_a_frame_is_counted_once_however_often_it_is_released(ring: Ring) -> Non
 @pytest.mark.parametrize("dead", [CAMERA, ENGINE], ids=["its sender died", "its receiver died"])
 def test_what_was_on_its_way_is_given_up_and_refused_when_it_turns_up(ring: Ring, dead: int) -> None:
     ticket = claimed(ring)
-    ring.send(CAMERA, [ticket], ENGINE)
+    send(ring, CAMERA, [ticket], ENGINE)
     assert ring.reclaim(dead) == {"door": 1}
     assert ring.of("door").dropped == {"crash": 1}
     with pytest.raises(Gone):
-        ring.take(ENGINE, [ticket])
+        take(ring, ENGINE, [ticket])
 
 
 def test_what_was_handed_on_is_not_lost_with_its_last_owner(ring: Ring) -> None:
     ticket = claimed(ring)
-    ring.send(CAMERA, [ticket], ENGINE)
-    ring.take(ENGINE, [ticket])
+    send(ring, CAMERA, [ticket], ENGINE)
+    take(ring, ENGINE, [ticket])
     assert ring.reclaim(CAMERA) == {}
     ring.release(ENGINE, [ticket])
     assert (ring.of("door").published, ring.of("door").dropped) == (1, {})
@@ -243,7 +243,7 @@ def test_what_an_item_holds_in_two_rings_is_handed_over_at_once_or_not_at_all(ri
     inputs.release(CAMERA, [batch])
     with pytest.raises(Gone):
         hand_over(CAMERA, ENGINE, [(ring, [frame]), (inputs, [batch])])
-    assert not ring.pending(ENGINE) and ring.held_by(CAMERA) == 1
+    assert not ring.pending(ENGINE) and held_by(ring, CAMERA) == 1
     batch = claimed(inputs, None)
     holds = [(ring, [frame]), (inputs, [batch])]
     hand_over(CAMERA, ENGINE, holds)
@@ -259,32 +259,32 @@ def test_a_hand_over_that_came_to_nothing_is_undone(ring: Ring, inputs: Ring) ->
     hand_over(CAMERA, ENGINE, holds)
     take_back(CAMERA, ENGINE, holds)
     assert not ring.pending(ENGINE) and not inputs.pending(ENGINE)
-    assert (ring.held_by(CAMERA), inputs.held_by(CAMERA)) == (1, 1)
-    assert (ring.held_by(ENGINE), inputs.held_by(ENGINE)) == (0, 0)
+    assert (held_by(ring, CAMERA), held_by(inputs, CAMERA)) == (1, 1)
+    assert (held_by(ring, ENGINE), held_by(inputs, ENGINE)) == (0, 0)
 
 
 def test_what_arrives_and_cannot_be_read_is_given_up(ring: Ring) -> None:
     taken, unread = claimed(ring), claimed(ring)
-    ring.send(CAMERA, [taken], ENGINE)
-    ring.take(ENGINE, [taken])
-    ring.send(CAMERA, [unread], ENGINE)
+    send(ring, CAMERA, [taken], ENGINE)
+    take(ring, ENGINE, [taken])
+    send(ring, CAMERA, [unread], ENGINE)
     assert ring.refuse(ENGINE) == {"door": 1}
-    assert not ring.pending(ENGINE) and ring.held_by(ENGINE) == 1
+    assert not ring.pending(ENGINE) and held_by(ring, ENGINE) == 1
     assert ring.of("door").dropped == {"crash": 1}
     with pytest.raises(Gone):
-        ring.take(ENGINE, [unread])
+        take(ring, ENGINE, [unread])
 
 
 def test_what_is_released_before_it_was_taken_is_not_waited_for(ring: Ring) -> None:
     ticket = claimed(ring)
-    ring.send(CAMERA, [ticket], ENGINE)
+    send(ring, CAMERA, [ticket], ENGINE)
     ring.release(ENGINE, [ticket], "crash")
     assert not ring.pending(ENGINE)
 
 
 def test_at_the_end_everything_is_given_up(ring: Ring) -> None:
     claimed(ring)
-    ring.send(CAMERA, [claimed(ring, "yard")], ENGINE)
+    send(ring, CAMERA, [claimed(ring, "yard")], ENGINE)
     assert ring.reclaim_all("shutdown") == {"door": 1, "yard": 1}
     assert all(ring.of(name).in_flight == 0 for name in ("door", "yard"))
 
@@ -319,7 +319,7 @@ class Life(RuleBasedStateMachine):
             return
         ticket = data.draw(st.sampled_from(sorted(self.held, key=str)))
         me = self.held.pop(ticket)
-        self.ring.send(me, [ticket], to)
+        send(self.ring, me, [ticket], to)
         self.sent[ticket] = me, to
 
     @rule(data=st.data())
@@ -328,7 +328,7 @@ class Life(RuleBasedStateMachine):
             return
         ticket = data.draw(st.sampled_from(sorted(self.sent, key=str)))
         _, to = self.sent.pop(ticket)
-        self.ring.take(to, [ticket])
+        take(self.ring, to, [ticket])
         self.held[ticket] = to
 
     @rule(data=st.data(), cause=st.sampled_from([None, *CAUSES]))
@@ -346,7 +346,7 @@ class Life(RuleBasedStateMachine):
             self.held.pop(ticket, None)
             _, to = self.sent.pop(ticket, (0, 0))
             with pytest.raises(Gone):
-                self.ring.take(to, [ticket])
+                take(self.ring, to, [ticket])
 
     @invariant()
     def pictures_are_whole_and_the_books_right(self) -> None:
@@ -420,7 +420,7 @@ def test_readers_that_die_cost_what_they_held_and_nothing_else() -> None:
         count += 1
         ring.pixels(ticket)[:] = ticket.generation % 256
         to = random.choice(list(readers))
-        ring.send(0, [ticket], to)
+        send(ring, 0, [ticket], to)
         try:
             readers[to][1].send(ticket)
         except BrokenPipeError:
@@ -455,7 +455,7 @@ def test_threads_of_several_processes_use_both_rings_of_a_run_at_once() -> None:
     assert [process.exitcode for process in running] == [0] * count
     published = 2 * count * rounds
     assert frames.of("door") == FrameCounts(captured=published, published=published, dropped={})
-    assert sum(ring.held_by(me) for ring in (frames, inputs) for me in range(count)) == 0
+    assert sum(held_by(ring, me) for ring in (frames, inputs) for me in range(count)) == 0
     inputs.close()
     frames.close()
 

@@ -23,6 +23,7 @@ from pipeline.runtime.workers.spec import WorkerSpec
 from pipeline.runtime.zmq_link import Receiver, Sender, WorkerContext
 from pipeline.settings.schema import Config, RecordSettings
 from tests.pipeline.made_frames import make_frame, names
+from tests.pipeline.made_readers import held_by
 
 PREPARE = ProcessPlan().reader(SOURCE.writes)
 FIRST_CAPTURE = ProcessPlan().first_capture
@@ -116,7 +117,7 @@ def test_a_picture_that_cannot_be_written_is_counted_once_and_gives_its_slot_bac
     fail_once(monkeypatch, capturing, "write_picture")
     admit_again(admission)
     assert rings[0].of("door") == FrameCounts(captured=2, published=0, dropped={"crash": 1})
-    assert (rings[0].held_by(FIRST_CAPTURE), rings[0].held_by(PREPARE)) == (0, 1)
+    assert (held_by(rings[0], FIRST_CAPTURE), held_by(rings[0], PREPARE)) == (0, 1)
 
 
 def test_a_frame_that_cannot_be_packed_is_counted_once_and_gives_its_slot_back(
@@ -125,7 +126,7 @@ def test_a_frame_that_cannot_be_packed_is_counted_once_and_gives_its_slot_back(
     fail_once(monkeypatch, zmq_link, "pack")
     admit_again(admission)
     assert rings[0].of("door") == FrameCounts(captured=2, published=0, dropped={"crash": 1})
-    assert (rings[0].held_by(FIRST_CAPTURE), rings[0].held_by(PREPARE)) == (0, 1)
+    assert (held_by(rings[0], FIRST_CAPTURE), held_by(rings[0], PREPARE)) == (0, 1)
 
 
 def test_a_frame_that_cannot_be_sent_is_counted_once_and_nobody_waits_for_it(
@@ -142,7 +143,7 @@ def test_a_frame_that_cannot_be_sent_is_counted_once_and_nobody_waits_for_it(
     admission.dropped(frame, "crash")
     admission._frames._socket = working
     assert rings[0].of("door") == FrameCounts(captured=1, published=0, dropped={"crash": 1})
-    assert rings[0].held_by(FIRST_CAPTURE) == 0
+    assert held_by(rings[0], FIRST_CAPTURE) == 0
     assert not rings[0].pending(PREPARE)
 
 

@@ -65,7 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def gallery_of(gallery: str | None = None, forward: str | None = None, model: str = "n") -> str | None:
+def gallery_of(gallery: str | None = None, forward: str | None = None, model: str = "s") -> str | None:
     config = config_of(["0"])
     streams = (msgspec.structs.replace(config.streams[0], forward=forward),)
     identity = IdentitySettings(gallery=gallery)

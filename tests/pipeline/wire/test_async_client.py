@@ -12,28 +12,11 @@ from engines.errors import ConfigError, MessageError
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.async_client import AsyncSubscriber
-from pipeline.wire.messages import FrameMessage, HealthMessage, Message, TimingsMessage
+from pipeline.wire.messages import Message
+from tests.pipeline.made_messages import frame, health
 
 LOOPBACK = PublishSettings(address="tcp://127.0.0.1:0")
 PATIENCE_S = 20.0
-
-
-def health(stream: str) -> HealthMessage:
-    return HealthMessage(stream=stream, at="", state="up", cause="opened")
-
-
-def frame(stream: str, seq: int) -> FrameMessage:
-    return FrameMessage(
-        stream=stream,
-        seq=seq,
-        captured_at="",
-        size=(64, 48),
-        objects=(),
-        faces=(),
-        scene=(),
-        timings_ms=TimingsMessage(0.0, 0.0, 0.0, 0.0),
-        dropped={},
-    )
 
 
 async def subscribed(publisher: Publisher, subscriber: AsyncSubscriber) -> None:
@@ -58,7 +41,7 @@ def heard(what: Callable[[Publisher, AsyncSubscriber], Awaitable[None]], streams
 
 def test_messages_arrive_in_order_and_iteration_ends_when_none_come() -> None:
     async def check(publisher: Publisher, subscriber: AsyncSubscriber) -> None:
-        sent: list[Message] = [frame("door", 0), health("door"), frame("door", 4)]
+        sent: list[Message] = [frame("door"), health("door"), frame("door", 4)]
         for message in (*sent, health("door2")):
             publisher.send(message)
         assert [message async for message in subscriber] == sent, "door2 was not asked for"

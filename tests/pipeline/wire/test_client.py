@@ -15,29 +15,10 @@ from engines.errors import ConfigError, MessageError
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.client import Gaps, Subscriber
-from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message, TimingsMessage
+from pipeline.wire.messages import EventMessage, HealthMessage, Message
+from tests.pipeline.made_messages import AT, frame, health
 
 LOOPBACK = PublishSettings(address="tcp://127.0.0.1:0")
-AT = "2026-11-23T09:14:07.120Z"
-
-
-def health(stream: str, cause: str = "opened") -> HealthMessage:
-    return HealthMessage(stream=stream, at=AT, state="up", cause=cause)
-
-
-def frame(stream: str, seq: int = 0, dropped: int = 0) -> FrameMessage:
-    timings = TimingsMessage(0.0, 0.0, 0.0, 0.0)
-    return FrameMessage(
-        stream=stream,
-        seq=seq,
-        captured_at=AT,
-        size=(64, 48),
-        objects=(),
-        faces=(),
-        scene=(),
-        timings_ms=timings,
-        dropped={"stale": dropped},
-    )
 
 
 def event(stream: str) -> EventMessage:
@@ -121,7 +102,7 @@ def test_a_publisher_that_begins_again_is_heard_again() -> None:
 
 def test_missed_messages_are_counted_by_stream() -> None:
     with Publisher(LOOPBACK) as publisher, Subscriber(publisher.address, timeout_s=5.0) as subscriber:
-        heard(publisher, subscriber, frame("door", 0), frame("yard", 3), frame("door", 9, dropped=5), health("door"))
+        heard(publisher, subscriber, frame("door", 0), frame("yard", 3), frame("door", 9, stale=5), health("door"))
         assert subscriber.missed == {"door": 3, "yard": 0}
 
 

@@ -29,6 +29,7 @@ from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sources import capture as sources
 from tests.pipeline.made_frames import make_frame
+from tests.pipeline.made_readers import held_by
 
 CRASHES = 3 * MAX_CRASHES
 PICTURE = Picture.from_rgb(np.zeros((4, 4, 3), np.uint8))
@@ -100,7 +101,7 @@ def test_a_picture_that_cannot_be_written_gives_its_slot_back_and_is_counted(
     capturing.capture(part, Told(), Pulse())  # type: ignore[arg-type]
     account = part.context.frames.of("door")
     assert (account.captured, account.dropped) == (CRASHES, {"crash": CRASHES})
-    assert part.context.frames.held_by(part.context.number) == 0
+    assert held_by(part.context.frames, part.context.number) == 0
 
 
 class HangingCamera:
