@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from tools.benchmarking.processes import descriptors
 from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
 
@@ -159,7 +160,7 @@ def _disk_full(bench: Bench) -> None:
 
 
 def _descriptors_gone(bench: Bench) -> None:
-    with _limited(bench, resource.RLIMIT_NOFILE, lambda pid: len(os.listdir(f"/proc/{pid}/fd"))):
+    with _limited(bench, resource.RLIMIT_NOFILE, descriptors):
         bench.camera.cut()  # it has to be opened again
         time.sleep(BREAK_S)
 
