@@ -69,7 +69,7 @@ class BreakableEngine(StartedEngine):
 
     def start(self, batch: Pictures) -> "Running":
         """Begin to run pictures, as :meth:`engines.backends.base.Engine.start` says."""
-        return _Run(self._engine.start(batch), self._manner())
+        return _Broken(self._engine.start(batch), self._manner())
 
     def _manner(self) -> Callable[[dict[str, Array]], dict[str, Array]]:
         taken = self._file.with_suffix(".taken")
@@ -84,7 +84,7 @@ class BreakableEngine(StartedEngine):
         self._engine.close()
 
 
-class _Run:
+class _Broken:
     def __init__(self, running: Running, manner: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
         self._running, self._manner = running, manner
 

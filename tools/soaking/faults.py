@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from tools.benchmarking.processes import descriptors
 from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
 
@@ -46,6 +47,7 @@ class Fault:
         breaks: does it.
         whole: whether all streams may notice it, rather than the broken one alone.
         processes: whether it needs a run of processes.
+        noticed: whether it is over only once something was told of the broken stream: it may have frames on their way.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Fault:
     breaks: Callable[[Bench], None]
     whole: bool = False
     processes: bool = False
+    noticed: bool = False
 
 
 def _server_killed(bench: Bench) -> None:
@@ -85,7 +88,6 @@ def _flaps(bench: Bench) -> None:
 
 def _resized(bench: Bench) -> None:
     bench.camera.resize()
-    time.sleep(BREAK_S / 2)
 
 
 def _clock_forward(bench: Bench) -> None:
@@ -158,7 +160,7 @@ def _disk_full(bench: Bench) -> None:
 
 
 def _descriptors_gone(bench: Bench) -> None:
-    with _limited(bench, resource.RLIMIT_NOFILE, lambda pid: len(os.listdir(f"/proc/{pid}/fd"))):
+    with _limited(bench, resource.RLIMIT_NOFILE, descriptors):
         bench.camera.cut()  # it has to be opened again
         time.sleep(BREAK_S)
 
@@ -231,16 +233,16 @@ def _page_killed(bench: Bench) -> None:
 
 
 FAULTS: Final = (
-    Fault("server killed for 4 s", "source", _server_killed),
-    Fault("frozen for 4 s: packets stop, the connection stays", "source", _frozen),
+    Fault("server killed for 4 s", "source", _server_killed, noticed=True),
+    Fault("frozen for 4 s: packets stop, the connection stays", "source", _frozen, noticed=True),
     Fault("slow for 4 s: one picture a second", "source", _slow),
-    Fault("cut in the middle of a frame", "source", _cut),
-    Fault("ten flaps", "source", _flaps),
-    Fault("picture size changed", "source", _resized),
+    Fault("cut in the middle of a frame", "source", _cut, noticed=True),
+    Fault("ten flaps", "source", _flaps, noticed=True),
+    Fault("picture size changed", "source", _resized, noticed=True),
     Fault("its clock jumps forward 1 h", "source", _clock_forward),
     Fault("its clock jumps back 1 h", "source", _clock_back),
-    Fault("rubbish for 2 s", "source", _rubbish),
-    Fault("no key frame for 4 s after a reconnect", "source", _no_key_frames),
+    Fault("rubbish for 2 s", "source", _rubbish, noticed=True),
+    Fault("no key frame for 4 s after a reconnect", "source", _no_key_frames, noticed=True),
     Fault("a process killed (SIGKILL)", "process", _signal_one(signal.SIGKILL), whole=True, processes=True),
     Fault("a process ended (SIGTERM)", "process", _signal_one(signal.SIGTERM), whole=True, processes=True),
     Fault(

@@ -78,6 +78,8 @@ def _try(fault: Fault, bench: Bench, began_s: float) -> Outcome:
     at_s, log_place = time.monotonic(), trunkline.log_size()
     before = pace(trunkline.frames[QUIET], max(began_s, at_s - BEFORE_S), at_s)
     fault.breaks(bench)
+    if fault.noticed:
+        wait_until(lambda: trunkline.told_since(BROKEN, at_s), WELL_S)
     healed_s = time.monotonic()
     well = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), WELL_S)
     page = wait_until(trunkline.page_answers, PAGE_S)

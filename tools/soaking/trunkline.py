@@ -20,6 +20,7 @@ from engines.errors import MessageError, StageError
 from pipeline.store import EventQuery, EventStore
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage
+from tools.benchmarking.processes import descendants, usage
 from tools.soaking import engine, inside
 
 COMMAND: Final = (sys.executable, "-c", "from tools.main import main; main()", "--log-json")
@@ -33,7 +34,6 @@ WEBSOCKET: Final = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 COMMAND_LENGTH: Final = 120  # of its end, that tells one from another
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ class Sample:
     threads: int
     processes: int
     work_ms: float  # that a fixed piece of work of another process took: what the machine was like
+
+
+FORK_SERVER: Final = "multiprocessing.forkserver"  # in its command, which those that it forks have, too
 
 
 class Trunkline:
@@ -158,7 +161,9 @@ class Trunkline:
                     number = message.seq - sum(message.dropped.values())
                     self.frames[message.stream].append(Seen(time.monotonic(), number, message.timings_ms.total))
                 elif isinstance(message, HealthMessage):
-                    self.health[message.stream].append((time.monotonic(), message))
+                    told = self.health[message.stream]
+                    if not told or told[-1][1] != message:  # it is said again to whoever subscribes
+                        told.append((time.monotonic(), message))
                 elif isinstance(message, EventMessage):
                     event = message.stream, message.seq, message.event, message.kind, message.track
                     self.events.append(Heard(time.monotonic(), event))
@@ -201,40 +206,38 @@ class Trunkline:
 
     def page_processes(self) -> list[int]:
         """Return those that serve the page."""
-        return [pid for pid in _below(self.process.pid) if b"\0view\0" in _command(pid)]
+        return [pid for pid, command in descendants(self.process.pid).items() if " view " in command]
 
     def children(self) -> list[int]:
         """The processes of its stages, which one of its own has forked."""
-        servers = [pid for pid in _below(self.process.pid) if b"multiprocessing.forkserver" in _command(pid)]
-        return [child for pid in servers for child in _below(pid)]  # of a child that it forked: none
+        servers = [pid for pid, command in descendants(self.process.pid).items() if FORK_SERVER in command]
+        return [
+            child for pid in servers for child in descendants(pid) if child != pid
+        ]  # of a child that it forked: none
 
     def commands(self) -> list[str]:
-        """Return what each of its processes was started as, without what is a number there."""
-        pids = [self.process.pid, *_below(self.process.pid)]
-        shown = (_command(pid).replace(b"\0", b" ").decode(errors="replace").strip()[-COMMAND_LENGTH:] for pid in pids)
-        return sorted(re.sub(r"\d+", "N", each) for each in shown)
+        """Return the end of what each of its processes was started as, without what is a number there."""
+        return sorted(
+            re.sub(r"\d+", "N", command[-COMMAND_LENGTH:]) for command in descendants(self.process.pid).values()
+        )
 
     def sample(self) -> Sample:
-        """What its processes have now."""
-        memory = shared = descriptors = threads = 0
-        pids = [self.process.pid, *_below(self.process.pid)]
-        for pid in pids:
-            try:
-                _, resident, common, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-                descriptors += len(os.listdir(f"/proc/{pid}/fd"))
-                threads += len(os.listdir(f"/proc/{pid}/task"))
-            except (OSError, ValueError):  # it is gone
-                continue
-            memory, shared = memory + resident - common, max(shared, common)
-        mb, began_s = PAGE_BYTES / 1e6, time.perf_counter()
+        """Return what its processes have now."""
+        used, began_s = usage(self.process.pid), time.perf_counter()
         hashlib.sha256(WORK)
         work_ms = 1000 * (time.perf_counter() - began_s)
-        return Sample(time.monotonic(), memory * mb, shared * mb, descriptors, threads, len(pids), work_ms)
+        memory_mb, shared_mb = used.own_bytes / 1e6, used.shared_bytes / 1e6
+        return Sample(time.monotonic(), memory_mb, shared_mb, used.descriptors, used.threads, used.processes, work_ms)
 
     def up(self, stream: str, since_s: float) -> bool:
         """Whether a frame of a stream has come since then, and its last report does not say that it is down."""
         seen, told = self.frames[stream], self.health[stream]
         return bool(seen) and seen[-1].at_s > since_s and (not told or told[-1][1].state == "up")
+
+    def told_since(self, stream: str, since_s: float) -> bool:
+        """Return whether something was told of a stream since then."""
+        told = self.health[stream]
+        return bool(told) and told[-1][0] >= since_s
 
     def stop(self) -> dict[str, Any]:
         """End the run; return its summary. StageError where it has none."""
@@ -276,30 +279,10 @@ class Trunkline:
             self.process.wait()
 
 
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it is gone
-        return b""
-
-
 def free_port() -> int:
     """Return a port of loopback that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def _below(pid: int) -> list[int]:
-    """The processes that a process started, and those that they started."""
-    try:
-        children = [
-            int(child)
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:
-        return []
-    return [each for child in children for each in (child, *_below(child))]
 
 
 def unaccounted(summary: dict[str, Any]) -> int:
