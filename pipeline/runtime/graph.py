@@ -111,7 +111,8 @@ def _preprocess(parts: "Parts") -> StageFunction:
 
     def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
         step = steps.place_only if parts.config.inference.preprocess == "gpu" else steps.preprocess
-        return step(batches, parts.size, parts.array or steps.new_array)
+        most = parts.config.inference.max_batch
+        return step(batches, parts.size, parts.array or steps.new_array, parts.crops, most)
 
     return stage
 
@@ -174,7 +175,7 @@ def _embed(parts: "Parts") -> StageFunction:
 
 STAGES: Final = (
     Stage("capture", "capture", _capture, None, "frames", "capture", each="stream", needs=("source",)),
-    Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare"),
+    Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare", needs=("crops",)),
     Stage("start", "infer", _start, "prepared", "started", "infer", needs=("frame engine",)),
     Stage("collect", "infer", _collect, "started", "inferred", "infer", needs=("traces",), paces="frames"),
     Stage(

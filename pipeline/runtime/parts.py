@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from engines.planes import PlanesEngine
     from pipeline.gallery.gallery import Gallery
     from pipeline.identity.face_entry import FaceQueue
+    from pipeline.inference.views import CropChoices
     from pipeline.runtime.event_publisher import EventPublisher
     from pipeline.runtime.postprocess import Postprocessor
     from pipeline.runtime.tracing import Traces
@@ -25,7 +26,7 @@ if TYPE_CHECKING:  # a process loads only what its own stages need
     from pipeline.wire.packet_sockets import PacketHub
 
 Need = Literal[
-    "source", "frame engine", "face engine", "gallery", "publisher", "recorder", "traces"
+    "source", "frame engine", "face engine", "crops", "gallery", "publisher", "recorder", "traces"
 ]  # what may have to be opened
 
 
@@ -40,6 +41,7 @@ class Parts:
         faces: the face entry, for a thread of its own.
         postprocessor: what turns outputs into results, once it is made; of one shard.
         event_publisher: what turns results into messages, once it is made.
+        crops: chooses parts of pictures that the network sees besides them.
         traces: what tells OpenTelemetry of batches and frames.
         array: memory for the network's input, of a shape; None: each batch has its own.
     """
@@ -55,6 +57,7 @@ class Parts:
     recorder: "Recorder | None" = None
     postprocessor: "Postprocessor | None" = None
     event_publisher: "EventPublisher | None" = None
+    crops: "CropChoices | None" = None
     traces: "Traces | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
@@ -112,6 +115,10 @@ def open_parts(
             from pipeline.inference.stage import open_planes
 
             parts.planes_engine = open_planes(parts.frame_engine)
+    if "crops" in needs:
+        from pipeline.inference.views import CropChoices
+
+        parts.crops = CropChoices()
     if "gallery" in needs and config.identity.gallery is not None:
         from pipeline.gallery.gallery import Gallery
 

@@ -55,7 +55,7 @@ class Pipeline:
     def __init__(
         self, parts: Parts, stop: threading.Event, source: Capture | None = None, resumed: Resumed | None = None
     ) -> None:
-        assert parts.publisher is not None and parts.frame_engine is not None
+        assert parts.publisher is not None and parts.frame_engine is not None and parts.crops is not None
         self.config, self.parts, self.stop, self.source = parts.config, parts, stop, source
         self.publisher, self.frame_engine = parts.publisher, parts.frame_engine
         resumed = resumed or Resumed()
@@ -67,7 +67,9 @@ class Pipeline:
         self._modes = {stream.name: mode(stream) for stream in self.config.streams}
         self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
         self.shards = [
-            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts)
+            Postprocessor(
+                self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts, parts.crops.saw
+            )
             for gallery in parts.galleries or (None,) * shard_count(self.config)
         ]
         parts.event_publisher = self.events
@@ -93,8 +95,8 @@ class Pipeline:
         return self._modes[stream] == "freshest"
 
     def _batcher(self) -> Batcher[Frame]:
-        inference = self.config.inference
-        return Batcher(self._modes, inference.max_batch, round(inference.max_queue_delay_ms * 1e6))
+        delay_ns = round(self.config.inference.max_queue_delay_ms * 1e6)
+        return Batcher(self._modes, self.config.frames_per_batch, delay_ns)
 
     def _recording(self) -> Recording | None:
         if self.parts.recorder is None:

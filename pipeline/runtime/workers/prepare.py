@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.batching.batcher import Batcher
-from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
+from pipeline.frames.types import Batch, BatchTiming, CropsSeen, Frame, Prepared, Ticket
+from pipeline.inference.views import CropChoices
 from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
@@ -60,15 +61,19 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     (preprocessing,) = context.plan.stages_of("prepare")
     streams = ring.streams
     modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
-    batcher = Batcher[Frame](modes, config.inference.max_batch, round(config.inference.max_queue_delay_ms * 1e6))
+    batcher = Batcher[Frame](modes, config.frames_per_batch, round(config.inference.max_queue_delay_ms * 1e6))
     link = FrameLink(batcher, partial(drop, context), tuple(modes))
     slots = Inputs(context.inputs, me, worker_spec.room)
-    parts = Parts(config, model_of(config), array=slots.array)
+    crops = CropChoices()
+    parts = Parts(config, model_of(config), array=slots.array, crops=crops)
     sender: Sender[Prepared] = Sender(context, context.plan.reader(preprocessing.writes))
 
     def heard(message: ControlMessage) -> None:
-        if isinstance(message, BatchTiming):
-            link.ran(message)
+        match message:
+            case BatchTiming():
+                link.ran(message)
+            case CropsSeen():
+                crops.saw(message)
 
     def receive() -> None:
         for frame in Receiver[Frame](context, heard):
