@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.frames.luma import luma_points
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Identified, Tracked
 from pipeline.settings.schema import SmoothingSettings, TrackingSettings
 from pipeline.smoothing.stage import StreamSmoother
 from pipeline.sources.cuts import KEPT_S, Change, CutDetector, mark_cuts
-from pipeline.sources.unchanged import luma_points
 from pipeline.tracking.stage import StreamTracker
 from tests.pipeline.made_frames import make_frame
 from tests.pipeline.made_scenes import HEIGHT, WIDTH, Luma, rgb, seen, wide
