@@ -23,16 +23,8 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
-from tests.pipeline.service.web.made_page_video import (
-    FPS,
-    KEY_EVERY,
-    LOOP,
-    SIZE,
-    draw,
-    encode,
-    later,
-    moving_box,
-    snapshot,
+from tests.pipeline.service.web.made_page_video import (  # fmt: skip
+    FPS, KEY_EVERY, LOOP, SIZE, draw, encode, later, moving_box, snapshot,
 )
 from tools.demo_scene import PHOTOGRAPHS
 
