@@ -214,6 +214,20 @@ def test_a_file_goes_on_where_it_was_when_its_capture_is_killed(model: Model, cl
     assert run.health("door")[1].cause == "its capture process died"
 
 
+def test_all_are_played_on_when_the_process_that_forked_them_is_killed(model: Model, clip: Path) -> None:
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True, "pace": "realtime"}}))
+    run.wait(lambda run: len(run.frames("door")) > 20)
+    first = set.union(*map(playing, NAMES))
+    (forked_by,) = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in first}
+    os.kill(forked_by, signal.SIGKILL)
+    run.wait(lambda run: not any(map(alive, first)) and all(map(playing, NAMES)))
+    seen = len(run.frames("door"))
+    run.wait(lambda run: len(run.frames("door")) > seen + 20)
+    run.stop.set()
+    account = run.end().streams["door"]
+    assert account.captured == account.published + account.dropped.get("crash", 0)
+
+
 def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path) -> None:
     run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
     run.wait(lambda run: len(run.frames("door")) > 0)

@@ -191,7 +191,7 @@ def test_a_finisher_goes_on_counting(open_events: OpenEventLog, tmp_path: Path) 
     config = make_config(model, {"door": {"source": "0", "lines": [line]}})
     tell(open_events, crossed("gate", 3))
     with Publisher(config.publish) as publisher:
-        event_publisher = EventPublisher.of_run(config, model, publisher, FrameCounters(), open_events)
+        event_publisher = EventPublisher(publisher, FrameCounters(), model.spec, config, open_events)
     assert event_publisher.counts("door") == {"gate": {"a_to_b": {"person": 3}, "b_to_a": {}}}
 
 
