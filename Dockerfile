@@ -9,13 +9,15 @@ FROM nvcr.io/nvidia/tensorrt:${TENSORRT}
 ENV XDG_CACHE_HOME=/cache PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /opt/trunkline
 
-# TensorRT is in the image; the extra would install it once more.
+# TensorRT is in the image; the extra would install it once more. The lock (make lock) stands above constraints of the image.
+COPY requirements-tensorrt.lock ./
+RUN PIP_CONSTRAINT= pip install --require-hashes --requirement requirements-tensorrt.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY engines engines
 COPY pipeline pipeline
 COPY tools tools
 COPY configs configs
-RUN pip install '.[run]' 'cuda-bindings>=12.9' 'onnx>=1.17' \
+RUN pip install --no-deps --no-build-isolation . \
  && useradd --create-home trunkline && mkdir /cache && chown trunkline /cache
 USER trunkline
 VOLUME /cache

@@ -2,7 +2,8 @@
 # make test                                  install everything, lint, test
 # make lint
 # make bench [PRECISION=int8]                measure this machine, into docs/benchmarks
-# make audit                                 known weaknesses of what is installed; build/sbom.json
+# make audit                                 known weaknesses of what the containers install; build/sbom.json
+# make lock                                  what the containers install, anew: requirements-*.lock
 
 PYTHON ?= python3
 SOURCE ?=
@@ -16,7 +17,7 @@ TORCH ?= $(if $(shell command -v nvidia-smi 2>/dev/null),torch,torch==2.13.0)
 
 SUBMAKE = $(MAKE) --no-print-directory# by another name, so that make -n test runs no test
 
-.PHONY: demo test lint lint-style lint-types lint-tensorrt bench audit clean
+.PHONY: demo test lint lint-style lint-types lint-tensorrt bench audit lock clean
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(KEEP),--keep)
@@ -53,12 +54,22 @@ bench: $(VENV)/.installed-demo
 	$(BIN)/trunkline benchmark --clip 1080p --fps 30 --precision $(PRECISION) --save docs/benchmarks/1080p
 	$(BIN)/trunkline benchmark pipeline streams --clip 720p --streams 8 --fps 30 --precision $(PRECISION) --save docs/benchmarks/720p
 
-# Known weaknesses of what is installed here (asks the advisories of PyPI and OSV), and a CycloneDX bill of materials.
+# A CycloneDX bill of materials of what is installed here, checked against CycloneDX's schema; and known weaknesses of what
+# the containers install, from PyPI's advisories: what they do not answer for is a failure, not a good sign.
 audit: $(VENV)/.installed-test
-	$(BIN)/pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3' 'cyclonedx-bom>=7,<8'
 	@mkdir -p build
-	$(BIN)/pip-audit --local --skip-editable --format cyclonedx-json --output build/sbom.json; status=$$?; \
-	  $(BIN)/pip-audit --local --skip-editable || exit 1; test -s build/sbom.json || exit $$status
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate --output-file build/sbom.json $(BIN)/python
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements-cpu.lock --requirement requirements-tensorrt.lock
+
+# Versions and hashes of all that the containers install, the newest that pyproject.toml allows; tests/test_locks.py.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+  --custom-compile-command 'make lock' --upgrade
+
+lock: $(VENV)/.created
+	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --extra run --extra integrations --extra metrics --extra web --output-file requirements-cpu.lock
+	printf 'setuptools>=77\ncuda-bindings>=12.9,<14\n' | $(LOCK) pyproject.toml - --extra import --output-file requirements-tensorrt.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
 import platform
 import signal
+import threading
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,12 +35,14 @@ def soak(
 
     Example: trunkline soak --hours 2 --save soak
 
+    Ctrl-C ends it after the fault that is there now, and tells what was found until then.
+
     Exit status: 0, everything held; 1, something did not: the page says what.
     """
     load_model(model)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the run is ended, too
+    stop = _stopped_by_signal()
     found = run_soak(
-        3600 * hours, seed, model, links, () if calm else FAULTS, lambda sentence: typer.echo(sentence, err=True)
+        3600 * hours, seed, model, links, () if calm else FAULTS, lambda sentence: typer.echo(sentence, err=True), stop
     )
     machine = f"{cpu().name}, {cpu().usable_cores} cores, {platform.system()}"
     page = page_of([found], machine, f"{datetime.now(UTC):%Y-%m-%d}")
@@ -51,3 +54,17 @@ def soak(
     typer.echo(json_of(values_of(found)) if as_json else page)
     if problems(found):
         raise typer.Exit(EXIT_WORSE)
+
+
+def _stopped_by_signal() -> threading.Event:
+    """Return what the first SIGINT or SIGTERM sets; the second ends the process with all that it started."""
+    stop = threading.Event()
+
+    def stopped(*_: object) -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stopped)
+    return stop

@@ -16,6 +16,7 @@ from pipeline.identity.face_entry import FaceQueue
 from pipeline.inference import stage
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.postprocess import Postprocessor
+from pipeline.runtime.sink_counts import SinkCounters
 from pipeline.settings.schema import Config
 from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.fan_out import Sinks
@@ -73,6 +74,7 @@ def open_parts(
     opened: ExitStack,
     shards: int = 1,
     folder: str | None = None,
+    sinks: "SinkCounters | None" = None,
 ) -> Parts:
     """Open what some stages need, as far as the run has it.
 
@@ -83,6 +85,7 @@ def open_parts(
         opened: closes it.
         shards: that share these parts.
         folder: of the sockets between processes; None: there are none.
+        sinks: where what becomes of messages is counted; None: in this process alone.
 
     Raises:
         TrunklineError: something cannot be had.
@@ -96,7 +99,7 @@ def open_parts(
         if wants_packets(config):
             parts.packets = opened.enter_context(PacketHub(config.packets, folder))
         address = None if parts.packets is None else parts.packets.address
-        parts.publisher = opened.enter_context(Sinks(config, address))
+        parts.publisher = opened.enter_context(Sinks(config, address, None if sinks is None else sinks.rows))
     if "traces" in needs and config.traces.endpoint is not None:
         from pipeline.runtime.tracing import Traces
 

@@ -30,6 +30,7 @@ from pipeline.runtime.process_streams import ProcessStreams
 from pipeline.runtime.reading import NO_TIMES, Reading, StreamReading
 from pipeline.runtime.ring import MAX_PROCESSES, Ring
 from pipeline.runtime.sharding import shard_count
+from pipeline.runtime.sink_counts import SinkCounters
 from pipeline.runtime.sizing import rings, shares
 from pipeline.runtime.streams import Attached
 from pipeline.runtime.summary import Summary
@@ -40,7 +41,7 @@ from pipeline.runtime.workers.spec import Done, Told, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
 from pipeline.sinks.base import StreamSwitches
-from pipeline.sinks.fan_out import Sinks
+from pipeline.sinks.fan_out import Sinks, count_of
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 from pipeline.wire.held_folder import HeldFolder
@@ -72,8 +73,9 @@ def run_processes(
             HeldFolder() as folder,
             rings(config, model) as (frames, inputs),
             closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
+            closing(SinkCounters.create(count_of(config))) as sinks,
         ):
-            supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, switches)
+            supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, sinks, switches)
             streams = ProcessStreams(supervisor, model, stop)
             try:
                 seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
@@ -99,9 +101,10 @@ class ProcessSupervisor:
         frames: Ring,
         inputs: Ring,
         open_events: OpenEventLog,
+        sinks: SinkCounters,
         switches: StreamSwitches,
     ) -> None:
-        self.config, self.frames, self.open_events = config, frames, open_events
+        self.config, self.frames, self.open_events, self._sinks = config, frames, open_events, sinks
         self._inputs, self._switches = inputs, switches
         self._room = Wakeup()
         self._wakeups = {stream.name: Wakeup() for stream in config.streams if not waits_for_nobody(stream)}
@@ -126,7 +129,16 @@ class ProcessSupervisor:
     def _worker(self, place: int, name: str, streams: tuple[StreamSettings, ...] = ()) -> Worker:
         context = WorkerContext(place, self.frames, self._inputs, self._folder, self._plan)
         worker_spec = WorkerSpec(
-            name, context, self.config, streams, self._wakeups, self._room, log_settings(), 0, self.open_events
+            name,
+            context,
+            self.config,
+            streams,
+            self._wakeups,
+            self._room,
+            log_settings(),
+            0,
+            self.open_events,
+            self._sinks,
         )
         return Worker(worker_spec)
 
@@ -320,7 +332,8 @@ class ProcessSupervisor:
         ]
         if not owed and not names:
             return
-        with Sinks(structs.replace(self.config, publish=self._bound())) as publisher:
+        config = structs.replace(self.config, publish=self._bound())
+        with Sinks(config, rows=self._sinks.rows) as publisher:
             if owed:
                 settle(publisher, self.open_events, "stopped")
             else:

@@ -25,7 +25,7 @@ from pipeline.runtime.reading import Reading
 from pipeline.runtime.ring import CAUSES
 from pipeline.runtime.streams import Streams
 from pipeline.settings.schema import Config, MetricsSettings
-from pipeline.sinks.base import Lost
+from pipeline.sinks.books import Lost
 from pipeline.wire.curve import is_loopback, parse_tcp
 
 # What there is from the start: a counter that comes with its first count has no increase that anybody sees.

@@ -8,21 +8,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 import structlog
 
 from engines.errors import one_line
 from pipeline.settings.schema import Config, Switch
+from pipeline.sinks.books import Lost, SinkBook
 from pipeline.wire.messages import Message
 
 GROUP: Final = "trunkline.sinks"  # the entry points
 CLOSE_S: Final = 3.0  # that sinks have to send what waits when a run is over, all of them together
-
-# full: its queue was. failed: it raised. dead: its thread had ended. shutdown: it was not done when the run was over.
-# A sink that sends later (Later) adds causes of its own.
-Lost = Literal["full", "failed", "dead", "shutdown"]
 
 log = structlog.get_logger()
 
@@ -127,16 +124,18 @@ class SinkThread:
         name: of the sink, in logs, messages and the summary.
         sink: closed in the thread, once all that waits is sent.
         room: messages that may wait; what finds no room is lost to this sink alone, and counted.
+        book: where what becomes of them is counted; None: in one of its own.
     """
 
-    def __init__(self, name: str, sink: Sink, room: int) -> None:
+    def __init__(self, name: str, sink: Sink, room: int, book: SinkBook | None = None) -> None:
         self.name, self._sink, self._room = name, sink, room
         self._waiting: deque[Message] = deque()
         self._in_hand: deque[Message] = deque()  # taken out by the thread together, and not sent yet
         self._changed = threading.Condition()  # of all here
         self._over = self._ended = False
-        self._sent = 0
-        self._lost: Counter[str] = Counter()
+        self._book = SinkBook() if book is None else book
+        if self._book.died:
+            log.warning("sink lost messages with a process that died", sink=name, messages_lost=self._book.died)
         self._loses = self._fails = False  # whether that was logged, and goes on
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
         self._thread.start()
@@ -144,17 +143,18 @@ class SinkThread:
     def send(self, message: Message) -> None:
         """Let a message wait for the sink, or lose it."""
         with self._changed:
+            self._book.give()
             if self._ended:
-                self._lost["shutdown" if self._over else "dead"] += 1
+                self._book.lose("shutdown" if self._over else "dead")
                 return
-            waiting, lost = len(self._waiting) + len(self._in_hand), self._lost["full"]
+            waiting, lost = len(self._waiting) + len(self._in_hand), self._book.lost["full"]
             taken, before = waiting < self._room, self._loses
             if taken:
                 self._waiting.append(message)
                 self._changed.notify_all()
                 self._loses = before and 2 * waiting > self._room
             else:
-                self._lost["full"] += 1
+                self._book.lose("full")
                 self._loses = True
             changed = self._loses != before
         if changed and taken:
@@ -167,9 +167,8 @@ class SinkThread:
         """So far."""
         later = Counter(self._sink.lost if isinstance(self._sink, Later) else {})
         with self._changed:
-            lost = {cause: count for cause, count in (self._lost + later).items() if count}
-            waiting = 0 if self._ended else len(self._waiting) + len(self._in_hand)
-            return SinkCounts(max(0, self._sent - later.total()), lost, waiting)
+            lost = {cause: count for cause, count in (self._book.lost + later).items() if count}
+            return SinkCounts(max(0, self._book.sent - later.total()), lost, self._book.waiting)
 
     def attach(self, config: Config, switches: StreamSwitches) -> None:
         """Let the sink know the run, if it wants to."""
@@ -225,13 +224,13 @@ class SinkThread:
                 return  # it was counted when the thread was left behind
             self._in_hand.popleft()
             if failure is None:
-                self._sent += 1
+                self._book.note_sent()
             else:
-                self._lost["failed"] += 1
+                self._book.lose("failed")
         if failure is not None and not self._fails:
             log.error("sink failed", sink=self.name, cause=_cause(failure), exc_info=failure)
         elif failure is None and self._fails:
-            log.info("sink sends again", sink=self.name, messages_lost=self._lost["failed"])
+            log.info("sink sends again", sink=self.name, messages_lost=self._book.lost["failed"])
         self._fails = failure is not None
 
     def _give_up(self, cause: Lost) -> int:
@@ -240,7 +239,7 @@ class SinkThread:
             lost = 0 if self._ended else len(self._waiting) + len(self._in_hand)
             self._ended = True
             if lost:
-                self._lost[cause] += lost
+                self._book.lose(cause, lost)
             self._waiting.clear()
             self._changed.notify_all()
             return lost

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Self
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from
@@ -19,6 +21,7 @@ from pipeline.sinks.base import (
     SinkThread,
     StreamSwitches,
 )
+from pipeline.sinks.books import SinkBook
 from pipeline.sinks.zmq import Publisher
 from pipeline.wire.messages import HealthMessage, Message
 
@@ -29,19 +32,22 @@ class Sinks:
     Args:
         config: of the run.
         packets: where packets of the streams are read; None: nowhere.
+        rows: int64 (count_of(config), books.WORDS), where messages are counted; None: in memory of its own.
 
     Raises:
         ConfigError: one of them cannot be opened.
     """
 
-    def __init__(self, config: Config, packets: str | None = None) -> None:
+    def __init__(self, config: Config, packets: str | None = None, rows: npt.NDArray[np.int64] | None = None) -> None:
         self._config = config
-        self.publisher = Publisher(config.publish)
+        books = [SinkBook(None if rows is None else rows[number]) for number in range(count_of(config))]
+        self.publisher = Publisher(config.publish, book=books[0])
+        self.record_book = books[-1]
         self._threads = [self.publisher.thread]
         self._others: dict[str, Counted] = {}
         try:
-            for settings in config.sinks:
-                self._threads.append(_opened(settings, packets))
+            for settings, book in zip(config.sinks, books[1:-1], strict=True):
+                self._threads.append(_opened(settings, packets, book))
         except BaseException:
             self.close()
             raise
@@ -93,7 +99,12 @@ class Sinks:
         self.close()
 
 
-def _opened(settings: SinkSettings, packets: str | None) -> SinkThread:
+def count_of(config: Config) -> int:
+    """Return how many sinks a run has: the results socket, its ``[[sinks]]`` and the recording."""
+    return 2 + len(config.sinks)
+
+
+def _opened(settings: SinkSettings, packets: str | None, book: SinkBook) -> SinkThread:
     kind: SinkClass = load_from(GROUP, settings.kind)
     try:
         sink = kind(settings.options)
@@ -101,4 +112,4 @@ def _opened(settings: SinkSettings, packets: str | None) -> SinkThread:
         raise ConfigError(f"sink {settings.shown_name!r}: {error}") from None
     if packets is not None and isinstance(sink, ReadsPackets):
         sink.read_packets(packets)
-    return SinkThread(settings.shown_name, sink, settings.queue)
+    return SinkThread(settings.shown_name, sink, settings.queue, book)

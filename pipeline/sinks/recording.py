@@ -11,7 +11,8 @@ import structlog
 
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import StreamSettings
-from pipeline.sinks.base import Lost, SinkCounts
+from pipeline.sinks.base import SinkCounts
+from pipeline.sinks.books import Lost, SinkBook
 from pipeline.sinks.video import Recorder
 
 ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
@@ -44,6 +45,7 @@ class Recording:
         done: called with each result that is not needed any more, recorded or not.
         wanted: whether a stream is to be recorded now. Its video is finished with the first frame that is not wanted,
             and the next that is begins another.
+        book: where what becomes of frames is counted; None: in one of its own.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Recording:
         live: Collection[str],
         done: Callable[[Result], object] = lambda result: None,
         wanted: Callable[[str], bool] = lambda stream: True,
+        book: SinkBook | None = None,
     ) -> None:
         self._recorder, self._live, self._done, self._wanted = recorder, frozenset(live), done, wanted
         self._off: set[str] = set()  # streams whose last frame was not wanted
@@ -60,8 +63,7 @@ class Recording:
         self._items: deque[Item] = deque()
         self._waiting: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
-        self._recorded = 0
-        self._lost: Counter[Lost] = Counter()  # the same as is left out, by cause
+        self._book = SinkBook() if book is None else book
         self._changed = threading.Condition()
         self._finished = self._abandoned = False
 
@@ -77,6 +79,7 @@ class Recording:
             self._done(result)
             return
         with self._changed:
+            self._book.give()
             taken = not self._abandoned and (stream not in self._live or self._waiting[stream] < self._room)
             if taken:
                 self._items.append((result, counts))
@@ -117,7 +120,8 @@ class Recording:
     def counts(self) -> SinkCounts:
         """What became of the frames so far."""
         with self._changed:
-            return SinkCounts(self._recorded, {str(cause): count for cause, count in self._lost.items()})
+            lost = {cause: count for cause, count in self._book.lost.items() if count}
+            return SinkCounts(self._book.sent, lost, self._book.waiting)
 
     def run(self) -> None:
         """Record until :meth:`finish` or :meth:`abandon`; a failure is logged, and ends the recording alone."""
@@ -179,13 +183,13 @@ class Recording:
     def _note(self, stream: str, recorded: bool) -> None:
         with self._changed:
             if recorded:
-                self._recorded += 1
+                self._book.note_sent()
             else:
                 self._leave_out(stream, "failed")
 
     def _leave_out(self, stream: str, cause: Lost) -> None:
         self._left_out[stream] += 1
-        self._lost[cause] += 1
+        self._book.lose(cause)
 
     def _next(self) -> Item | None:
         with self._changed:

@@ -12,6 +12,7 @@ from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import PublishSettings
 from pipeline.sinks.base import CLOSE_S, SinkThread
+from pipeline.sinks.books import SinkBook
 from pipeline.wire.allowed_keys import KeyCheck
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, LONGEST_HEARD, is_loopback, listen_with_key, parse_tcp
@@ -173,9 +174,9 @@ class Publisher:
         ConfigError: as of :class:`ZmqSink`.
     """
 
-    def __init__(self, settings: PublishSettings, name: str = "publish") -> None:
+    def __init__(self, settings: PublishSettings, name: str = "publish", book: SinkBook | None = None) -> None:
         self._sink = ZmqSink(settings)
-        self.thread = SinkThread(name, self._sink, settings.high_water_mark + BURST)
+        self.thread = SinkThread(name, self._sink, settings.high_water_mark + BURST, book)
 
     @property
     def address(self) -> str:

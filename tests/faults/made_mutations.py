@@ -10,12 +10,13 @@ TIMES: Final = int(os.environ.get("FUZZ", "1"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "22"))
 
 
-def mutations(originals: list[bytes], count: int) -> Iterator[bytes]:
-    """``count`` times TIMES variants of these: bits flipped, bytes replaced, cut, repeated or joined; by SEED."""
-    rng = random.Random(SEED)
+def mutations(originals: list[bytes], count: int, seed: int = SEED, most: int = 8) -> Iterator[bytes]:
+    """``count`` times TIMES variants of these, with up to ``most`` changes each: bits flipped, bytes replaced, cut,
+    repeated or joined; by a seed."""
+    rng = random.Random(seed)
     for _ in range(count * TIMES):
         body = bytearray(rng.choice(originals))
-        for _ in range(rng.randint(1, 8)):
+        for _ in range(rng.randint(1, most)):
             place = rng.randrange(len(body)) if body else 0
             match rng.randrange(8):
                 case 0 | 1 | 2 if body:

@@ -62,6 +62,10 @@ class Usage:
     cpu_s: float  # so far, of those that ended meanwhile, too
     rss_bytes: int  # what several processes share counts for each
     peak_bytes: int  # the sum of what each had at its most
+    own_bytes: int  # without what several processes may share ...
+    shared_bytes: int  # ... of which this is what the process has that has most of it
+    threads: int
+    descriptors: int
 
 
 def usage(pid: int, proc: Path = PROC) -> Usage:
@@ -72,10 +76,8 @@ def usage(pid: int, proc: Path = PROC) -> Usage:
     """
     if not (proc / "self").exists():
         raise ConfigError(f"a whole pipeline can be measured on Linux only: {proc} is not there")
-    stats = {int(folder.name): _stat(folder) for folder in proc.iterdir() if folder.name.isdecimal()}
-    family = [pid] if stats.get(pid) else []
-    for one in family:  # grows meanwhile
-        family += [number for number, fields in stats.items() if fields and int(fields[PARENT]) == one]
+    stats = _family(pid, proc)
+    family = list(stats)
     dead_ticks = sum(int(stats[one][DEAD_USER]) + int(stats[one][DEAD_SYSTEM]) for one in family)
     memory = [_memory(proc / str(one)) for one in family]
     return Usage(
@@ -83,7 +85,38 @@ def usage(pid: int, proc: Path = PROC) -> Usage:
         cpu_s=sum(map(_cpu_s, family)) + dead_ticks / os.sysconf("SC_CLK_TCK"),
         rss_bytes=sum(one.get("VmRSS", 0) for one in memory),
         peak_bytes=sum(one.get("VmHWM", 0) for one in memory),
+        own_bytes=sum(one.get("RssAnon", 0) for one in memory),
+        shared_bytes=max((one.get("RssFile", 0) + one.get("RssShmem", 0) for one in memory), default=0),
+        threads=sum(_count(proc / str(one) / "task") for one in family),
+        descriptors=sum(_count(proc / str(one) / "fd") for one in family),
     )
+
+
+def descendants(pid: int, proc: Path = PROC) -> dict[int, str]:
+    """Return the processes that process ``pid`` started, and those that they started, and the command of each."""
+    others = [one for one in _family(pid, proc) if one != pid]
+    return {one: _read(proc / str(one) / "cmdline").replace("\0", " ").strip() for one in others}
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return _count(PROC / str(pid) / "fd")
+
+
+def _family(pid: int, proc: Path) -> dict[int, list[str]]:
+    """A process and its descendants, with the fields of ``/proc/PID/stat`` of each."""
+    stats = {int(folder.name): _stat(folder) for folder in proc.iterdir() if folder.name.isdecimal()}
+    family = [pid] if stats.get(pid) else []
+    for one in family:  # grows meanwhile
+        family += [number for number, fields in stats.items() if fields and int(fields[PARENT]) == one]
+    return {one: stats[one] for one in family}
+
+
+def _count(folder: Path) -> int:
+    try:
+        return len(os.listdir(folder))
+    except OSError:  # the process ended meanwhile
+        return 0
 
 
 def _cpu_s(pid: int) -> float:

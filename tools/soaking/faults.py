@@ -15,12 +15,16 @@ from typing import Final
 
 import zmq
 
-from tools.soaking.camera import RATE, Camera
+from tools.benchmarking.processes import descriptors
+from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
 
 BREAK_S: Final = 4.0  # for which most faults last: longer than the streams' timeout
 FLAPS: Final = 10
 PEERS: Final = 200
+PAGE_CLIENTS: Final = 50
+TAKEN_S: Final = 20.0  # in which an engine has its next batch
+THROUGH_S: Final = 1.0  # in which what was behind that batch is through
 BUSY: Final = "while True: pass"
 
 
@@ -43,6 +47,7 @@ class Fault:
         breaks: does it.
         whole: whether all streams may notice it, rather than the broken one alone.
         processes: whether it needs a run of processes.
+        noticed: whether it is over only once something was told of the broken stream: it may have frames on their way.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Fault:
     breaks: Callable[[Bench], None]
     whole: bool = False
     processes: bool = False
+    noticed: bool = False
 
 
 def _server_killed(bench: Bench) -> None:
@@ -82,7 +88,6 @@ def _flaps(bench: Bench) -> None:
 
 def _resized(bench: Bench) -> None:
     bench.camera.resize()
-    time.sleep(BREAK_S / 2)
 
 
 def _clock_forward(bench: Bench) -> None:
@@ -155,7 +160,7 @@ def _disk_full(bench: Bench) -> None:
 
 
 def _descriptors_gone(bench: Bench) -> None:
-    with _limited(bench, resource.RLIMIT_NOFILE, lambda pid: len(os.listdir(f"/proc/{pid}/fd"))):
+    with _limited(bench, resource.RLIMIT_NOFILE, descriptors):
         bench.camera.cut()  # it has to be opened again
         time.sleep(BREAK_S)
 
@@ -198,17 +203,46 @@ def _peers(send: Callable[[random.Random], bytes]) -> Callable[[Bench], None]:
     return breaks
 
 
+def _engine(manner: str) -> Callable[[Bench], None]:
+    def breaks(bench: Bench) -> None:
+        file = bench.trunkline.break_engine(manner)
+        wait_until(lambda: not file.exists(), TAKEN_S)
+        time.sleep(THROUGH_S)
+
+    return breaks
+
+
+def _clock_set(bench: Bench) -> None:
+    for seconds in (3600.0, -3600.0, 0.0):
+        bench.trunkline.set_clock(seconds)
+        time.sleep(BREAK_S / 2)
+
+
+def _page_clients(bench: Bench) -> None:
+    with ExitStack() as stack:
+        for _ in range(PAGE_CLIENTS):
+            with suppress(OSError):
+                stack.enter_context(bench.trunkline.page_client())
+        time.sleep(BREAK_S)
+
+
+def _page_killed(bench: Bench) -> None:
+    for pid in bench.trunkline.page_processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 FAULTS: Final = (
-    Fault("server killed for 4 s", "source", _server_killed),
-    Fault("frozen for 4 s: packets stop, the connection stays", "source", _frozen),
+    Fault("server killed for 4 s", "source", _server_killed, noticed=True),
+    Fault("frozen for 4 s: packets stop, the connection stays", "source", _frozen, noticed=True),
     Fault("slow for 4 s: one picture a second", "source", _slow),
-    Fault("cut in the middle of a frame", "source", _cut),
-    Fault("ten flaps", "source", _flaps),
-    Fault("picture size changed", "source", _resized),
+    Fault("cut in the middle of a frame", "source", _cut, noticed=True),
+    Fault("ten flaps", "source", _flaps, noticed=True),
+    Fault("picture size changed", "source", _resized, noticed=True),
     Fault("its clock jumps forward 1 h", "source", _clock_forward),
     Fault("its clock jumps back 1 h", "source", _clock_back),
-    Fault("rubbish for 2 s", "source", _rubbish),
-    Fault("no key frame for 4 s after a reconnect", "source", _no_key_frames),
+    Fault("rubbish for 2 s", "source", _rubbish, noticed=True),
+    Fault("no key frame for 4 s after a reconnect", "source", _no_key_frames, noticed=True),
     Fault("a process killed (SIGKILL)", "process", _signal_one(signal.SIGKILL), whole=True, processes=True),
     Fault("a process ended (SIGTERM)", "process", _signal_one(signal.SIGTERM), whole=True, processes=True),
     Fault(
@@ -218,11 +252,20 @@ FAULTS: Final = (
         whole=True,
         processes=True,
     ),
+    Fault("the page's process killed (SIGKILL)", "process", _page_killed),
+    Fault("the engine raises once", "process", _engine("raises")),
+    Fault("the engine gives no numbers (NaN) once", "process", _engine("nan")),
+    Fault("the engine gives wrong shapes once", "process", _engine("shapes")),
+    Fault("the engine gives nothing once", "process", _engine("nothing")),
+    Fault("the engine is 3 s late once", "process", _engine("late"), whole=True),
+    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True),
+    Fault("clock set 1 h forth, 2 h back, right", "machine", _clock_set),
     Fault("all processes suspended for 4 s", "machine", _suspended, whole=True),
     Fault("disk full for 4 s (no file grows)", "machine", _disk_full),
     Fault("no descriptor left for 4 s", "machine", _descriptors_gone),
     Fault("all cores taken for 4 s", "machine", _cores_taken, whole=True),
     Fault("a subscriber that never reads", "readers", _never_reads),
+    Fault("50 clients of the page that never read", "readers", _page_clients),
     Fault("50,000 subscriptions of one subscriber", "readers", _subscriptions),
     Fault("200 connections that say nothing", "readers", _peers(lambda _: b"")),
     Fault("200 connections that send rubbish", "readers", _peers(lambda chance: chance.randbytes(5000))),

@@ -6,10 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from tools.soaking.latency import P99_RATIO, Compared
 from tools.soaking.trunkline import Sample, Seen, Trunkline
 
-Z95: Final = 1.96  # of a normal distribution: 95 % are within
-BLOCK_S: Final = 30.0  # of samples that are one point of a slope: neighbours depend on each other
+BLOCKS: Final = 24  # points of a slope, each the mean of its samples: neighbours depend on each other
+T95: Final = 2.07  # of Student's distribution with as many degrees of freedom: 95 % are within
+BLOCK_S: Final = 30.0  # at the least, of one
+GROWN: Final = 1.05  # what has a slope above 0 and is more at the end than in the beginning by this, grows
+CALM: Final = "no fault"
 WORSE_S: Final = 1.0  # a gap between two frames of another stream that is longer than before by so much is told
 
 
@@ -28,6 +32,7 @@ class Outcome:
     fault: str
     room: str
     at_s: float  # since the soak began
+    until_s: float  # when all was well again, or given up
     recovered_s: float | None  # after it was healed; None: it was not
     before: Pace  # of the stream that was left alone, in the minute before ...
     during: Pace  # ... and from the fault until all was well
@@ -59,11 +64,14 @@ class Soak:
     lost: dict[str, int]  # frames by cause
     captured: int
     unstored: int  # events that were heard and are not in the store ...
-    told_unstored: int  # ... and how many the store's sink told that it lost
+    unstored_in: dict[str, int]  # ... by the fault in whose time they were heard ...
+    told_unstored: int  # ... and how many messages the store's sink told that it lost
+    forgotten: int  # events that were seen in the store, and are not there at the end
     events: int
     refused: int  # messages that follow no schema
-    quiet_first_ms: float | None  # p99 of the stream that was left alone, in the first third ...
-    quiet_last_ms: float | None  # ... and in the last
+    latency: Compared | None  # of the stream that was left alone, while no fault was there
+    machine: Compared | None  # what a fixed piece of work took then, in a process beside it
+    more_processes: list[str]  # commands that are there at the end and were not in the beginning
     slopes: dict[str, Slope] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
@@ -88,12 +96,12 @@ def missing(seen: Sequence[Seen], from_s: float) -> int:
 
 
 def slope(times_s: Sequence[float], values: Sequence[float]) -> Slope:
-    """Return the line of least squares through the means of blocks of BLOCK_S, with its 95 % interval.
+    """Return the line of least squares through the means of BLOCKS blocks, with its 95 % interval.
 
     With fewer than three blocks there is no interval: it is infinite.
     """
     times, sampled = np.asarray(times_s, float), np.asarray(values, float)
-    blocks = ((times - times[0]) // BLOCK_S).astype(int)
+    blocks = ((times - times[0]) // max(BLOCK_S, (times[-1] - times[0]) / BLOCKS)).astype(int)
     hours = np.array([times[blocks == block].mean() for block in np.unique(blocks)]) / 3600
     means = np.array([sampled[blocks == block].mean() for block in np.unique(blocks)])
     tenth = max(1, len(sampled) // 10)
@@ -103,7 +111,7 @@ def slope(times_s: Sequence[float], values: Sequence[float]) -> Slope:
         return Slope(0.0, float("-inf"), float("inf"), *ends)
     per_hour = float(((hours - hours.mean()) * (means - means.mean())).sum() / spread)
     left = means - means.mean() - per_hour * (hours - hours.mean())
-    error = Z95 * float(np.sqrt((left**2).sum() / (len(means) - 2) / spread))
+    error = T95 * float(np.sqrt((left**2).sum() / (len(means) - 2) / spread))
     return Slope(per_hour, per_hour - error, per_hour + error, *ends)
 
 
@@ -124,7 +132,7 @@ def told(trunkline: Trunkline, stream: str, since_s: float, log_place: int) -> t
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
             continue
-        if entry.get("level") in ("warning", "error"):
+        if entry.get("level") in ("warning", "error") or "messages_lost" in entry:
             about = entry.get("cause") or entry.get("error") or entry.get("process") or entry.get("sink") or ""
             said.append(f"log: {entry.get('event')} {about}".strip())
     return tuple(dict.fromkeys(said))
@@ -138,12 +146,20 @@ def problems(soak: Soak) -> list[str]:
     if soak.unstored > soak.told_unstored:
         untold = soak.unstored - soak.told_unstored
         found.append(f"{untold} events that subscribers heard are not in the store, and it was not told")
+    if calm := soak.unstored_in.get(CALM):
+        found.append(f"{calm} events that subscribers heard while no fault was there are not in the store")
+    if soak.forgotten:
+        found.append(f"{soak.forgotten} events that were in the store are not there any more")
     if soak.refused:
         found.append(f"{soak.refused} messages do not follow the schema")
     for each in soak.outcomes:
         if each.recovered_s is None:
             found.append(f"{each.fault}: the stream did not come back")
-    for name in ("memory_mb", "descriptors", "threads"):
-        if (line := soak.slopes.get(name)) is not None and line.low > 0.0 and line.last > 1.1 * line.first:
+    if soak.latency is not None and soak.latency.low > P99_RATIO:
+        found.append(f"p99 of the stream that was left alone grew: {soak.latency}, at most {P99_RATIO} is asked")
+    for name in ("memory_mb", "shared_mb", "descriptors", "threads", "processes"):
+        if (line := soak.slopes.get(name)) is not None and line.low > 0.0 and line.last > GROWN * line.first:
             found.append(f"{name} grows: {line.per_hour:.1f} an hour ({line.low:.1f} to {line.high:.1f})")
+    if soak.more_processes:
+        found.append(f"processes that were not there in the beginning: {', '.join(soak.more_processes)}")
     return found

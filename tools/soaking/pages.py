@@ -11,6 +11,7 @@ import numpy as np
 
 from engines.pages import render
 from tools.soaking.judge import Outcome, Slope, Soak, percentile, problems
+from tools.soaking.latency import verdict
 
 SAMPLED: Final = {
     "memory_mb": "memory of all processes, MB",
@@ -19,6 +20,9 @@ SAMPLED: Final = {
     "threads": "threads",
     "processes": "processes",
 }
+
+
+SHORT: Final = "too short for one"
 
 
 def page_of(soaks: Sequence[Soak], machine: str, at: str) -> str:
@@ -94,12 +98,12 @@ def _number(value: float | None) -> str:
 
 
 def _shown(soak: Soak) -> dict[str, Any]:
-    ratio = soak.quiet_last_ms / soak.quiet_first_ms if soak.quiet_first_ms and soak.quiet_last_ms else None
     return {
         "soak": soak,
         "minutes": f"{soak.seconds / 60:.1f}",
         "problems": problems(soak),
-        "ratio": "–" if ratio is None else f"{ratio:.2f}",
+        "ratio": SHORT if soak.latency is None else f"{soak.latency}: {verdict(soak.latency)}",
+        "machine": SHORT if soak.machine is None else str(soak.machine),
         "slopes": {name: _line(line) for name, line in soak.slopes.items()},
     }
 
@@ -109,5 +113,5 @@ def _line(line: Slope) -> dict[str, str]:
     return {
         "first": f"{line.first:.1f}",
         "last": f"{line.last:.1f}",
-        "slope": f"{line.per_hour:+.1f} ({line.low:+.1f} to {line.high:+.1f})" if sure else "too short for one",
+        "slope": f"{line.per_hour:+.1f} ({line.low:+.1f} to {line.high:+.1f})" if sure else SHORT,
     }

@@ -11,14 +11,17 @@ from typing import Final, Literal
 
 from tools.soaking.camera import Camera, wait_until
 from tools.soaking.faults import FAULTS, Bench, Fault
-from tools.soaking.judge import Outcome, Soak, missing, pace, percentile, slopes, told
+from tools.soaking.judge import CALM, Outcome, Soak, missing, pace, slopes, told
+from tools.soaking.latency import calm_spells, compared
 from tools.soaking.trunkline import Sample, Trunkline, unaccounted
 
 QUIET, BROKEN = "quiet", "broken"  # the streams: one that is left alone, one whose source is broken
 BEFORE_S: Final = 60.0  # with which the time of a fault is compared
 FIRST_S: Final = 120.0  # for the first frames
-WELL_S: Final = 60.0  # in which all must be well again
+WELL_S: Final = 60.0  # in which all must be well again ...
+PAGE_S: Final = 180.0  # ... and the page, whose server may have to start anew
 CALM_S: Final = (4.0, 8.0)  # between two faults
+EARLY_S: Final = 0.5  # an event that was heard so shortly before a fault may still wait for the store
 SAMPLE_S: Final = 1.0
 SPARE_S: Final = 600.0  # after which the run ends by itself
 
@@ -30,15 +33,17 @@ def run_soak(
     links: Literal["queue", "zmq"],
     faults: Sequence[Fault] = FAULTS,
     tell: Callable[[str], None] = lambda sentence: None,
+    stop: threading.Event | None = None,
 ) -> Soak:
     """Run a Trunkline for so long, break it again and again, and return what was found.
 
-    Without faults it is left alone. Each fault comes once before any comes twice.
+    Without faults it is left alone. Each fault comes once before any comes twice. Once ``stop`` is set it ends, after
+    the fault that is there now, and what was found until then is returned.
 
     Raises:
         StageError: the run did not start, or ended.
     """
-    chance = random.Random(seed)
+    chance, stop = random.Random(seed), stop or threading.Event()
     able = [fault for fault in faults if links == "zmq" or not fault.processes]
     with (
         tempfile.TemporaryDirectory(prefix="trunkline-soak-") as folder,
@@ -48,20 +53,24 @@ def run_soak(
         streams = {QUIET: quiet.address, BROKEN: broken.address}
         with Trunkline(Path(folder), streams, model, links, seconds + SPARE_S) as trunkline:
             wait_until(lambda: all(trunkline.frames[name] for name in streams), FIRST_S)
+            wait_until(trunkline.page_answers, PAGE_S)
             began_s = time.monotonic()
             sampler = _Sampler(trunkline)
+            first = trunkline.commands()
             outcomes: list[Outcome] = []
             waiting: list[Fault] = []
             try:
-                while time.monotonic() < began_s + seconds and trunkline.process.poll() is None:
-                    time.sleep(min(chance.uniform(*CALM_S), max(0.0, began_s + seconds - time.monotonic())))
+                while (left_s := began_s + seconds - time.monotonic()) > 0.0 and trunkline.process.poll() is None:
+                    if stop.wait(min(chance.uniform(*CALM_S), left_s)):
+                        break
                     if able and time.monotonic() < began_s + seconds:
                         waiting = waiting or chance.sample(able, len(able))
                         outcomes.append(_try(waiting.pop(), Bench(trunkline, broken, chance), began_s))
                         tell(_sentence(outcomes[-1]))
             finally:
                 sampler.stop()
-            return _judged(trunkline, outcomes, sampler.samples, began_s, (seed, links, model))
+            more = Counter(trunkline.commands()) - Counter(first)
+            return _judged(trunkline, outcomes, sampler.samples, began_s, (seed, links, model), sorted(more.elements()))
 
 
 def _try(fault: Fault, bench: Bench, began_s: float) -> Outcome:
@@ -69,13 +78,19 @@ def _try(fault: Fault, bench: Bench, began_s: float) -> Outcome:
     at_s, log_place = time.monotonic(), trunkline.log_size()
     before = pace(trunkline.frames[QUIET], max(began_s, at_s - BEFORE_S), at_s)
     fault.breaks(bench)
+    if fault.noticed:
+        wait_until(lambda: trunkline.told_since(BROKEN, at_s), WELL_S)
     healed_s = time.monotonic()
-    recovered_s = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), WELL_S)
+    well = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), WELL_S)
+    page = wait_until(trunkline.page_answers, PAGE_S)
+    recovered_s = None if well is None or page is None else well + page
     now_s = time.monotonic()
+    trunkline.note_stored()
     return Outcome(
         fault=fault.name,
         room=fault.room,
         at_s=round(at_s - began_s, 1),
+        until_s=round(now_s - began_s, 1),
         recovered_s=recovered_s,
         before=before,
         during=pace(trunkline.frames[QUIET], at_s, now_s),
@@ -90,18 +105,22 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _judged(
-    trunkline: Trunkline, outcomes: list[Outcome], samples: list[Sample], began_s: float, of: tuple[int, str, str]
+    trunkline: Trunkline,
+    outcomes: list[Outcome],
+    samples: list[Sample],
+    began_s: float,
+    of: tuple[int, str, str],
+    more: list[str],
 ) -> Soak:
     ended_s = time.monotonic()
     quiet = list(trunkline.frames[QUIET])
     summary = trunkline.stop()
     stored = trunkline.stored()
     seed, links, model = of
-    third_s = (ended_s - began_s) / 3
-    parts = [
-        percentile([each.total_ms for each in quiet if from_s <= each.at_s < from_s + third_s])
-        for from_s in (began_s, ended_s - third_s)
-    ]
+    spells = calm_spells([(each.at_s, each.until_s) for each in outcomes], ended_s - began_s)
+    latency = compared([(each.at_s - began_s, each.total_ms) for each in quiet], spells, ended_s - began_s, seed)
+    machine = compared([(each.at_s - began_s, each.work_ms) for each in samples], spells, ended_s - began_s, seed)
+    lacking = [heard for heard in trunkline.events if heard.event not in stored]
     lost: Counter[str] = Counter()
     for book in summary["streams"].values():
         lost.update(book["dropped"])
@@ -114,15 +133,23 @@ def _judged(
         unaccounted=unaccounted(summary),
         lost=dict(lost),
         captured=sum(book["captured"] for book in summary["streams"].values()),
-        unstored=sum(event not in stored for event in trunkline.events),
+        unstored=len(lacking),
+        unstored_in=dict(Counter(_when(heard.at_s - began_s, outcomes) for heard in lacking)),
+        forgotten=len(trunkline.acknowledged - stored),
         told_unstored=sum(summary["sinks"]["store"]["lost"].values()),
         events=len(trunkline.events),
         refused=trunkline.refused,
-        quiet_first_ms=parts[0],
-        quiet_last_ms=parts[1],
+        latency=latency,
+        machine=machine,
+        more_processes=more,
         slopes=slopes(samples) if samples else {},
         samples=samples,
     )
+
+
+def _when(at_s: float, outcomes: Sequence[Outcome]) -> str:
+    """The fault in whose time a moment is; CALM where it is in none."""
+    return next((each.fault for each in outcomes if each.at_s - EARLY_S <= at_s <= each.until_s), CALM)
 
 
 class _Sampler:

@@ -1,8 +1,11 @@
 """The Trunkline that is watched: the console command in a process of its own, its subscriber, its books, its log."""
 
+import hashlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,15 +17,23 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from engines.errors import MessageError, StageError
-from pipeline.store.events import EventStore
+from pipeline.store import EventQuery, EventStore
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage
+from tools.benchmarking.processes import descendants, usage
+from tools.soaking import engine, inside
 
 COMMAND: Final = (sys.executable, "-c", "from tools.main import main; main()", "--log-json")
 START_S: Final = 180.0  # to open an engine on a busy machine
 END_S: Final = 120.0
 LOOK_S: Final = 0.1
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+ANSWER_S: Final = 5.0  # of the page
+WORK: Final = bytes(1_000_000)
+WEBSOCKET: Final = (
+    "GET /api/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+COMMAND_LENGTH: Final = 120  # of its end, that tells one from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,17 @@ class Seen:
     at_s: float  # time.monotonic() of its arrival
     number: int  # of the stream's messages: seq - sum(dropped)
     total_ms: float  # from capture to message
+
+
+Event = tuple[str, int, str, str, int | None]  # stream, seq, event, kind, track
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An event's message."""
+
+    at_s: float  # time.monotonic() of its arrival
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,10 @@ class Sample:
     descriptors: int
     threads: int
     processes: int
+    work_ms: float  # that a fixed piece of work of another process took: what the machine was like
+
+
+FORK_SERVER: Final = "multiprocessing.forkserver"  # in its command, which those that it forks have, too
 
 
 class Trunkline:
@@ -64,8 +90,11 @@ class Trunkline:
         self.folder, self.streams = folder, streams
         self.frames: defaultdict[str, list[Seen]] = defaultdict(list)
         self.health: defaultdict[str, list[tuple[float, HealthMessage]]] = defaultdict(list)
-        self.events: list[tuple[str, int, str, str, int | None]] = []
+        self.events: list[Heard] = []
+        self.acknowledged: set[Event] = set()  # seen in the store while it ran
         self.refused = 0  # messages that follow no schema
+        self._page = free_port()
+        environment = inside.prepare(folder)
         self._config(model, links)
         self._log = (folder / "run.log").open("wb")
         options = {"--summary": folder / "run.json", "--wait-for-subscriber": START_S, "--seconds": seconds}
@@ -74,6 +103,7 @@ class Trunkline:
             (*COMMAND, "run", str(folder / "run.toml"), *arguments),
             stdout=self._log,
             stderr=self._log,
+            env=environment,
             start_new_session=True,
         )
         self.address = self._address()
@@ -84,7 +114,8 @@ class Trunkline:
     def _config(self, model: str, links: str) -> None:
         text = [
             f'links = "{links}"',
-            f"[model]\npath = {json.dumps(model)}",
+            f'[model]\npath = {json.dumps(model)}\nbackend = "soak"',
+            f'[web]\naddress = "127.0.0.1:{self._page}"\naccounts = {json.dumps(str(self.folder / "accounts"))}',
             '[publish]\naddress = "tcp://127.0.0.1:0"',
         ]
         text.append("high_water_mark = 100_000")
@@ -130,41 +161,83 @@ class Trunkline:
                     number = message.seq - sum(message.dropped.values())
                     self.frames[message.stream].append(Seen(time.monotonic(), number, message.timings_ms.total))
                 elif isinstance(message, HealthMessage):
-                    self.health[message.stream].append((time.monotonic(), message))
+                    told = self.health[message.stream]
+                    if not told or told[-1][1] != message:  # it is said again to whoever subscribes
+                        told.append((time.monotonic(), message))
                 elif isinstance(message, EventMessage):
-                    self.events.append((message.stream, message.seq, message.event, message.kind, message.track))
+                    event = message.stream, message.seq, message.event, message.kind, message.track
+                    self.events.append(Heard(time.monotonic(), event))
+
+    def break_engine(self, manner: str) -> Path:
+        """Let the next batch fail (:data:`tools.soaking.engine.MANNERS`); the file that is gone once it does."""
+        file = self.folder / engine.FILE
+        written = file.with_suffix(".new")
+        written.write_text(manner)
+        return written.rename(file)
+
+    def set_clock(self, seconds: float) -> None:
+        """Let its processes see a clock that is so far ahead of the machine's."""
+        inside.set_clock(self.folder, seconds)
+
+    def page_client(self) -> socket.socket:
+        """Open a WebSocket of the page that hears everything; nothing is read of it beyond the first bytes.
+
+        Raises:
+            OSError: the page does not answer, or not so.
+        """
+        client = socket.create_connection(("127.0.0.1", self._page), timeout=ANSWER_S)
+        try:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(WEBSOCKET.format(port=self._page).encode())
+            if not client.recv(12).startswith(b"HTTP/1.1 101"):
+                raise ConnectionError("the page opens no WebSocket")
+        except OSError:
+            client.close()
+            raise
+        return client
+
+    def page_answers(self) -> bool:
+        """Whether the page opens a WebSocket."""
+        try:
+            self.page_client().close()
+        except OSError:
+            return False
+        return True
+
+    def page_processes(self) -> list[int]:
+        """Return those that serve the page."""
+        return [pid for pid, command in descendants(self.process.pid).items() if " view " in command]
 
     def children(self) -> list[int]:
         """The processes of its stages, which one of its own has forked."""
-        found = []
-        for pid in _below(self.process.pid):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"multiprocessing.forkserver" in command:  # as of each that it forked, which have forked none
-                found += _below(pid)
-        return found
+        servers = [pid for pid, command in descendants(self.process.pid).items() if FORK_SERVER in command]
+        return [
+            child for pid in servers for child in descendants(pid) if child != pid
+        ]  # of a child that it forked: none
+
+    def commands(self) -> list[str]:
+        """Return the end of what each of its processes was started as, without what is a number there."""
+        return sorted(
+            re.sub(r"\d+", "N", command[-COMMAND_LENGTH:]) for command in descendants(self.process.pid).values()
+        )
 
     def sample(self) -> Sample:
-        """What its processes have now."""
-        memory = shared = descriptors = threads = 0
-        pids = [self.process.pid, *_below(self.process.pid)]
-        for pid in pids:
-            try:
-                _, resident, common, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-                descriptors += len(os.listdir(f"/proc/{pid}/fd"))
-                threads += len(os.listdir(f"/proc/{pid}/task"))
-            except (OSError, ValueError):  # it is gone
-                continue
-            memory, shared = memory + resident - common, max(shared, common)
-        mb = PAGE_BYTES / 1e6
-        return Sample(time.monotonic(), memory * mb, shared * mb, descriptors, threads, len(pids))
+        """Return what its processes have now."""
+        used, began_s = usage(self.process.pid), time.perf_counter()
+        hashlib.sha256(WORK)
+        work_ms = 1000 * (time.perf_counter() - began_s)
+        memory_mb, shared_mb = used.own_bytes / 1e6, used.shared_bytes / 1e6
+        return Sample(time.monotonic(), memory_mb, shared_mb, used.descriptors, used.threads, used.processes, work_ms)
 
     def up(self, stream: str, since_s: float) -> bool:
         """Whether a frame of a stream has come since then, and its last report does not say that it is down."""
         seen, told = self.frames[stream], self.health[stream]
         return bool(seen) and seen[-1].at_s > since_s and (not told or told[-1][1].state == "up")
+
+    def told_since(self, stream: str, since_s: float) -> bool:
+        """Return whether something was told of a stream since then."""
+        told = self.health[stream]
+        return bool(told) and told[-1][0] >= since_s
 
     def stop(self) -> dict[str, Any]:
         """End the run; return its summary. StageError where it has none."""
@@ -184,18 +257,17 @@ class Trunkline:
         summary: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
         return summary
 
-    def stored(self) -> set[tuple[str, int, str, str, int | None]]:
-        """The events in the store: stream, seq, event, kind, track."""
-        found, cursor = set(), None
+    def stored(self) -> set[Event]:
+        """Return the events in the store."""
         with EventStore(self.folder / "events") as store:
-            while True:
-                page = store.page(limit=1000, cursor=cursor)
-                for each in page.events:
-                    body = json.loads(bytes(each.body))
-                    found.add((each.stream, int(body["seq"]), each.event, each.kind, each.track))
-                cursor = page.next
-                if cursor is None:
-                    return found
+            return {
+                (each.stream, int(json.loads(bytes(each.body))["seq"]), each.event, each.kind, each.track)
+                for each in store.matching(EventQuery())
+            }
+
+    def note_stored(self) -> None:
+        """Note what is in the store now: it is acknowledged, and must be there for ever."""
+        self.acknowledged |= self.stored()
 
     def __enter__(self) -> Self:
         return self
@@ -207,17 +279,10 @@ class Trunkline:
             self.process.wait()
 
 
-def _below(pid: int) -> list[int]:
-    """The processes that a process started, and those that they started."""
-    try:
-        children = [
-            int(child)
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:
-        return []
-    return [each for child in children for each in (child, *_below(child))]
+def free_port() -> int:
+    """Return a port of loopback that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def unaccounted(summary: dict[str, Any]) -> int:

@@ -37,7 +37,7 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     with ExitStack() as opened:
         model = model_of(config)
         needs = needs_of((*stages, FACES) if alone else stages)
-        parts = open_parts(config, model, needs, opened, folder=context.folder)
+        parts = open_parts(config, model, needs, opened, folder=context.folder, sinks=worker_spec.sink_counters)
         publisher = parts.publisher
         assert publisher is not None
         say = locked(pipe)
@@ -112,7 +112,9 @@ class Ending:
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
             wanted = partial(self._context.frames.streams.is_on, what="record")
-            self._recording = Recording(recorder, tuple(self._known), live, self._give_back, wanted)
+            self._recording = Recording(
+                recorder, tuple(self._known), live, self._give_back, wanted, publisher.record_book
+            )
             publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
 

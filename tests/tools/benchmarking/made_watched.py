@@ -43,8 +43,8 @@ def make_watched(
     return Watched(
         seconds=seconds,
         cpu_s=cpu_s,
-        begin=Usage(1, 50.0, int(rss_mib * MIB), int(rss_mib * MIB)),
-        end=Usage(1, 50.0 + cpu_s, int(rss_mib * MIB), int(2 * rss_mib * MIB)),
+        begin=Usage(1, 50.0, int(rss_mib * MIB), int(rss_mib * MIB), 0, 0, 1, 1),
+        end=Usage(1, 50.0 + cpu_s, int(rss_mib * MIB), int(2 * rss_mib * MIB), 0, 0, 1, 1),
         heard=tuple(heard),
         dropped=dropped_since(heard, dropped_before or {}),
         received=len(heard),

@@ -9,7 +9,7 @@ import pytest
 
 from engines.errors import ConfigError
 from tools.benchmarking.power import Counter, GpuFigures, energy, gpu_log, joules_between, summarise
-from tools.benchmarking.processes import usage
+from tools.benchmarking.processes import descendants, usage
 
 linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
 BUSY = "import time\nwhile time.process_time() < 0.1: pass\nprint(flush=True)\ninput()"
@@ -22,9 +22,13 @@ def test_a_process_is_counted_with_what_it_started() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
-        used = usage(process.pid)
+        used, below = usage(process.pid), descendants(process.pid)
         process.stdin.close()
     assert used.processes == 2
+    (command,) = below.values()
+    assert command.startswith(f"{sys.executable} -c import time")
+    assert used.threads == 2 and used.descriptors >= 6
+    assert 2**20 < used.own_bytes < used.rss_bytes and 2**20 < used.shared_bytes < used.rss_bytes
     assert 0.1 <= used.cpu_s < 5.0
     assert 2**20 < used.rss_bytes <= used.peak_bytes
 
