@@ -1,6 +1,5 @@
 """What is left when a publisher dies: whatever it had announced and not ended."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,7 +158,7 @@ def test_lines_go_on_where_the_dead_one_stopped(open_events: OpenEventLog) -> No
 
 def test_a_second_successor_knows_what_was_counted_before_the_first(open_events: OpenEventLog) -> None:
     tell(open_events, crossed("gate", 4), event("new", 1))
-    successor = OpenEventLog(("door", "yard"), os.dup(open_events._fd))
+    successor = OpenEventLog(("door", "yard"), open_events._file)
     successor.clear()
     tell(successor, crossed("lane", 1), event("new", 2))
     assert {name: counts["a_to_b"] for name, counts in open_events.line_counts("door").items()} == {
@@ -167,7 +166,6 @@ def test_a_second_successor_knows_what_was_counted_before_the_first(open_events:
         "lane": {"person": 1},
     }
     assert [one.track for one in open_events.left("crash")] == [2]
-    successor.close()
 
 
 def test_many_open_things_do_not_push_out_the_counts(open_events: OpenEventLog) -> None:
