@@ -3,9 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Self
 
-from engines.spec import Model, ModelSpec
+from engines.spec import ModelSpec
 from pipeline.events.log import EventLog
 from pipeline.events.zones import check_zones, zone_counter_of
 from pipeline.frames.counters import CountsReader, FrameCounts
@@ -52,8 +51,9 @@ class EventPublisher:
         publisher: where they go.
         counters: of the streams, for the drops that messages tell.
         spec: of the model, for its labels.
-        events: derives the events; None: without zones, lines and crops.
+        config: says which streams have zones and lines, and whether events have crops; None: there are none.
         open_events: where what was announced is kept for the process that replaces this one; None: none does.
+        lines: that lines count on from, by stream and line, where there are no ``open_events``.
 
     Attributes:
         times: how long finished frames took.
@@ -64,45 +64,24 @@ class EventPublisher:
         publisher: Sink,
         counters: CountsReader,
         spec: ModelSpec,
-        events: EventLog | None = None,
+        config: Config | None = None,
         open_events: OpenEventLog | None = None,
+        lines: Mapping[str, Mapping[str, Counts]] | None = None,
     ) -> None:
+        config, before = config or Config(streams=()), lines or {}
+        places = {}
+        for stream in config.streams:
+            if (counter := zone_counter_of(stream, spec.objects)) is not None:
+                counter.count_on(open_events.line_counts(stream.name) if open_events else before.get(stream.name, {}))
+                places[stream.name] = counter
+        patience_s = SILENT_TIMES * config.tracking.max_lost_s
+        self._events = EventLog(spec.objects, spec.scene_labels, places, config.events.best_crops, patience_s)
         self._publisher, self._counters, self._spec = publisher, counters, spec
         self._drops_before = DropsBefore()
-        self._events = EventLog(spec.objects, spec.scene_labels) if events is None else events
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
         self._lock = threading.Lock()  # frames come from the thread of each shard, the ends of streams from others
         self.times = StageTimes()
-
-    @classmethod
-    def of_run(
-        cls,
-        config: Config,
-        model: Model,
-        publisher: Sink,
-        counters: CountsReader,
-        open_events: OpenEventLog | None = None,
-        lines: Mapping[str, Mapping[str, Counts]] | None = None,
-    ) -> Self:
-        """With the zones, lines and crops of a run's configuration.
-
-        Lines count on from ``open_events``, or from ``lines``, by stream and line.
-        """
-        spec = model.spec
-        made = {stream.name: zone_counter_of(stream, spec.objects) for stream in config.streams}
-        places = {stream: counting for stream, counting in made.items() if counting is not None}
-        for stream, counting in places.items():
-            before = (lines or {}).get(stream, {}) if open_events is None else open_events.line_counts(stream)
-            counting.count_on(before)
-        events = EventLog(
-            spec.objects,
-            spec.scene_labels,
-            places,
-            crops=config.events.best_crops,
-            patience_s=SILENT_TIMES * config.tracking.max_lost_s,
-        )
-        return cls(publisher, counters, spec, events, open_events)
 
     def update(self, result: Result) -> None:
         """Send one frame and its events."""

@@ -5,13 +5,10 @@ which ends it has to send, and how many had crossed each line. Like the ring's, 
 the last process that has it open exits.
 """
 
-import mmap
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from multiprocessing import reduction
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 import numpy as np
@@ -24,7 +21,7 @@ from pipeline.frames.events import Cause, EventKind
 from pipeline.frames.rounding import rounded
 from pipeline.frames.types import Counts
 from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer, SeenTracks
-from pipeline.runtime.shared_file import shared_file
+from pipeline.runtime.shared_file import SharedFile
 from pipeline.runtime.stream_rows import StreamRows
 from pipeline.wire.messages import EventMessage
 from pipeline.wire.serialise import tuples
@@ -78,10 +75,10 @@ class OpenEventLog:
     it writes leaves the other one intact.
     """
 
-    def __init__(self, streams: tuple[str, ...], fd: int, spare: int = 0) -> None:
-        self._first, self._spare, self._fd = streams, spare, fd
+    def __init__(self, streams: tuple[str, ...], file: SharedFile, spare: int = 0) -> None:
+        self._first, self._spare, self._file = streams, spare, file
         rows = len(streams) + spare
-        self._memory = mmap.mmap(fd, _size(rows))
+        self._memory = file.memory
         self._rows = StreamRows(np.frombuffer(self._memory, np.int64, StreamRows.words(rows)), streams)
         self._begin = 8 * StreamRows.words(rows)
         self._path_buffers: dict[str, PathBuffer] = {}
@@ -91,11 +88,10 @@ class OpenEventLog:
     @classmethod
     def create(cls, streams: tuple[str, ...], spare: int = 0) -> Self:
         """Make an empty log with room for ``spare`` more streams; ConfigError where there is too little memory."""
-        return cls(streams, shared_file(_size(len(streams) + spare), "what has been announced"), spare)
+        return cls(streams, SharedFile.create(_size(len(streams) + spare), "what has been announced"), spare)
 
-    def __reduce__(self) -> tuple[Callable[..., "OpenEventLog"], tuple[tuple[str, ...], int, object]]:
-        # Only while a child process is being started: the file goes with it.
-        return _opened, (self._first, self._spare, reduction.DupFd(self._fd))
+    def __reduce__(self) -> tuple[type["OpenEventLog"], tuple[tuple[str, ...], SharedFile, int]]:
+        return OpenEventLog, (self._first, self._file, self._spare)
 
     def begin(self, stream: str) -> None:
         """Add a stream; raise ConfigError where there is no room for it."""
@@ -180,7 +176,7 @@ class OpenEventLog:
 
     def close(self) -> None:
         """Close the file; the memory is freed when no array points into it any more."""
-        os.close(self._fd)
+        self._file.close()
 
     def _write(self, stream: str) -> None:
         words, lines, things = self._words(stream), self._lines_of(stream).values(), self._open[stream].values()
@@ -298,7 +294,3 @@ def _stride() -> int:
 
 def _size(rows: int) -> int:
     return 8 * StreamRows.words(rows) + rows * _stride()
-
-
-def _opened(streams: tuple[str, ...], spare: int, fd: Any) -> OpenEventLog:
-    return OpenEventLog(streams, fd.detach(), spare)

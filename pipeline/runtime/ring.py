@@ -12,11 +12,9 @@ that lock: what an item holds in several of them is handed over at once or not a
 """
 
 import mmap
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import reduction
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +23,7 @@ from engines.arrays import Pixels
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.types import Mode, StreamStatus, Ticket
 from pipeline.runtime.process_lock import ProcessLock
-from pipeline.runtime.shared_file import shared_file
+from pipeline.runtime.shared_file import SharedFile
 from pipeline.runtime.stream_rows import StreamTable
 from pipeline.settings.schema import InferenceRate
 
@@ -77,12 +75,11 @@ class Ring:
     to 62; whoever starts processes gives each a number of its own, and a number again only after :meth:`reclaim`.
     """
 
-    def __init__(self, layout: Layout, fd: int, lock: ProcessLock, first: bool = False) -> None:
+    def __init__(self, layout: Layout, file: SharedFile, lock: ProcessLock, first: bool = False) -> None:
         self.layout = layout
         self._first = first  # of those that share the lock: it closes it
         self.lock = lock  # held while anything changes; whoever holds it sees all rings that share it stand still
-        self._fd = fd
-        self._memory = mmap.mmap(fd, layout.total_bytes)
+        self._file, self._memory = file, file.memory
         words = np.frombuffer(self._memory, np.int64, layout.header_bytes // 8)
         cut = _cutter(words)
         self._shut: Words = cut(MAX_PROCESSES)
@@ -113,16 +110,15 @@ class Ring:
         Raises:
             ConfigError: there is not so much memory; it says how much is needed.
         """
-        fd = shared_file(layout.total_bytes, what)
+        file = SharedFile.create(layout.total_bytes, what)
         try:
-            return cls(layout, fd, lock or ProcessLock(), first=lock is None)
+            return cls(layout, file, lock or ProcessLock(), first=lock is None)
         except BaseException:
-            os.close(fd)
+            file.close()
             raise
 
-    def __reduce__(self) -> tuple[Callable[..., "Ring"], tuple[Layout, object, ProcessLock]]:
-        # Only while a child process is being started: the file goes with it.
-        return _opened, (self.layout, reduction.DupFd(self._fd), self.lock)
+    def __reduce__(self) -> tuple[type["Ring"], tuple[Layout, SharedFile, ProcessLock]]:
+        return Ring, (self.layout, self._file, self.lock)
 
     # Frames, from capture to message.
 
@@ -321,7 +317,7 @@ class Ring:
 
     def close(self) -> None:
         """Give the file back; the memory goes when nothing points into it any more."""
-        os.close(self._fd)
+        self._file.close()
         if self._first:
             self.lock.close()
 
@@ -364,10 +360,6 @@ def accept(me: int, holds: Sequence[tuple[Ring, Sequence[Ticket]]]) -> None:
     with holds[0][0].lock:
         for ring, slots in [(ring, ring._check(me, tickets)) for ring, tickets in holds]:
             ring._untaken[slots] &= ~(1 << me)
-
-
-def _opened(layout: Layout, fd: Any, lock: ProcessLock) -> Ring:
-    return Ring(layout, fd.detach(), lock)
 
 
 def _cutter(words: Words) -> Callable[[int], Words]:

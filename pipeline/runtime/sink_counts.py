@@ -1,14 +1,10 @@
 """Counts of what sinks were given, in shared memory (``links = "zmq"``): they outlive the process that counts."""
 
-import mmap
-import os
-from collections.abc import Callable
-from multiprocessing import reduction
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from pipeline.runtime.shared_file import shared_file
+from pipeline.runtime.shared_file import SharedFile
 from pipeline.sinks.books import WORDS
 
 
@@ -19,23 +15,18 @@ class SinkCounters:
         rows: int64 (sinks, WORDS).
     """
 
-    def __init__(self, sinks: int, fd: int) -> None:
-        self._sinks, self._fd = sinks, fd
-        self.rows = np.frombuffer(mmap.mmap(fd, 8 * sinks * WORDS), np.int64).reshape(sinks, WORDS)
+    def __init__(self, sinks: int, file: SharedFile) -> None:
+        self._sinks, self._file = sinks, file
+        self.rows = np.frombuffer(file.memory, np.int64).reshape(sinks, WORDS)
 
     @classmethod
     def create(cls, sinks: int) -> Self:
         """Make them, all 0; ConfigError where there is too little memory."""
-        return cls(sinks, shared_file(8 * sinks * WORDS, "the counts of sinks"))
+        return cls(sinks, SharedFile.create(8 * sinks * WORDS, "the counts of sinks"))
 
-    def __reduce__(self) -> tuple[Callable[..., "SinkCounters"], tuple[int, object]]:
-        # Only while a child process is being started: the file goes with it.
-        return _opened, (self._sinks, reduction.DupFd(self._fd))
+    def __reduce__(self) -> tuple[type["SinkCounters"], tuple[int, SharedFile]]:
+        return SinkCounters, (self._sinks, self._file)
 
     def close(self) -> None:
         """Close the file; the memory is freed when no array points into it any more."""
-        os.close(self._fd)
-
-
-def _opened(sinks: int, fd: Any) -> SinkCounters:
-    return SinkCounters(sinks, fd.detach())
+        self._file.close()

@@ -60,9 +60,7 @@ class Pipeline:
         resumed = resumed or Resumed()
         self._resumed = set(resumed.counts)  # streams that go on and were not started yet
         self.counters = FrameCounters(resumed.counts)
-        self.events = EventPublisher.of_run(
-            self.config, parts.model, self.publisher, self.counters, lines=resumed.lines
-        )
+        self.events = EventPublisher(self.publisher, self.counters, parts.model.spec, self.config, lines=resumed.lines)
         self._modes = {stream.name: mode(stream) for stream in self.config.streams}
         self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
         self.shards = [

@@ -18,7 +18,7 @@ from pipeline.runtime.workers.main import run_worker
 from pipeline.runtime.workers.spec import WorkerSpec
 from pipeline.settings.schema import StreamSettings
 
-# Processes are forked from one that has loaded what they need (decision 38): none loads it again.
+# Processes are forked from one that has loaded what they need (decision 39): none loads it again.
 FORKING: Final = get_context("forkserver")
 FORKING.set_forkserver_preload([run_worker.__module__])
 

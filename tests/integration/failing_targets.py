@@ -24,7 +24,6 @@ import numpy as np
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.logs import LogSettings, configure_logging
-from pipeline.service import run as running
 from pipeline.settings.schema import Config, SinkSettings, StreamSettings
 from pipeline.sinks.jsonl import JsonLinesSink
 from pipeline.sinks.mqtt import MqttSettings
@@ -65,22 +64,6 @@ def camera(
         picture = PICTURES[seq // TURN % 2]
         yield Frame(settings.name, seq, time.time_ns(), time.monotonic_ns(), seq / RATE_HZ, picture)
         seq += 1
-
-
-class CameraRun(Run):
-    """A run of made cameras, and every message of it."""
-
-    def _run(self) -> None:
-        try:
-            self.summary = running.run(
-                self._config,
-                stop=self.stop,
-                wait_for_subscriber_s=PATIENCE_S,
-                started=self._subscribe,
-                source=camera,
-            )
-        except BaseException as error:
-            self.raised = error
 
 
 class Targets:
@@ -183,7 +166,7 @@ def fail(folder: Path, seconds: float, window_s: float, seed: int) -> dict[str, 
     dice, windows = random.Random(seed), []
     with Broker(folder) as broker, cuttable(broker.port) as wire, Server() as server:
         targets = Targets(broker, wire, server, dice)
-        run = CameraRun(config_of(folder, wire.port, server.port))
+        run = Run(config_of(folder, wire.port, server.port), source=camera)
         run.wait(lambda run: all(run.frames(name) for name in STREAMS))
         time.sleep(min(2.0, window_s))  # the engine is warm
         end = time.monotonic() + seconds
@@ -194,8 +177,7 @@ def fail(folder: Path, seconds: float, window_s: float, seed: int) -> dict[str, 
             targets.storm(window_s)
             windows.append((began, calm, time.monotonic()))
         await_that(lambda: retained(broker.port).get("trunkline/status") == b"online", PATIENCE_S)
-        run.stop.set()
-        summary = run.end()
+        summary = run.end_now()
         check_books(run, summary)
         kept = retained(broker.port)
         ids = delivered(folder, server)

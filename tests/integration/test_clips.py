@@ -70,8 +70,7 @@ def test_packets_are_read_from_outside_while_a_run_goes_on(model: Model, clip: P
     run.wait(lambda run: bool(run.frames("door")))
     with PacketReader(address, ("door",)) as reader:
         packets = [packet for _ in range(50) if (packet := reader.read(PATIENCE_S)) is not None]
-    run.stop.set()
-    check_books(run, run.end())
+    check_books(run, run.end_now())
     assert packets[0].key and len(packets) == 50 and reader.lost == {"door": 0}
     captured = {frame.captured_at for frame in run.frames("door")}
     assert {timestamp(packet.captured_ns) for packet in packets} & captured  # a live stream's frames may be dropped
@@ -86,10 +85,8 @@ def test_clips_go_on_after_the_process_that_writes_them_was_killed(model: Model,
     (finish,) = [child for child in multiprocessing.active_children() if child.name == "finish"]
     finish.kill()
     run.wait(lambda run: bool(set((tmp_path / "events" / "clips").glob("*.mp4")) - before))
-    count = len(run.frames("door"))
-    run.wait(lambda run: len(run.frames("door")) > count + RATE)
-    run.stop.set()
-    check_books(run, run.end())
+    run.flows("door", RATE)
+    check_books(run, run.end_now())
     with EventStore(tmp_path / "events") as store:
         events = store.page(limit=1000).events
         assert {event.clip for event in events if event.clip} >= {path.name for path in before}

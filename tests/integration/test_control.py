@@ -13,10 +13,8 @@ import pytest
 from engines.errors import ConfigError
 from engines.spec import Model
 from pipeline.service.control import Control
-from pipeline.service.run import run as run_pipeline
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
-    PATIENCE_S,
     Run,
     check_books,
     check_ends,
@@ -35,24 +33,8 @@ class Controlled(Run):
 
     def __init__(self, model: Model, streams: dict[str, Any], **sections: object) -> None:
         self.control = Control()
-        super().__init__(make_config(model, streams, links="zmq", **sections))
+        super().__init__(make_config(model, streams, links="zmq", **sections), control=self.control)
         self.wait(lambda run: bool(self.control.streams()))
-
-    def _run(self) -> None:
-        try:
-            self.summary = run_pipeline(
-                self._config,
-                stop=self.stop,
-                wait_for_subscriber_s=PATIENCE_S,
-                started=self._subscribe,
-                control=self.control,
-            )
-        except BaseException as error:
-            self.raised = error
-
-    def flows(self, name: str, count: int = 5) -> None:
-        seen = len(self.frames(name))
-        self.wait(lambda run: len(run.frames(name)) >= seen + count)
 
 
 def paced(clip: Path, name: str, **values: Any) -> StreamSettings:
@@ -83,8 +65,7 @@ def test_streams_come_and_go_and_the_books_and_the_videos_are_true(model: Model,
     run.control.add(paced(clip, "door"))
     run.flows("door")
     run.control.remove("yard")
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     check_ends(run, "gone", "withdrawn", "stopped", "down")
     told = [(report.state, report.cause) for report in run.health("yard")]
@@ -123,8 +104,7 @@ def test_who_is_started_again_knows_the_streams_thresholds_and_rates_that_there_
     assert full in run.control.streams()
     assert [report.cause for report in run.health("yard") if report.state == "down"] == ["its capture process died"]
     run.control.remove("yard")
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     for account in summary.streams.values():
         assert account.captured == account.published + sum(account.dropped.values())
     assert {event.name for event in run.events("yard") if event.kind == "zone"} == {"everywhere"}
@@ -147,7 +127,6 @@ def test_random_calls_keep_the_books(model: Model, clip: Path) -> None:
         assert {stream.name for stream in run.control.streams()} == there
     for name in there:
         run.flows(name)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     check_ends(run, "gone", "withdrawn", "stopped", "down")

@@ -55,8 +55,7 @@ def test_a_face_is_enrolled_from_the_run_that_sees_it_and_leaves_when_it_expires
         run.wait(lambda run: names(run) == ["Ada"])
         gallery.enroll("Ada", EMBEDDING, [""], terms=Terms(expires_at=timestamp(time.time_ns() + 4 * SECOND_NS)))
         run.wait(lambda run: names(run) == [None])
-    run.stop.set()
-    run.end()
+    run.end_now()
 
 
 def _enrolled(gallery: Gallery, request: Request) -> list[float]:

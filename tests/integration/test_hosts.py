@@ -118,8 +118,7 @@ def test_a_forwarded_file_gives_the_messages_of_a_direct_run(
     server.wait(lambda run: bool(run.health("door")))  # it listens, and heard nothing yet
     edge = Edge(edge_config(clip, port, encoding="raw", pace="realtime"))
     server.wait(ended)
-    server.stop.set()
-    summary = server.end()
+    summary = server.end_now()
     check_books(server, summary)
     end = {"read": "all", "cause": f"end of the file after {FRAMES} frames"}
     assert edge.end().to_json()["streams"]["door"] == {"captured": FRAMES, "published": FRAMES, "dropped": {}} | end
@@ -139,8 +138,7 @@ def test_as_jpeg_the_boxes_are_where_they_were(model: Model, clip: Path, port: i
     server.wait(lambda run: bool(run.health("door")))
     edge = Edge(edge_config(clip, port, encoding="jpeg", pace="realtime"))
     server.wait(ended)
-    server.stop.set()
-    check_books(server, server.end())
+    check_books(server, server.end_now())
     edge.end()
     pairs = list(zip(direct.frames("door"), server.frames("door"), strict=True))
     assert len(pairs) == FRAMES
@@ -156,8 +154,7 @@ def test_captured_at_is_the_edges_clock(model: Model, port: int) -> None:
     with pushing(port) as push:
         push(0, captured_ns=1_500_000_000_000_000_000)
         server.wait(lambda run: bool(run.frames("door")))
-    server.stop.set()
-    check_books(server, server.end())
+    check_books(server, server.end_now())
     (frame,) = server.frames("door")
     assert frame.captured_at == "2017-07-14T02:40:00.000Z"
     assert 0 <= frame.timings_ms.total < 1000 * PATIENCE_S
@@ -181,8 +178,7 @@ def test_an_edge_that_is_killed_and_started_again(model: Model, clip: Path, port
     account = told["streams"]["door"]
     assert account["captured"] == account["published"] + sum(account["dropped"].values()) > 0
     assert "backend" not in told, "no network ran there"
-    server.stop.set()
-    check_books(server, server.end())
+    check_books(server, server.end_now())
     reports = [(report.state, report.cause) for report in server.health("door")]
     assert reports[reports[0][0] == "down" :] == [  # that process may take its time to begin
         ("up", "160x120 jpeg from another host"),
@@ -279,8 +275,7 @@ def test_frames_that_did_not_arrive_are_lost_in_the_books(model: Model, port: in
         for count, seq in enumerate((100, 101, 105, 106, 120), start=1):
             push(seq)
             server.wait(lambda run, count=count: len(run.frames("door")) == count)  # type: ignore[misc]
-    server.stop.set()
-    summary = server.end()
+    summary = server.end_now()
     check_books(server, summary)
     account = summary.streams["door"]
     assert (account.captured, account.published, account.dropped) == (21, 5, {"lost": 16})
@@ -298,8 +293,7 @@ def test_what_is_no_message_is_passed_over(model: Model, port: int, links: str) 
             push.parts([b""] * 1000)
             push(seq)
             server.wait(lambda run, seq=seq: len(run.frames("door")) == seq + 1)  # type: ignore[misc]
-    server.stop.set()
-    check_books(server, server.end())
+    check_books(server, server.end_now())
 
 
 class Heard:

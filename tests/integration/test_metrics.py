@@ -152,8 +152,7 @@ def test_the_board_shows_a_run_of_processes_and_tells_of_one_that_was_killed(
     (told,) = prometheus.wait(count := 'trunkline_latency_seconds_count{stage="total"}')
     prometheus.wait(f"{count} != {told['value'][1]}")
     assert prometheus.query('trunkline_stream_up{stream="door"} == 1'), "the state of a stream outlives who told it"
-    run.stop.set()
-    run.end()
+    run.end_now()
 
 
 def test_the_board_and_what_prometheus_was_told_are_those_of_a_run_of_threads(
@@ -166,5 +165,4 @@ def test_the_board_and_what_prometheus_was_told_are_those_of_a_run_of_threads(
     assert told["metric"]["stream"] == "door"
     run.wait(lambda run: len(run.frames("door")) >= int(told["value"][1]) - 1)  # one may be published and not sent yet
     assert int(told["value"][1]) <= len(run.frames("door")) + RATE
-    run.stop.set()
-    run.end()
+    run.end_now()

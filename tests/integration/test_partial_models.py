@@ -1,6 +1,7 @@
 """Models that have only some of the tasks, from an untrained network to the messages of a pipeline."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -25,9 +26,17 @@ LOW = Thresholds(object_score=0.2, face_score=0.2)
 pytestmark = pytest.mark.integration
 
 
-def make_model(folder: Path, *tasks: TaskName) -> Model:
-    export(trained(msgspec.structs.replace(TINY, tasks=tasks)), folder, (64, 96), LOW)
-    return load_model(folder)
+@pytest.fixture(scope="module")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
+    """``make_model("objects", "scene")``: a model of those tasks, made once."""
+
+    @cache
+    def make(*tasks: TaskName) -> Model:
+        folder = tmp_path_factory.mktemp("model")
+        export(trained(msgspec.structs.replace(TINY, tasks=tasks)), folder, (64, 96), LOW)
+        return load_model(folder)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +45,10 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_objects_and_scenes_alone_are_told_and_nothing_else(tmp_path: Path, clip: Path, backend: Backend) -> None:
-    model = make_model(tmp_path / "model", "objects", "scene")
+def test_objects_and_scenes_alone_are_told_and_nothing_else(
+    make_model: Callable[..., Model], tmp_path: Path, clip: Path, backend: Backend
+) -> None:
+    model = make_model("objects", "scene")
     with open_engine(model, "frame", backend, "f32") as engine:
         outputs = engine.infer(pictures(2, 64, 96))
         assert outputs.keys() == {"object_boxes", "object_scores", "object_labels", "scene"}
@@ -65,8 +76,8 @@ def test_objects_and_scenes_alone_are_told_and_nothing_else(tmp_path: Path, clip
     assert video_of(tmp_path / "recording", "door").is_file()
 
 
-def test_faces_alone_are_told_and_nobody_has_a_name(tmp_path: Path, clip: Path) -> None:
-    run = Run(make_config(make_model(tmp_path, "faces"), {"door": clip}))
+def test_faces_alone_are_told_and_nobody_has_a_name(make_model: Callable[..., Model], clip: Path) -> None:
+    run = Run(make_config(make_model("faces"), {"door": clip}))
     summary = run.end()
     check_books(run, summary)
     frames = run.frames("door")
@@ -84,14 +95,16 @@ def refusal(run: Run) -> str:
     return str(refused.value)
 
 
-def test_a_pipeline_needs_a_frame_entry(tmp_path: Path, clip: Path) -> None:
-    run = Run(make_config(make_model(tmp_path, "identity"), {"door": clip}))
+def test_a_pipeline_needs_a_frame_entry(make_model: Callable[..., Model], clip: Path) -> None:
+    run = Run(make_config(make_model("identity"), {"door": clip}))
     assert refusal(run) == "model 'tiny' has no frame entry: it knows identity alone"
 
 
 @pytest.mark.parametrize("tasks", [("faces",), ("objects", "identity")], ids=["no identity", "no faces"])
-def test_a_gallery_needs_faces_and_identity(tmp_path: Path, clip: Path, tasks: tuple[TaskName, ...]) -> None:
-    model, gallery = make_model(tmp_path / "model", *tasks), tmp_path / "people.sqlite"
+def test_a_gallery_needs_faces_and_identity(
+    make_model: Callable[..., Model], tmp_path: Path, clip: Path, tasks: tuple[TaskName, ...]
+) -> None:
+    model, gallery = make_model(*tasks), tmp_path / "people.sqlite"
     run = Run(make_config(model, {"door": clip}, identity={"gallery": str(gallery)}))
     assert refusal(run) == (
         f"identity.gallery needs a model that knows faces, identity; model {model.path} knows {', '.join(tasks)}"
@@ -99,7 +112,8 @@ def test_a_gallery_needs_faces_and_identity(tmp_path: Path, clip: Path, tasks: t
     assert not gallery.exists()
 
 
-def test_a_task_that_a_model_does_not_have_is_not_scored(tmp_path: Path) -> None:
-    model = make_model(tmp_path, "objects", "scene")
-    with pytest.raises(ModelError, match=f"evaluation needs a model that knows faces; model {tmp_path} knows objects"):
+def test_a_task_that_a_model_does_not_have_is_not_scored(make_model: Callable[..., Model], tmp_path: Path) -> None:
+    model = make_model("objects", "scene")
+    sentence = f"evaluation needs a model that knows faces; model {model.path} knows objects"
+    with pytest.raises(ModelError, match=sentence):
         evaluate_model(model, tmp_path / "nowhere", tasks=["faces"])

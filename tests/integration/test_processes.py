@@ -34,6 +34,7 @@ from tests.pipeline.made_runs import (
     make_config,
     video_of,
 )
+from tests.waiting import until
 
 FRAMES = 60  # of the clip
 NAMES = ("capture 0", "prepare", "infer", "finish")
@@ -138,8 +139,7 @@ def test_a_shard_that_is_killed_costs_its_own_streams_alone_and_who_publishes_ma
     kill("finish")
     seen = len(run.messages)
     run.wait(lambda run: len(run.messages) > seen + 100)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_ends(run, "gone", "withdrawn", "stopped", "crash")
     for name, account in summary.streams.items():
         assert account.captured == account.published + sum(account.dropped.values()), (name, account)
@@ -163,8 +163,7 @@ def killed(model: Model, clip: Path) -> Run:
         run.wait(lambda run, seen=seen: len(run.messages) > seen[0] + 100)
         run.wait(lambda run, seen=seen: len(run.frames("door")) > seen[1] and len(run.frames("yard")) > seen[2])
         assert playing(name), "nobody plays the part any more"
-    run.stop.set()
-    run.end()
+    run.end_now()
     return run
 
 
@@ -214,6 +213,18 @@ def test_a_file_goes_on_where_it_was_when_its_capture_is_killed(model: Model, cl
     assert run.health("door")[1].cause == "its capture process died"
 
 
+def test_all_are_played_on_when_the_process_that_forked_them_is_killed(model: Model, clip: Path) -> None:
+    run = Run(zmq_config(model, {"door": {"source": clip, "loop": True, "pace": "realtime"}}))
+    run.wait(lambda run: len(run.frames("door")) > 20)
+    first = set.union(*map(playing, NAMES))
+    (forked_by,) = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in first}
+    os.kill(forked_by, signal.SIGKILL)
+    run.wait(lambda run: not any(map(alive, first)) and all(map(playing, NAMES)))
+    run.flows("door", 20)
+    account = run.end_now().streams["door"]
+    assert account.captured == account.published + account.dropped.get("crash", 0)
+
+
 def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path) -> None:
     run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
     run.wait(lambda run: len(run.frames("door")) > 0)
@@ -238,10 +249,8 @@ def test_a_process_that_is_alive_but_stuck_is_told_and_started_again(
         (stuck,) = playing("infer")
         os.kill(stuck, signal.SIGSTOP)
         run.wait(lambda run: stuck not in playing("infer") and bool(playing("infer")))
-        seen = len(run.frames("door"))
-        run.wait(lambda run: len(run.frames("door")) > seen + 50)
-        run.stop.set()
-        account = run.end().streams["door"]
+        run.flows("door", 50)
+        account = run.end_now().streams["door"]
     told = {line["event"]: line for line in logs if line.get("process") == "infer"}
     assert told["process stuck"]["silent_s"] >= 5.0
     assert told["process died"]["cause"] == "no sign of life for 5 s"
@@ -255,8 +264,7 @@ def test_frames_that_are_given_up_are_in_the_summary(model: Model, clip: Path, m
     run.wait(lambda run: len(run.frames("door")) > 50)
     (stuck,) = playing("infer")
     os.kill(stuck, signal.SIGSTOP)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     account = summary.streams["door"]
     assert account.dropped["shutdown"] > 0
     assert account.captured == account.published + account.dropped["shutdown"]
@@ -324,19 +332,15 @@ def run_until_killed(model: Model, clip: Path, ready: Path) -> None:
 
 
 def test_nothing_is_left_when_the_first_process_is_killed(model: Model, clip: Path, tmp_path: Path) -> None:
-    ready, end = tmp_path / "ready", time.monotonic() + PATIENCE_S
+    ready = tmp_path / "ready"
     first = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(model, clip, ready))
     first.start()
-    while not ready.exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(ready.exists)
     pids = [int(text) for text in ready.read_text().split()]
     assert [each for child in pids for each in named_memory(child)] == [], "it would outlive all of them"
     first.kill()
     first.join()
-    while left := [child for child in pids if alive(child)]:
-        assert time.monotonic() < end, left
-        time.sleep(0.05)
+    until(lambda: not any(map(alive, pids)))
 
 
 def test_a_recording_and_the_books_of_a_camera_are_right(model: Model, clip: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -158,12 +159,12 @@ def make_config(model: Model, streams: dict[str, str | Path | dict[str, object]]
 
 
 class Run:
-    """A run in a thread of its own, and every message it sends."""
+    """A run in a thread of its own, with these arguments besides, and every message it sends."""
 
-    def __init__(self, config: Config, run: Callable[..., Summary] | None = None) -> None:
+    def __init__(self, config: Config, run: Callable[..., Summary] | None = None, **arguments: Any) -> None:
         self.stop = threading.Event()
         self.address = ""
-        self._running = run or running.run
+        self._running = partial(run or running.run, **arguments)
         self.messages: list[Message] = []
         self.received_s: list[float] = []  # when each of them came, time.monotonic()
         self.summary: Summary | None = None
@@ -214,6 +215,16 @@ class Run:
             assert self._thread.is_alive(), f"the run ended first: {self.raised}"
             assert time.monotonic() < end, f"not within {PATIENCE_S} s; {len(self.messages)} messages"
             time.sleep(0.005)
+
+    def flows(self, stream: str, count: int = 5) -> None:
+        """Until there are so many more frames of a stream."""
+        seen = len(self.frames(stream))
+        self.wait(lambda run: len(run.frames(stream)) >= seen + count)
+
+    def end_now(self) -> Summary:
+        """The summary of the run, which is stopped."""
+        self.stop.set()
+        return self.end()
 
     def end(self) -> Summary:
         """The summary of the run, once it has ended by itself, with all its messages read."""

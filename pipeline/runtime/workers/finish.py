@@ -43,8 +43,8 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
         say = locked(pipe)
         switches = AskedSwitches(pipe, say, context.frames.streams)
         publisher.attach(switches)
-        events = parts.event_publisher = EventPublisher.of_run(
-            config, model, publisher, context.frames, worker_spec.open_events
+        events = parts.event_publisher = EventPublisher(
+            publisher, context.frames, model.spec, config, worker_spec.open_events
         )
         ending = Ending(worker_spec, publisher, parts.recorder, events)
         shard = Shard(worker_spec, model, parts, ending.heard, pulse) if alone else None

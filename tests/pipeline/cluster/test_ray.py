@@ -78,8 +78,7 @@ def check_back(run: Run, names: tuple[str, ...]) -> float:
     back_s = time.monotonic() - killed_s
     heard = {name: len(run.frames(name)) for name in names}
     run.wait(lambda run: all(len(run.frames(name)) > heard[name] + FPS for name in names))
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     moved = [name for name in names if any(health.state == "down" for health in run.health(name))]
     assert 0 < len(moved) < len(names)

@@ -1,5 +1,4 @@
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.gallery.live import LiveGallery
 from pipeline.gallery.track_requests import PATIENCE_S, Request, Tracks, answer_requests, enroll_track
 from pipeline.gallery.views import BestViews, View, decode_photo
 from tests.pipeline.made_views import made_crop, made_view
+from tests.waiting import until
 
 MODEL = "0123456789abcdef"
 NO_TERMS = Terms()
@@ -72,10 +72,7 @@ def test_a_track_of_a_running_stream_is_enrolled_and_known_there(path: Path) -> 
     views = [made_view(1, quality=0.9), made_view(1, 0.1, quality=0.7)]
     with running(path, door={7: seen(*views)}, yard={}) as live:
         assert ask(path, terms=Terms("said so", "2999-01-01T00:00:00.000Z")) == [0.9, 0.7]
-        limit = time.monotonic() + 30
-        while live.index.names != ("Ada",):
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        until(lambda: live.index.names == ("Ada",))
     with Gallery(path) as gallery:
         (ada,) = gallery.people()
         assert (ada.embeddings, ada.photos, ada.consent) == (2, 0, "said so")
@@ -199,7 +196,4 @@ def test_who_asked_hears_of_it_when_enrolling_fails(path: Path, monkeypatch: pyt
     with running(path, door={7: seen(made_view(1))}), capture_logs() as lines:
         with pytest.raises(EnrollError, match=r"^track door:7: it failed: MemoryError: no room for the photo$"):
             ask(path, keep=True)
-        limit = time.monotonic() + 30
-        while not any(line.get("exc_info") for line in lines):  # the run says why
-            assert time.monotonic() < limit
-            time.sleep(0.01)
+        until(lambda: any(line.get("exc_info") for line in lines))  # the run says why

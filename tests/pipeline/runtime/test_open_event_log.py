@@ -1,6 +1,5 @@
 """What is left when a publisher dies: whatever it had announced and not ended."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,7 +158,7 @@ def test_lines_go_on_where_the_dead_one_stopped(open_events: OpenEventLog) -> No
 
 def test_a_second_successor_knows_what_was_counted_before_the_first(open_events: OpenEventLog) -> None:
     tell(open_events, crossed("gate", 4), event("new", 1))
-    successor = OpenEventLog(("door", "yard"), os.dup(open_events._fd))
+    successor = OpenEventLog(("door", "yard"), open_events._file)
     successor.clear()
     tell(successor, crossed("lane", 1), event("new", 2))
     assert {name: counts["a_to_b"] for name, counts in open_events.line_counts("door").items()} == {
@@ -167,7 +166,6 @@ def test_a_second_successor_knows_what_was_counted_before_the_first(open_events:
         "lane": {"person": 1},
     }
     assert [one.track for one in open_events.left("crash")] == [2]
-    successor.close()
 
 
 def test_many_open_things_do_not_push_out_the_counts(open_events: OpenEventLog) -> None:
@@ -191,7 +189,7 @@ def test_a_finisher_goes_on_counting(open_events: OpenEventLog, tmp_path: Path) 
     config = make_config(model, {"door": {"source": "0", "lines": [line]}})
     tell(open_events, crossed("gate", 3))
     with Publisher(config.publish) as publisher:
-        event_publisher = EventPublisher.of_run(config, model, publisher, FrameCounters(), open_events)
+        event_publisher = EventPublisher(publisher, FrameCounters(), model.spec, config, open_events)
     assert event_publisher.counts("door") == {"gate": {"a_to_b": {"person": 3}, "b_to_a": {}}}
 
 

@@ -18,9 +18,7 @@ from engines.spec import Model
 from pipeline.frames.counters import FrameCounts
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Health
-from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
-from pipeline.service.run import run as run_pipeline
 from pipeline.settings.redact import FromVariable
 from pipeline.settings.schema import StreamSettings
 from tests.pipeline.made_runs import (
@@ -71,30 +69,8 @@ class Controlled(Run):
     def __init__(self, model: Model, *names: str, **sections: object) -> None:
         self.control = Control()
         streams: dict[str, Any] = {name: {"source": ADDRESS.format(name), "timeout_s": 0.5} for name in names}
-        super().__init__(make_config(model, streams, **sections))
+        super().__init__(make_config(model, streams, **sections), source=made_source, control=self.control)
         self.wait(lambda run: len(self.control.streams()) == len(names))
-
-    def _run(self) -> None:
-        try:
-            self.summary = run_pipeline(
-                self._config,
-                stop=self.stop,
-                wait_for_subscriber_s=PATIENCE_S,
-                started=self._subscribe,
-                source=made_source,
-                control=self.control,
-            )
-        except BaseException as error:
-            self.raised = error
-
-    def flows(self, name: str, count: int = 5) -> None:
-        """Wait for more frames of a stream."""
-        seen = len(self.frames(name))
-        self.wait(lambda run: len(run.frames(name)) >= seen + count)
-
-    def end_now(self) -> Summary:
-        self.stop.set()
-        return self.end()
 
 
 def test_a_stream_is_added_and_removed_and_its_books_stay(model: Model) -> None:

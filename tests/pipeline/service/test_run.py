@@ -79,8 +79,7 @@ def test_a_live_stream_with_a_slow_engine_drops_stale_frames_and_counts_them(
     # It is read as fast as it goes, and opened again at its end.
     run = Run(make_config(model, {"door": {"source": clip, "live": True, "reconnect_min_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 30)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     account = summary.streams["door"]
     assert account.dropped.keys() == {"stale"}
@@ -96,8 +95,7 @@ def test_a_live_stream_loses_frames_beside_a_file_that_loses_none(
     streams = {"live": {"source": clip, "live": True, "reconnect_min_s": 0.01}, "file": clip}
     run = Run(make_config(model, streams))
     run.wait(lambda run: any(report.state == "ended" for report in run.health("file")))
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     assert (summary.streams["file"].published, summary.streams["file"].dropped) == (FRAMES, {})
 
@@ -106,8 +104,7 @@ def test_frames_of_a_dead_stream_are_not_waited_for(model: Model, clip: Path) ->
     streams = {"dead": {"source": "rtsp://127.0.0.1:9/none", "reconnect_min_s": 0.01}, "file": clip}
     run = Run(make_config(model, streams))
     run.wait(lambda run: any(report.state == "ended" for report in run.health("file")))
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     assert summary.streams["dead"].captured == 0
     assert [report.state for report in run.health("dead")] == ["down", "ended"]
@@ -133,8 +130,7 @@ def test_a_stop_in_the_middle_lets_frames_on_their_way_finish(
     slowed(monkeypatch, 0.02)
     run = Run(make_config(model, {"door": {"source": clip, "loop": True}, "yard": {"source": clip, "loop": True}}))
     run.wait(lambda run: len(run.frames("door")) > FRAMES)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     for name, account in summary.streams.items():
         assert account.dropped == {}
@@ -150,8 +146,7 @@ def test_frames_that_take_too_long_to_finish_are_given_up_and_counted(
     slowed(monkeypatch, 0.8)
     run = Run(make_config(model, {"door": {"source": clip, "loop": True, "timeout_s": 0.01}}))
     run.wait(lambda run: len(run.frames("door")) >= 1)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     assert summary.streams["door"].dropped.keys() == {"shutdown"}
     assert "frames given up" in [line["event"] for line in logs]
@@ -173,8 +168,7 @@ def test_a_source_that_hangs_in_a_read_is_left_behind(
     while not seen or seen < len(run.frames("door")):
         seen = len(run.frames("door"))
         time.sleep(QUIET_S)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     hanging.close()
     check_books(run, summary)
     assert all(not account.dropped for account in summary.streams.values())
@@ -202,8 +196,7 @@ def test_a_password_in_a_source_is_never_told(model: Model, clip: Path, logs: li
     door = {"source": "rtsp://ada:hunter2@127.0.0.1:9/live", "reconnect_min_s": 0.01}
     run = Run(make_config(model, {"door": door, "file": clip}))
     run.wait(lambda run: bool(run.health("door")) and len(run.frames("file")) == FRAMES)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     reported = f"{run.messages} {logs} {summary.to_json()}"
     assert "the run was stopped" in reported
     assert "hunter2" not in reported

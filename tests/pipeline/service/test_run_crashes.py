@@ -117,8 +117,7 @@ def test_a_slow_face_entry_holds_up_no_live_stream_and_its_answers_come_later(
     gallery_settings = {"gallery": str(file), "min_face_px": 4, "min_views": 1}
     run = Run(make_config(model, {"door": camera}, identity=gallery_settings))
     run.wait(lambda run: any(face.identity for frame in run.frames("door") for face in frame.faces))
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     first = next(frame.seq for frame in run.frames("door") if frame.faces and frame.faces[0].identity)
     assert first >= RATE / 2, "the answer was there before it could be"
@@ -272,8 +271,7 @@ def test_a_source_that_keeps_crashing_is_down_alone(
     }
     run = Run(make_config(model, streams))
     run.wait(lambda run: len(run.health("yard")) == 2)
-    run.stop.set()
-    summary = run.end()
+    summary = run.end_now()
     check_books(run, summary)
     assert summary.streams["yard"].published == FRAMES
     assert [(report.state, report.cause) for report in run.health("door")] == [

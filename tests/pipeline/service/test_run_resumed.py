@@ -36,5 +36,5 @@ def test_lines_count_on(model: Model) -> None:
     config = make_config(model, {"door": {"source": "door.mp4", "lines": [line]}})
     lines = {"door": {"kerb": {"a_to_b": {"person": 2}}}}
     with Publisher(config.publish) as publisher:
-        events = EventPublisher.of_run(config, model, publisher, FrameCounters(), lines=lines)
+        events = EventPublisher(publisher, FrameCounters(), model.spec, config, lines=lines)
         assert events.counts("door")["kerb"]["a_to_b"] == {"person": 2}

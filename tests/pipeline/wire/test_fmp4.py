@@ -19,12 +19,15 @@ from pipeline.wire.parameter_sets import (
 from tests.pipeline.made_clips import write_clip
 from tests.pipeline.made_packets import packets_of
 
-FRAMES, RATE = 50, 25
-QUIET = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"svtav1-params": "lp=1"}}
+FRAMES, RATE = 25, 25
+FAST = {
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+    "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
+}
 
 
 def clip_of(path: Path, codec: str, **more: object) -> Path:
-    return write_clip(path, FRAMES, (320, 240), RATE, codec, QUIET.get(codec, {}), **more)  # type: ignore[arg-type]
+    return write_clip(path, FRAMES, (320, 240), RATE, codec, FAST.get(codec, {}), **more)  # type: ignore[arg-type]
 
 
 def whole(packets: list[PacketMessage]) -> tuple[Fragmenter, bytes]:

@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -8,6 +8,7 @@ from engines.errors import ConfigError, MessageError
 from pipeline.settings.schema import PacketSettings
 from pipeline.wire.packet_sockets import HIGH_WATER_MARK, PacketHub, PacketReader, PacketSender, check_packets_address
 from pipeline.wire.packets import PacketMessage, pack_packet, packet_topic, unpack_packet
+from tests.waiting import until
 
 PATIENCE_S = 20.0
 PACKET = PacketMessage(
@@ -37,13 +38,6 @@ def numbered(number: int, session: int = 1, stream: str = "door", data: bytes = 
 def hub() -> Iterator[PacketHub]:
     with PacketHub(PacketSettings()) as hub:
         yield hub
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def awaited(sender: PacketSender) -> None:

@@ -94,8 +94,7 @@ def test_detection_and_recording_are_switched_from_the_broker(
         switch("record", b"ON")
         run.wait(lambda run: len(videos_of(tmp_path / "video", "door")) == 2)
         await_that(lambda: listener.last["trunkline/door/count/person"] == b"1")
-        run.stop.set()
-        summary = run.end()
+        summary = run.end_now()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {}
 
