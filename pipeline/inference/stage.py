@@ -128,8 +128,8 @@ def detect(
     thresholds: Callable[[], Thresholds],
     suppression: Suppression = "class-aware",
     spec: ModelSpec | None = None,
-) -> Iterator[Observed | Skipped]:
-    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels, groups of scenes.
+) -> Iterator[list[Observed | Skipped]]:
+    """Decode the frames of each batch that were inferred: score thresholds, NMS, source pixels, groups of scenes.
 
     Args:
         batches: raw outputs.
@@ -144,5 +144,7 @@ def detect(
             scene = grouped(outputs["scene"].astype(np.float32), spec.scene_groups, spec.scenes)
             outputs = {**outputs, "scene": scene}
         found = iter(decode(outputs, inferred.prepared.letterboxes, thresholds(), suppression))
-        for place, frame in enumerate(inferred.frames):
-            yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+        yield [
+            Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+            for place, frame in enumerate(inferred.frames)
+        ]
