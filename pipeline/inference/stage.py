@@ -131,8 +131,8 @@ def detect(
     suppression: Suppression = "class-aware",
     spec: ModelSpec | None = None,
     saw: Callable[[CropsSeen], None] = lambda seen: None,
-) -> Iterator[Observed | Skipped]:
-    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels, groups of scenes.
+) -> Iterator[list[Observed | Skipped]]:
+    """Decode the frames of each batch that were inferred: score thresholds, NMS, source pixels, groups of scenes.
 
     What was found in a picture and in its crops is put together.
 
@@ -153,8 +153,10 @@ def detect(
         if inferred.prepared.views:
             seen = _merged(seen, inferred.prepared, thresholds(), suppression, saw)
         found = iter(seen)
-        for place, frame in enumerate(inferred.frames):
-            yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+        yield [
+            Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+            for place, frame in enumerate(inferred.frames)
+        ]
 
 
 def _merged(

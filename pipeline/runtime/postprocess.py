@@ -1,6 +1,7 @@
 """From the engine's outputs to results: detect -> track -> identify -> smooth, for the streams of one shard."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -62,7 +63,7 @@ class Postprocessor:
         """The way of each frame from the network's raw outputs to all that is known of it."""
         observed = detect(self._tuned(inferred), lambda: self._thresholds, self._suppression, self._spec, self._saw)
         tracked = track(observed, self._trackers)
-        return smooth(identify(tracked, self._identifier), self._smoothers)
+        return chain.from_iterable(smooth(identify(tracked, self._identifier), self._smoothers))
 
     def tune(self, config: Config) -> None:
         """Take other thresholds from the next batch on; any thread may say so."""
