@@ -22,6 +22,7 @@ from tools.soaking.trunkline import Trunkline
 BREAK_S: Final = 4.0  # for which most faults last: longer than the streams' timeout
 FLAPS: Final = 10
 PEERS: Final = 200
+SUBSCRIBERS: Final = 500
 PAGE_CLIENTS: Final = 50
 TAKEN_S: Final = 20.0  # in which an engine has its next batch
 THROUGH_S: Final = 1.0  # in which what was behind that batch is through
@@ -181,6 +182,19 @@ def _never_reads(bench: Bench) -> None:
         time.sleep(BREAK_S)
 
 
+def _many_subscribers(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # of this process: the run has its own already
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8 * SUBSCRIBERS)), hard))
+    with zmq.Context() as context, ExitStack() as stack:
+        context.max_sockets = 2 * SUBSCRIBERS
+        for _ in range(SUBSCRIBERS):
+            reader = stack.enter_context(context.socket(zmq.SUB))
+            reader.linger = 0
+            reader.subscribe(b"")
+            reader.connect(bench.trunkline.address)
+        time.sleep(BREAK_S)  # and all are gone at once, in the middle of what is sent to them
+
+
 def _subscriptions(bench: Bench) -> None:
     with zmq.Context() as context, context.socket(zmq.XSUB) as reader:
         reader.linger = 0
@@ -266,6 +280,7 @@ FAULTS: Final = (
     Fault("all cores taken for 4 s", "machine", _cores_taken, whole=True),
     Fault("a subscriber that never reads", "readers", _never_reads),
     Fault("50 clients of the page that never read", "readers", _page_clients),
+    Fault("500 subscribers that leave at once", "readers", _many_subscribers),
     Fault("50,000 subscriptions of one subscriber", "readers", _subscriptions),
     Fault("200 connections that say nothing", "readers", _peers(lambda _: b"")),
     Fault("200 connections that send rubbish", "readers", _peers(lambda chance: chance.randbytes(5000))),
