@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,25 @@ def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
             assert wait_until(lambda: not any(map(is_there, started)), 20.0) is not None, [
                 command for pid, command in started.items() if is_there(pid)
             ]
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.integration
+def test_what_sinks_sent_is_counted_on_when_each_process_is_killed(tmp_path: Path) -> None:
+    with Camera(1) as camera:
+        model = str(write_model(tmp_path / "model").path)
+        with Trunkline(tmp_path, {"door": camera.address}, model, "zmq", PATIENCE_S) as trunkline:
+            assert wait_until(lambda: len(trunkline.frames["door"]) > 20, PATIENCE_S) is not None
+            children = trunkline.children()
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            last_s = time.monotonic() + 2.0
+            assert wait_until(lambda: trunkline.up("door", last_s), PATIENCE_S) is not None
+            assert trunkline.log().count('"process died"') == len(children)
+            summary = trunkline.stop()
+    publish, books = summary["sinks"]["publish"], summary["streams"]["door"]
+    assert publish["sent"] + sum(publish["lost"].values()) > books["published"]
 
 
 def is_there(pid: int) -> bool:

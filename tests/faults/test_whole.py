@@ -76,7 +76,7 @@ def test_what_does_not_hold_is_a_problem() -> None:
     assert problems(made(unaccounted=1)) == ["1 frames are unaccounted for"]
     (untold,) = problems(made(unstored=3, told_unstored=1))
     assert untold == "2 events that subscribers heard are not in the store, and it was not told"
-    assert problems(made(outcomes=[gone])) == ["cut: the stream did not come back"]
+    assert problems(made(outcomes=[gone])) == ["cut: not all was well again in time"]
     assert problems(made(slopes=grows)) == ["memory_mb grows: 3600.0 an hour (3600.0 to 3600.0)"]
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from pipeline.runtime.pulse import STUCK_S
 from tools.benchmarking.processes import descriptors
 from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
@@ -48,6 +49,7 @@ class Fault:
         breaks: does it.
         whole: whether all streams may notice it, rather than the broken one alone.
         processes: whether it needs a run of processes.
+        silent_s: how long the run waits before it takes it for a fault.
         noticed: whether it is over only once something was told of the broken stream: it may have frames on their way.
     """
 
@@ -57,6 +59,7 @@ class Fault:
     whole: bool = False
     processes: bool = False
     noticed: bool = False
+    silent_s: float = 0.0
 
 
 def _server_killed(bench: Bench) -> None:
@@ -272,7 +275,7 @@ FAULTS: Final = (
     Fault("the engine gives wrong shapes once", "process", _engine("shapes")),
     Fault("the engine gives nothing once", "process", _engine("nothing")),
     Fault("the engine is 3 s late once", "process", _engine("late"), whole=True),
-    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True),
+    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True, silent_s=STUCK_S),
     Fault("clock set 1 h forth, 2 h back, right", "machine", _clock_set),
     Fault("all processes suspended for 4 s", "machine", _suspended, whole=True),
     Fault("disk full for 4 s (no file grows)", "machine", _disk_full),
