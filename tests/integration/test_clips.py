@@ -89,7 +89,7 @@ def test_clips_go_on_after_the_process_that_writes_them_was_killed(model: Model,
     count = len(run.frames("door"))
     run.wait(lambda run: len(run.frames("door")) > count + RATE)
     run.stop.set()
-    check_books(run, run.end())
+    check_books(run, run.end(), kills=1)
     with EventStore(tmp_path / "events") as store:
         events = store.page(limit=1000).events
         assert {event.clip for event in events if event.clip} >= {path.name for path in before}
