@@ -226,14 +226,19 @@ def _forget_events(site: Site, name: str, clips: bool) -> int:
 
 
 @delete("/api/people/{name:str}/views/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Person:
-    """Say that an event does not show this person: its view, if it was enrolled, is taken back, and so is the name."""
+def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Person | None:
+    """Say that an event does not show this person: its view, if it was enrolled, is taken back, and so is the name.
+
+    Also where an event bears the name of somebody who is in the gallery no more.
+    """
     gallery, store = site.gallery(), site.store()
-    _there(gallery, name)
-    store.get(number)
-    remove_views(gallery, name, [_source(number)])
+    event, known = store.get(number), any(each.name == name for each in gallery.people())
+    if not known and event.person != name:
+        raise _nobody(name)
+    if known:
+        remove_views(gallery, name, [_source(number)])
     store.set_person([number], None)
-    return person(gallery, name)
+    return person(gallery, name) if known else None
 
 
 @get("/api/people/{name:str}/export.zip", opt=needs("admin"))
@@ -298,7 +303,11 @@ def _there(gallery: Gallery, name: str) -> Person:
     for each in gallery.people():
         if each.name == name:
             return each
-    raise RequestError(404, f"there is no one called {name!r}")
+    raise _nobody(name)
+
+
+def _nobody(name: str) -> RequestError:
+    return RequestError(404, f"there is no one called {name!r}")
 
 
 def _store_or_none(site: Site) -> EventStore | None:

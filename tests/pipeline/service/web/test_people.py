@@ -119,6 +119,14 @@ def test_a_face_that_is_not_theirs_is_taken_back(client: TestClient, tmp_path: P
     assert [group["event_ids"] for group in client.get("/api/people/unknown").json()] == [[ids[1]]]
 
 
+def test_a_wrong_name_is_taken_back_though_nobody_in_the_gallery_has_it(client: TestClient, tmp_path: Path) -> None:
+    Gallery(tmp_path / "people.sqlite", MODEL.fingerprint).close()
+    wrong, right = stored(tmp_path, face(now_s(), ONE, person="Bob"), face(now_s(), ONE, person="Eve"))
+    assert client.delete(f"/api/people/Bob/views/{right}").status_code == 404
+    assert client.delete(f"/api/people/Bob/views/{wrong}").status_code == 200
+    assert [client.get(f"/api/events/{number}").json()["person"] for number in (wrong, right)] == [None, "Eve"]
+
+
 def test_whoever_has_no_view_left_is_gone(client: TestClient, tmp_path: Path) -> None:
     (number,) = stored(tmp_path, face(now_s(), ONE))
     client.post("/api/people", json={"name": "Ada", "event_ids": [number]}).raise_for_status()
