@@ -16,7 +16,7 @@ from pipeline.wire.packet_sockets import PacketReader
 from tests.pipeline.made_clips import write_clip
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
 
-RATE, SECONDS = 25, 8
+RATE, SECONDS = 25, 6
 SIZE = (64, 48)
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dark for four seconds, then bright: the person goes from left to right, and the scene changes."""
+    """Dark for three seconds, then bright: the person goes from left to right, and the scene changes."""
     draw = dark_then_bright(RATE * SECONDS, SIZE)
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     options = {"g": "25", "sc_threshold": "0", "bf": "2"}

@@ -11,6 +11,7 @@ from engines.errors import EnrollError
 from engines.spec import Model
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import Gallery, Terms
+from pipeline.gallery.live import LEAD_NS
 from pipeline.gallery.track_requests import Request, enroll_track
 from tests.pipeline.made_runs import EMBEDDING, PATIENCE_S, Run, make_config
 
@@ -53,7 +54,7 @@ def test_a_face_is_enrolled_from_the_run_that_sees_it_and_leaves_when_it_expires
         (ada,) = gallery.people()
         assert (ada.embeddings, ada.photos, ada.consent) == (1, 1, "said so")  # all its views are the same to the model
         run.wait(lambda run: names(run) == ["Ada"])
-        gallery.enroll("Ada", EMBEDDING, [""], terms=Terms(expires_at=timestamp(time.time_ns() + 4 * SECOND_NS)))
+        gallery.enroll("Ada", EMBEDDING, [""], terms=Terms(expires_at=timestamp(time.time_ns() + LEAD_NS + SECOND_NS)))
         run.wait(lambda run: names(run) == [None])
     run.end_now()
 
