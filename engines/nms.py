@@ -47,9 +47,8 @@ def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None,
         starts, width = counts.cumsum() - counts, int(counts.max())
         classes += pictures * height
         places -= starts.take(pictures)
-        padded = np.zeros((len(counts), width, 4), np.float32)
-        padded.reshape(-1, 4)[pictures * width + places] = boxes
-        boxes = padded
+        # What stands behind a picture's own boxes has no score.
+        boxes = boxes.take(np.minimum(starts[:, None] + np.arange(width), count - 1), 0)
     wanted = np.empty((len(starts), height, width), np.float32)
     wanted.fill(-np.inf)
     wanted.reshape(-1)[classes * width + places] = ranked

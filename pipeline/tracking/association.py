@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from engines.arrays import Double, Flags, Rows
 
+FEW: Final = 48  # pairs, among which the best are chosen at once
 WIDENED: Final = 0.5  # share of its sides by which a box is widened, on each side
 
 
@@ -147,27 +148,26 @@ def best(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) 
         Which pairs were chosen.
     """
     chosen, left = list[Rows](), np.arange(len(tracks))
-    while len(left):
+    while len(left) > FEW:
         # A pair worth more than all others of its track and of its detection together is in every best choice: whatever
         # else they had could be given up for it.
         others = np.bincount(tracks, gains, shape[0]).take(tracks)
         others += np.bincount(detections, gains, shape[1]).take(detections)
         (won,) = (3.0 * gains > others).nonzero()  # itself is in both sums
         if not len(won):
-            chosen.append(left.take(_assigned(tracks, detections, gains, shape)))
             break
         chosen.append(left.take(won))
-        if len(won) == len(left):
-            break
         open_track, open_detection = np.ones(shape[0], np.bool_), np.ones(shape[1], np.bool_)
         open_track[tracks.take(won)] = open_detection[detections.take(won)] = False
         (rest,) = (open_track.take(tracks) & open_detection.take(detections)).nonzero()
         left, tracks, detections, gains = left.take(rest), tracks.take(rest), detections.take(rest), gains.take(rest)
+    if len(left):
+        chosen.append(left.take(_assigned(tracks, detections, gains, shape)))
     return np.concatenate(chosen) if chosen else left
 
 
 def _assigned(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) -> Rows:
-    """The same where no pair is certain; only what is left is a problem to solve, and it is small."""
+    """The same by one table of all that are in a pair."""
     rows, height = _numbered(tracks, shape[0])
     columns, width = _numbered(detections, shape[1])
     worth = np.zeros((height, width))

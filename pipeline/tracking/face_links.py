@@ -35,15 +35,16 @@ def link_faces(
         for ended in each.ended.tolist():
             own.pop(ended, None)
     known: list[list[int]] = [each.ids.tolist() for each in faces]
-    ends = np.cumsum([len(ids) for ids in known]).tolist()
-    links = np.zeros(ends[-1], np.int64)
+    ends = np.cumsum([len(ids) for ids in known])
+    owner = np.array([own.get(face, 0) for own, ids in zip(owners, known, strict=True) for face in ids], np.int64)
+    links = np.zeros(len(owner), np.int64)
     if len(links):
-        owner = np.array([own.get(face, 0) for own, ids in zip(owners, known, strict=True) for face in ids], np.int64)
         _link(links, owner, objects, faces, person)
-    parts = [links[first:end] for first, end in zip([0, *ends], ends, strict=False)]
-    for own, ids, part in zip(owners, known, parts, strict=True):
-        own.update((face, link) for face, link in zip(ids, part.tolist(), strict=True) if link)
-    return parts
+        (changed,) = ((links != owner) & (links > 0)).nonzero()
+        whose = ends.searchsorted(changed, side="right")
+        for stream, row, link in zip(whose.tolist(), changed.tolist(), links.take(changed).tolist(), strict=True):
+            owners[stream][known[stream][row - int(ends[stream])]] = link
+    return [links[end - len(ids) : end] for end, ids in zip(ends.tolist(), known, strict=True)]
 
 
 def _link(links: Rows, owner: Rows, objects: Sequence[Tracks], faces: Sequence[Tracks], person: int | None) -> None:
