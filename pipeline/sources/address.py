@@ -56,6 +56,11 @@ def address_for_ffmpeg(settings: StreamSettings) -> str:
     return f"{scheme}://{quote(settings.user or '', safe='')}{secret}@{rest}"
 
 
+def scheme_of(source: str) -> str:
+    """The scheme of an address in small letters; of what has none, all of it."""
+    return source.partition("://")[0].lower()
+
+
 def path_of(source: str) -> str:
     """The path of an address in small letters; nothing where it has none, or cannot be understood."""
     try:

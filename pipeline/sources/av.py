@@ -39,6 +39,10 @@ MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
 DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
+class _OddParts(Exception):
+    """FFmpeg refuses the headers between the JPEGs of a camera ("image/jpg"), which can be told apart without."""
+
+
 class VideoSource:
     """Whatever FFmpeg reads: a file, a pipe, pictures or an address."""
 
@@ -49,6 +53,7 @@ class VideoSource:
         self.live = is_live(settings)
         self.tap: PacketTap | None = None  # takes the packets, too
         self._was_read = False
+        self._form: str | None = None  # as FFmpeg finds out
 
     def check(self) -> None:
         """Refuse a file that is missing, is not a video or has no video stream, or cannot be decoded as wished.
@@ -73,11 +78,16 @@ class VideoSource:
     def read(self, stop: threading.Event) -> Generator[Given, None, None]:
         """Its pictures: from the first to the last, or as they come."""
         if is_pictures(self._settings.source):
-            return _read_pictures(self._settings, stop)
+            yield from _read_pictures(self._settings, stop)
+            return
         if self._was_read and not self.live and is_pipe(self._settings.source):
             raise SourceError("can be read only once")
         self._was_read = True
-        return _read(self._settings, self.live, stop, self.tap)
+        try:
+            yield from _read(self._settings, self.live, stop, self.tap, self._form)
+        except _OddParts:
+            self._form = "mjpeg"
+            yield from _read(self._settings, self.live, stop, self.tap, self._form)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
         """Of a file its own size, else of the largest."""
@@ -113,10 +123,14 @@ def _read_pictures(settings: StreamSettings, stop: threading.Event) -> Generator
 
 
 def _read(
-    settings: StreamSettings, live: bool, stop: threading.Event, tap: PacketTap | None = None
+    settings: StreamSettings,
+    live: bool,
+    stop: threading.Event,
+    tap: PacketTap | None = None,
+    form: str | None = None,
 ) -> Generator[Given, None, None]:
     patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
-    with opened(settings, live, stop, partial(_close, live=live)) as (container, stream):
+    with opened(settings, live, stop, partial(_close, live=live), form) as (container, stream):
         bursts = _bursts(container, live)
         decoder = Decoder(stream, settings, live or settings.pace == "camera")
         viewer = Viewer(stream, settings, bursts)
@@ -241,6 +255,8 @@ def _demuxed(
         late = late or time.monotonic() - asked_s >= silence_s
         cause = silent if late else "the source ended" if live else "the data ended in the middle"
     except av.FFmpegError as error:
+        if container.format.name == "mpjpeg" and isinstance(error, av.InvalidDataError):
+            raise _OddParts from None
         cause = f"reading failed: {error.strerror}"
     else:
         return

@@ -12,7 +12,7 @@ import av
 from engines.errors import ConfigError
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import address_for_ffmpeg, local_path, names_user, path_of
+from pipeline.sources.address import address_for_ffmpeg, local_path, names_user, path_of, scheme_of
 
 WITH_HOST: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")  # others may listen at all of this host's
 TLS_PORTS: Final = {"https": 443, "rtsps": 322, "rtmps": 443, "tls": 443}
@@ -58,7 +58,6 @@ def check_address(settings: StreamSettings) -> None:
 
 def _fault_of_place(source: str) -> str | None:
     """What is wrong with the host or the port of an address."""
-    scheme = source.partition("://")[0].lower()
     try:
         parts = urlsplit(source)
         host, port = parts.hostname, parts.port
@@ -66,7 +65,7 @@ def _fault_of_place(source: str) -> str | None:
         return f"must have a host, and a port from 1 to 65535 or none; {ENCODE}"
     if port == 0:
         return "must have a port from 1 to 65535, or none"
-    return None if host or scheme not in WITH_HOST else "must have a host after the ://"
+    return None if host or scheme_of(source) not in WITH_HOST else "must have a host after the ://"
 
 
 def hide(text: str, settings: StreamSettings) -> str:
@@ -116,8 +115,8 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
         case av.ConnectionRefusedError():
             return f"Connection refused: nobody listens at {place}; check the port, and whether it is switched on"
         case av.ProtocolNotFoundError() | av.DemuxerNotFoundError():
-            scheme = settings.source.partition("://")[0]
-            return f"this FFmpeg was built without {redact(scheme)}: use an address of RTSP, RTMP or HTTP"
+            scheme = redact(scheme_of(settings.source))
+            return f"this FFmpeg was built without {scheme}: use an address of RTSP, RTMP or HTTP"
         case av.ArgumentError():
             return f"the address is none that can be understood; {ENCODE}"
         case av.OSError() if error.errno in UNREACHABLE:
@@ -131,7 +130,7 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
 
 def _no_video(settings: StreamSettings) -> str:
     """What FFmpeg calls invalid data: over HTTP something did come, else it may have been nothing at all."""
-    scheme = settings.source.partition("://")[0].lower()
+    scheme = scheme_of(settings.source)
     if scheme in ("http", "https"):
         return _playlist_cause(settings) or "is not a video"
     if scheme in WITH_HOST:
@@ -153,7 +152,7 @@ def _playlist_cause(settings: StreamSettings) -> str | None:
 
 
 def _hangs_up(settings: StreamSettings) -> str:
-    scheme = settings.source.partition("://")[0].upper()
+    scheme = scheme_of(settings.source).upper()
     return f"hangs up, or does not speak {scheme}: check the port, and whether it is ready for one more viewer"
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from engines.errors import SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import is_pipe, local_path, path_of
+from pipeline.sources.address import is_pipe, local_path, path_of, scheme_of
 from pipeline.sources.base import FILE, URL, source_class, source_name
 from pipeline.sources.opening import PLAYLISTS, opened
 
@@ -37,19 +37,15 @@ def is_live(settings: StreamSettings) -> bool:
         return settings.live
     if local_path(settings.source) is not None or is_pipe(settings.source):
         return False
-    return _scheme(settings.source) in LIVE_SCHEMES or not _has_end(settings)
+    return scheme_of(settings.source) in LIVE_SCHEMES or not _has_end(settings)
 
 
 def settled(settings: StreamSettings) -> StreamSettings:
     """The settings with what had to be found out by opening the source: whether it is live."""
-    looked_at = source_name(settings.source) == URL and _scheme(settings.source) not in LIVE_SCHEMES
+    looked_at = source_name(settings.source) == URL and scheme_of(settings.source) not in LIVE_SCHEMES
     if settings.live is not None or not looked_at:
         return settings
     return msgspec.structs.replace(settings, live=is_live(settings))
-
-
-def _scheme(source: str) -> str:
-    return source.partition("://")[0].lower()
 
 
 def _has_end(settings: StreamSettings) -> bool:

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import ClassVar, Final
 
 import structlog
@@ -12,14 +11,13 @@ import zmq
 
 from engines.errors import ConfigError, MessageError, SourceError
 from pipeline.frames.jpeg import JpegDecoder
-from pipeline.frames.picture import Picture
 from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.base import Decoded, Lost, yuv_bytes
 from pipeline.wire.allowed_keys import AllowedKeys, KeyCheck
 from pipeline.wire.connection_limit import ConnectionLimit
 from pipeline.wire.curve import KEY_ERRORS, is_loopback, listen_with_key, parse_tcp
-from pipeline.wire.remote import MAX_PIXELS, Arrivals, LossHeader, Origin, unpack
+from pipeline.wire.remote import MAX_PIXELS, Arrivals, LossHeader, unpack
 
 SCHEME: Final = "zmq+"
 PICTURES_WAITING: Final = 2  # the reader takes them as they come; with 1 and a list of clients ZeroMQ 4.3 hangs
@@ -29,15 +27,6 @@ HEARTBEAT_S: Final = 2.0  # a sender that is busy with a large picture still hea
 DEAD_S: Final = 30.0  # ... and one that says nothing for so long is disconnected
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A picture of the stream."""
-
-    picture: Picture
-    origin: Origin
-    encoding: str
 
 
 class NetworkSource:
@@ -54,13 +43,8 @@ class NetworkSource:
         check_secret(self._settings)
 
     def read(self, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
-        """Pictures as they arrive."""
-        with closing(receive(self._settings, stop)) as arrivals:
-            for arrived in arrivals:
-                if isinstance(arrived, Lost):
-                    yield arrived
-                else:
-                    yield Decoded(arrived.picture, None, f"{arrived.encoding} from another host", arrived.origin)
+        """Pictures as they arrive; see :func:`receive`."""
+        return receive(self._settings, stop)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
         """Of the largest."""
@@ -107,7 +91,7 @@ def check_secret(settings: StreamSettings) -> None:
             ) from error
 
 
-def receive(settings: StreamSettings, stop: threading.Event) -> Generator[Arrived | Lost, None, None]:
+def receive(settings: StreamSettings, stop: threading.Event) -> Generator[Decoded | Lost, None, None]:
     """Pictures as they arrive, and :class:`Lost` while none do, until ``stop`` is set.
 
     A message that is not allowed is passed over; the first of a row is logged.
@@ -138,7 +122,7 @@ def receive(settings: StreamSettings, stop: threading.Event) -> Generator[Arrive
                 heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
 
 
-def _understand(parts: list[memoryview], stream: str, decoder: JpegDecoder, arrivals: Arrivals) -> Arrived | Lost:
+def _understand(parts: list[memoryview], stream: str, decoder: JpegDecoder, arrivals: Arrivals) -> Decoded | Lost:
     said = unpack(parts, stream, decoder)
     if isinstance(said, LossHeader):
         arrivals.check(said)
@@ -146,7 +130,8 @@ def _understand(parts: list[memoryview], stream: str, decoder: JpegDecoder, arri
         cause = "".join(character if character.isprintable() else " " for character in said.cause)
         return Lost(f"the sender says: {cause}")
     header, picture = said
-    return Arrived(picture, arrivals.take(header, time.monotonic()), header.encoding)
+    origin = arrivals.take(header, time.monotonic())
+    return Decoded(picture, None, f"{header.encoding} from another host", origin)
 
 
 class Refusals:

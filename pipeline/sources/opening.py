@@ -49,6 +49,7 @@ def opened(
     live: bool,
     stop: threading.Event | None = None,
     close: Callable[[InputContainer], None] = InputContainer.close,
+    form: str | None = None,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a source, and close it in the end; gives its container and its video stream.
 
@@ -57,6 +58,7 @@ def opened(
         live: it comes in its own time: nothing is measured before the first picture.
         stop: ends the reading of a pipe.
         close: closes it.
+        form: FFmpeg's name of its format; None: FFmpeg finds out.
 
     Raises:
         SourceError: it cannot be opened, or has no video; the sentence goes on after the address.
@@ -68,6 +70,7 @@ def opened(
         try:
             container: InputContainer = av.open(
                 _target(settings, live, stop, stack),
+                format=form,
                 options=_options(settings, live),
                 timeout=None if is_pipe(settings.source) else (timeout_s, read_s),
                 metadata_errors="replace",

@@ -1,5 +1,6 @@
 """Packets of a source that is not decoded, beside the frames of a smaller stream of the same camera."""
 
+import random
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from pipeline.frames.types import Frame
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.kind import is_live
+from pipeline.sources.live import Backoff
 from pipeline.sources.opening import opened
 from pipeline.sources.packets import PacketTap, PacketTarget
 
@@ -58,7 +60,7 @@ class UndecodedPackets:
 
     def _run(self) -> None:
         settings = self._settings
-        pause_s, told = settings.reconnect_min_s, False
+        backoff, told = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random.Random()), False
         with PacketTap(settings.name, self._target) as tap:
             while not self._over.is_set():
                 cause = "the source ended"
@@ -71,7 +73,8 @@ class UndecodedPackets:
                                 return
                             if self._pass(tap, packet) and told:
                                 log.info("packets are passed on again", stream=settings.name)
-                                pause_s, told = settings.reconnect_min_s, False
+                                backoff.reset()
+                                told = False
                 except (SourceError, av.FFmpegError) as error:
                     cause = str(error)
                 if not self._live or self._over.is_set():
@@ -79,8 +82,7 @@ class UndecodedPackets:
                 if not told:
                     log.warning("packets are lost", stream=settings.name, source=redact(settings.source), cause=cause)
                     told = True
-                self._over.wait(pause_s)
-                pause_s = min(2 * pause_s, settings.reconnect_max_s)
+                self._over.wait(backoff.next())
 
     def _pass(self, tap: PacketTap, packet: "av.Packet[VideoStream]") -> bool:
         """Pass a packet on once it is its time; whether it was."""

@@ -25,6 +25,7 @@ from tests.pipeline.made_http import Playlist, http_server
 
 FRAMES = 20
 SEGMENT_S = 1.0
+CLOSES = {"Content-Length": "", "Connection": "close"}  # the length is not told
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +183,27 @@ class TestLive:
     """Are opened again whenever they end."""
 
     def test_a_web_servers_stream_without_a_length(self, segments: list[bytes]) -> None:
-        endless = {"Content-Length": "", "Connection": "close"}
-        with http_server(lambda request: (200, segments[0], endless), ranges=False) as address:
+        with http_server(lambda request: (200, segments[0], CLOSES), ranges=False) as address:
             assert is_live(stream(f"{address}/camera"))
+
+    @pytest.mark.parametrize("kind", ["image/jpeg", "image/jpg", "image/jpeg; charset=binary"])
+    def test_jpegs_whose_parts_are_named_oddly(self, tmp_path: Path, kind: str) -> None:
+        path = write_clip(tmp_path / "clip.mjpeg", 5, codec="mjpeg", options={"strict": "unofficial"})
+        with av.open(str(path)) as container:
+            pictures = [bytes(packet) for packet in container.demux() if packet.size]
+        parts = [f"--edge\r\nContent-Type: {kind}\r\n\r\n".encode() + each + b"\r\n" for each in pictures]
+        headers = {
+            "Content-Type": "multipart/x-mixed-replace; boundary=edge",
+            "Content-Length": "",
+            "Connection": "close",
+        }
+        stop, told = threading.Event(), list[Health]()
+        with http_server(lambda request: (200, b"".join(4 * parts), headers | CLOSES), ranges=False) as address:
+            settings = stream(f"{address}/camera", live=True)
+            for count, _ in enumerate(capture(settings, stop=stop, health=told.append), 1):
+                if count == 12:
+                    stop.set()
+        assert [report.state for report in told] == ["up"]
 
     def test_flv_without_sound_is_shown_at_once(self, tmp_path: Path) -> None:
         content = write_clip(tmp_path / "clip.flv", 100, options={"bf": "0"}).read_bytes()
