@@ -14,25 +14,25 @@ from tests.pipeline.service.web.made_page_video import encode
 CHROMIUM = "/usr/bin/chromium"
 PORT = 8799
 COLOURS = 256  # of each picture: as few as do not show
-SCREENS = {"desktop": (1440, 860), "phone": (390, 760)}
+SCREENS = {"desktop": (1440, 900), "phone": (390, 844)}
 VIEWS = {
     "live": ("#/live", "document.querySelector('[data-mode=mse]') && document.querySelector('[data-mode=mjpeg]')"),
     "events": ("#/events", "document.querySelectorAll('tl-events li img').length > 10"),
     "people": ("#/people", "document.querySelectorAll('.group img').length > 2"),
 }
-PATIENCE_S = 20.0
+PATIENCE_S = 180.0
 SETTLED_S = 1.5  # pictures are loaded, video plays
 
 
 def take(page: Page, address: str, ready: str, file: Path) -> None:
     """Write what a view looks like."""
-    page.goto(f"http://127.0.0.1:{PORT}/{address}")
+    page.goto(f"http://127.0.0.1:{PORT}/{address}", timeout=PATIENCE_S * 1000)
     end = time.monotonic() + PATIENCE_S
     while not page.evaluate(f"Boolean({ready})"):
         assert time.monotonic() < end, f"{address} never became ready: {ready}"
         page.wait_for_timeout(50)
     page.wait_for_timeout(SETTLED_S * 1000)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture = Image.open(io.BytesIO(page.screenshot(timeout=PATIENCE_S * 1000))).convert("RGB")
     picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
@@ -52,7 +52,10 @@ def main(folder: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for screen, (width, height) in SCREENS.items():
             context = browser.new_context(
-                viewport={"width": width, "height": height}, color_scheme="dark", locale="en-GB"
+                viewport={"width": width, "height": height},
+                color_scheme="dark",
+                locale="en-GB",
+                has_touch=screen == "phone",
             )
             for view, (address, ready) in VIEWS.items():
                 take(context.new_page(), address, ready, folder / f"page-{view}-{screen}.png")
