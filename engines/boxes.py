@@ -17,12 +17,16 @@ PAIRS = 5  # of coordinates in a row at the most: the landmarks of a face
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How a source picture sits in the network's input. All in pixels; scaled size and padding are even (4:2:0)."""
+    """How a source picture, or a crop of one, sits in the network's input.
 
-    source: tuple[int, int]  # width, height
+    All in pixels; scaled size and padding are even (4:2:0).
+    """
+
+    source: tuple[int, int]  # width, height of the picture, or of the crop
     target: tuple[int, int]  # width, height
     scaled: tuple[int, int]  # width, height of the picture inside the target
     pad: tuple[int, int]  # left, top
+    origin: tuple[int, int] = (0, 0)  # left, top of the crop in the picture that source pixels are of
 
     def to_input(self, points: Float) -> Float:
         """Map xy pairs (..., 2k) from source pixels to input pixels."""
@@ -32,9 +36,10 @@ class Letterbox:
 
 @lru_cache(maxsize=64)  # a stream's letterbox is the same for every frame
 def _per_axis(box: Letterbox) -> tuple[Double, Double]:
-    """Scale and padding of x and y."""
+    """Scale of x and y, and where the picture's own corner would lie in the input: the padding, of whole pictures."""
     # One factor per axis: the scaled size is rounded to even numbers, so the two differ a little.
-    return np.asarray(box.scaled, np.float64) / np.asarray(box.source, np.float64), np.asarray(box.pad, np.float64)
+    scale = np.asarray(box.scaled, np.float64) / np.asarray(box.source, np.float64)
+    return scale, np.asarray(box.pad, np.float64) - scale * np.asarray(box.origin, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +49,8 @@ class Letterboxes:
     count: int  # pictures
     scales: Double  # (B or 1, 2 * PAIRS) of x and y, over and over
     pads: Double  # (B or 1, 2 * PAIRS) left, top, over and over
-    limits: Float  # (B or 1, 4) the largest corners in each source picture
+    least: Float  # (B or 1, 4) the smallest corners in each source picture, or crop of it
+    limits: Float  # (B or 1, 4) the largest
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -52,7 +58,10 @@ class Letterboxes:
         """Of pictures that were letterboxed like this, one or more."""
         rows = boxes[:1] if len(set(boxes)) == 1 else boxes
         scales, pads = (np.tile(np.stack(each), PAIRS) for each in zip(*map(_per_axis, rows), strict=True))
-        return Letterboxes(len(boxes), scales, pads, np.array([[*box.source, *box.source] for box in rows], np.float32))
+        least = np.array([box.origin * 2 for box in rows], np.float32)
+        return Letterboxes(
+            len(boxes), scales, pads, least, least + np.array([box.source * 2 for box in rows], np.float32)
+        )
 
     def to_source(self, points: Float, pictures: Rows) -> Float:
         """Map xy pairs (N, ..., 2k), each row of the picture that ``pictures`` (N,) says, to source pixels.
@@ -68,8 +77,10 @@ class Letterboxes:
 
     def clip(self, boxes: Float, pictures: Rows) -> Float:
         """Move the corners of xyxy boxes (N, 4), in source pixels, into their pictures; a box outside is empty."""
-        limits = self.limits if self.alike else self.limits[pictures]
-        return np.asarray(np.minimum(np.maximum(boxes, 0.0), limits), np.float32)
+        least, limits = self.least, self.limits
+        if not self.alike:
+            least, limits = least[pictures], limits[pictures]
+        return np.asarray(np.minimum(np.maximum(boxes, least), limits), np.float32)
 
     @property
     def alike(self) -> bool:
@@ -77,8 +88,10 @@ class Letterboxes:
         return len(self.limits) == 1
 
 
-def letterbox(source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
+def letterbox(source: tuple[int, int], target: tuple[int, int], origin: tuple[int, int] = (0, 0)) -> Letterbox:
     """Fit ``source`` (width, height) into ``target`` keeping its shape, centred, scaled up or down.
+
+    ``origin`` (left, top) says where a crop begins in its picture.
 
     Scaled size and padding are even, so the shape is kept to within one pixel; a picture so thin that its short
     side would vanish keeps 2 pixels there.
@@ -93,7 +106,7 @@ def letterbox(source: tuple[int, int], target: tuple[int, int]) -> Letterbox:
     scale = min(target[0] / source[0], target[1] / source[1])
     width, height = (_even(side * scale, limit) for side, limit in zip(source, target, strict=True))
     pad = (_even_below((target[0] - width) // 2), _even_below((target[1] - height) // 2))
-    return Letterbox(source, target, (width, height), pad)
+    return Letterbox(source, target, (width, height), pad, origin)
 
 
 def iou_matrix(a: Float, b: Float) -> Float:

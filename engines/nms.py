@@ -15,13 +15,13 @@ FAR: Final = 1e18  # pixels from the origin; beyond it areas would not be finite
 SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper
 SOFT_IOU: Final = 0.3  # of linear soft suppression, as in the paper
 
-# An ONNX model of one NonMaxSuppression node, operator set 11: boxes (1, N, 4), scores (1, C, N) and iou (1,) give kept
-# (K, 3), whose last column are rows; scores below -3e38 do not count. It is a file since making it takes the package
+# An ONNX model of one NonMaxSuppression node, operator set 11: boxes (B, N, 4), scores (B, C, N) and iou (1,) give kept
+# (K, 3): picture, class and row; scores below -3e38 do not count. It is a file since making it takes the package
 # onnx, which only training needs.
 MODEL: Final = Path(__file__).with_name("nms.onnx")
 
 
-def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None) -> Rows:
+def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None, pictures: Rows | None = None) -> Rows:
     """Greedy non-maximum suppression.
 
     Args:
@@ -29,25 +29,38 @@ def nms(boxes: Float, scores: Float, iou: float, labels: ClassIds | None = None)
         scores: (N,) float32; of equal ones the earlier row wins, and what is not finite is never kept.
         iou: a box goes when its overlap with a better kept one is larger than this, in [0, 1].
         labels: (N,) classes from 0; boxes of different classes never suppress each other. None: one class.
+        pictures: (N,) numbers from 0, ascending; nor do those of different pictures. None: one picture.
 
     Returns:
-        Rows that are kept, best first.
+        Rows that are kept, picture by picture and best first.
     """
-    ranked = _ranked(boxes, scores)
-    # One row of scores for each class that is there: no copies, no offsets that would cost float32 digits.
-    classes = ranked[None]
-    if labels is not None and len(labels):
-        present = np.minimum(np.bincount(labels), 1)
-        row_of = present.cumsum() - 1  # of each class among those that are there
-        classes = np.empty((int(row_of[-1]) + 1, len(labels)), np.float32)
-        classes.fill(-np.inf)
-        classes.reshape(-1)[row_of.take(labels) * len(labels) + np.arange(len(labels))] = ranked
-    feeds = {"boxes": boxes[None], "scores": classes[None], "iou": np.array([iou], np.float32)}
-    kept = _suppressor().run(None, feeds)[0][:, 2]
-    if len(classes) > 1:  # it answers class by class
-        kept.sort()
-        kept = kept.take((-scores.take(kept)).argsort(kind="stable"))
-    return np.asarray(kept, np.int64)
+    ranked, count = _ranked(boxes, scores), len(scores)
+    # One row of scores for each class that is there: no offsets that would cost float32 digits. Rows as long as the
+    # boxes of one picture: of a batch, what another picture has is not looked at.
+    classes, height, width = np.zeros(count, np.int64), 1, count
+    if labels is not None and count:
+        present = np.minimum(np.bincount(labels), 1).cumsum()
+        classes, height = present.take(labels) - 1, int(present[-1])  # among those that are there
+    places, starts = np.arange(count), np.zeros(1, np.int64)
+    if pictures is not None and count:
+        counts = np.bincount(pictures)
+        starts, width = counts.cumsum() - counts, int(counts.max())
+        classes += pictures * height
+        places -= starts.take(pictures)
+        padded = np.zeros((len(counts), width, 4), np.float32)
+        padded.reshape(-1, 4)[pictures * width + places] = boxes
+        boxes = padded
+    wanted = np.empty((len(starts), height, width), np.float32)
+    wanted.fill(-np.inf)
+    wanted.reshape(-1)[classes * width + places] = ranked
+    feeds = {"boxes": boxes.reshape(len(starts), width, 4), "scores": wanted, "iou": np.array([iou], np.float32)}
+    kept = _suppressor().run(None, feeds)[0]
+    if len(starts) * height == 1:
+        return np.asarray(kept[:, 2], np.int64)
+    rows = starts.take(kept[:, 0]) + kept[:, 2]  # it answers class by class
+    rows.sort()
+    keys = (-scores.take(rows),) if pictures is None else (-scores.take(rows), pictures.take(rows))
+    return np.asarray(rows.take(np.lexsort(keys)), np.int64)
 
 
 @cache

@@ -4,9 +4,8 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Array, Float, Labels, Rows
+from engines.arrays import Array, Float, Rows
 from engines.boxes import Letterboxes
 
 TOP: Final = 300  # rows of a picture that are looked at: as many as the frame entry gives
@@ -22,21 +21,12 @@ def likely(scores: Array, least: float) -> tuple[Rows, Rows, Float]:
     return rows, rows // known.shape[1], known.reshape(-1).take(rows)
 
 
-def apart(pictures: Rows, places: Letterboxes, labels: Labels | None = None) -> npt.NDArray[np.integer] | None:
-    """What keeps boxes from suppressing each other: that they are in different pictures, or of different classes."""
-    if places.count == 1:
-        return labels
-    return pictures if labels is None else labels * places.count + pictures
-
-
 def in_pictures(boxes: Float, kept: Rows, pictures: Rows, places: Letterboxes) -> tuple[Float, Rows, list[slice]]:
-    """Those of the ``kept`` boxes, best first, that have an area inside their picture.
+    """Those of the ``kept`` boxes, picture by picture, that have an area inside their picture.
 
     Returns:
-        The boxes in source pixels, picture by picture; which they are; and which part of them each picture has.
+        The boxes in source pixels; which they are; and which part of them each picture has.
     """
-    if places.count > 1:
-        kept = kept[pictures[kept].argsort(kind="stable")]
     own = pictures if places.alike else pictures.take(kept)
     clipped = places.clip(places.to_source(boxes.take(kept, 0), own), own)
     filled = clipped[:, :2] < clipped[:, 2:]

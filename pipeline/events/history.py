@@ -132,10 +132,10 @@ class TrackHistory:
         if not len(ids):
             return NOTHING
         rows = self._ids.searchsorted(ids)
-        new = self._ids[rows] != ids
-        other = new if isinstance(seen_as, FaceViews) else (self._labels[rows] != seen_as) | new
+        new = self._ids.take(rows) != ids
+        other = new if isinstance(seen_as, FaceViews) else (self._labels.take(rows) != seen_as) | new
         fresh = NOTHING
-        if other.any():
+        if np.count_nonzero(other):
             labels = np.zeros(len(ids), np.int32) if isinstance(seen_as, FaceViews) else seen_as
             changed = (other & ~new).nonzero()[0]
             fresh = Fresh(new.nonzero()[0].tolist(), changed.tolist(), self._labels[rows[changed]].tolist())

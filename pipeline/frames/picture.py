@@ -63,7 +63,29 @@ class Picture:
 
     def placed(self, box: Letterbox) -> Planes:
         """The planes with their place in the network's input, for an engine that letterboxes them itself."""
-        return Planes(self.planes, box, None if len(self.planes) == 1 else rgb_from_yuv(self.matrix, self.full_range))
+        planes = self.part(box).planes
+        return Planes(planes, box, None if len(planes) == 1 else rgb_from_yuv(self.matrix, self.full_range))
+
+    def part(self, box: Letterbox) -> "Picture":
+        """The part of the picture that ``box`` letterboxes, which is all of it but for crops; pixels are not copied.
+
+        Raises:
+            ValueError: a crop does not lie in the picture, or begins at an odd pixel of YUV, between chroma samples.
+        """
+        (left, top), (width, height) = box.origin, box.source
+        if (width, height) == (self.width, self.height):
+            return self
+        odd = len(self.planes) > 1 and (left % 2 or top % 2)
+        if odd or left < 0 or top < 0 or left + width > self.width or top + height > self.height:
+            raise ValueError(
+                f"a crop must lie in its picture of {self.width}x{self.height} pixels, and begin at even ones of YUV, "
+                f"got {width}x{height} from {left}, {top}"
+            )
+        first, *chroma = self.planes
+        planes = [first[top : top + height, left : left + width]]
+        rows, columns = slice(top // 2, (top + height + 1) // 2), slice(left // 2, (left + width + 1) // 2)
+        planes += [plane[rows, columns] for plane in chroma]
+        return Picture(tuple(planes), width, height, self.full_range, self.matrix)
 
     def crop(self, box: tuple[float, float, float, float]) -> tuple[Plane, tuple[int, int]]:
         """Convert only what ``box`` = x0, y0, x1, y1 (source pixels) covers.

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
+import numpy as np
+
+from engines.arrays import Double
 from pipeline.frames.types import Result
 
+FOLD: Final = 256  # frames that are worked in together
 BATCHES_OPEN: Final = 64  # batches whose frames may come by turns: more than shards have waiting
 
 
@@ -54,6 +58,16 @@ class LatencyHistogram:
         self.sum_ms += ms
         self.worst_ms = max(self.worst_ms, ms)
 
+    def add_all(self, ms: Double) -> None:
+        """Note many latencies (N,), each as :meth:`add` does."""
+        buckets = np.rint(np.log(np.maximum(ms, self.MIN_MS) / self.MIN_MS) / self._LOG_RATIO).astype(np.int64)
+        found, counts = np.unique(buckets, return_counts=True)
+        for bucket, count in zip(found.tolist(), counts.tolist(), strict=True):
+            self._buckets[bucket] += count
+        self.count += len(ms)
+        self.sum_ms += float(ms.sum())
+        self.worst_ms = max(self.worst_ms, float(ms.max()))
+
     def quantile(self, share: float) -> float:
         """The latency in milliseconds that ``share`` of all stay within; 0 when there are none."""
         wanted, seen = share * self.count, 0
@@ -95,9 +109,13 @@ class Times:
 
 
 class StageTimes:
-    """How long frames spend in each step from capture to message, and in what batches. Used by one thread at a time."""
+    """How long frames spend in each step from capture to message, and in what batches. Used by one thread at a time.
+
+    A frame is only noted. What it says is worked in, FOLD frames at once, or when somebody asks.
+    """
 
     def __init__(self) -> None:
+        self._noted: list[tuple[int, ...]] = []  # when each frame passed its steps, nanoseconds
         steps = ("wait", "preprocess", "queue", "infer", "post", "total")
         self._steps = {name: LatencyHistogram() for name in steps}
         self._sizes: dict[int, int] = {}  # frames so far of the last batches, by when the engine began each
@@ -107,22 +125,32 @@ class StageTimes:
 
     def add(self, result: Result) -> None:
         """Note a finished frame."""
-        began, timestamps = result.frame.clock_ns, result.timestamps
+        timestamps = result.timestamps
         marks = (
-            began,
+            result.frame.clock_ns,
             timestamps.taken_ns,
             timestamps.ready_ns,
             timestamps.infer_started_ns,
             timestamps.infer_ended_ns,
             result.finished_ns,
         )
-        for name, start, end in zip(self._steps, marks, marks[1:], strict=False):
-            self._steps[name].add((end - start) / 1e6)
-        self._steps["total"].add((result.finished_ns - began) / 1e6)
+        self._noted.append(marks)
+        if len(self._noted) >= FOLD:
+            self._fold()
         if result.skipped:
             self.skipped += 1
         else:
             self._count(timestamps.infer_started_ns, timestamps.infer_ended_ns)
+
+    def _fold(self) -> None:
+        """Work in what was noted."""
+        if self._noted:
+            marks = np.array(self._noted)
+            self._noted.clear()
+            steps = np.diff(marks[:, [*range(marks.shape[1]), 0]], axis=1) / 1e6
+            steps[:, -1] *= -1.0  # from the end back to the beginning
+            for histogram, ms in zip(self._steps.values(), steps.T, strict=True):
+                histogram.add_all(ms)
 
     def _count(self, started_ns: int, ended_ns: int) -> None:
         # No two batches begin in the same nanosecond; the frames of one come beside those of its neighbours.
@@ -136,6 +164,7 @@ class StageTimes:
 
     def copy(self) -> Callable[[], Times]:
         """Copy what was noted so far, in microseconds; what is returned works the metrics out, in any thread."""
+        self._fold()
         stages, engine = {name: histogram.copy() for name, histogram in self._steps.items()}, self._engine.copy()
         skipped = self.skipped
         return lambda: Times(
@@ -144,6 +173,7 @@ class StageTimes:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Milliseconds by step: wait for a batch, letterbox, wait for the engine, engine, all after it, and the sum."""
+        self._fold()
         return {name: histogram.summary() for name, histogram in self._steps.items()}
 
     def batches(self) -> dict[int, int]:

@@ -53,6 +53,7 @@ class Frame:
     between: bool = False  # things move, but it is not among those that its stream's inference.fps chooses
     cut_seq: int = -1  # seq of the last frame up to this one that showed another scene than the one before, if any ...
     doubtful_seq: int = -1  # ... and of the last that may have
+    crops: int = 0  # parts of it that the network may see larger, beside the whole
 
     @property
     def frames(self) -> tuple["Frame", ...]:
@@ -75,6 +76,11 @@ class Batch:
     skipped: frozenset[int] = frozenset()  # positions of the frames that need no inference: tracks are carried on
 
     @property
+    def inferred(self) -> int:
+        """How many frames the network sees."""
+        return len(self.frames) - len(self.skipped)
+
+    @property
     def to_infer(self) -> tuple[Frame, ...]:
         """The frames that the network sees, in order."""
         return tuple(frame for place, frame in enumerate(self.frames) if place not in self.skipped)
@@ -90,6 +96,8 @@ class Prepared:
     letterboxes: tuple[Letterbox, ...]  # one for each of them
     ready_ns: int
     ticket: Ticket | None = None  # of the pixels, where they are in shared memory
+    # Rows of each frame to infer: its whole picture, then crops of it. (): one each, all of them whole pictures.
+    views: tuple[int, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -116,6 +124,15 @@ class BatchTiming:
 
 
 @dataclass(frozen=True, slots=True)
+class CropsSeen:
+    """What the choice of crops learns from a frame that had some, or might have had."""
+
+    stream: str
+    crops: tuple[tuple[int, int, int, int], ...]  # left, top, width, height of each, source pixels
+    boxes: npt.NDArray[np.float32]  # (N, 4) xyxy of what was found, in them and in the whole picture
+
+
+@dataclass(frozen=True, slots=True)
 class Inferred:
     """The network's raw outputs for a batch."""
 
@@ -135,7 +152,7 @@ class Inferred:
 
     def ran(self, depth: int) -> BatchTiming:
         """What batching learns from it; ``depth``: batches that the engine has under way at once."""
-        return BatchTiming(len(self.prepared.letterboxes), self.timestamps, depth)
+        return BatchTiming(self.prepared.batch.inferred, self.timestamps, depth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -337,10 +337,10 @@ def aligned_face(picture: Picture, landmarks: Float) -> Crop | None:
         return None
 
 
-def identify(items: Iterable[Tracked], identifier: Identifier | None) -> Iterator[Identified]:
+def identify(batches: Iterable[Sequence[Tracked]], identifier: Identifier | None) -> Iterator[list[Identified]]:
     """Name the faces of each frame; without an identifier everyone stays unknown."""
-    for tracked in items:
+    for batch in batches:
         if identifier is None:
-            yield Identified.with_names(tracked, (None,) * len(tracked.faces.ids))
+            yield [Identified.with_names(tracked, (None,) * len(tracked.faces.ids)) for tracked in batch]
         else:
-            yield identifier.update(tracked)
+            yield list(map(identifier.update, batch))

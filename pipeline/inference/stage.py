@@ -8,15 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.boxes import letterbox
-from engines.decode import decode
+from engines.decode import Detections, decode
 from engines.engine import Engine, Running, open_engine
 from engines.errors import BackendUnavailable
+from engines.merging import merge
 from engines.nms import Suppression
 from engines.planes import PlanesEngine
 from engines.scenes import grouped
 from engines.spec import EntryName, EntrySpec, Model, ModelSpec, Thresholds
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Frame, Inferred, Observed, Prepared, Skipped
+from pipeline.frames.types import CropsSeen, Frame, Inferred, Observed, Prepared, Skipped
+from pipeline.inference.views import pictures_of
 from pipeline.settings.schema import ModelSettings
 
 
@@ -107,8 +109,8 @@ def start_planes(batches: Iterable[Prepared], engine: PlanesEngine) -> Iterator[
     """Begin to run the frame entry over the pictures of each batch, as they were decoded."""
     for prepared in batches:
         began = time.monotonic_ns()
-        frames = zip(prepared.batch.to_infer, prepared.letterboxes, strict=True)
-        pictures = [frame.picture.placed(box) for frame, box in frames]
+        shown = zip(pictures_of(prepared.batch, prepared.views), prepared.letterboxes, strict=True)
+        pictures = [picture.placed(box) for picture, box in shown]
         yield Started(
             prepared,
             _Checked(engine.start_planes(pictures), engine.spec, len(pictures)) if pictures else _Nothing(),
@@ -128,14 +130,18 @@ def detect(
     thresholds: Callable[[], Thresholds],
     suppression: Suppression = "class-aware",
     spec: ModelSpec | None = None,
-) -> Iterator[Observed | Skipped]:
-    """Decode each frame of each batch that was inferred: score thresholds, NMS, source pixels, groups of scenes.
+    saw: Callable[[CropsSeen], None] = lambda seen: None,
+) -> Iterator[list[Observed | Skipped]]:
+    """Decode the frames of each batch that were inferred: score thresholds, NMS, source pixels, groups of scenes.
+
+    What was found in a picture and in its crops is put together.
 
     Args:
         batches: raw outputs.
         thresholds: tells, for each batch, which detections are kept.
         suppression: of objects that overlap.
         spec: the model's, for its groups of scenes; None: it has none.
+        saw: hears what was found in frames that may have crops.
     """
     for inferred in batches:
         timestamps, skipped = inferred.timestamps, inferred.prepared.batch.skipped
@@ -143,6 +149,30 @@ def detect(
         if spec is not None and spec.scene_groups and "scene" in outputs:
             scene = grouped(outputs["scene"].astype(np.float32), spec.scene_groups, spec.scenes)
             outputs = {**outputs, "scene": scene}
-        found = iter(decode(outputs, inferred.prepared.letterboxes, thresholds(), suppression))
-        for place, frame in enumerate(inferred.frames):
-            yield Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+        seen = decode(outputs, inferred.prepared.letterboxes, thresholds(), suppression)
+        if inferred.prepared.views:
+            seen = _merged(seen, inferred.prepared, thresholds(), suppression, saw)
+        found = iter(seen)
+        yield [
+            Skipped(frame, timestamps) if place in skipped else Observed(frame, next(found), timestamps)
+            for place, frame in enumerate(inferred.frames)
+        ]
+
+
+def _merged(
+    seen: list[Detections],
+    prepared: Prepared,
+    thresholds: Thresholds,
+    suppression: Suppression,
+    saw: Callable[[CropsSeen], None],
+) -> list[Detections]:
+    """What was found in each frame, of that in all rows; told where the frame may have crops."""
+    found, first = [], 0
+    for frame, count in zip(prepared.batch.to_infer, prepared.views, strict=True):
+        places = prepared.letterboxes[first : first + count]
+        found.append(merge(seen[first : first + count], places, thresholds, suppression))
+        first += count
+        if frame.crops:
+            boxes = np.concatenate([found[-1].objects.boxes, found[-1].faces.boxes])
+            saw(CropsSeen(frame.stream, tuple((*place.origin, *place.source) for place in places[1:]), boxes))
+    return found

@@ -107,7 +107,8 @@ def _numbered(frames: Iterable[Frame], base: int) -> Iterable[Frame]:
 def _preprocess(parts: Parts) -> StageFunction:
     def stage(batches: Iterator[Batch]) -> Iterator[Prepared]:
         step = preprocess.place_only if parts.config.inference.preprocess == "gpu" else preprocess.preprocess
-        return step(batches, parts.size, parts.array or preprocess.new_array)
+        most = parts.config.inference.max_batch
+        return step(batches, parts.size, parts.array or preprocess.new_array, parts.crops, most)
 
     return stage
 
@@ -158,7 +159,7 @@ def _embed(parts: Parts) -> StageFunction:
 
 STAGES: Final = (
     Stage("capture", "capture", _capture, None, "frames", "capture", each="stream", needs=("source",)),
-    Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare"),
+    Stage("preprocess", "preprocess", _preprocess, "frames", "prepared", "prepare", needs=("crops",)),
     Stage("start", "infer", _start, "prepared", "started", "infer", needs=("frame engine",)),
     Stage("collect", "infer", _collect, "started", "inferred", "infer", needs=("traces",), paces="frames"),
     Stage(

@@ -80,12 +80,18 @@ class FrameLink:
         settings: of inference.
         modes: of the streams that there are, by name.
         dropped: is called with each frame that it drops and the cause ``stale``.
+        most: frames of a batch; None: ``settings.max_batch``.
     """
 
     def __init__(
-        self, settings: InferenceSettings, modes: Mapping[str, Mode], dropped: Callable[[Frame, str], None]
+        self,
+        settings: InferenceSettings,
+        modes: Mapping[str, Mode],
+        dropped: Callable[[Frame, str], None],
+        most: int | None = None,
     ) -> None:
-        self._batcher = Batcher[Frame](modes, settings.max_batch, round(settings.max_queue_delay_ms * 1e6))
+        delay_ns = round(settings.max_queue_delay_ms * 1e6)
+        self._batcher = Batcher[Frame](modes, most or settings.max_batch, delay_ns)
         self._cpu_load = CpuLoad()
         self._dropped = dropped
         self._streams = set(modes)

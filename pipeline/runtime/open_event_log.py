@@ -24,7 +24,6 @@ from pipeline.runtime.path_buffer import BYTES, ROW, ROWS, PathBuffer, SeenTrack
 from pipeline.runtime.shared_file import SharedFile
 from pipeline.runtime.stream_rows import StreamRows
 from pipeline.wire.messages import EventMessage
-from pipeline.wire.serialise import tuples
 
 ROOM: Final = 64 * 1024  # bytes for the open events of a stream, some 500; what is beyond is not ended after a crash
 # Of 8 bytes, before a stream's two buffers: VERSION, SIZE of each, LAST seq and Unix time, OVER, PATH_ROWS.
@@ -275,8 +274,8 @@ def _with_path(
     x = (boxes[rows, 0] + boxes[rows, 2]) / 2
     y = boxes[rows, 3] if end.kind == "object" else (boxes[rows, 1] + boxes[rows, 3]) / 2
     path = zip(rounded(seconds[rows], 2).tolist(), rounded(x, 1).tolist(), rounded(y, 1).tolist(), strict=True)
-    (box,) = tuples(rounded(boxes[-1:], 1))
-    return msgspec.structs.replace(end, box=box, path=tuple(path))
+    x0, y0, x1, y1 = rounded(boxes[-1], 1).tolist()
+    return msgspec.structs.replace(end, box=(x0, y0, x1, y1), path=tuple(path))
 
 
 def _seconds(since: str, until: str) -> float:

@@ -14,6 +14,7 @@ from engines.spec import EntryName, Model
 from pipeline.gallery.gallery import Gallery
 from pipeline.identity.face_entry import FaceQueue
 from pipeline.inference import stage
+from pipeline.inference.views import CropChoices
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.postprocess import Postprocessor
 from pipeline.runtime.sink_counts import SinkCounters
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # it needs the extra "traces"
     from pipeline.runtime.tracing import Traces
 
 Need = Literal[
-    "source", "frame engine", "face engine", "gallery", "publisher", "recorder", "traces"
+    "source", "frame engine", "face engine", "crops", "gallery", "publisher", "recorder", "traces"
 ]  # what may have to be opened
 
 
@@ -42,6 +43,7 @@ class Parts:
         faces: the face entry, for a thread of its own.
         postprocessor: what turns outputs into results, once it is made; of one shard.
         event_publisher: what turns results into messages, once it is made.
+        crops: chooses parts of pictures that the network sees besides them.
         traces: what tells OpenTelemetry of batches and frames.
         array: memory for the network's input, of a shape; None: each batch has its own.
     """
@@ -57,6 +59,7 @@ class Parts:
     recorder: Recorder | None = None
     postprocessor: Postprocessor | None = None
     event_publisher: EventPublisher | None = None
+    crops: CropChoices | None = None
     traces: "Traces | None" = None
     array: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] | None = None
 
@@ -108,6 +111,8 @@ def open_parts(
         parts.frame_engine = entry("frame")
         if config.inference.preprocess == "gpu":
             parts.planes_engine = stage.open_planes(parts.frame_engine)
+    if "crops" in needs:
+        parts.crops = CropChoices()
     if "gallery" in needs and config.identity.gallery is not None:
         path, fingerprint = config.identity.gallery, model.fingerprint
         parts.galleries = tuple(opened.enter_context(Gallery(path, fingerprint)) for _ in range(shards))

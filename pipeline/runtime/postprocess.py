@@ -1,12 +1,13 @@
 """From the engine's outputs to results: detect -> track -> identify -> smooth, for the streams of one shard."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import msgspec
 import numpy as np
 
 from engines.spec import Model, Thresholds
-from pipeline.frames.types import Inferred, Result
+from pipeline.frames.types import CropsSeen, Inferred, Result
 from pipeline.gallery.gallery import Gallery
 from pipeline.identity.face_entry import FaceQueue
 from pipeline.identity.stage import Identifier, identify
@@ -29,6 +30,7 @@ class Postprocessor:
         gallery: who is known; for this shard alone.
         live: whether the frames of a stream must not wait for the face entry.
         restarts: how many such processes, whose state is lost, came before: no track takes the number of theirs.
+        saw: hears what was found in frames that may have crops.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Postprocessor:
         gallery: Gallery | None,
         live: Callable[[str], bool],
         restarts: int = 0,
+        saw: Callable[[CropsSeen], None] = lambda seen: None,
     ) -> None:
+        self._saw = saw
         self._model, spec, sure = model, model.spec, effective_thresholds(config, model)
         person = spec.objects.index("person") if "person" in spec.objects else None
         self._sure = self._wanted = sure
@@ -57,9 +61,9 @@ class Postprocessor:
 
     def stage(self, inferred: Iterable[Inferred]) -> Iterator[Result]:
         """The way of each frame from the network's raw outputs to all that is known of it."""
-        observed = detect(self._tuned(inferred), lambda: self._thresholds, self._suppression, self._spec)
+        observed = detect(self._tuned(inferred), lambda: self._thresholds, self._suppression, self._spec, self._saw)
         tracked = track(observed, self._trackers)
-        return smooth(identify(tracked, self._identifier), self._smoothers)
+        return chain.from_iterable(smooth(identify(tracked, self._identifier), self._smoothers))
 
     def tune(self, config: Config) -> None:
         """Take other thresholds from the next batch on; any thread may say so."""

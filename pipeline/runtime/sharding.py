@@ -62,8 +62,12 @@ def split(item: Inferred, shards: int, shard_of: Callable[[str], int]) -> list[t
 def _part(item: Inferred, mine: np.ndarray, skipped: np.ndarray) -> Inferred:
     """The frames where ``mine`` (N,) is true; ``skipped`` (N,): those that were not inferred."""
     batch, rows = item.prepared.batch, mine[~skipped].nonzero()[0]
+    views = tuple(item.prepared.views[place] for place in rows) if item.prepared.views else ()
+    if views:  # all rows of its frames
+        rows = mine[~skipped].repeat(item.prepared.views).nonzero()[0]
     frames = tuple(batch.frames[place] for place in mine.nonzero()[0])
     places = frozenset(skipped[mine].nonzero()[0].tolist())
     letterboxes = tuple(item.prepared.letterboxes[row] for row in rows)
-    prepared = replace(item.prepared, batch=replace(batch, frames=frames, skipped=places), letterboxes=letterboxes)
+    own = replace(batch, frames=frames, skipped=places)
+    prepared = replace(item.prepared, batch=own, letterboxes=letterboxes, views=views)
     return replace(item, prepared=prepared, outputs={name: values[rows] for name, values in item.outputs.items()})

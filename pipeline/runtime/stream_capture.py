@@ -65,7 +65,7 @@ class StreamCapture:
         seen = self._counters.of(self.settings.name).captured - self._base  # by an earlier capture that crashed
         parts = SourceParts(
             settings=self.settings,
-            rates=lambda: rates_of(self.settings.inference_fps, self._inference()),
+            rates=lambda: rates_of(self.settings, self._inference()),
             source=self._source,
             stop=self.stop,
             health=health,

@@ -54,7 +54,7 @@ class Pipeline:
     def __init__(
         self, parts: Parts, stop: threading.Event, source: Capture | None = None, resumed: Resumed | None = None
     ) -> None:
-        assert parts.publisher is not None and parts.frame_engine is not None
+        assert parts.publisher is not None and parts.frame_engine is not None and parts.crops is not None
         self.config, self.parts, self.stop, self.source = parts.config, parts, stop, source
         self.publisher, self.frame_engine = parts.publisher, parts.frame_engine
         resumed = resumed or Resumed()
@@ -64,13 +64,15 @@ class Pipeline:
         self._modes = {stream.name: mode(stream) for stream in self.config.streams}
         self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
         self.shards = [
-            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts)
+            Postprocessor(
+                self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts, parts.crops.saw
+            )
             for gallery in parts.galleries or (None,) * shard_count(self.config)
         ]
         parts.event_publisher = self.events
         self._off: set[tuple[str, Switch]] = set()
         self.recording = self._recording()
-        self.frames = FrameLink(self.config.inference, self._modes, self._dropped)
+        self.frames = FrameLink(self.config.inference, self._modes, self._dropped, self.config.frames_per_batch)
         # Only that one ever drops a frame. What a shard reads has a queue for each.
         self.queues: dict[str, list[QueueLink[Any]]] = {}
         for stage in STEPS:

@@ -52,7 +52,7 @@ class Traces:
             "batch",
             _ids(f"batch {taken_ns}"),
             (_unix_ns(first, taken_ns), _unix_ns(first, item.ended_ns)),
-            {"trunkline.frames": len(item.frames), "trunkline.inferred": len(item.prepared.letterboxes)},
+            {"trunkline.frames": len(item.frames), "trunkline.inferred": item.prepared.batch.inferred},
             links,
             [Event(name, timestamp=_unix_ns(first, at_ns)) for name, at_ns in steps.items()],
         )

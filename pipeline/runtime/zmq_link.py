@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import zmq
 
 from pipeline.frames.counters import FrameCounts
-from pipeline.frames.types import BatchTiming, Carrier, Health, Ticket
+from pipeline.frames.types import BatchTiming, Carrier, CropsSeen, Health, Ticket
 from pipeline.runtime.graph import ProcessPlan
 from pipeline.runtime.ring import Gone, Ring, accept, hand_over, take_back
 from pipeline.runtime.transfer import input_ticket, pack, unpack
@@ -45,7 +45,7 @@ class ShardRestarted:
     shard: int
 
 
-ControlMessage = HealthReport | StreamBegun | ShardRestarted | BatchTiming
+ControlMessage = HealthReport | StreamBegun | ShardRestarted | BatchTiming | CropsSeen
 
 
 @dataclass(frozen=True, slots=True)

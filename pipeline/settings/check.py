@@ -72,10 +72,20 @@ def check(config: Config, written: dict[str, Any]) -> None:
                 f"streams[{index}].forward is {'missing' if stream.forward is None else 'there'}, but must be as in "
                 "streams[0]: all streams of a configuration are forwarded, or none"
             )
+    _check_crops(config)
     _check_sinks(config, written)
     _check_web(config)
     if config.streams[0].forward is not None and config.links != "queue":
         raise RefusedError('links is "zmq", but must be "queue" where streams are forwarded: there is capture alone')
+
+
+def _check_crops(config: Config) -> None:
+    """Refuse more crops of a picture than may go through the network with it."""
+    most = config.inference.max_batch
+    asked = {f"streams[{index}].inference_crops": each.inference_crops for index, each in enumerate(config.streams)}
+    for key, crops in {"inference.crops": config.inference.crops, **asked}.items():
+        if crops and crops >= most:
+            raise RefusedError(f"{key} is {crops}, but must be below inference.max_batch, which is {most}")
 
 
 def _check_sinks(config: Config, written: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ Positive = Annotated[int, msgspec.Meta(gt=0)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0)]
 InferenceRate = Annotated[float, msgspec.Meta(gt=0.0)] | Literal["full", "auto"]  # frames a second, docs/rates.md
+Crops = Annotated[int, msgspec.Meta(ge=0, le=16)]  # of a picture, docs/crops.md
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 StreamName = Annotated[
     str,
@@ -129,6 +130,7 @@ class StreamSettings(_Section, frozen=True):
     clients: str | None = None  # zmq+tcp:// only: folder with the public keys of who may send
     insecure: bool = False  # to or from other hosts without keys
     inference_fps: InferenceRate | None = None  # None: inference.fps
+    inference_crops: Crops | None = None  # None: inference.crops
     node: StreamName | None = None  # with --ray: only on nodes that have this resource, docs/cluster.md; None: any
     zones: tuple[ZoneSettings, ...] = ()
     lines: tuple[LineSettings, ...] = ()
@@ -147,10 +149,11 @@ class ModelSettings(_Section, frozen=True):
 class InferenceSettings(_Section, frozen=True):
     """How frames are batched across streams, how many are inferred, and which detections count."""
 
-    max_batch: Positive = 8
+    max_batch: Positive = 8  # pictures, crops counted
     max_queue_delay_ms: Annotated[float, msgspec.Meta(ge=0.0)] = 50.0  # see Batcher
     fps: InferenceRate = "full"  # of each stream that has none of its own: while something moves, and ...
     min_rate_hz: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0  # ... while nothing does; "full": all frames
+    crops: Crops = 0  # of each large picture that the network sees larger, beside the whole, for small and far things
     object_score: Share | None = None  # None: the model's own thresholds
     face_score: Share | None = None
     size: InputSize = "model"  # of the network's input; "auto": in the shape of the streams, at the model's cost
@@ -310,3 +313,11 @@ class Config(_Section, frozen=True):
     links: Literal["queue", "zmq"] = "queue"  # stages as threads of one process, or as processes
     zmq: ZmqSettings = ZmqSettings()
     ray: RaySettings = RaySettings()
+
+    @property
+    def frames_per_batch(self) -> int:
+        """Frames that go through the network together, at most: each with as many crops as one may have."""
+        crops = [
+            self.inference.crops if each.inference_crops is None else each.inference_crops for each in self.streams
+        ]
+        return max(1, self.inference.max_batch // (1 + max(crops, default=self.inference.crops)))

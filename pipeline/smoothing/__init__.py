@@ -3,12 +3,11 @@
 The runtime, service and cluster rooms may import it.
 """
 
-from pipeline.smoothing.stage import LabelSmoother, SceneSmoother, Smoothers, StreamSmoother, smooth
+from pipeline.smoothing.stage import LabelSmoother, SceneSmoother, Smoothers, smooth
 
 __all__ = [
     "LabelSmoother",
     "SceneSmoother",
     "Smoothers",
-    "StreamSmoother",
     "smooth",
 ]

@@ -34,6 +34,7 @@ PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no pict
 # Of the length that a file states, beyond which it is not whole: durations are rounded, and of a last picture a guess.
 MISSING_S: Final = 0.25
 MISSING: Final = 0.05
+MISSING_OF_EXACT: Final = 0.005  # of playlists that state the lengths of segments exactly
 MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
 DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
@@ -156,35 +157,42 @@ def _missing(settings: StreamSettings, length: "Length") -> str | None:
 
 
 class Length:
-    """How much has come of the duration that a file states."""
+    """How much has come of the duration that a file states.
+
+    Of a playlist it is the sum of its packets: the times of segments that are lost do not tell, since others follow.
+    """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        alone = len(container.streams) == 1  # other streams may last longer
+        self._in_segments = container.format.name in PLAYLISTS
+        alone = self._in_segments or len(container.streams) == 1  # other streams may last longer
         self._stated_s = _own_duration_s(stream)
         if self._stated_s is None and alone and container.duration is not None:
             self._stated_s = container.duration / av.time_base
         self._came = 0
         self._first_s: float | None = None
-        self._last_s = 0.0
+        self._last_s = self._sum_s = 0.0
 
     def reached(self, packet: "av.Packet[VideoStream]") -> None:
         """A packet came."""
         self._came += 1
         if packet.pts is not None and packet.time_base is not None:
-            begin_s = float(packet.pts * packet.time_base)
+            begin_s, step_s = float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base)
             self._first_s = begin_s if self._first_s is None else min(begin_s, self._first_s)
-            self._last_s = max(self._last_s, begin_s + float((packet.duration or 0) * packet.time_base))
+            self._last_s = max(self._last_s, begin_s + step_s)
+            self._sum_s += step_s
 
     @property
     def missing(self) -> str | None:
         """What is missing; None where nothing is, or it is not known."""
-        if self._stated_s is None or self._first_s is None:
+        stated_s = self._stated_s
+        if stated_s is None or self._first_s is None or (self._in_segments and not self._sum_s):
             return None
-        came_s = self._last_s - self._first_s
-        slack_s = max(MISSING_S, MISSING * self._stated_s) + MISSING_STEPS * came_s / max(1, self._came)
-        if came_s >= self._stated_s - slack_s:
+        came_s = self._sum_s if self._in_segments else self._last_s - self._first_s
+        exact = self._in_segments and not stated_s.is_integer()  # older playlists round the length of each segment
+        slack_s = max(MISSING_S, (MISSING_OF_EXACT if exact else MISSING) * stated_s)
+        if came_s >= stated_s - slack_s - MISSING_STEPS * came_s / max(1, self._came):
             return None
-        return f"is not whole: it ends after {came_s:.1f} of {self._stated_s:.1f} s"
+        return f"is not whole: {came_s:.1f} of {stated_s:.1f} s came"
 
 
 def _own_duration_s(stream: VideoStream) -> float | None:

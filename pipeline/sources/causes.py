@@ -27,7 +27,7 @@ UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, er
 def opening_cause(error: Exception, settings: StreamSettings) -> str:
     """Why a source could not be opened, without any secret of its address."""
     path = local_path(settings.source)
-    cause = _file_cause(error) if path is not None else _address_cause(error, settings)
+    cause = _file_cause(error, settings) if path is not None else _address_cause(error, settings)
     if cause is not None:
         return cause
     # The whole text of an FFmpegError has the address in it, its strerror should not.
@@ -75,7 +75,7 @@ def hide(text: str, settings: StreamSettings) -> str:
     return text.replace(settings.password, "***") if settings.password else text
 
 
-def _file_cause(error: Exception) -> str | None:
+def _file_cause(error: Exception, settings: StreamSettings) -> str | None:
     match error:
         case av.FileNotFoundError() | FileNotFoundError():
             return "does not exist"
@@ -84,7 +84,7 @@ def _file_cause(error: Exception) -> str | None:
         case av.PermissionError() | PermissionError():
             return "cannot be read: this user has no permission"
         case av.InvalidDataError():
-            return "is not a video"
+            return _playlist_cause(settings) or "is not a video"
         case av.ArgumentError():
             return "is no video that tells its own size and format: convert it to MP4 or MKV"
     return None
@@ -132,13 +132,24 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
 def _no_video(settings: StreamSettings) -> str:
     """What FFmpeg calls invalid data: over HTTP something did come, else it may have been nothing at all."""
     scheme = settings.source.partition("://")[0].lower()
-    if path_of(settings.source).endswith(".m3u8"):
-        return "is not a playlist of video that can be read: it is empty, or there are no such segments"
     if scheme in ("http", "https"):
-        return "is not a video"
+        return _playlist_cause(settings) or "is not a video"
     if scheme in WITH_HOST:
         return _hangs_up(settings)
     return "hangs up, or sends what is not a video: check the address, and whether the other end is ready"
+
+
+def _playlist_cause(settings: StreamSettings) -> str | None:
+    """Of segments, whose names are in another file; None of others."""
+    path = path_of(settings.source)
+    if path.endswith(".m3u8"):
+        return (
+            "is not a playlist of video that can be read: it is empty, its segments or their key are not there or have "
+            "names that FFmpeg does not open (of files: .ts, .mp4, .m4s), or they are protected by DRM"
+        )
+    if path.endswith(".mpd"):
+        return "is a playlist of DASH, which FFmpeg cannot read here: use an address of HLS (.m3u8), RTSP or MP4"
+    return None
 
 
 def _hangs_up(settings: StreamSettings) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.arrays import Luma
+from pipeline.frames.luma import luma_points
 from pipeline.frames.types import Frame
-from pipeline.sources.unchanged import luma_points
 
 Small = npt.NDArray[np.float32]
 Change = Literal["none", "doubtful", "cut"]

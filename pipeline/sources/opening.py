@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from engines.errors import BackendUnavailable, SourceError
@@ -123,9 +123,21 @@ def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+    """The default video, else the largest, as ffmpeg chooses; of all else nothing is read, or fetched by HLS."""
+    videos = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    if not videos:
         raise SourceError("has no video stream")
-    if stream.codec_context is None:
+    chosen = max(videos, key=_preference)
+    if chosen.codec_context is None:
         raise SourceError("has video of a kind that this FFmpeg cannot decode")
-    return stream
+    for other in container.streams:
+        if other is not chosen:
+            other.discard = Discard.all
+    return chosen
+
+
+def _preference(video: VideoStream) -> tuple[bool, bool, int]:
+    context = video.codec_context
+    if context is None:
+        return False, False, 0
+    return True, bool(video.disposition & Disposition.default), context.width * context.height

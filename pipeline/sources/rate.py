@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pipeline.frames.luma import luma_points
 from pipeline.frames.types import Frame
-from pipeline.settings.schema import InferenceRate, InferenceSettings
-from pipeline.sources.unchanged import MotionGate, luma_points
+from pipeline.settings.schema import InferenceRate, InferenceSettings, StreamSettings
+from pipeline.sources.unchanged import MotionGate
 
 EARLY: Final = 0.5  # of the gap between two frames: the one nearest to the moment that is due is chosen
 
@@ -47,15 +48,22 @@ def phase_of(stream: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many frames of a stream are inferred: as the configuration has it."""
+    """How many frames of a stream are inferred, and with how many crops of each: as the configuration has it."""
 
     fps: InferenceRate
     min_rate_hz: float
+    crops: int = 0
 
 
-def rates_of(stream_rate: InferenceRate | None, settings: InferenceSettings) -> Rates:
-    """Return how many frames of a stream are inferred: at its own rate, or that of the run."""
-    return Rates(settings.fps if stream_rate is None else stream_rate, settings.min_rate_hz)
+def rates_of(stream: StreamSettings, settings: InferenceSettings) -> Rates:
+    """Return how many frames of a stream are inferred, and with how many crops: as it has it itself, or the run."""
+    fps = settings.fps if stream.inference_fps is None else stream.inference_fps
+    return Rates(fps, settings.min_rate_hz, crops_of(stream, settings))
+
+
+def crops_of(stream: StreamSettings, settings: InferenceSettings) -> int:
+    """Return how many crops of its pictures the network may see besides them."""
+    return settings.crops if stream.inference_crops is None else stream.inference_crops
 
 
 def mark_skipped(frames: Iterable[Frame], rates: Callable[[], Rates], *, live: bool) -> Iterator[Frame]:
@@ -67,7 +75,8 @@ def mark_skipped(frames: Iterable[Frame], rates: Callable[[], Rates], *, live: b
     Args:
         frames: of one stream, with their cuts marked.
         rates: tells, before each frame, ``fps``: "full", all; "auto", those that show something new; a number, of those
-            so many frames a second; and ``min_rate_hz``: unless all are, inferences a second at the least.
+            so many frames a second; ``min_rate_hz``: unless all are, inferences a second at the least; and ``crops``,
+            which go with the frames.
         live: whether frames are due by the clock that all streams share, in place of the stream's own time.
     """
     now: Rates | None = None
@@ -76,6 +85,8 @@ def mark_skipped(frames: Iterable[Frame], rates: Callable[[], Rates], *, live: b
             now, unchanged, motion = wanted, False, MotionGate(wanted.min_rate_hz)
             phase = phase_of(frame.stream) if live else 0.0
             rate = None if isinstance(now.fps, str) else RateGate(now.fps, phase)
+        if now.crops:
+            frame = replace(frame, crops=now.crops)
         if now.fps == "full":
             yield frame
             continue

@@ -10,6 +10,7 @@ import msgspec
 from engines.errors import StoreError
 
 BY_TIME: Final = "by_time"
+MAX_NS: Final = 2**63 - 1  # SQLite's largest number, in the year 2262: what is asked for may be later
 # Indexes by what they are led by, the ones that tell most first. Behind it lies the time, so that where it is one value
 # of each, rows come in order.
 INDEXES: Final = {
@@ -64,7 +65,8 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Return what each column must be like."""
         several = (("stream", self.streams), ("event", self.events), ("kind", self.kinds))
         one = (("label", self.label), ("person", self.person), ("place", self.place), ("track", self.track))
-        bounds = (("score", ">=", self.min_score), ("at_ns", ">=", self.since_ns), ("at_ns", "<", self.until_ns))
+        times = [None if at is None else max(-MAX_NS, min(at, MAX_NS)) for at in (self.since_ns, self.until_ns)]
+        bounds = (("score", ">=", self.min_score), ("at_ns", ">=", times[0]), ("at_ns", "<", times[1]))
         return [
             *(ColumnFilter(name, f"{name} IN ({', '.join('?' * len(some))})", some) for name, some in several if some),
             *(ColumnFilter(name, f"{name} = ?", (value,)) for name, value in one if value is not None),

@@ -4,13 +4,14 @@ The runtime, service and cluster rooms may import it.
 """
 
 from pipeline.tracking.found import TrackerInput
-from pipeline.tracking.stage import StreamTracker, Trackers, track
+from pipeline.tracking.stage import Trackers, track
 from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.update import TrackingRules
 
 __all__ = [
-    "StreamTracker",
     "Tracker",
     "TrackerInput",
     "Trackers",
+    "TrackingRules",
     "track",
 ]

@@ -1,6 +1,8 @@
 """Which track has which detection: pairs that overlap, and the best choice among them.
 
 Boxes are xyxy and held coordinate by coordinate, (4, N): arithmetic on long rows is several times as fast as on short.
+Those of several streams, stream after stream, are looked at together: a NumPy call costs about as much for eight as for
+one.
 """
 
 from dataclasses import dataclass
@@ -26,9 +28,35 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def where(self, chosen: Flags) -> Self:
-        """The pairs where ``chosen`` (K,) is True."""
-        return type(self)(self.tracks[chosen], self.detections[chosen], self.ious[chosen])
+    def take(self, rows: Rows) -> Self:
+        """Those of some rows."""
+        return type(self)(self.tracks.take(rows), self.detections.take(rows), self.ious.take(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Rows that belong to streams, stream after stream."""
+
+    counts: Rows  # (B,) rows of each stream
+    starts: Rows  # (B,) its first
+
+    @classmethod
+    def of(cls, streams: Rows, count: int) -> Self:
+        """Of rows (N,) by the number of their stream, below ``count``, ascending."""
+        counts = np.bincount(streams, minlength=count)
+        return cls(counts, counts.cumsum() - counts)
+
+    def padded(self, columns: Double) -> Double:
+        """The columns (R, N) as (R, B, W), W the most of a stream; what is over is not a number."""
+        if len(self.counts) == 1:
+            return columns[:, None]
+        count, width = len(self.counts), int(np.maximum.reduce(self.counts))
+        out = np.empty((len(columns), count, width))
+        out.fill(np.nan)
+        place = (np.arange(0, count * width, width) - self.starts).repeat(self.counts)
+        place += np.arange(len(place))
+        out.reshape(len(columns), -1)[:, place] = columns
+        return out
 
 
 def overlapping(tracks: Double, detections: Double, kinds: tuple[Rows, Rows] | None = None) -> Pairs:
@@ -36,7 +64,12 @@ def overlapping(tracks: Double, detections: Double, kinds: tuple[Rows, Rows] | N
 
     With ``kinds`` (T,) and (N,) only those that are of the same kind.
     """
-    rows, columns = touching(tracks, detections)
+    return compared(tracks, detections, kinds, touching(tracks, detections))
+
+
+def compared(tracks: Double, detections: Double, kinds: tuple[Rows, Rows] | None, pairs: tuple[Rows, Rows]) -> Pairs:
+    """Such pairs, which touch, with their intersection over union, if they are of the same kind; see above."""
+    rows, columns = pairs
     if kinds is not None:
         (same,) = (kinds[0].take(rows) == kinds[1].take(columns)).nonzero()
         rows, columns = rows.take(same), columns.take(same)
@@ -45,22 +78,47 @@ def overlapping(tracks: Double, detections: Double, kinds: tuple[Rows, Rows] | N
 
 def touching(tracks: Double, detections: Double) -> tuple[Rows, Rows]:
     """The pairs that have an area in common of boxes (4, T) and (4, N): rows (K,) and columns (K,)."""
-    along = tracks[:2, :, None] < detections[2:, None]  # by x and y
-    along &= tracks[2:, :, None] > detections[:2, None]
-    common, count = along[0], detections.shape[1]
-    common &= along[1]
-    (flat,) = common.reshape(-1).nonzero()
+    flat, count = _common(tracks, detections), detections.shape[1]
     rows = flat // max(count, 1)
     return rows, flat - rows * count
 
 
+def touching_within(tracks: Double, detections: Double, of_tracks: Blocks, of_found: Blocks) -> tuple[Rows, Rows]:
+    """The pairs that have an area in common within each of several streams; see :func:`touching`."""
+    if len(of_tracks.counts) == 1:
+        return touching(tracks, detections)
+    if not tracks.shape[1] or not detections.shape[1]:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    a, b = of_tracks.padded(tracks), of_found.padded(detections)
+    flat, height, width = _common(a, b), a.shape[2], b.shape[2]
+    rows = flat // width
+    columns, streams = flat - rows * width, rows // height
+    rows += (of_tracks.starts - np.arange(0, height * len(of_tracks.starts), height)).take(streams)
+    columns += of_found.starts.take(streams)
+    return rows, columns
+
+
+def _common(a: Double, b: Double) -> Rows:
+    """Which of the boxes (4, ..., T) have an area in common with which of (4, ..., N), as rows of (... x T x N)."""
+    along = a[:2, ..., None] < b[2:, ..., None, :]  # by x and y
+    along &= a[2:, ..., None] > b[:2, ..., None, :]
+    common = along[0]
+    common &= along[1]
+    (flat,) = common.reshape(-1).nonzero()
+    return flat
+
+
 def ious(a: Double, b: Double) -> Double:
     """Intersection over union, one by one, of boxes (4, K) that have an area in common: (K,)."""
-    shared = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = np.minimum(a[2:], b[2:])
+    shared -= np.maximum(a[:2], b[:2])
     sides_a, sides_b = a[2:] - a[:2], b[2:] - b[:2]
     intersection = shared[0] * shared[1]
-    union = sides_a[0] * sides_a[1] + sides_b[0] * sides_b[1] - intersection
-    return np.asarray(intersection / union, np.float64)
+    union = sides_a[0] * sides_a[1]
+    union += sides_b[0] * sides_b[1]
+    union -= intersection
+    intersection /= union
+    return np.asarray(intersection, np.float64)
 
 
 def by_coordinate(boxes: npt.NDArray[np.float32]) -> Double:
@@ -76,7 +134,7 @@ def moved(boxes: Double, motion: Double) -> Double:
     return np.concatenate([centres - half, centres + half])
 
 
-def best(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) -> Flags:
+def best(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) -> Rows:
     """Choose pairs with the greatest sum of ``gains`` so that no track and no detection has two.
 
     Args:
@@ -86,24 +144,39 @@ def best(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) 
         shape: how many tracks and detections there are.
 
     Returns:
-        (K,) which pairs were chosen.
+        Which pairs were chosen.
     """
-    rivals = np.bincount(tracks, minlength=shape[0]).take(tracks)
-    rivals += np.bincount(detections, minlength=shape[1]).take(detections)
-    chosen: Flags = rivals == 2
-    (open_,) = (rivals > 2).nonzero()
-    if len(open_):
-        # Only where there is a choice is there a problem to solve, and it is small.
-        rows, height = _numbered(tracks.take(open_), shape[0])
-        columns, width = _numbered(detections.take(open_), shape[1])
-        worth = np.zeros((height, width))
-        worth.reshape(-1)[rows * width + columns] = gains.take(open_)
-        matched = np.empty(height, np.int64)
-        matched.fill(-1)
-        first, second = linear_sum_assignment(worth, maximize=True)
-        matched[first] = second
-        chosen[open_] = matched.take(rows) == columns
-    return chosen
+    chosen, left = list[Rows](), np.arange(len(tracks))
+    while len(left):
+        # A pair worth more than all others of its track and of its detection together is in every best choice: whatever
+        # else they had could be given up for it.
+        others = np.bincount(tracks, gains, shape[0]).take(tracks)
+        others += np.bincount(detections, gains, shape[1]).take(detections)
+        (won,) = (3.0 * gains > others).nonzero()  # itself is in both sums
+        if not len(won):
+            chosen.append(left.take(_assigned(tracks, detections, gains, shape)))
+            break
+        chosen.append(left.take(won))
+        if len(won) == len(left):
+            break
+        open_track, open_detection = np.ones(shape[0], np.bool_), np.ones(shape[1], np.bool_)
+        open_track[tracks.take(won)] = open_detection[detections.take(won)] = False
+        (rest,) = (open_track.take(tracks) & open_detection.take(detections)).nonzero()
+        left, tracks, detections, gains = left.take(rest), tracks.take(rest), detections.take(rest), gains.take(rest)
+    return np.concatenate(chosen) if chosen else left
+
+
+def _assigned(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, int]) -> Rows:
+    """The same where no pair is certain; only what is left is a problem to solve, and it is small."""
+    rows, height = _numbered(tracks, shape[0])
+    columns, width = _numbered(detections, shape[1])
+    worth = np.zeros((height, width))
+    worth.reshape(-1)[rows * width + columns] = gains
+    matched = np.empty(height, np.int64)
+    matched.fill(-1)
+    first, second = linear_sum_assignment(worth, maximize=True)
+    matched[first] = second
+    return (matched.take(rows) == columns).nonzero()[0]
 
 
 def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:
@@ -114,21 +187,15 @@ def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:
     return numbers.take(values) - 1, int(numbers[-1])
 
 
-def match(pairs: Pairs, allowed: Flags, gains: Double, matched: Rows, taken: Flags) -> None:
-    """Write the best of the ``allowed`` pairs into ``matched`` and ``taken``, of which none is used twice."""
-    (rows,) = allowed.nonzero()
-    if not len(rows):
-        return
-    tracks, detections = pairs.tracks.take(rows), pairs.detections.take(rows)
+def match(pairs: Pairs, gains: Double, matched: Rows, taken: Flags) -> None:
+    """Write the best of the pairs, by ``gains`` (K,), into ``matched`` and ``taken``, of which none is used twice."""
     if np.count_nonzero(taken):  # not in the first pass
-        (free,) = ((matched.take(tracks) < 0) & ~taken.take(detections)).nonzero()
-        if not len(free):
-            return
-        rows, tracks, detections = rows.take(free), tracks.take(free), detections.take(free)
-    (rows,) = best(tracks, detections, gains.take(rows), (len(matched), len(taken))).nonzero()
-    tracks, detections = tracks.take(rows), detections.take(rows)
-    matched[tracks] = detections
-    taken[detections] = True
+        (free,) = ((matched.take(pairs.tracks) < 0) & ~taken.take(pairs.detections)).nonzero()
+        pairs, gains = pairs.take(free), gains.take(free)
+    if len(pairs):
+        pairs = pairs.take(best(pairs.tracks, pairs.detections, gains, (len(matched), len(taken))))
+        matched[pairs.tracks] = pairs.detections
+        taken[pairs.detections] = True
 
 
 def widened(boxes: Double) -> Double:

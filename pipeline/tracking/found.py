@@ -1,4 +1,4 @@
-"""The detections of one frame, as the tracker takes them, and those that it uses."""
+"""The detections of a frame of each of some streams, as trackers take them, and those that they use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +25,20 @@ class TrackerInput:
 
 @dataclass(frozen=True, slots=True)
 class FoundDetections:
-    """The detections of all kinds that are good enough to be used. M rows."""
+    """The detections of all streams and kinds that are good enough to be used, in that order. M rows."""
 
     boxes: Double  # (4, M)
     scores: Double
     labels: Labels
     kinds: Rows
-    rows: Rows  # in what was given
+    streams: Rows  # the number of each, ascending
+    rows: Rows  # in what was given, all together
     sure: Flags
     evidence: Double
     appearance: Double | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class ScoreThresholds:
@@ -46,6 +50,7 @@ class ScoreThresholds:
 
     Attributes:
         lowest: for each kind, the lowest score that starts a track.
+        kinds: how many there are.
     """
 
     def __init__(self, sure_scores: Sequence[float | Sequence[float]], low_score_ratio: float) -> None:
@@ -55,13 +60,15 @@ class ScoreThresholds:
         self._last_label = np.array([len(each) - 1 for each in by_label])
         self._first = np.concatenate([[0], np.cumsum(self._last_label + 1)[:-1]])  # of each kind in those scores
         self._least, self._even = low_score_threshold(self._sure, low_score_ratio), logit(self._sure)
-        self._kinds, self._by_label = np.arange(len(by_label)), len(self._sure) > len(by_label)
+        self.kinds, self._by_label = len(by_label), len(self._sure) > len(by_label)
 
     def usable(self, seen: Sequence[TrackerInput]) -> FoundDetections:
-        """The detections of all kinds, in their order, that start tracks or carry them on."""
+        """The detections that start tracks or carry them on, of all kinds of one stream, then of the next one."""
         boxes = by_coordinate(np.concatenate([one.boxes for one in seen]))
         scores = np.concatenate([one.scores for one in seen]).astype(np.float64)
-        kinds = self._kinds.repeat([len(one.scores) for one in seen])
+        groups = np.arange(len(seen)).repeat([len(one.scores) for one in seen])
+        streams = groups // self.kinds
+        kinds = groups - streams * self.kinds
         labels = np.concatenate([one.labels for one in seen])
         place = kinds  # with one score for all labels of each kind
         if self._by_label:
@@ -75,7 +82,7 @@ class ScoreThresholds:
         (rows,) = usable.nonzero()
         if len(rows) < len(scores):
             boxes, scores, labels = boxes.take(rows, 1), scores.take(rows), labels.take(rows)
-            kinds, place = kinds.take(rows), place.take(rows)
+            kinds, place, streams = kinds.take(rows), place.take(rows), streams.take(rows)
         evidence = logit(scores)
         evidence -= self._even.take(place)
         np.maximum(evidence, ONE_DETECTION[0], out=evidence)
@@ -84,6 +91,7 @@ class ScoreThresholds:
             scores=scores,
             labels=labels,
             kinds=kinds,
+            streams=streams,
             rows=rows,
             sure=scores >= self._sure.take(place),
             evidence=np.minimum(evidence, ONE_DETECTION[1], out=evidence),

@@ -6,11 +6,12 @@ between two detections, so that dropped frames and changing rates need no specia
 with Applications to Tracking and Navigation", 2001, section 6.2).
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Self
 
 import numpy as np
 
-from engines.arrays import Double, Flags
+from engines.arrays import Double, Flags, Rows
 
 # All in box sizes, which is the geometric mean of width and height.
 MEASURED: Final = 0.08  # standard deviation of a detection's centre, width and height
@@ -32,8 +33,17 @@ class BoxFilters:
     in between.
     """
 
-    def __init__(self) -> None:
-        self._state: Double = np.zeros((5, 4, 0))
+    def __init__(self, state: Double | None = None) -> None:
+        self._state: Double = np.zeros((5, 4, 0)) if state is None else state
+
+    @classmethod
+    def joined(cls, several: "Sequence[BoxFilters]") -> Self:
+        """The filters of several, one after the other, in memory of their own."""
+        return cls(np.concatenate([each._state for each in several], axis=2))
+
+    def part(self, rows: slice) -> Self:
+        """Those of some rows; the memory is shared."""
+        return type(self)(self._state[..., rows])
 
     @property
     def boxes(self) -> Double:
@@ -48,21 +58,21 @@ class BoxFilters:
         new[PLACE], new[PLACE_VAR], new[SPEED_VAR] = place, MEASURED**2 * area, STARTING**2 * area
         self._state = np.concatenate([self._state, new], axis=2)
 
-    def predicted(self, seconds: Double, step: float) -> Double:
+    def predicted(self, seconds: Double, step: float | Double) -> Double:
         """The xyxy boxes (4, T) ``seconds`` (T,) after the last detection of each.
 
-        Sizes change over ``step`` seconds at most: one that goes on changing unseen would blow a lost track up, or
-        shrink it to nothing.
+        Sizes change over ``step`` seconds at most, one for all or (T,): one that goes on changing unseen would blow a
+        lost track up, or shrink it to nothing.
         """
         return _corners(_moved(self._state, seconds, step))
 
-    def correct(self, seconds: Double, step: float, boxes: Double, seen: Flags) -> None:
+    def correct(self, seconds: Double, step: float | Double, boxes: Double, seen: Flags) -> None:
         """Take in a detection of each row that was ``seen`` (T,), ``seconds`` (T,) after the one before it.
 
         Args:
             seconds: (T,) since the last detection.
-            step: seconds since the last frame. What was not seen in the two frames before gets the velocity of the
-                straight line from where it was last: what remains of the re-update of Cao et al.,
+            step: seconds since the last frame, one for all or (T,). What was not seen in the two frames before gets
+                the velocity of the straight line from where it was last: what remains of the re-update of Cao et al.,
                 "Observation-Centric SORT", CVPR 2023, section 3.2, when detections are made up ever more densely.
             boxes: (4, T) xyxy; of what was not seen they may hold anything finite.
             seen: (T,) which rows have a detection.
@@ -79,30 +89,33 @@ class BoxFilters:
 
     def move(self, motion: Double) -> None:
         """Move everything as the camera's motion (2, 3), a shift, turn and zoom of source pixels, moved the picture."""
-        turn, zoom = motion[:, :2], np.sqrt(abs(np.linalg.det(motion[:, :2])))
-        self._state[PLACE, :2] = turn @ self._state[PLACE, :2] + motion[:, 2:]
-        self._state[SPEED, :2] = turn @ self._state[SPEED, :2]
-        self._state[:2, 2:] *= zoom
-        self._state[PLACE_VAR:] *= zoom**2
+        state, turn, zoom = self._state, motion[:, :2], np.sqrt(abs(np.linalg.det(motion[:, :2])))
+        state[PLACE, :2] = turn @ state[PLACE, :2] + motion[:, 2:]
+        state[SPEED, :2] = turn @ state[SPEED, :2]
+        state[:2, 2:] *= zoom
+        state[PLACE_VAR:] *= zoom**2
 
-    def leaving(self, size: tuple[int, int]) -> Flags:
-        """(T,) which boxes touch an edge of a picture of ``size``, width and height, and go out over it.
+    def leaving(self, rows: Rows, limits: Double) -> Flags:
+        """(K,) which boxes of these ``rows`` (K,) touch an edge of their picture and go out over it.
 
         A box that is cut off at an edge tells by its far edge where its thing is going.
+
+        Args:
+            rows: the filters that are looked at.
+            limits: width and height of the picture of each, (2, K), or (2, 1) of one for all.
         """
-        limits = np.array(size, np.float64)[:, None]
-        corners = _corners(self._state[PLACE])
-        near, far, half = corners[:2], corners[2:], self._state[SPEED, 2:] * 0.5
-        going_back = (near <= EDGE * limits) & (self._state[SPEED, :2] + half < 0.0)
-        going_on = (far >= (1 - EDGE) * limits) & (self._state[SPEED, :2] - half > 0.0)
+        place, speed = self._state[:2].take(rows, 2)
+        corners, half = _corners(place), speed[2:] * 0.5
+        going_back = (corners[:2] <= EDGE * limits) & (speed[:2] + half < 0.0)
+        going_on = (corners[2:] >= (1 - EDGE) * limits) & (speed[:2] - half > 0.0)
         return np.asarray((going_back | going_on).any(axis=0), np.bool_)
 
-    def keep(self, kept: Flags) -> None:
-        """Drop the filters where ``kept`` (T,) is False."""
-        self._state = self._state[..., kept]
+    def take(self, rows: Rows) -> None:
+        """Keep the filters of these rows, in this order."""
+        self._state = self._state.take(rows, 2)
 
 
-def _moved(state: Double, seconds: Double, step: float) -> Double:
+def _moved(state: Double, seconds: Double, step: float | Double) -> Double:
     place: Double = state[SPEED] * seconds
     np.multiply(state[SPEED, 2:], np.minimum(seconds, step), out=place[2:])
     place += state[PLACE]
@@ -110,7 +123,7 @@ def _moved(state: Double, seconds: Double, step: float) -> Double:
     return place
 
 
-def _corrected(state: Double, seconds: Double, step: float, measured: Double) -> Double:
+def _corrected(state: Double, seconds: Double, step: float | Double, measured: Double) -> Double:
     """The state (5, 4, T) after ``seconds`` (T,) and a detection, centre and sides ``measured`` (4, T)."""
     new = np.empty_like(state)
     place, both, place_var, cross, sides = new[PLACE], new[:2], new[PLACE_VAR], new[CROSS_VAR], new[PLACE, 2:]

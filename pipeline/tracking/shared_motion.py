@@ -4,12 +4,12 @@ What a camera does, all that is seen does at once: when most tracks are elsewher
 same shift, it was the camera. Only the shift is told; a slow turn or zoom passes into the velocities of the tracks.
 """
 
-import math
 from typing import Final
 
 import numpy as np
 
 from engines.arrays import Double
+from pipeline.tracking.association import Blocks
 
 ENOUGH: Final = 5  # tracks that must be found again
 CERTAIN: Final = 4.0  # standard errors of the middle of their shifts: a smaller shift is none
@@ -17,28 +17,33 @@ ROUNDING: Final = 0.5  # pixels, of which no two boxes are nearer than chance
 NORMAL: Final = 1.48  # standard deviation of a normal distribution, by its median distance from the middle
 
 
-def shared_motion(ahead: Double, boxes: Double) -> Double | None:
-    """The shift of source pixels that most tracks share.
+def shared_motions(ahead: Double, boxes: Double, streams: Blocks) -> dict[int, Double]:
+    """The shifts of source pixels that most tracks of a stream share.
 
     Args:
-        ahead: (4, M) boxes where tracks should be, ENOUGH of them at least.
+        ahead: (4, M) boxes where tracks should be.
         boxes: (4, M) where they are.
+        streams: which of them are of which stream.
 
     Returns:
-        (2, 3) transform, or None where they share none.
+        (2, 3) transforms, by stream, of those that have ENOUGH tracks and share one.
     """
     shifts = (boxes[:2] + boxes[2:] - ahead[:2] - ahead[2:]) * 0.5
-    shared, few = _middle(shifts), CERTAIN / math.sqrt(shifts.shape[1])
-    if np.abs(shared).max() <= few * ROUNDING:  # the common case: that is within any spread
-        return None
-    spread = NORMAL * _middle(np.abs(shifts - shared)) + ROUNDING
-    certain = np.abs(shared) > few * spread
-    return np.concatenate([np.eye(2), shared * certain], axis=1) if certain.any() else None
+    padded, counts = streams.padded(shifts), np.maximum(streams.counts, 1)
+    shared, few = _middle(padded, counts), CERTAIN / np.sqrt(counts)
+    distances = np.abs(shared)
+    likely = (distances > few * ROUNDING).any(axis=0) & (streams.counts >= ENOUGH)
+    if not likely.any():  # the common case: that is within any spread
+        return {}
+    spread = NORMAL * _middle(np.abs(padded - shared[..., None]), counts) + ROUNDING
+    shared *= distances > few * spread
+    told = (likely & shared.any(axis=0)).nonzero()[0].tolist()
+    return {stream: np.concatenate([np.eye(2), shared[:, stream, None]], axis=1) for stream in told}
 
 
-def _middle(rows: Double) -> Double:
-    """(R, 1) of rows (R, M); a median without what makes numpy's ten times as slow on short ones."""
-    ordered, count = rows.copy(), rows.shape[1]
-    ordered.sort(axis=1)
-    middle: Double = (ordered[:, (count - 1) // 2, None] + ordered[:, count // 2, None]) * 0.5
+def _middle(rows: Double, counts: Double) -> Double:
+    """The medians (R, B) of rows (R, B, W), of which the first ``counts`` (B,) count and what follows is no number."""
+    ordered = np.sort(rows, axis=2)  # numbers first
+    streams = np.arange(len(counts))
+    middle: Double = (ordered[:, streams, (counts - 1) // 2] + ordered[:, streams, counts // 2]) * 0.5
     return middle

@@ -1,6 +1,7 @@
 """Results, events and health reports -> messages."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 from msgspec import UNSET
@@ -22,7 +23,7 @@ from pipeline.wire.messages import (
     SceneMessage,
     TimingsMessage,
 )
-from pipeline.wire.serialise import face_messages, tuples, with_labels
+from pipeline.wire.serialise import face_messages, with_labels
 
 SCENES_SHOWN = 3
 SCENE_SHARE_SHOWN = 0.1  # the second and third scene need this probability
@@ -81,13 +82,14 @@ def _best_face(face: BestFace) -> FaceMessage:
 def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> FrameMessage:
     """The message of a finished frame: pixels to 1 decimal, scores to 3, times to 0.1 ms."""
     frame = result.frame
+    objects, faces = _seen(result, spec.objects)
     return FrameMessage(
         stream=frame.stream,
         seq=frame.seq,
         captured_at=timestamp(frame.captured_ns),
         size=(frame.picture.width, frame.picture.height),
-        objects=_objects(result, spec.objects),
-        faces=_faces(result),
+        objects=objects,
+        faces=faces,
         scene=_scene(result, spec),
         timings_ms=_timings(result),
         dropped=dict(dropped),
@@ -96,38 +98,31 @@ def to_message(result: Result, spec: ModelSpec, dropped: Mapping[str, int]) -> F
     )
 
 
-def _objects(result: Result, labels: tuple[str, ...]) -> tuple[ObjectMessage, ...]:
-    tracks = result.objects
-    columns = (
-        tracks.ids.tolist(),
-        map(labels.__getitem__, result.labels.tolist()),
-        rounded(result.label_scores, 3).tolist(),
-        tuples(rounded(tracks.boxes, 1)),
-    )
-    return tuple(map(ObjectMessage, *columns))
-
-
-def _faces(result: Result) -> tuple[FaceMessage, ...]:
-    tracks = result.faces
-    if not len(tracks.ids):
-        return ()
-    landmarks = result.detections.faces.landmarks.take(tracks.rows, 0)
-    owners = result.face_objects.tolist()
-    columns = tracks.ids.tolist(), owners, tracks.scores, tracks.boxes, landmarks, result.identities
-    return face_messages(*columns, result.face_labels)
+def _seen(result: Result, labels: tuple[str, ...]) -> tuple[tuple[ObjectMessage, ...], tuple[FaceMessage, ...]]:
+    """The objects and faces; all pixels are rounded together, and so are all scores."""
+    objects, faces = result.objects, result.faces
+    landmarks = result.detections.faces.landmarks.take(faces.rows, 0)
+    pixels = iter(rounded(np.concatenate([objects.boxes, faces.boxes, landmarks], axis=None), 1).tolist())
+    scores = iter(rounded(np.concatenate([result.label_scores, faces.scores]), 3).tolist())
+    boxes = zip(pixels, pixels, pixels, pixels, strict=False)
+    # The numbers of tracks come first: where they end, nothing more is taken of what comes after.
+    columns = objects.ids.tolist(), map(labels.__getitem__, result.labels.tolist()), scores, boxes
+    told = tuple(map(ObjectMessage, *columns))
+    face_boxes = list(islice(boxes, len(faces.ids)))
+    points = zip(*[zip(pixels, pixels, strict=False)] * landmarks.shape[1], strict=False)  # so many at a time
+    tracks, owners = faces.ids.tolist(), (person or None for person in result.face_objects.tolist())
+    return told, face_messages(tracks, owners, scores, face_boxes, points, result.identities, result.face_labels)
 
 
 def _scene(result: Result, spec: ModelSpec) -> tuple[SceneMessage, ...]:
     """The smoothed scene first, then what else is likely; nothing while there is no smoothed scene."""
     if result.scene_label < 0:
         return ()
-    (likely,) = (result.scene >= SCENE_SHARE_SHOWN).nonzero()
-    likely = likely[np.argsort(-result.scene[likely], kind="stable")].tolist()
-    rows = [result.scene_label, *(row for row in likely if row != result.scene_label)][:SCENES_SHOWN]
+    shares: list[float] = result.scene.tolist()
+    likely = [row for row, share in enumerate(shares) if share >= SCENE_SHARE_SHOWN and row != result.scene_label]
+    rows = [result.scene_label, *sorted(likely, key=lambda row: -shares[row])][:SCENES_SHOWN]
     labels, wheres = spec.scene_labels, [group.where for group in spec.scene_groups]
-    return tuple(
-        SceneMessage(labels[row], round(float(result.scene[row]), 3), (wheres and wheres[row]) or UNSET) for row in rows
-    )
+    return tuple(SceneMessage(labels[row], round(shares[row], 3), (wheres and wheres[row]) or UNSET) for row in rows)
 
 
 def _timings(result: Result) -> TimingsMessage:

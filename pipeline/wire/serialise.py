@@ -1,45 +1,25 @@
-"""Arrays as messages have them: pixels with 1 decimal, scores with 3."""
+"""Faces as messages have them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from engines.arrays import Float
-from pipeline.frames.rounding import rounded
+from pipeline.frames.events import Box
 from pipeline.frames.types import FaceLabel, Identity
 from pipeline.wire.messages import FaceLabelMessage, FaceMessage, IdentityMessage
 
 
-def tuples(table: npt.NDArray[np.float64]) -> Iterator[Any]:
-    """The rows of a table as tuples."""
-    return zip(*table.T.tolist(), strict=True)
-
-
 def face_messages(
     tracks: Iterable[int],
-    owners: Iterable[int],
-    scores: Float,
-    boxes: Float,
-    landmarks: Float,
+    owners: Iterable[int | None],
+    scores: Iterable[float],
+    boxes: Iterable[Box],
+    landmarks: Iterable[tuple[tuple[float, float], ...]],
     identities: Iterable[Identity | None],
     labels: Mapping[str, Sequence[FaceLabel | None]],
 ) -> tuple[FaceMessage, ...]:
-    """Faces (N,) with the persons' tracks, 0 for none, boxes (N, 4) and landmarks (N, 5, 2) in source pixels.
-
-    ``labels`` are N by each task of faces.
-    """
-    points = tuples(rounded(landmarks, 1).reshape(-1, 2))
-    columns = (
-        tracks,
-        (person or None for person in owners),
-        rounded(scores, 3).tolist(),
-        tuples(rounded(boxes, 1)),
-        zip(*[points] * landmarks.shape[1], strict=True),  # so many at a time
-        map(_identity, identities),
-    )
+    """Faces, the persons' tracks, boxes and landmarks in source pixels, all rounded; ``labels`` by task of faces."""
+    columns = tracks, owners, scores, boxes, landmarks, map(_identity, identities)
     faces = tuple(map(FaceMessage, *columns))
     for task, said in labels.items():
         faces = tuple(

@@ -172,8 +172,8 @@ def test_a_box_that_half_covers_another_fades_it() -> None:
 def test_the_graph_is_what_onnx_makes_of_one_node() -> None:
     node = helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "iou", "least"], ["kept"])
     inputs = [
-        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, None, 4]),
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, None, None]),
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [None, None, 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, None, None]),
         helper.make_tensor_value_info("iou", TensorProto.FLOAT, [1]),
     ]
     kept = helper.make_tensor_value_info("kept", TensorProto.INT64, [None, 3])

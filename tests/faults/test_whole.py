@@ -1,6 +1,7 @@
 """A whole Trunkline, as its users run it, under a handful of faults; ``trunkline soak`` tries all, for hours."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tools.soaking.trunkline import Sample, Seen, unaccounted
 
 QUICK = ("cut in the middle of a frame", "picture size changed", "200 connections that send rubbish", "disk full")
 PATIENCE_S = 200.0
+ROOT = Path(__file__).parents[2]
 WELL = Pace(10.0, 0.2)
 
 
@@ -74,7 +76,7 @@ def test_what_does_not_hold_is_a_problem() -> None:
     assert problems(made(unaccounted=1)) == ["1 frames are unaccounted for"]
     (untold,) = problems(made(unstored=3, told_unstored=1))
     assert untold == "2 events that subscribers heard are not in the store, and it was not told"
-    assert problems(made(outcomes=[gone])) == ["cut: the stream did not come back"]
+    assert problems(made(outcomes=[gone])) == ["cut: not all was well again in time"]
     assert problems(made(slopes=grows)) == ["memory_mb grows: 3600.0 an hour (3600.0 to 3600.0)"]
 
 
@@ -119,4 +121,6 @@ def test_the_page_tells_all_of_it() -> None:
     assert "3 frames are unaccounted for" in page and "| cut | source | 2 | 2 | 0.5 / 0.5 |" in page
     assert "down: the source \\| ended" in page
     assert json.dumps(values_of(made()))
+    tests = re.findall(r"`(tests/[^`]*\.py)`", page)
+    assert len(tests) > 10 and all((ROOT / test).is_file() for test in tests)
     assert draw(made()).startswith(b"\x89PNG")

@@ -194,6 +194,8 @@ def test_an_unknown_face_is_named_and_the_next_frames_bear_the_name(visit: Calla
     page = visit("#/people")
     group = run.unknown[0]
     card = page.locator(f"[data-group='{group['group']}']")
+    expect(page.locator(".group form")).to_have_count(2)
+    expect(page.locator(".group", has_text="the best face is 33 pixels high")).to_have_count(1)
     card.locator("input").fill("Eileen")
     card.get_by_role("button", name="Name").click()
     expect(page.locator(".people", has_text="Eileen")).to_be_visible()

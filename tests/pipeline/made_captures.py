@@ -78,10 +78,10 @@ class Captured:
         if len(self.reports) == self.stop_after_reports:
             self.stop.set()
 
-    def until_reports(self, count: int) -> list[Frame]:
+    def until_reports(self, count: int, patience_s: float = PATIENCE_S) -> list[Frame]:
         """Frames until ``count`` health reports were heard."""
         self.stop_after_reports = count
-        alarm = threading.Timer(PATIENCE_S, self.stop.set)
+        alarm = threading.Timer(patience_s, self.stop.set)
         alarm.start()
         try:
             return list(self.frames)

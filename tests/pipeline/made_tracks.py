@@ -1,6 +1,7 @@
 """Frames made by hand at every step from the network to the identities, for tests of what happens over time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -8,9 +9,15 @@ from engines.decode import Detections, Faces, Objects
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame, Observed, Timestamps, Tracked, Tracks
 
+Item = TypeVar("Item")
 Box = tuple[float, float, float, float]
 POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)  # in a face's box
 SIZE = (640, 360)  # width, height
+
+
+def one_by_one(stage: Callable[..., Iterable[Sequence[Item]]], items: Iterable[object], *state: object) -> list[Item]:
+    """What a stage gives for frames that come one a batch."""
+    return [each for batch in stage(([item] for item in items), *state) for each in batch]
 
 
 def boxes_array(boxes: Sequence[Box]) -> np.ndarray:

@@ -45,7 +45,7 @@ def gallery(tmp_path: Path) -> Gallery:
 def shown(engine: ColourEngine, gallery: Gallery, items: list[Tracked]) -> list[Result]:
     identifier = Identifier(DirectFaces(engine), gallery, IdentitySettings(), 0.5)
     smoothers = Smoothers(SmoothingSettings(), 2, 2)
-    return [smoothers.update(identifier.update(item)) for item in items]
+    return [smoothers.update([identifier.update(item)])[0] for item in items]
 
 
 def test_every_face_is_told_by_its_own_track_and_keeps_it_between_looks(gallery: Gallery) -> None:

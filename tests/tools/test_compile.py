@@ -8,8 +8,6 @@ import msgspec
 import pytest
 import structlog
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
 
 from engines.comparing import Gap
 from engines.compiling import gate, tensorrt
@@ -21,10 +19,11 @@ from engines.evaluation.report import EvaluationReport
 from engines.spec import GateFigure, Model, Quantised, QuantisedFile, ScoreCurves, Thresholds, load_model
 from engines.tasks.scene.metrics import SceneScores
 from tests.engines.made_models import write_model
-from tools.main import app
+from tests.tools import command_line
 
 GAPS = {"boxes": Gap(0.01, "pixels"), "scores": Gap(1e-5, "score"), "embeddings": Gap(0.99999, "cosine")}
 PARITY = Parity("onnxruntime", 3, 2, GAPS)
+run, done, refused = command_line.of("compile")
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +71,6 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return given
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["compile", *map(str, arguments)])
-
-
-def refused(*arguments: object) -> str:
-    """What is said on stderr, one sentence, by a command that ends with status 2."""
-    result = run(*arguments)
-    assert result.exit_code == 2, result.output
-    (sentence,) = [line for line in result.stderr.splitlines() if line.strip()]
-    assert sentence.startswith("error: ") and result.stdout == ""
-    return sentence
-
-
 def test_width_comes_first_on_the_command_line_and_height_in_the_network(asked: dict[str, Any]) -> None:
     result = run(
         "c.pt", "--out", "zoo/n", "--data", "d", "--frame-size", "640x384", "--name", "wide", "--note", "Read me."
@@ -103,9 +89,7 @@ def test_width_comes_first_on_the_command_line_and_height_in_the_network(asked: 
 
 
 def test_json_goes_to_stdout_alone(asked: dict[str, Any]) -> None:
-    result = run("c.pt", "--out", "zoo/n", "--data", "d", "--json")
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    found = json.loads(done("c.pt", "--out", "zoo/n", "--data", "d", "--json"))
     assert found["model"] == "zoo/n" and len(found["fingerprint"]) == 16
     assert found["parity"][0]["gaps"]["embeddings"] == {"value": 0.99999, "kind": "cosine"}
     assert found["figures"]["scene"]["top1"] == 0.5 and "objects" not in found["figures"]
@@ -174,10 +158,10 @@ def test_int8_shows_the_gates_figures_and_the_layers_in_float(tmp_path: Path, qu
 
 
 def test_int8_as_json(tmp_path: Path, quantised: dict[str, Any]) -> None:
-    result = run(tmp_path, "--precision", "int8", "--data", "d", "--tolerance", "0", "--images", "8", "--json")
-    assert result.exit_code == 0, result.output
     assert (quantised["tolerance"], quantised["pictures"]) == (0.0, 8)
-    found = json.loads(result.stdout)["int8"]
+    found = json.loads(
+        done(tmp_path, "--precision", "int8", "--data", "d", "--tolerance", "0", "--images", "8", "--json")
+    )["int8"]
     assert found["files"]["frame"]["float_layers"] == ["/stem/Conv", "/down/Conv"]
     assert found["figures"][0]["loss"] == 0.005
 
@@ -245,8 +229,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantised: dict[str, 
 
 @pytest.mark.parametrize(("said", "meant"), [("fp16", "f16"), ("f16", "f16"), ("fp32", "f32"), ("f32", "f32")])
 def test_engines_for_tensorrt(tmp_path: Path, built: dict[str, Any], said: str, meant: str) -> None:
-    result = run(tmp_path / "made", "--backend", "tensorrt", "--precision", said, "--data", "d", "--workspace", 512)
-    assert result.exit_code == 0, result.output
+    shown = done(tmp_path / "made", "--backend", "tensorrt", "--precision", said, "--data", "d", "--workspace", 512)
     assert built == {
         "folder": tmp_path / "made",
         "data": Path("d"),
@@ -256,17 +239,15 @@ def test_engines_for_tensorrt(tmp_path: Path, built: dict[str, Any], said: str, 
         "workspace": 512 * 2**20,
         "version_compatible": False,
     }
-    assert ("boxes within 0.0100 px" in result.stdout) == (meant == "f32")
-    assert ("0.5970" in result.stdout) == (meant == "f16")
-    assert "Made GPU (GPU 0): engines of" in result.stdout
+    assert ("boxes within 0.0100 px" in shown) == (meant == "f32")
+    assert ("0.5970" in shown) == (meant == "f16")
+    assert "Made GPU (GPU 0): engines of" in shown
 
 
 def test_engines_for_tensorrt_as_json(tmp_path: Path, built: dict[str, Any]) -> None:
     options = "--backend", "tensorrt", "--precision", "fp16", "--data", "d", "--version-compatible", "--json"
-    result = run(tmp_path / "made", *options)
-    assert result.exit_code == 0, result.output
     assert built["version_compatible"] is True
-    found = json.loads(result.stdout)
+    found = json.loads(done(tmp_path / "made", *options))
     assert (found["device"], found["precision"], found["cache"]) == ("Made GPU (GPU 0)", "f16", "/cache")
     assert found["figures"][0]["loss"] == 0.005 and found["parity"] == []
 
@@ -277,8 +258,7 @@ def test_int8_for_tensorrt_makes_its_files_where_there_are_none(
     with_files(monkeypatch)
     monkeypatch.setattr(gate, "tensorrt_runs", lambda: True)
     options = "--backend", "tensorrt", "--precision", "int8", "--data", "d", "--tolerance", "0.02", "--images", "8"
-    result = run(tmp_path / "made", *options)
-    assert result.exit_code == 0, result.output
+    done(tmp_path / "made", *options)
     assert (quantised["form"], quantised["tolerance"], quantised["pictures"]) == ("tensorrt", 0.02, 8)
     assert (built["precision"], built["tolerance"]) == ("int8", 0.02)
 
@@ -345,10 +325,8 @@ def test_scores_are_calibrated_in_the_folder_that_is_named(tmp_path: Path, monke
     curves = ScoreCurves("sigmoid", (0.0, 1.0), ((0.0, 0.5),) * count)
     chosen = Thresholds(object_score=0.4, object_scores=(0.4,) * count, object_curves=curves)
     monkeypatch.setattr(report, "calibrate_scores", lambda model, data: Calibrated(chosen, None))
-    done = run(folder, "--calibrate", "--data", tmp_path)
-    assert done.exit_code == 0, done.output
+    assert "sigmoid" in done(folder, "--calibrate", "--data", tmp_path)
     assert load_model(folder).spec.thresholds == chosen
-    assert "sigmoid" in done.output
     assert "--calibrate needs a model folder" in refused(tmp_path / "checkpoint.pt", "--calibrate", "--data", tmp_path)
     assert "--out has no meaning with --calibrate" in refused(
         folder, "--calibrate", "--data", tmp_path, "--out", tmp_path / "x"

@@ -4,7 +4,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import tools.enroll
 from engines.arrays import Pixels
@@ -16,8 +15,8 @@ from pipeline.gallery.gallery import Gallery, Terms
 from pipeline.gallery.track_requests import Request
 from pipeline.gallery.views import decode_photo
 from tests.engines.made_models import write_partial_model
+from tests.tools.command_line import done, refused, run
 from tests.tools.made_engines import MODEL, MadeEngine, open_made, photo
-from tools.main import app
 
 FACE = (100, 80, 80, 100)
 NO_FACE = "shows no face; where there is one, crop the photo to it"
@@ -276,17 +275,12 @@ def made_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools.enroll, "open_engine", open_made)
 
 
-def trunkline(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.mark.usefixtures("made_model")
 def test_the_command_enrols_and_says_how_good_the_photos_are(tmp_path: Path) -> None:
     picture, file = photo(tmp_path / "ada.png", FACE), tmp_path / "people.sqlite"
-    result = trunkline("enroll", "Ada", picture, "--gallery", file)
-    assert result.exit_code == 0, result.output
-    assert "ada.png: quality 0.88" in result.stdout
-    assert "Ada is in" in result.stdout
+    said = done("enroll", "Ada", picture, "--gallery", file)
+    assert "ada.png: quality 0.88" in said
+    assert "Ada is in" in said
     with Gallery(file, MODEL.fingerprint) as gallery:
         assert [person.name for person in gallery.people()] == ["Ada"]
 
@@ -294,9 +288,7 @@ def test_the_command_enrols_and_says_how_good_the_photos_are(tmp_path: Path) -> 
 @pytest.mark.usefixtures("made_model")
 def test_the_command_prints_json_for_scripts(tmp_path: Path) -> None:
     picture, file = photo(tmp_path / "ada.png", FACE), tmp_path / "people.sqlite"
-    result = trunkline("enroll", " Ada ", picture, picture, "--gallery", file, "--json")
-    assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    told = json.loads(done("enroll", " Ada ", picture, picture, "--gallery", file, "--json"))
     assert (told["name"], told["gallery"]) == ("Ada", str(file))
     assert [view["photo"] for view in told["photos"]] == [str(picture)] * 2
     assert told["photos"][0]["quality"] == pytest.approx(0.882, abs=0.01)
@@ -305,35 +297,29 @@ def test_the_command_prints_json_for_scripts(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("made_model")
 def test_the_command_refuses_a_photo_in_one_sentence(tmp_path: Path) -> None:
     picture = photo(tmp_path / "nobody.png")
-    result = trunkline("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite")
-    assert result.exit_code == 2
-    assert result.stderr == f"error: photo {picture}: {NO_FACE}\n"
-    assert result.stdout == ""
+    assert (
+        refused("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite")
+        == f"error: photo {picture}: {NO_FACE}"
+    )
 
 
 def test_the_command_refuses_a_missing_model(tmp_path: Path) -> None:
-    result = trunkline(
+    assert "cannot read spec.json" in refused(
         "enroll", "Ada", photo(tmp_path / "a.png", FACE), "--gallery", tmp_path / "g", "--model", tmp_path / "none"
     )
-    assert result.exit_code == 2
-    assert "cannot read spec.json" in result.stderr
     assert not (tmp_path / "g").exists()
 
 
 def test_the_command_refuses_a_model_that_tells_nobody_apart(tmp_path: Path) -> None:
     write_partial_model(tmp_path / "model", "scene")
     picture, gallery = photo(tmp_path / "a.png", FACE), tmp_path / "people.sqlite"
-    result = trunkline("enroll", "Ada", picture, "--gallery", gallery, "--model", tmp_path / "model")
-    assert result.exit_code == 2
     needs = f"enroll needs a model that knows faces, identity; model {tmp_path / 'model'} knows scene"
-    assert result.stderr == f"error: {needs}\n"
+    assert refused("enroll", "Ada", picture, "--gallery", gallery, "--model", tmp_path / "model") == f"error: {needs}"
     assert not gallery.exists()
 
 
 def test_the_command_needs_a_photo(tmp_path: Path) -> None:
-    result = trunkline("enroll", "Ada", "--gallery", tmp_path / "people.sqlite")
-    assert result.exit_code == 2
-    assert "PHOTO" in result.stderr
+    assert "PHOTO" in refused("enroll", "Ada", "--gallery", tmp_path / "people.sqlite")
 
 
 @pytest.mark.parametrize(
@@ -347,10 +333,8 @@ def test_the_command_needs_a_photo(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_takes_one_thing_to_enrol(tmp_path: Path, arguments: list[str]) -> None:
-    result = trunkline("enroll", *arguments, "--gallery", tmp_path / "people.sqlite")
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "error: enroll takes a NAME with one PHOTO or more, a NAME with --track, or --folder alone\n"
+    assert refused("enroll", *arguments, "--gallery", tmp_path / "people.sqlite") == (
+        "error: enroll takes a NAME with one PHOTO or more, a NAME with --track, or --folder alone"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -358,9 +342,7 @@ def test_the_command_takes_one_thing_to_enrol(tmp_path: Path, arguments: list[st
 @pytest.mark.usefixtures("made_model")
 def test_the_command_enrols_a_folder_and_tells_what_it_refused(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "people.sqlite"
-    result = trunkline(
-        "enroll", "--folder", folder, "--gallery", file, "--consent", "signed", "--expires", "2999-12-31"
-    )
+    result = run("enroll", "--folder", folder, "--gallery", file, "--consent", "signed", "--expires", "2999-12-31")
     assert result.exit_code == 0, result.output
     assert result.stdout == f"2 people are in {file} with 3 photos; 4 refused\n"
     assert f"refused: {folder / 'Bob/1.png'}: {NO_FACE}\n" in result.stderr
@@ -372,7 +354,7 @@ def test_the_command_enrols_a_folder_and_tells_what_it_refused(folder: Path, tmp
 
 @pytest.mark.usefixtures("made_model")
 def test_the_command_tells_of_a_folder_as_json(folder: Path, tmp_path: Path) -> None:
-    result = trunkline("enroll", "--folder", folder, "--gallery", tmp_path / "people.sqlite", "--json")
+    result = run("enroll", "--folder", folder, "--gallery", tmp_path / "people.sqlite", "--json")
     told = json.loads(result.stdout)
     assert {name: len(views) for name, views in told["people"].items()} == {"Ada": 2, "Grace": 1}
     assert {Path(each["photo"]).name for each in told["refused"]} == {"1.png", "3.png", "notes.txt", "list.txt"}
@@ -383,7 +365,7 @@ def test_the_command_tells_of_a_folder_as_json(folder: Path, tmp_path: Path) -> 
 def test_a_folder_of_which_nobody_was_enrolled_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "people/Bob").mkdir(parents=True)
     photo(tmp_path / "people/Bob/1.png")
-    result = trunkline("enroll", "--folder", tmp_path / "people", "--gallery", tmp_path / "people.sqlite")
+    result = run("enroll", "--folder", tmp_path / "people", "--gallery", tmp_path / "people.sqlite")
     assert result.exit_code == 2
     assert "error: nobody was enrolled: 1 photo of the folder refused\n" in result.stderr
 
@@ -391,16 +373,17 @@ def test_a_folder_of_which_nobody_was_enrolled_is_an_error(tmp_path: Path) -> No
 @pytest.mark.usefixtures("made_model")
 def test_the_command_warns_of_a_poor_photo_that_it_takes(tmp_path: Path) -> None:
     picture = blurred(tmp_path / "ada.png")
-    result = trunkline("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite", "--accept-poor")
+    result = run("enroll", "Ada", picture, "--gallery", tmp_path / "people.sqlite", "--accept-poor")
     assert result.exit_code == 0, result.output
     assert f"warning: {picture}: its face is blurred" in result.stderr
 
 
 @pytest.mark.parametrize("track", ["door", ":7", "door:", "door:x", "door:-1"])
 def test_a_track_that_is_none_is_refused(tmp_path: Path, track: str) -> None:
-    result = trunkline("enroll", "Ada", "--track", track, "--gallery", tmp_path / "people.sqlite")
-    assert result.exit_code == 2
-    assert result.stderr == f"error: --track must be STREAM:ID, such as door:17, got {track!r}\n"
+    assert (
+        refused("enroll", "Ada", "--track", track, "--gallery", tmp_path / "people.sqlite")
+        == f"error: --track must be STREAM:ID, such as door:17, got {track!r}"
+    )
 
 
 def test_the_command_asks_for_a_track(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,12 +395,12 @@ def test_the_command_asks_for_a_track(gallery: Gallery, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tools.enroll, "enroll_track", answer)
     arguments = ("enroll", " Ada ", "--track", "cam:2:17", "--gallery", gallery.path, "--keep-photos")
-    assert trunkline(*arguments).stdout == f"Ada is in {gallery.path} with 2 more views of cam:2:17\n"
+    assert run(*arguments).stdout == f"Ada is in {gallery.path} with 2 more views of cam:2:17\n"
     assert asked == [Request("cam:2", 17, " Ada ", Terms(), True)]
-    assert json.loads(trunkline(*arguments, "--json").stdout)["qualities"] == [0.8, 0.7]
+    assert json.loads(run(*arguments, "--json").stdout)["qualities"] == [0.8, 0.7]
 
 
 def test_a_track_needs_a_gallery_that_is_there(tmp_path: Path) -> None:
-    result = trunkline("enroll", "Ada", "--track", "door:7", "--gallery", tmp_path / "none.sqlite")
-    assert result.exit_code == 2
-    assert "there is no such file" in result.stderr
+    assert "there is no such file" in refused(
+        "enroll", "Ada", "--track", "door:7", "--gallery", tmp_path / "none.sqlite"
+    )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,7 +134,7 @@ class Steps:
             "track": lambda observed: track(observed, trackers),
             "identify": lambda tracked: identify(tracked, self.identifier),
             "smooth": lambda identified: smooth(identified, smoothers),
-            "publish": lambda smoothed: publish(smoothed, announcer),
+            "publish": lambda smoothed: publish(chain.from_iterable(smoothed), announcer),
         }
 
     def take_chunk(self) -> None:

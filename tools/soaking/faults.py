@@ -15,6 +15,7 @@ from typing import Final
 
 import zmq
 
+from pipeline.runtime.pulse import STUCK_S
 from tools.benchmarking.processes import descriptors
 from tools.soaking.camera import RATE, Camera, wait_until
 from tools.soaking.trunkline import Trunkline
@@ -22,6 +23,7 @@ from tools.soaking.trunkline import Trunkline
 BREAK_S: Final = 4.0  # for which most faults last: longer than the streams' timeout
 FLAPS: Final = 10
 PEERS: Final = 200
+SUBSCRIBERS: Final = 500
 PAGE_CLIENTS: Final = 50
 TAKEN_S: Final = 20.0  # in which an engine has its next batch
 THROUGH_S: Final = 1.0  # in which what was behind that batch is through
@@ -47,6 +49,7 @@ class Fault:
         breaks: does it.
         whole: whether all streams may notice it, rather than the broken one alone.
         processes: whether it needs a run of processes.
+        silent_s: how long the run waits before it takes it for a fault.
         noticed: whether it is over only once something was told of the broken stream: it may have frames on their way.
     """
 
@@ -56,6 +59,7 @@ class Fault:
     whole: bool = False
     processes: bool = False
     noticed: bool = False
+    silent_s: float = 0.0
 
 
 def _server_killed(bench: Bench) -> None:
@@ -181,6 +185,19 @@ def _never_reads(bench: Bench) -> None:
         time.sleep(BREAK_S)
 
 
+def _many_subscribers(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # of this process: the run has its own already
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8 * SUBSCRIBERS)), hard))
+    with zmq.Context() as context, ExitStack() as stack:
+        context.max_sockets = 2 * SUBSCRIBERS
+        for _ in range(SUBSCRIBERS):
+            reader = stack.enter_context(context.socket(zmq.SUB))
+            reader.linger = 0
+            reader.subscribe(b"")
+            reader.connect(bench.trunkline.address)
+        time.sleep(BREAK_S)  # and all are gone at once, in the middle of what is sent to them
+
+
 def _subscriptions(bench: Bench) -> None:
     with zmq.Context() as context, context.socket(zmq.XSUB) as reader:
         reader.linger = 0
@@ -258,7 +275,7 @@ FAULTS: Final = (
     Fault("the engine gives wrong shapes once", "process", _engine("shapes")),
     Fault("the engine gives nothing once", "process", _engine("nothing")),
     Fault("the engine is 3 s late once", "process", _engine("late"), whole=True),
-    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True),
+    Fault("the engine hangs for ever", "process", _engine("hangs"), whole=True, processes=True, silent_s=STUCK_S),
     Fault("clock set 1 h forth, 2 h back, right", "machine", _clock_set),
     Fault("all processes suspended for 4 s", "machine", _suspended, whole=True),
     Fault("disk full for 4 s (no file grows)", "machine", _disk_full),
@@ -266,6 +283,7 @@ FAULTS: Final = (
     Fault("all cores taken for 4 s", "machine", _cores_taken, whole=True),
     Fault("a subscriber that never reads", "readers", _never_reads),
     Fault("50 clients of the page that never read", "readers", _page_clients),
+    Fault("500 subscribers that leave at once", "readers", _many_subscribers),
     Fault("50,000 subscriptions of one subscriber", "readers", _subscriptions),
     Fault("200 connections that say nothing", "readers", _peers(lambda _: b"")),
     Fault("200 connections that send rubbish", "readers", _peers(lambda chance: chance.randbytes(5000))),

@@ -154,7 +154,7 @@ def problems(soak: Soak) -> list[str]:
         found.append(f"{soak.refused} messages do not follow the schema")
     for each in soak.outcomes:
         if each.recovered_s is None:
-            found.append(f"{each.fault}: the stream did not come back")
+            found.append(f"{each.fault}: not all was well again in time")
     if soak.latency is not None and soak.latency.low > P99_RATIO:
         found.append(f"p99 of the stream that was left alone grew: {soak.latency}, at most {P99_RATIO} is asked")
     for name in ("memory_mb", "shared_mb", "descriptors", "threads", "processes"):

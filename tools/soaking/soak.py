@@ -81,7 +81,8 @@ def _try(fault: Fault, bench: Bench, began_s: float) -> Outcome:
     if fault.noticed:
         wait_until(lambda: trunkline.told_since(BROKEN, at_s), WELL_S)
     healed_s = time.monotonic()
-    well = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), WELL_S)
+    within_s = WELL_S + fault.silent_s
+    well = wait_until(lambda: all(trunkline.up(name, healed_s) for name in (QUIET, BROKEN)), within_s)
     page = wait_until(trunkline.page_answers, PAGE_S)
     recovered_s = None if well is None or page is None else well + page
     now_s = time.monotonic()

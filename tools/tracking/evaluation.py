@@ -11,6 +11,7 @@ from pipeline.settings.schema import TrackingSettings
 from pipeline.sources.rate import RateGate
 from pipeline.tracking.found import TrackerInput
 from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.update import TrackingRules
 from tools.tracking.scoring import Scores, score
 from tools.tracking.sequences import CLASSES, SURE_SCORE, Rows, Sequence
 
@@ -66,7 +67,7 @@ def follow(sequence: Sequence, fps: float | None = None) -> tuple[Rows, float]:
 
     The detections of ``sequence`` all are of one class.
     """
-    tracker = Tracker(TrackingSettings(), SURE_SCORE)
+    tracker = Tracker(TrackingRules(TrackingSettings(), SURE_SCORE))
     frames = sequence.detections.by_frame(sequence.length)
     given = [TrackerInput(frame.boxes, frame.scores, frame.classes) for frame in frames]
     began = time.thread_time()

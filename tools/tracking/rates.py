@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import median
 from typing import Final
 
@@ -113,7 +114,7 @@ def _see(settings: StreamSettings, model: Model, config: Config, engine: Engine)
 
     def run(frame: Frame) -> Observed:
         prepared = preprocess([Batch((frame,), 0)], size)
-        (observed,) = detect(collect(start(prepared, engine)), lambda: thresholds, config.inference.nms)
+        ((observed,),) = detect(collect(start(prepared, engine)), lambda: thresholds, config.inference.nms)
         assert isinstance(observed, Observed)
         return observed
 
@@ -148,7 +149,8 @@ def _follow(settings: StreamSettings, seen: Seen, model: Model, config: Config, 
     tubes: dict[tuple[str, int], tuple[str, Tube]] = {}
     events: list[Event] = []
     frames = 0
-    for result in smooth(identify(track(items(), Trackers(config.tracking, sure, person)), None), smoothers):
+    tracked = track(([item] for item in items()), Trackers(config.tracking, sure, person))
+    for result in chain.from_iterable(smooth(identify(tracked, None), smoothers)):
         frames += 1
         events += log.update(result)
         _note(tubes, result, spec.objects)

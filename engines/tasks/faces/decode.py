@@ -10,7 +10,7 @@ import numpy as np
 from engines.arrays import Array, Float
 from engines.boxes import Letterboxes
 from engines.nms import nms
-from engines.rows import apart, in_pictures, likely
+from engines.rows import in_pictures, likely
 from engines.scores import calibrated, wanted_faces
 from engines.spec import Thresholds
 
@@ -40,7 +40,7 @@ def decode(outputs: Mapping[str, Array], places: Letterboxes, thresholds: Thresh
     if not len(rows):
         return repeat(NO_FACES)
     boxes = outputs["face_boxes"].reshape(-1, 4).take(rows, 0).astype(np.float32, copy=False)
-    kept = nms(boxes, scores, thresholds.face_iou, apart(pictures, places))
+    kept = nms(boxes, scores, thresholds.face_iou, None, pictures if places.count > 1 else None)
     mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
     scores = scores.take(kept)
     raw = outputs["face_landmarks"].reshape(-1, 5, 2).take(rows.take(kept), 0).astype(np.float32, copy=False)

@@ -10,7 +10,7 @@ import numpy as np
 from engines.arrays import Array, Float, Labels, Rows
 from engines.boxes import Letterboxes
 from engines.nms import Suppression, nms, soft_nms
-from engines.rows import TOP, apart, in_pictures, likely
+from engines.rows import TOP, in_pictures, likely
 from engines.scores import Wanted, calibrated, wanted_objects
 from engines.spec import Thresholds
 
@@ -50,7 +50,7 @@ def decode(
         kept, scores = _faded(boxes, scores, labels, pictures, wanted)
     else:
         classes = None if suppression == "class-agnostic" else labels
-        kept = nms(boxes, scores, thresholds.object_iou, apart(pictures, places, classes))
+        kept = nms(boxes, scores, thresholds.object_iou, classes, pictures if places.count > 1 else None)
     mapped, kept, parts = in_pictures(boxes, kept, pictures, places)
     scores, labels = scores.take(kept), labels.take(kept)
     return (Objects(mapped[part], scores[part], labels[part]) for part in parts)

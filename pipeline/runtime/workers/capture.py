@@ -26,7 +26,7 @@ from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.recording import recorder_room
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.sources.packets import PacketTarget
-from pipeline.sources.rate import Rates
+from pipeline.sources.rate import Rates, crops_of
 from pipeline.wire.packet_sockets import inner_address
 
 LIVE_WAITING: Final = 5  # frames of a live stream: what comes beyond that is stale before it has a slot
@@ -135,7 +135,8 @@ class CaptureThread:
     def _rates(self) -> Rates:
         tuning = self._streams.tuning()
         rate, fps = self._streams.rate(self.name), tuning["inference.fps"]
-        return Rates(fps if rate is None else rate, tuning["inference.min_rate_hz"])
+        crops = crops_of(self._settings, self._spec.config.inference)
+        return Rates(fps if rate is None else rate, tuning["inference.min_rate_hz"], crops)
 
     def _packets(self) -> dict[str, PacketTarget]:
         config = self._spec.config

@@ -69,8 +69,16 @@ class Shard:
         self._streams, self._faces = worker_spec.context.frames.streams, parts.faces
         self._known = {stream.name: stream for stream in worker_spec.config.streams}
         (gallery,) = parts.galleries or (None,)
+        context = worker_spec.context
+        self._crops: Sender[Inferred] = Sender(context, context.plan.reader("frames"))
         self._postprocessor = parts.postprocessor = Postprocessor(
-            worker_spec.config, model, parts.faces, gallery, self._streams.is_live, worker_spec.restarts
+            worker_spec.config,
+            model,
+            parts.faces,
+            gallery,
+            self._streams.is_live,
+            worker_spec.restarts,
+            self._crops.tell,
         )
         self._config, self._tuning = worker_spec.config, tuning_of(worker_spec.config)
         self._thread = StageThreads(self._close_faces)
@@ -112,6 +120,7 @@ class Shard:
 
     def end(self) -> None:
         """No frame comes any more."""
+        self._crops.discard()
         self._close_faces()
         self._thread.join()
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.frames.types import Batch, BatchTiming, Frame, Prepared, Ticket
+from pipeline.frames.types import Batch, BatchTiming, CropsSeen, Frame, Prepared, Ticket
+from pipeline.inference.views import CropChoices
 from pipeline.runtime.link import FrameLink
 from pipeline.runtime.parts import Parts
 from pipeline.runtime.pulse import Pulse
@@ -59,14 +60,18 @@ def prepare(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> No
     (preprocessing,) = context.plan.stages_of("prepare")
     streams = ring.streams
     modes = {name: streams.mode(name) for name in streams.names if streams.wanted(name) != LEFT}
-    link = FrameLink(config.inference, modes, partial(drop, context))
+    link = FrameLink(config.inference, modes, partial(drop, context), config.frames_per_batch)
     slots = Inputs(context.inputs, me, worker_spec.room)
-    parts = Parts(config, model_of(config), array=slots.array)
+    crops = CropChoices()
+    parts = Parts(config, model_of(config), array=slots.array, crops=crops)
     sender: Sender[Prepared] = Sender(context, context.plan.reader(preprocessing.writes))
 
     def heard(message: ControlMessage) -> None:
-        if isinstance(message, BatchTiming):
-            link.ran(message)
+        match message:
+            case BatchTiming():
+                link.ran(message)
+            case CropsSeen():
+                crops.saw(message)
 
     def receive() -> None:
         for frame in Receiver[Frame](context, heard):

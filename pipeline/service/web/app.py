@@ -15,7 +15,17 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from engines.errors import RequestError, TrunklineError
 from pipeline.service.auth import SAFE_METHODS
 from pipeline.service.web import events, files, live, login, people, streams, system, tuning, video, zones
-from pipeline.service.web.gate import SLASH, OuterGate, framework_error, guard, needs, not_allowed, refused, user_of
+from pipeline.service.web.gate import (
+    SLASH,
+    OuterGate,
+    framework_error,
+    guard,
+    needs,
+    not_allowed,
+    out_of_range,
+    refused,
+    user_of,
+)
 from pipeline.service.web.site import Site
 
 MAX_BODY: Final = 20_000_000  # bytes of a request: a photo
@@ -60,6 +70,8 @@ def make_app(site: Site) -> OuterGate:
             RequestError: refused,
             TrunklineError: not_allowed,
             HTTPException: framework_error,
+            OverflowError: out_of_range,
+            RecursionError: out_of_range,
         },
         after_response=record,
         lifespan=[hearing],

@@ -156,6 +156,11 @@ def not_allowed(_: Request[Any, Any, Any], error: TrunklineError) -> Response[di
     return _error(404 if isinstance(error, StoreError) else 400, str(error))
 
 
+def out_of_range(_: Request[Any, Any, Any], __: OverflowError | RecursionError) -> Response[dict[str, str]]:
+    """Answer a request with a number that no file can hold, or with lists in lists that go too deep to be read."""
+    return _error(400, "a number of the request is too large, or its JSON is nested too deeply")
+
+
 def framework_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
     """Answer what the framework refuses, in our form."""
     extra = error.extra if isinstance(error.extra, list) else []

@@ -89,7 +89,8 @@ def login(request: Request[Any, Any, Any], data: JSONBody[LoginRequest], site: T
     try:
         secret, who = site.accounts.login(data.user, data.password, data.new, address)
     except RequestError as refusal:
-        site.accounts.record(data.user[:64], address, f"login: {refusal.status}")
+        if refusal.status != 429:  # whoever goes on trying must not fill the disk
+            site.accounts.record(data.user[:64], address, f"login: {refusal.status}")
         raise
     site.accounts.record(who.name, address, "login" if data.new is None else "login, with a new password")
     return Response(_me(who), cookies=[_cookie(secret, round(SESSION_S), site.secure)])

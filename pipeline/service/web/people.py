@@ -63,8 +63,8 @@ class UnknownGroup(msgspec.Struct):
     count: int
     last_at: str
     streams: list[str]
-    event_ids: list[int]
-    snapshot: int  # event whose picture shows it best
+    event_ids: list[int]  # whose views can be enrolled, the best first, MAX_EVENTS at most; of all where none can
+    flaw: str | None  # why none can: what is wrong with the best one, as the rest of a sentence about a face
 
 
 class Forgotten(msgspec.Struct):
@@ -83,7 +83,10 @@ def people(site: TheSite) -> list[Person]:
 
 @get("/api/people/unknown", opt=needs("admin"), sync_to_thread=True)
 def unknown(site: TheSite, days: Annotated[float, QueryParameter(gt=0.0, le=365.0)] = 3.0) -> list[UnknownGroup]:
-    """Return the unknown faces of the last days whose pictures were kept, those of one person together."""
+    """Return the unknown faces of the last days whose pictures were kept, those of one person together.
+
+    Groups of which no view is good enough to be enrolled come last.
+    """
     since = datetime.now(UTC) - timedelta(days=days)
     seen, views = [], []
     for event, jpeg in _unknown_faces(site.store(), round(since.timestamp() * 1e9)):
@@ -95,19 +98,22 @@ def unknown(site: TheSite, days: Annotated[float, QueryParameter(gt=0.0, le=365.
     return sorted((_group([seen[row] for row in rows], [views[row] for row in rows]) for rows in groups), key=_order)
 
 
-def _order(group: UnknownGroup) -> tuple[int, int]:
-    return -group.count, -group.group
+def _order(group: UnknownGroup) -> tuple[bool, int, int]:
+    return group.flaw is not None, -group.count, -group.group
 
 
 def _group(events: list[StoredEvent], views: list[View]) -> UnknownGroup:
-    best = events[int(np.argmax([view.quality for view in views]))]
+    ranked = sorted(range(len(views)), key=lambda row: -views[row].quality)
+    flaws = {row: views[row].flaw() for row in ranked}
+    good = [row for row in ranked if flaws[row] is None]
+    shown = [events[row].id for row in (good or ranked)[:MAX_EVENTS]]
     return UnknownGroup(
-        best.id,
+        shown[0],
         len(events),
         timestamp(max(event.at_ns for event in events)),
         sorted({event.stream for event in events}),
-        [event.id for event in events],
-        best.id,
+        shown,
+        None if good else flaws[ranked[0]],
     )
 
 
@@ -220,14 +226,19 @@ def _forget_events(site: Site, name: str, clips: bool) -> int:
 
 
 @delete("/api/people/{name:str}/views/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
-def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Person:
-    """Say that an event does not show this person: its view, if it was enrolled, is taken back, and so is the name."""
+def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Person | None:
+    """Say that an event does not show this person: its view, if it was enrolled, is taken back, and so is the name.
+
+    Also where an event bears the name of somebody who is in the gallery no more.
+    """
     gallery, store = site.gallery(), site.store()
-    _there(gallery, name)
-    store.get(number)
-    remove_views(gallery, name, [_source(number)])
+    event, known = store.get(number), any(each.name == name for each in gallery.people())
+    if not known and event.person != name:
+        raise _nobody(name)
+    if known:
+        remove_views(gallery, name, [_source(number)])
     store.set_person([number], None)
-    return person(gallery, name)
+    return person(gallery, name) if known else None
 
 
 @get("/api/people/{name:str}/export.zip", opt=needs("admin"))
@@ -292,7 +303,11 @@ def _there(gallery: Gallery, name: str) -> Person:
     for each in gallery.people():
         if each.name == name:
             return each
-    raise RequestError(404, f"there is no one called {name!r}")
+    raise _nobody(name)
+
+
+def _nobody(name: str) -> RequestError:
+    return RequestError(404, f"there is no one called {name!r}")
 
 
 def _store_or_none(site: Site) -> EventStore | None:

@@ -118,7 +118,7 @@ class Commands:
 
     def _switch(self, stream: str, what: Switch, payload: bytes) -> None:
         if payload not in (ON, OFF):
-            raise MessageError(f"the command is {payload[:20]!r}, but must be ON or OFF")
+            raise MessageError(f"the command is {payload[:20].decode(errors='replace')!r}, but must be ON or OFF")
         self._switches.switch(stream, what, payload == ON)
         self.look((stream,))
 

@@ -44,7 +44,7 @@ def device(
         version: of Trunkline.
     """
     root, own = f"{settings.root}/{stream}", device_id(settings, stream)
-    components = _presence(root, settings) | _zones(root, zones) | _commands(root, commands)
+    components = _presence(root, stream, settings) | _zones(root, zones) | _commands(root, commands)
     for key, component in components.items():
         component["unique_id"] = f"{own}_{key}"
     return as_json(
@@ -58,7 +58,7 @@ def device(
     )
 
 
-def _presence(root: str, settings: MqttSettings) -> dict[str, Component]:
+def _presence(root: str, stream: str, settings: MqttSettings) -> dict[str, Component]:
     components: dict[str, Component] = {
         "person": {
             "platform": "binary_sensor",
@@ -78,6 +78,8 @@ def _presence(root: str, settings: MqttSettings) -> dict[str, Component]:
             "state_topic": f"{root}/health",
             "value_template": "{{ 'ON' if value_json.state == 'up' else 'OFF' }}",
             "json_attributes_topic": f"{root}/health",
+            # By this name blueprints for Frigate find the camera of a message.
+            "json_attributes_template": f"{{{{ dict(value_json, camera_name='{stream}') | tojson }}}}",
         },
     }
     for label in settings.labels:

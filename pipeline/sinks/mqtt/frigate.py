@@ -1,22 +1,29 @@
 """Frigate's topics, as blueprints and notifications made for it read them; docs/mqtt.md says what is not told.
 
-The form is that of Frigate 0.14's documentation ("MQTT"): ``events`` with ``before`` and ``after``, counts by camera
-and zone, snapshots, ``available``.
+The form is that of Frigate 0.14's documentation ("MQTT"): ``events`` and ``reviews`` with ``before`` and ``after``,
+counts by camera and zone, snapshots, ``available``.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zlib import crc32
 
+import numpy as np
+
+from engines.boxes import iou_matrix
 from pipeline.settings.schema import StreamSettings
+from pipeline.sinks.mqtt.frigate_reviews import Reviews
 from pipeline.sinks.mqtt.outbox import Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings
 from pipeline.sinks.mqtt.topics import as_json, level
 from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message
 
 Key = tuple[str, int]  # stream and track
+Box = tuple[float, float, float, float]
+STILL_S: Final = 10.0  # without having moved, until an object counts as stationary
+STILL_IOU: Final = 0.6  # overlap with where it was from which on it has not moved
 
 
 @dataclass(slots=True)
@@ -29,6 +36,22 @@ class _Tracked:
     entered: list[str] = field(default_factory=list)  # where it has been
     name: list[Any] | None = None  # and how sure that is
     snapshot: dict[str, Any] | None = None
+    place: Box | None = None  # where it was when it moved last ...
+    moved_s: float = 0.0  # ... which was then, Unix time
+    still_frames: int = 0  # since
+    position_changes: int = 1
+    stationary: bool = False
+
+    def look(self, box: Box, at_s: float) -> bool:
+        """Notice where it is now; whether it has come to stand, or moves again."""
+        moved = self.place is None or bool(iou_matrix(np.array([box]), np.array([self.place])) < STILL_IOU)
+        if moved:
+            self.place, self.moved_s, self.still_frames = box, at_s, 0
+        else:
+            self.still_frames += 1
+        before, self.stationary = self.stationary, not moved and at_s - self.moved_s >= STILL_S
+        self.position_changes += before and moved
+        return before != self.stationary
 
 
 class FrigateTopics:
@@ -42,6 +65,7 @@ class FrigateTopics:
         self._streams: set[str] = set()
         self._tracked: dict[Key, _Tracked] = {}
         self._named: dict[Key, list[Any]] = {}  # by a person's track
+        self._reviews = Reviews(lambda told: outbox.say(f"{self._prefix}/reviews", as_json(told)))
         self.available = f"{self._prefix}/available"
 
     def begin(self, stream: StreamSettings) -> None:
@@ -54,15 +78,18 @@ class FrigateTopics:
         match message:
             case FrameMessage():
                 self._counts(message.stream, Counter(each.label for each in message.objects))
+                self._frame(message)
             case EventMessage():
                 self._event(message)
             case HealthMessage(state="down" | "ended"):
                 self._counts(message.stream, Counter())
+                self._reviews.end(message.stream)
             case HealthMessage():
                 pass
 
     def forget(self, stream: str) -> None:
         self._streams.discard(stream)
+        self._reviews.end(stream)
         self._labels.pop(stream, None)
         self._out.clear(f"{self._prefix}/{stream}")
         for zone, counts in list(self._zones.items()):
@@ -102,6 +129,19 @@ class FrigateTopics:
             total.update(present)
         self._counts(zone, total)
 
+    def _frame(self, message: FrameMessage) -> None:
+        """Notice what moves."""
+        at_s = _unix(message.captured_at)
+        self._reviews.look(message.stream, at_s)
+        for each in message.objects:
+            tracked = self._tracked.get((message.stream, each.track))
+            if tracked is None or not tracked.before:
+                continue
+            if tracked.look(each.box, at_s):
+                self._say(tracked, tracked.before | {"frame_time": at_s} | _place_of(each.box) | _movement(tracked))
+            elif not tracked.stationary:
+                self._reviews.goes_on(message.stream, at_s)
+
     def _event(self, message: EventMessage) -> None:
         if message.kind == "zone" and message.counts is not None and message.name is not None:
             self._zone(message.stream, message.name, message.counts.get("present", {}))
@@ -114,13 +154,13 @@ class FrigateTopics:
         if tracked is None:
             tracked = self._tracked[key] = _Tracked(_id(message), name=self._named.get(key))
         if message.kind == "zone":
-            _place(tracked, message)
+            _visit(tracked, message)
             if not tracked.before:
                 return  # the object's own event has not come: it says so
         if message.best_crop is not None and message.kind == "object":
             self._snapshot(message, tracked)
         ended = message.kind == "object" and message.event == "ended"
-        self._say(tracked, _after(message, tracked), ended)
+        self._say(tracked, _after(message, tracked))
         if ended:
             del self._tracked[key]
             self._named.pop(key, None)
@@ -140,7 +180,7 @@ class FrigateTopics:
             self._named[key] = name
         if (tracked := self._tracked.get(key)) is not None and tracked.before:
             tracked.name = name
-            self._say(tracked, tracked.before | {"sub_label": name, "frame_time": _unix(message.captured_at)}, False)
+            self._say(tracked, tracked.before | {"sub_label": name, "frame_time": _unix(message.captured_at)})
 
     def _snapshot(self, message: EventMessage, tracked: _Tracked) -> None:
         crop = message.best_crop
@@ -157,11 +197,14 @@ class FrigateTopics:
             topic = f"{self._prefix}/{message.stream}/{level(message.label or 'object')}/snapshot"
             self._out.set(topic, crop.jpeg)
 
-    def _say(self, tracked: _Tracked, after: dict[str, Any], ended: bool) -> None:
+    def _say(self, tracked: _Tracked, after: dict[str, Any]) -> None:
+        ended = after["end_time"] is not None
         kind: Literal["new", "update", "end"] = "end" if ended else "update" if tracked.before else "new"
         before = tracked.before or after
         self._out.say(f"{self._prefix}/events", as_json({"type": kind, "before": before, "after": after}))
         tracked.before = after
+        if not ended:
+            self._reviews.saw(after)
 
 
 def _id(message: EventMessage) -> str:
@@ -170,7 +213,7 @@ def _id(message: EventMessage) -> str:
     return f"{first:.6f}-{crc32(f'{message.stream}:{message.track}'.encode()) % 16**6:06x}"
 
 
-def _place(tracked: _Tracked, message: EventMessage) -> None:
+def _visit(tracked: _Tracked, message: EventMessage) -> None:
     zone = message.name or ""
     if message.event == "enter" and zone not in tracked.zones:
         tracked.zones.append(zone)
@@ -181,8 +224,6 @@ def _place(tracked: _Tracked, message: EventMessage) -> None:
 
 def _after(message: EventMessage, tracked: _Tracked) -> dict[str, Any]:
     """An object as Frigate describes one. What Trunkline does not know has the value that means nothing."""
-    box = message.box or (0.0, 0.0, 0.0, 0.0)
-    width, height = box[2] - box[0], box[3] - box[1]
     ended = message.kind == "object" and message.event == "ended"
     before = tracked.before
     start = before.get("start_time", _unix(message.first_seen or message.captured_at))
@@ -198,24 +239,31 @@ def _after(message: EventMessage, tracked: _Tracked) -> dict[str, Any]:
         "start_time": start,
         "end_time": _unix(message.last_seen or message.captured_at) if ended else None,
         "score": message.score,
-        "box": list(map(round, box)),
-        "area": _area(box),
-        "ratio": round(width / height, 2) if height > 0.0 else 0.0,
-        "region": list(map(round, box)),
-        "active": not ended,
-        "stationary": False,
-        "motionless_count": 0,
-        "position_changes": 1,
         "current_zones": list(tracked.zones),
         "entered_zones": list(tracked.entered),
         "has_clip": False,
         "has_snapshot": tracked.snapshot is not None,
         "attributes": {},
         "current_attributes": [],
+        **_place_of(message.box or (0.0, 0.0, 0.0, 0.0)),
+        **_movement(tracked),
+        **({"active": False} if ended else {}),
     }
 
 
-def _area(box: tuple[float, float, float, float]) -> int:
+def _place_of(box: Box) -> dict[str, Any]:
+    width, height = box[2] - box[0], box[3] - box[1]
+    rounded = list(map(round, box))
+    ratio = round(width / height, 2) if height > 0.0 else 0.0
+    return {"box": rounded, "area": _area(box), "ratio": ratio, "region": rounded}
+
+
+def _movement(tracked: _Tracked) -> dict[str, Any]:
+    still = {"stationary": tracked.stationary, "motionless_count": tracked.still_frames}
+    return still | {"active": not tracked.stationary, "position_changes": tracked.position_changes}
+
+
+def _area(box: Box) -> int:
     return round((box[2] - box[0]) * (box[3] - box[1]))
 
 

@@ -55,7 +55,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def discovers(self) -> bool:
-        """Whether Home Assistant is told of devices: Frigate's own integration finds those of its dialect itself."""
+        """Whether Home Assistant is told of devices: their topics are those of the own dialect."""
         return bool(self.discovery) and self.dialect == "trunkline"
 
     @property

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,14 @@ def data(tmp_path: Path) -> Path:
 
 def study(data: Path, seeds: tuple[int, ...] = (0,), base: ClassifierSettings = BASE) -> ImprovementStudy:
     return ImprovementStudy(base, data, data.parent / "work", seeds, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImprovementStudy, list[StudyProgress], Path]:
+    """A study of two seeds that was done without a break, its steps and its data; no test changes them."""
+    data = write_classes(tmp_path_factory.mktemp("whole") / "data", pictures=2)
+    done = study(data, (0, 1))
+    return done, list(done.run()), data
 
 
 def changed(settings: ClassifierSettings) -> set[str]:
@@ -56,19 +65,20 @@ def test_together_is_all_of_them() -> None:
     assert steps["together, input, time"].epochs == 2 * BASE.epochs
 
 
-def test_every_step_is_run_with_every_seed(data: Path) -> None:
-    whole = study(data, (0, 1))
-    seen = list(whole.run())
-    assert len(whole.runs) == len(whole.outcomes) == 2 * len(NAMES)
+def test_every_step_is_run_with_every_seed(whole: tuple[ImprovementStudy, list[StudyProgress], Path]) -> None:
+    done, seen, _ = whole
+    assert len(done.runs) == len(done.outcomes) == 2 * len(NAMES)
     # First each step once.
-    assert [(outcome.name, outcome.number) for outcome in whole.outcomes] == [(s, n) for n in (0, 1) for s in NAMES]
+    assert [(outcome.name, outcome.number) for outcome in done.outcomes] == [(s, n) for n in (0, 1) for s in NAMES]
     assert [now.name for now in seen if now.number == 0 and now.step == 1] == list(NAMES)
-    for outcome in whole.outcomes:
+    for outcome in done.outcomes:
         assert outcome.pictures == 4 and outcome.top1 == outcome.correct / 4
         assert outcome.cpu_seconds > 0
 
 
-def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
+def test_an_interrupted_study_goes_on_with_what_is_missing_and_ends_as_one_that_was_not(
+    data: Path, whole: tuple[ImprovementStudy, list[StudyProgress], Path]
+) -> None:
     runs = study(data).run()
     first = [next(runs), next(runs), next(runs)]
     runs.close()  # while the third is kept nowhere yet
@@ -78,6 +88,11 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(data: Path) -> None:
     assert rest[0] == StudyProgress(name="layers", number=0, step=1, steps=1, done=2) == first[2]
     assert len(again.outcomes) == len(NAMES)
     assert list(study(data).run()) == []
+
+    def figures(done: ImprovementStudy) -> list[tuple[str, float, float]]:
+        return [(outcome.name, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
+
+    assert figures(again) == figures(whole[0])[: len(NAMES)]
 
 
 def test_a_run_that_is_stopped_after_its_last_epoch_is_finished_and_an_earlier_one_is_not(data: Path) -> None:
@@ -90,22 +105,10 @@ def test_a_run_that_is_stopped_after_its_last_epoch_is_finished_and_an_earlier_o
     assert [outcome.name for outcome in short.outcomes] == ["baseline"] and long.outcomes == []
 
 
-def test_an_interrupted_study_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
-    runs = study(data).run()
-    next(runs), next(runs)
-    runs.close()
-    interrupted, other = study(data), write_classes(tmp_path / "other/data", pictures=2)
-    whole = study(other)
-    list(interrupted.run()), list(whole.run())
-
-    def figures(done: ImprovementStudy) -> list[tuple[str, float, float]]:
-        return [(outcome.name, outcome.top1, outcome.train_top1) for outcome in done.outcomes]
-
-    assert figures(interrupted) == figures(whole)
-
-
-def test_runs_of_other_pictures_or_settings_do_not_count(data: Path) -> None:
-    list(study(data).run())
+def test_runs_of_other_pictures_or_settings_do_not_count(
+    whole: tuple[ImprovementStudy, list[StudyProgress], Path], tmp_path: Path
+) -> None:
+    data = shutil.copytree(whole[2].parent, tmp_path / "made") / "data"
     assert study(data, base=msgspec.structs.replace(BASE, batch=3)).outcomes == []
     assert len(study(data, base=msgspec.structs.replace(BASE, name="renamed")).outcomes) == len(NAMES)
     write_plain(data / "classes/train/room/new.png", (9, 9), (0, 0, 0), np.random.default_rng(0))

@@ -1,7 +1,7 @@
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import pytest
@@ -31,9 +31,22 @@ def run(settings: TrainingSettings, data: Path, out: Path, **options: object) ->
     return list(train(settings, data, out, **{"resume": False, "device": CPU} | options))  # type: ignore[arg-type]
 
 
-def test_a_few_steps_run_and_leave_a_checkpoint(data: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    seen = run(tiny_settings(), data, tmp_path / "run", opened=told.append)
+class Straight(NamedTuple):
+    """Six steps at once, and what they left; no test changes it."""
+
+    folder: Path
+    seen: list[Progress]
+    told: list[str]
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Straight:
+    folder, told = tmp_path_factory.mktemp("straight") / "run", list[str]()
+    return Straight(folder, run(tiny_settings(), data, folder, opened=told.append), told)
+
+
+def test_a_few_steps_run_and_leave_a_checkpoint(straight: Straight) -> None:
+    folder, seen, told = straight
     assert [each.step for each in seen] == [1, 2, 3, 4, 5, 6]
     assert {name.split(".")[0] for name in seen[-1].losses} == {*HEADS, "gradient"}
     assert all(torch.tensor(list(each.losses.values())).isfinite().all() for each in seen)
@@ -44,11 +57,11 @@ def test_a_few_steps_run_and_leave_a_checkpoint(data: Path, tmp_path: Path) -> N
         "scenes: 12 pictures, 0 unreadable",
         "identities: 6 pictures, 0 unreadable",
     ]
-    saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
+    saved = load_checkpoint(folder / "checkpoint.pt")
     assert (saved.step, saved.objects, saved.scenes) == (6, ("cat", "person"), ("cat", "church", "dog"))
     assert saved.settings == tiny_settings(), "which labels all tasks"
     assert saved.criteria["identity.cosface.centres"].shape == (len(IDENTITIES), TINY.embedding)
-    assert not list((tmp_path / "run").glob("*.part"))
+    assert not list(folder.glob("*.part"))
 
 
 def test_bf16_trains_too_and_keeps_its_weights_in_f32(data: Path, tmp_path: Path) -> None:
@@ -74,16 +87,15 @@ def differences(a: Checkpoint, b: Checkpoint) -> list[str]:
     return [name for name in names if not same(getattr(a, name), getattr(b, name))]
 
 
-def test_a_resumed_run_is_the_run_that_was_never_stopped(data: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_run_that_was_never_stopped(data: Path, straight: Straight, tmp_path: Path) -> None:
     """Six steps at once, or three, a checkpoint, a new process' worth of everything and three more: bit by bit."""
-    straight = run(tiny_settings(), data, tmp_path / "straight")
     first = run(tiny_settings(), data, tmp_path / "parts", stop_at=3)
     torch.rand(5)  # whatever happens between
     rest = run(tiny_settings(), data, tmp_path / "parts", resume=True)
     assert [each.step for each in first + rest] == [1, 2, 3, 4, 5, 6]
-    assert [each.losses for each in first + rest] == [each.losses for each in straight]
-    assert [each.learning_rate for each in first + rest] == [each.learning_rate for each in straight]
-    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("straight", "parts"))
+    assert [each.losses for each in first + rest] == [each.losses for each in straight.seen]
+    assert [each.learning_rate for each in first + rest] == [each.learning_rate for each in straight.seen]
+    one, other = (load_checkpoint(folder / "checkpoint.pt") for folder in (straight.folder, tmp_path / "parts"))
     assert differences(one, other) == []
 
 
@@ -99,10 +111,10 @@ def test_resuming_without_a_checkpoint_begins(data: Path, tmp_path: Path) -> Non
     assert [each.step for each in run(tiny_settings(), data, tmp_path / "new", resume=True, stop_at=1)] == [1]
 
 
-def test_a_finished_run_has_nothing_to_resume(data: Path, tmp_path: Path) -> None:
-    run(tiny_settings(), data, tmp_path)
-    assert run(tiny_settings(), data, tmp_path, resume=True) == []
-    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 6
+def test_a_finished_run_has_nothing_to_resume(data: Path, straight: Straight, tmp_path: Path) -> None:
+    folder = shutil.copytree(straight.folder, tmp_path / "run")
+    assert run(tiny_settings(), data, folder, resume=True) == []
+    assert load_checkpoint(folder / "checkpoint.pt").step == 6
 
 
 def test_a_run_that_is_stopped_early_has_a_checkpoint(data: Path, tmp_path: Path) -> None:
@@ -221,12 +233,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_last_checkpoint(da
     assert load_checkpoint(tmp_path / "checkpoint.pt").step == 1
 
 
-def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(data: Path, tmp_path: Path) -> None:
-    run(tiny_settings(), data, tmp_path / "first")
-    first = load_checkpoint(tmp_path / "first/checkpoint.pt")
+def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(
+    data: Path, straight: Straight, tmp_path: Path
+) -> None:
+    first = load_checkpoint(straight.folder / "checkpoint.pt")
     # A learning rate of nothing shows what the second stage began with.
     still = tiny_settings(learning_rate=0.0, weight_decay=0.0)
-    run(still, data, tmp_path / "second", init=tmp_path / "first/checkpoint.pt", stop_at=1)
+    run(still, data, tmp_path / "second", init=straight.folder / "checkpoint.pt", stop_at=1)
     second = load_checkpoint(tmp_path / "second/checkpoint.pt")
     assert second.step == 1
     name = "trunk.stem.conv.weight"
@@ -234,9 +247,8 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(data: Path
     assert torch.equal(second.criteria["identity.cosface.centres"], first.criteria["identity.cosface.centres"])
 
 
-def test_a_milestone_is_small_and_another_run_begins_with_it(data: Path, tmp_path: Path) -> None:
-    run(tiny_settings(), data, tmp_path / "first")
-    whole, kept = tmp_path / "first/checkpoint.pt", tmp_path / "first/milestone.pt"
+def test_a_milestone_is_small_and_another_run_begins_with_it(data: Path, straight: Straight, tmp_path: Path) -> None:
+    whole, kept = straight.folder / "checkpoint.pt", straight.folder / "milestone.pt"
     assert kept.stat().st_size < whole.stat().st_size / 4
     first = load_checkpoint(whole)
     still = tiny_settings(learning_rate=0.0, weight_decay=0.0)

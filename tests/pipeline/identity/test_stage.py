@@ -15,7 +15,7 @@ from pipeline.gallery.search import Index
 from pipeline.identity.face_entry import DirectFaces
 from pipeline.identity.stage import EARLY_S, KNOWN_S, MAX_CROPS, Identifier, frontality, identify, rankings, view_scores
 from pipeline.settings.schema import IdentitySettings
-from tests.pipeline.made_tracks import POINTS, Box, boxes_array, make_tracked
+from tests.pipeline.made_tracks import POINTS, Box, boxes_array, make_tracked, one_by_one
 
 MODEL = "0123456789abcdef"
 SETTINGS = IdentitySettings(min_views=3, min_face_px=24, reload_s=0.25)
@@ -365,25 +365,25 @@ def test_the_frontality_of_eyes_on_one_spot_is_a_number() -> None:
 
 def test_without_an_identifier_everyone_is_unknown() -> None:
     items = frames(0, 10, t1=(LEFT, RED))
-    found = list(identify(items, None))
+    found = one_by_one(identify, items, None)
     assert [item.frame for item in found] == [item.frame for item in items]
     assert names(found) == [[None]] * 10
 
 
 def test_an_empty_gallery_names_nobody(identifier: Identifier) -> None:
-    assert names(list(identify(frames(0, 10, t1=(LEFT, RED)), identifier))) == [[None]] * 10
+    assert names(one_by_one(identify, frames(0, 10, t1=(LEFT, RED)), identifier)) == [[None]] * 10
 
 
 def test_the_stage_names_faces(identifier: Identifier, known: Gallery) -> None:
     items = frames(0, 20, t1=(LEFT, RED))
-    found = list(identify(iter(items), identifier))
+    found = one_by_one(identify, items, identifier)
     assert [item.frame for item in found] == [item.frame for item in items]
     assert names(found)[-1] == ["Ada"]
 
 
 def test_a_stage_that_begins_anew_still_knows_the_faces(identifier: Identifier, known: Gallery) -> None:
-    list(identify(frames(0, 20, t1=(LEFT, RED)), identifier))
-    assert names(list(identify(frames(20, 1, t1=(LEFT, RED)), identifier))) == [["Ada"]]
+    one_by_one(identify, frames(0, 20, t1=(LEFT, RED)), identifier)
+    assert names(one_by_one(identify, frames(20, 1, t1=(LEFT, RED)), identifier)) == [["Ada"]]
     assert identifier.runs == 3
 
 

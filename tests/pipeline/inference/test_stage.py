@@ -260,7 +260,7 @@ def test_each_frame_gets_its_own_row_in_its_own_pixels() -> None:
     boxes = [[(10, 10, 20, 30), (40, 0, 50, 20)], [(0, 0, 64, 32), (30, 8, 60, 24)]]
     batch = prepared("a", 1, 2)
     inferred = Inferred(batch, outputs(boxes, [[0.9, 0.8], [0.1, 0.7]]), 3, 4)
-    first, second = detect([inferred], lambda: Thresholds(object_score=0.35, face_score=0.5))
+    ((first, second),) = detect([inferred], lambda: Thresholds(object_score=0.35, face_score=0.5))
     assert (first.frame, second.frame) == batch.frames
     # The pictures are twice as large as the network's input.
     assert first.detections.objects.boxes.tolist() == [[20, 20, 40, 60], [80, 0, 100, 40]]
@@ -280,7 +280,7 @@ def test_each_frame_gets_its_own_row_in_its_own_pixels() -> None:
 def test_scores_below_their_thresholds_are_not_seen(face_score: float, faces: int) -> None:
     boxes = [[(10, 10, 20, 30), (40, 0, 50, 20)]]
     inferred = Inferred(prepared("a", 1), outputs(boxes, [[0.9, 0.4]]), 3, 4)
-    (observed,) = detect([inferred], lambda: Thresholds(object_score=0.5, face_score=face_score))
+    ((observed,),) = detect([inferred], lambda: Thresholds(object_score=0.5, face_score=face_score))
     assert len(observed.detections.objects.boxes) == 1
     assert len(observed.detections.faces.boxes) == faces
 
@@ -298,5 +298,5 @@ def test_scenes_are_told_as_their_groups() -> None:
         format=1, name="made", frame=EntrySpec("frame.onnx", "", HEIGHT, WIDTH, {}), face=None, objects=("a", "b"),
         scenes=("bar", "yard", "coffee_shop"), network=NetworkSettings(), scene_groups=groups,
     )  # fmt: skip
-    found = list(detect([Inferred(prepared("a", 1, 2), given, 3, 4)], Thresholds, spec=spec))
+    (found,) = detect([Inferred(prepared("a", 1, 2), given, 3, 4)], Thresholds, spec=spec)
     np.testing.assert_allclose([each.detections.scene for each in found], [[0.3, 0.7], [1.0, 0.0]], atol=1e-6)

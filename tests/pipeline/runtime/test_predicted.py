@@ -21,7 +21,7 @@ from pipeline.wire.messages import FrameMessage, decode, encode
 from tests.pipeline.made_clock import Tick
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result
 from tests.pipeline.made_runs import Run, check_books, make_config, write_model
-from tests.pipeline.made_tracks import make_observed
+from tests.pipeline.made_tracks import make_observed, one_by_one
 
 STEP_S = 0.04
 LATER = Timestamps(11, 12, 13, 14)
@@ -40,7 +40,7 @@ def left_out(number: int) -> Skipped:
 def tracked(every: int, count: int, *, show: bool = True) -> list[Tracked]:
     trackers = Trackers(TrackingSettings(confirm_frames=1), Thresholds(), person=0)
     items = (left_out(n) if n % every else walking(n) for n in range(count))
-    return list(track((item for item in items if show or isinstance(item, Observed)), trackers))
+    return one_by_one(track, (item for item in items if show or isinstance(item, Observed)), trackers)
 
 
 def test_a_track_is_shown_where_it_should_be_by_then() -> None:
@@ -61,8 +61,9 @@ def test_the_picture_of_a_frame_that_was_left_out_is_not_looked_at() -> None:
 
     settings = TrackingSettings(confirm_frames=1, camera_motion=True)
     items = [unseen(0), walking(1), *(unseen(n) for n in range(2, 6)), walking(6)]
-    shown = track(items, Trackers(settings, Thresholds(), person=0))
-    results = list(smooth(identify(shown, None), Smoothers(SmoothingSettings(), 2, 2, light=True)))
+    shown = track(([item] for item in items), Trackers(settings, Thresholds(), person=0))
+    batches = list(smooth(identify(shown, None), Smoothers(SmoothingSettings(), 2, 2, light=True)))
+    results = [result for batch in batches for result in batch]
     light = results[1].light
     assert light is not None
     assert [result.light for result in results] == [None, *[light] * 6]
@@ -84,7 +85,7 @@ def test_a_predicted_box_stays_in_the_picture() -> None:
         x = 400.0 + 18.0 * number  # to the right edge of 640 pixels
         items.append(make_observed(STEP_S * number, [(x, 50.0, x + 40.0, 250.0)]))
     items += [Skipped(replace(make_observed(STEP_S * n).frame, between=True), LATER) for n in range(12, 40)]
-    for item in track(items, trackers):
+    for item in one_by_one(track, items, trackers):
         if len(item.objects.boxes):
             assert item.objects.boxes.min() >= 0.0
             assert item.objects.boxes[:, 2].max() <= item.frame.picture.width
@@ -94,7 +95,7 @@ def test_a_predicted_box_stays_in_the_picture() -> None:
 def test_another_scene_ends_what_was_followed_though_its_frame_is_left_out() -> None:
     trackers = Trackers(TrackingSettings(confirm_frames=1), Thresholds(), person=0)
     frame = replace(walking(1).frame, between=True, cut_seq=1, seq=1)
-    first, cut = track([walking(0), Skipped(frame, LATER)], trackers)
+    first, cut = one_by_one(track, [walking(0), Skipped(frame, LATER)], trackers)
     assert cut.cut
     assert cut.objects.ended.tolist() == first.objects.ids.tolist()
 
@@ -159,7 +160,7 @@ def test_what_moves_by_more_than_its_size_between_inferred_frames_is_still_one_t
                 items.append(seen)
             elif left_out:
                 items.append(Skipped(replace(seen.frame, between=True), LATER))
-        return {int(track_id) for item in track(items, trackers) for track_id in item.objects.ids}
+        return {int(track_id) for item in one_by_one(track, items, trackers) for track_id in item.objects.ids}
 
     assert followed(left_out=True) == {1}
     assert len(followed(left_out=False)) > 1, "a source that is as slow says nothing of what lies between"

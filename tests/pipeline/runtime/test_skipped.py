@@ -22,7 +22,7 @@ from pipeline.smoothing.stage import Smoothers, smooth
 from pipeline.tracking.stage import Trackers, track
 from tests.pipeline.made_frames import make_frame, names
 from tests.pipeline.made_runs import Run, check_books, make_config, write_model
-from tests.pipeline.made_tracks import make_observed, make_tracked
+from tests.pipeline.made_tracks import make_observed, make_tracked, one_by_one
 
 LATER = Timestamps(11, 12, 13, 14)
 BOX = (100.0, 50.0, 200.0, 250.0)
@@ -42,7 +42,7 @@ def test_a_batch_in_which_nothing_is_to_be_inferred_does_not_trouble_the_engine(
     (inferred,) = collect(start([prepared], engine=None))  # type: ignore[arg-type]
     assert inferred.outputs == {}
     assert inferred.ran(depth=2).size == 0
-    (skipped,) = detect([inferred], Thresholds)
+    ((skipped,),) = detect([inferred], Thresholds)
     assert isinstance(skipped, Skipped)
     assert skipped.frame == prepared.frames[0]
 
@@ -56,7 +56,7 @@ def test_each_frame_that_was_inferred_gets_its_own_row_and_the_order_is_kept() -
         "object_labels": np.zeros((2, 1), np.int32),
     }
     prepared = Prepared(Batch(frames, 1, frozenset({0, 2})), np.zeros((2, 32, 64, 3), np.uint8), boxes, 2)
-    items = list(detect([Inferred(prepared, outputs, 3, 4)], Thresholds))
+    (items,) = detect([Inferred(prepared, outputs, 3, 4)], Thresholds)
     assert names([item.frame for item in items]) == ["a0", "a1", "a2", "a3"]
     assert [type(item) for item in items] == [Skipped, Observed, Skipped, Observed]
     lefts = [item.detections.objects.boxes[0, 0] for item in items if isinstance(item, Observed)]
@@ -65,7 +65,7 @@ def test_each_frame_that_was_inferred_gets_its_own_row_and_the_order_is_kept() -
 
 
 def tracked(items: Sequence[Observed | Skipped]) -> list[Tracked]:
-    return list(track(items, Trackers(TrackingSettings(confirm_frames=1), Thresholds(), person=0)))
+    return one_by_one(track, items, Trackers(TrackingSettings(confirm_frames=1), Thresholds(), person=0))
 
 
 def carried_at(time_s: float) -> Skipped:
@@ -100,7 +100,7 @@ def as_carried(item: Tracked) -> Tracked:
 
 
 def smoothed(*items: Tracked) -> list[Result]:
-    return list(smooth(map(identified, items), Smoothers(SmoothingSettings(), 2, 2)))
+    return one_by_one(smooth, map(identified, items), Smoothers(SmoothingSettings(), 2, 2))
 
 
 def test_a_label_that_flickered_in_the_last_frame_is_not_borne_out_by_showing_it_again() -> None:
@@ -135,10 +135,10 @@ def test_a_face_that_is_shown_again_is_not_embedded(tmp_path: Path) -> None:
     identifier = Identifier(DirectFaces(NobodyLooks()), gallery, IdentitySettings(), 0.5)  # type: ignore[arg-type]
     face = (100.0, 50.0, 200.0, 150.0)
     pixels = np.zeros((360, 640, 3), np.uint8)
-    (shown,) = identify([as_carried(make_tracked(0.0, faces={1: face}, pixels=pixels))], identifier)
+    (shown,) = one_by_one(identify, [as_carried(make_tracked(0.0, faces={1: face}, pixels=pixels))], identifier)
     assert shown.identities == (None,)
     with pytest.raises(AssertionError, match="embedded"):
-        list(identify([make_tracked(0.0, faces={1: face}, pixels=pixels)], identifier))
+        one_by_one(identify, [make_tracked(0.0, faces={1: face}, pixels=pixels)], identifier)
 
 
 def test_a_run_at_the_adaptive_rate_tells_every_frame_and_infers_those_with_motion(

@@ -170,8 +170,10 @@ def test_gpus_are_told_of_as_far_as_they_tell(monkeypatch: pytest.MonkeyPatch) -
 
 
 @promtool
-def test_promtool_finds_nothing_wrong_with_the_text() -> None:
-    done = subprocess.run(["promtool", "check", "metrics"], input=served(READING), capture_output=True, text=True)
+@pytest.mark.parametrize("reading", [None, Reading(), READING], ids=["before a run", "no stream yet", "of all states"])
+def test_promtool_finds_nothing_wrong_with_the_text(reading: Reading | None, tmp_path: Path) -> None:
+    text = served(reading, config(record=RecordSettings(directory=str(tmp_path))))
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.frames.types import Identified
 from pipeline.settings.schema import SmoothingSettings
 from pipeline.smoothing.stage import DOUBT_S, MAX_SHARE, LabelSmoother, SceneSmoother, Smoothers, smooth
-from tests.pipeline.made_tracks import make_tracked
+from tests.pipeline.made_tracks import make_tracked, one_by_one
 
 SETTINGS = SmoothingSettings()
 RATE = 25
@@ -257,7 +257,7 @@ def test_the_stage_smooths_each_stream_by_itself_and_forgets_ended_tracks() -> N
             items.append(Identified.with_names(tracked, ()))
     items.append(Identified.with_names(make_tracked(3.0, objects_ended=[1], stream="a"), ()))
     items.append(Identified.with_names(make_tracked(3.1, {1: box}, labels=[1], stream="a"), ()))
-    results = list(smooth(items, Smoothers(SETTINGS, 2, 2)))
+    results = one_by_one(smooth, items, Smoothers(SETTINGS, 2, 2))
     assert [result.labels.tolist() for result in results[-4:]] == [[0], [1], [], [1]]
     assert results[-3].scene_label == 0
     assert [result.frame for result in results] == [item.frame for item in items]
@@ -267,9 +267,9 @@ def test_a_stage_that_begins_anew_still_knows_the_labels_and_the_scene() -> None
     smoothers = Smoothers(SETTINGS, 2, 2)
     box = (10, 10, 50, 110)
     steady = [make_tracked(i / RATE, {1: box}, labels=[0], scene=(0.9, 0.1)) for i in range(50)]
-    list(smooth([Identified.with_names(tracked, ()) for tracked in steady], smoothers))
+    one_by_one(smooth, [Identified.with_names(tracked, ()) for tracked in steady], smoothers)
     flash = Identified.with_names(make_tracked(2.0, {1: box}, labels=[1], scene=(0.1, 0.9)), ())
-    (result,) = smooth([flash], smoothers)
+    (result,) = one_by_one(smooth, [flash], smoothers)
     assert (result.labels.tolist(), result.scene_label) == ([0], 0)
 
 

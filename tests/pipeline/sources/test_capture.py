@@ -243,6 +243,8 @@ def sound(path: Path) -> None:
         pytest.param("empty.mp4", Path.touch, "is not a video", id="empty"),
         pytest.param("noise.mp4", noise, "is not a video", id="noise"),
         pytest.param("list.txt", text, "is not a video", id="text, which FFmpeg would render"),
+        pytest.param("list.m3u8", text, "is not a playlist of video that can be read: ", id="an empty playlist"),
+        pytest.param("clip.mpd", text, "is a playlist of DASH, which FFmpeg cannot read here: ", id="DASH"),
         pytest.param("sound.wav", sound, "has no video stream", id="sound alone"),
     ],
 )

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.frames.luma import luma_points
 from pipeline.frames.picture import Picture
-from pipeline.frames.types import Frame, Identified, Tracked
+from pipeline.frames.types import Frame, Identified, Skipped, Timestamps, Tracked
 from pipeline.settings.schema import SmoothingSettings, TrackingSettings
-from pipeline.smoothing.stage import StreamSmoother
+from pipeline.smoothing.stage import Smoothers
 from pipeline.sources.cuts import KEPT_S, Change, CutDetector, mark_cuts
-from pipeline.sources.unchanged import luma_points
-from pipeline.tracking.stage import StreamTracker
+from pipeline.tracking.stage import Trackers
 from tests.pipeline.made_frames import make_frame
 from tests.pipeline.made_scenes import HEIGHT, WIDTH, Luma, rgb, seen, wide
 from tests.pipeline.made_tracks import Box, make_observed
@@ -173,16 +173,16 @@ class Followed:
     """One stream's frames through the tracker and the smoother."""
 
     def __init__(self) -> None:
-        self.tracker = StreamTracker(TrackingSettings(), THRESHOLDS, 0, 1)
-        self.smoother = StreamSmoother(SmoothingSettings(), 2, 2)
+        self.tracker = Trackers(TrackingSettings(), THRESHOLDS, 0)
+        self.smoother = Smoothers(SmoothingSettings(), 2, 2)
         self.seq = 0
 
     def see(self, box: Box, *, cut: int = -1, doubtful: int = -1, scene: tuple[float, float] = (0.9, 0.1)) -> Tracked:
         observed = make_observed(self.seq / FPS, [box], [box], scene=scene)
         frame = replace(observed.frame, seq=self.seq, cut_seq=cut, doubtful_seq=doubtful)
         self.seq += 1
-        tracked = self.tracker.update(replace(observed, frame=frame))
-        self.result = self.smoother.update(Identified.with_names(tracked, (None,) * len(tracked.faces.ids)))
+        (tracked,) = self.tracker.update([replace(observed, frame=frame)])
+        (self.result,) = self.smoother.update([Identified.with_names(tracked, (None,) * len(tracked.faces.ids))])
         return tracked
 
 
@@ -217,10 +217,10 @@ def test_a_cut_in_a_frame_that_is_not_inferred_is_one() -> None:
     for _ in range(10):
         followed.see(LEFT)
     frame = replace(make_frame("door", followed.seq), time_s=followed.seq / FPS, cut_seq=followed.seq)
-    assert followed.tracker.carry(frame) is None
-    followed.seq += 1
-    tracked = followed.see(LEFT, cut=frame.seq)
+    (tracked,) = followed.tracker.update([Skipped(frame, Timestamps(0, 0, 0, 0))])
     assert tracked.cut and tracked.objects.ended.tolist() == [1]
+    followed.seq += 1
+    assert not followed.see(LEFT, cut=frame.seq).cut
 
 
 @pytest.mark.parametrize(("box", "cut"), [(LEFT, False), (RIGHT, True)], ids=["stayed", "elsewhere"])

@@ -3,8 +3,10 @@
 import os
 import threading
 import time
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
+from operator import add
 from pathlib import Path
 
 import av
@@ -127,16 +129,46 @@ class TestFiles:
         assert read.end[1] == "part"
         assert "is not whole: no data for 1 s" in read.end[0]
 
-    def test_a_playlist_that_lacks_its_last_segments(self, segments: list[bytes]) -> None:
+    @pytest.mark.parametrize("lacking", [{4, 5}, {0}, {2}], ids=["the last", "the first", "one in the middle"])
+    def test_a_playlist_that_lacks_segments(self, segments: list[bytes], lacking: set[int]) -> None:
         whole = Playlist(segments, SEGMENT_S, ends=True)
 
         def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
-            return (404, b"", {}) if request.path in ("/4.ts", "/5.ts") else whole(request)
+            return (404, b"", {}) if request.path in {f"/{number}.ts" for number in lacking} else whole(request)
 
         with http_server(answer) as address:
             read = Read(f"{address}/clip.m3u8")
-        assert len(read.frames) == 100
-        assert read.end[1] == "part"
+        frames, seconds = 25 * (6 - len(lacking)), 6 - len(lacking)
+        cause = f"end of the file after {frames} frames; is not whole: {seconds}.0 of 6.0 s came"
+        assert (len(read.frames), read.end) == (frames, (cause, "part"))
+
+    @pytest.mark.parametrize("live", [False, True])
+    def test_of_a_playlist_of_several_the_best_is_read_and_no_other(self, tmp_path: Path, live: bool) -> None:
+        lines, asked = ["#EXTM3U"], list[str]()
+        for name, size in (("small", (64, 48)), ("large", (128, 96)), ("middle", (96, 64))):
+            lines += [f"#EXT-X-STREAM-INF:BANDWIDTH={1000 * size[0]},RESOLUTION={size[0]}x{size[1]}", f"{name}.m3u8"]
+            for number in range(8):
+                stamps = partial(add, 25 * number)
+                write_clip(tmp_path / f"{name}{number}.ts", 25, size, options={"bf": "0"}, stamps=stamps)
+            parts = "".join(f"#EXTINF:1.0,\n{name}{number}.ts\n" for number in range(8))
+            end = "" if live else "#EXT-X-ENDLIST\n"
+            (tmp_path / f"{name}.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n{parts}{end}")
+        (tmp_path / "all.m3u8").write_text("\n".join(lines))
+
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, bytes, dict[str, str]]:
+            asked.append(request.path)
+            return 200, (tmp_path / request.path[1:]).read_bytes(), {}
+
+        stop = threading.Event()
+        with http_server(answer) as address:
+            settings = settled(stream(f"{address}/all.m3u8"))
+            assert settings.live is live
+            asked.clear()
+            for count, frame in enumerate(capture(settings, stop=stop, health=lambda report: None), 1):
+                assert (frame.picture.width, frame.picture.height) == (128, 96)
+                if count == 60:
+                    stop.set()
+        assert sum(path.startswith("/small") for path in asked) < sum(path.startswith("/large") for path in asked)
 
     def test_a_file_that_a_web_server_does_not_have_is_refused_at_once(self) -> None:
         with (

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.frames.luma import COLUMNS, ROWS, luma_points
 from pipeline.frames.picture import Picture
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
 from pipeline.sources.rate import Rates, mark_skipped
-from pipeline.sources.unchanged import BEGIN_S, COLUMNS, HOLD_S, ROWS, MotionGate, luma_points
+from pipeline.sources.unchanged import BEGIN_S, HOLD_S, MotionGate
 
 FPS = 30
 WIDTH, HEIGHT = 320, 180

@@ -3,8 +3,9 @@
 from engines.spec import Thresholds
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.association import by_coordinate
-from pipeline.tracking.stage import Trackers, face_fit, track
-from tests.pipeline.made_tracks import Box, boxes_array, make_observed
+from pipeline.tracking.face_links import face_fit
+from pipeline.tracking.stage import Trackers, track
+from tests.pipeline.made_tracks import Box, boxes_array, make_observed, one_by_one
 
 SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, low_score_ratio=0.4)
 SURE = 0.5
@@ -14,7 +15,7 @@ PERSON, DOG = 0, 1
 
 def face_links(people: list[Box], faces: list[Box], labels: list[list[int]], person: int | None = PERSON) -> list[int]:
     frames = [make_observed(i / 10, people, faces, labels=row) for i, row in enumerate(labels)]
-    return list(track(frames, Trackers(SETTINGS, THRESHOLDS, person)))[-1].face_objects.tolist()
+    return one_by_one(track, frames, Trackers(SETTINGS, THRESHOLDS, person))[-1].face_objects.tolist()
 
 
 def test_a_face_belongs_to_the_person_whose_head_it_is() -> None:
@@ -42,12 +43,11 @@ def test_a_face_between_two_people_stays_with_the_first() -> None:
     one, face = (100, 50, 200, 350), (150, 60, 180, 100)
     nearer, further = (127, 50, 227, 350), (135, 50, 235, 350)
     frames = [make_observed(i / 10, [one, further if i < 8 else nearer], [face]) for i in range(20)]
-    tracked = list(track(frames, Trackers(SETTINGS, THRESHOLDS, PERSON)))
+    tracked = one_by_one(track, frames, Trackers(SETTINGS, THRESHOLDS, PERSON))
     assert {int(item.face_objects[0]) for item in tracked[3:]} == {1}
-    newcomer = track(
-        [make_observed(i / 10, [one, nearer], [face]) for i in range(4)], Trackers(SETTINGS, THRESHOLDS, PERSON)
-    )
-    assert list(newcomer)[-1].face_objects.tolist() == [2]
+    frames = [make_observed(i / 10, [one, nearer], [face]) for i in range(4)]
+    newcomer = one_by_one(track, frames, Trackers(SETTINGS, THRESHOLDS, PERSON))
+    assert newcomer[-1].face_objects.tolist() == [2]
 
 
 def test_two_faces_in_one_person_give_it_to_the_better_one() -> None:

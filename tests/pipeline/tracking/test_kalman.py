@@ -89,7 +89,7 @@ def test_what_goes_out_over_an_edge_is_leaving(
     filters, (a, b) = BoxFilters(), x_per_frame
     filters.append(column(left - 6 * a, top, right - 6 * b, bottom))
     follow(filters, [column(left - k * a, top, right - k * b, bottom) for k in range(5, -1, -1)], 0.04)
-    assert filters.leaving((640, 360)).tolist() == [leaving]
+    assert filters.leaving(np.array([0]), np.array([[640.0], [360.0]])).tolist() == [leaving]
 
 
 def test_a_zoom_and_a_turn_take_place_and_speed_along() -> None:

@@ -3,12 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tracking.shared_motion import ENOUGH, shared_motion
+from pipeline.tracking.association import Blocks
+from pipeline.tracking.shared_motion import ENOUGH, shared_motions
 
 
 def boxes(count: int, seed: int = 1) -> np.ndarray:
     corners = np.random.default_rng(seed).uniform(0, 1000, (2, count))
     return np.concatenate([corners, corners + np.array([40.0, 100.0])[:, None]])
+
+
+def shared_motion(ahead: np.ndarray, after: np.ndarray) -> np.ndarray | None:
+    """Of one stream."""
+    return shared_motions(ahead, after, Blocks.of(np.zeros(ahead.shape[1], np.int64), 1)).get(0)
 
 
 def moved_by(shift: tuple[float, float], noise: float, count: int = 8) -> np.ndarray | None:
@@ -49,3 +55,11 @@ def test_a_crowd_that_walks_both_ways_stands_on_still_ground() -> None:
     ahead = boxes(8)
     after = ahead + np.tile(np.array([12.0, -12.0] * 4), (4, 1)) * np.array([1.0, 0.0, 1.0, 0.0])[:, None]
     assert shared_motion(ahead, after) is None
+
+
+def test_each_stream_is_told_of_its_own_camera() -> None:
+    ahead = np.concatenate([boxes(count) for count in (ENOUGH, ENOUGH - 1, 9, ENOUGH)], axis=1)
+    streams = np.repeat([0, 1, 2, 3], [ENOUGH, ENOUGH - 1, 9, ENOUGH])
+    after = ahead + np.array([[0.0, 50.0, -30.0, 20.0], [0.0, 0.0, 10.0, 0.0]] * 2)[:, streams]
+    motions = shared_motions(ahead, after, Blocks.of(streams, 4))
+    assert {stream: motion[:, 2].tolist() for stream, motion in motions.items()} == {2: [-30.0, 10.0], 3: [20.0, 0.0]}

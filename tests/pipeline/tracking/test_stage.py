@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.spec import Thresholds
-from pipeline.frames.types import Tracks
+from pipeline.frames.types import Skipped, Tracks
 from pipeline.settings.schema import TrackingSettings
 from pipeline.tracking.found import TrackerInput
 from pipeline.tracking.stage import Trackers, track
 from pipeline.tracking.tracker import Tracker
-from tests.pipeline.made_tracks import Box, boxes_array, make_observed
+from pipeline.tracking.update import TrackingRules
+from tests.pipeline.made_tracks import Box, boxes_array, make_observed, one_by_one
 
 SETTINGS = TrackingSettings(confirm_frames=3, max_lost_s=1.5, low_score_ratio=0.4)
 SURE = 0.5
@@ -47,25 +48,27 @@ def owners(tracker: Tracker, times: Sequence[float], *things: Callable[[float], 
 
 
 def test_a_track_is_shown_from_its_third_detection_on() -> None:
-    ids = owners(Tracker(SETTINGS, SURE), [0, 0.04, 0.08, 0.12], walk(10, 10, 20))
+    ids = owners(Tracker(TrackingRules(SETTINGS, SURE)), [0, 0.04, 0.08, 0.12], walk(10, 10, 20))
     assert ids == [[0], [0], [1], [1]]
 
 
 def test_with_confirm_frames_1_a_track_is_shown_at_once() -> None:
-    tracks = step(Tracker(TrackingSettings(confirm_frames=1), SURE), 0.0, [(10, 10, 50, 110), (200, 10, 240, 110)])
+    tracks = step(
+        Tracker(TrackingRules(TrackingSettings(confirm_frames=1), SURE)), 0.0, [(10, 10, 50, 110), (200, 10, 240, 110)]
+    )
     assert tracks.ids.tolist() == [1, 2]
     assert tracks.rows.tolist() == [0, 1]
 
 
 def test_the_box_follows_a_thing_that_moves_steadily() -> None:
-    tracker, thing = Tracker(SETTINGS, SURE), walk(10, 10, 200)
+    tracker, thing = Tracker(TrackingRules(SETTINGS, SURE)), walk(10, 10, 200)
     for index in range(50):
         tracks = step(tracker, index / RATE, [thing(index / RATE)])
     np.testing.assert_allclose(tracks.boxes[0], thing(49 / RATE), atol=0.5)
 
 
 def test_the_box_jitters_less_than_its_detections() -> None:
-    tracker, noise = Tracker(SETTINGS, SURE), np.random.default_rng(1).normal(0, 4, (200, 4))
+    tracker, noise = Tracker(TrackingRules(SETTINGS, SURE)), np.random.default_rng(1).normal(0, 4, (200, 4))
     truth = np.array([100, 100, 180, 260], np.float32)
     shown = [step(tracker, i / RATE, [tuple(truth + shift)]).boxes for i, shift in enumerate(noise)]
     errors = np.concatenate(shown[20:]) - truth
@@ -74,13 +77,13 @@ def test_the_box_jitters_less_than_its_detections() -> None:
 
 def test_things_that_cross_keep_their_ids() -> None:
     times = [index / RATE for index in range(76)]
-    ids = owners(Tracker(SETTINGS, SURE), times, walk(0, 50, 100), walk(300, 60, -100))
+    ids = owners(Tracker(TrackingRules(SETTINGS, SURE)), times, walk(0, 50, 100), walk(300, 60, -100))
     assert ids[10] == ids[-1] == [1, 2]
     assert all(row == [1, 2] for row in ids[3:])
 
 
 def test_an_occlusion_shorter_than_max_lost_s_keeps_the_id() -> None:
-    tracker, thing = Tracker(SETTINGS, SURE), walk(0, 50, 60)
+    tracker, thing = Tracker(TrackingRules(SETTINGS, SURE)), walk(0, 50, 60)
     shown = []
     for index in range(100):
         hidden = 40 <= index < 70  # 1.2 s, in which it moves nearly twice its width
@@ -91,7 +94,7 @@ def test_an_occlusion_shorter_than_max_lost_s_keeps_the_id() -> None:
 
 
 def test_a_thing_that_shrank_until_it_was_hidden_is_found_again_at_its_last_size() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(65):
         size = 105 - 3 * min(index, 25)
         visible = index <= 25 or index >= 60
@@ -100,7 +103,7 @@ def test_a_thing_that_shrank_until_it_was_hidden_is_found_again_at_its_last_size
 
 
 def test_a_track_ends_once_after_max_lost_s_and_its_id_is_not_used_again() -> None:
-    tracker, thing = Tracker(SETTINGS, SURE), walk(0, 50, 0)
+    tracker, thing = Tracker(TrackingRules(SETTINGS, SURE)), walk(0, 50, 0)
     shown = [step(tracker, i / RATE, [thing(0)] if i < 10 or i >= 60 else []) for i in range(70)]
     ends = [index for index, tracks in enumerate(shown) if len(tracks.ended)]
     assert len(ends) == 1
@@ -110,13 +113,13 @@ def test_a_track_ends_once_after_max_lost_s_and_its_id_is_not_used_again() -> No
 
 
 def test_a_flash_seen_twice_is_never_shown_nor_reported_as_ended() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     shown = [step(tracker, i / RATE, [(10, 10, 50, 110)] if i < 2 else []) for i in range(100)]
     assert not any(len(tracks.ids) or len(tracks.ended) for tracks in shown)
 
 
 def test_unsure_detections_carry_a_track_on_but_start_none() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     seen, unseen = (10, 10, 50, 110), (300, 10, 340, 110)
     for index in range(30):
         tracks = step(tracker, index / RATE, [seen, unseen], [0.9 if index < 5 else 0.3, 0.3])
@@ -126,14 +129,14 @@ def test_unsure_detections_carry_a_track_on_but_start_none() -> None:
 
 
 def test_detections_below_the_unsure_share_are_not_used() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(30):
         tracks = step(tracker, index / RATE, [(10, 10, 50, 110)], [0.9 if index < 5 else 0.1])
     assert not len(tracks.ids)
 
 
 def test_sure_detections_go_first_to_the_tracks() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(5):
         step(tracker, index / RATE, [(100, 10, 140, 110)])
     tracks = step(tracker, 0.2, [(100, 10, 140, 110), (106, 10, 146, 110)], [0.3, 0.9])
@@ -141,7 +144,7 @@ def test_sure_detections_go_first_to_the_tracks() -> None:
 
 
 def test_a_detection_belongs_to_one_track_even_where_an_unconfirmed_one_fits_too() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(5):
         step(tracker, index / RATE, [(100, 10, 140, 110)])
     step(tracker, 0.2, [(100, 10, 140, 110), (112, 10, 152, 110)])
@@ -150,14 +153,14 @@ def test_a_detection_belongs_to_one_track_even_where_an_unconfirmed_one_fits_too
 
 
 def test_a_flickering_label_stays_one_track() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     shown = [step(tracker, i / RATE, [(10, 10, 50, 110)], labels=[i % 2]) for i in range(20)]
     assert {int(id_) for tracks in shown for id_ in tracks.ids} == {1}
     assert [tracks.labels.tolist() for tracks in shown[3:5]] == [[1], [0]]
 
 
 def test_the_same_label_decides_between_two_equally_near_detections() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(5):
         step(tracker, index / RATE, [(100, 10, 140, 110)], labels=[DOG])
     tracks = step(tracker, 0.2, [(94, 10, 134, 110), (106, 10, 146, 110)], labels=[PERSON, DOG])
@@ -165,14 +168,14 @@ def test_the_same_label_decides_between_two_equally_near_detections() -> None:
 
 
 def test_one_thing_detected_under_two_labels_is_one_track() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(10):
         tracks = step(tracker, index / RATE, [(10, 10, 50, 110), (11, 10, 50, 110)], [0.8, 0.9], [PERSON, DOG])
     assert tracks.ids.tolist() == [1]
 
 
 def test_a_good_pair_is_not_broken_up_to_make_two_poor_ones() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     one, two = (100, 10, 140, 110), (128, 10, 168, 110)
     for index in range(5):
         step(tracker, index / RATE, [one, two])
@@ -181,7 +184,7 @@ def test_a_good_pair_is_not_broken_up_to_make_two_poor_ones() -> None:
 
 
 def test_who_comes_in_where_another_went_out_is_somebody_else() -> None:
-    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+    tracker, size = Tracker(TrackingRules(SETTINGS, SURE)), (640, 360)
 
     def seen(left: float) -> Tracks:
         box = np.array([(left, 100, left + 60, 250)], np.float32).clip(0, [640, 360, 640, 360])
@@ -200,18 +203,18 @@ def test_who_comes_in_where_another_went_out_is_somebody_else() -> None:
 @pytest.mark.parametrize("gap_s", [0.04, 0.2, 0.5, 2.0])
 def test_the_id_is_kept_at_any_frame_rate(gap_s: float) -> None:
     things = walk(0, 50, 10 / gap_s), walk(400, 50, -10 / gap_s)  # a quarter of the width each frame
-    ids = owners(Tracker(SETTINGS, SURE), [index * gap_s for index in range(20)], *things)
+    ids = owners(Tracker(TrackingRules(SETTINGS, SURE)), [index * gap_s for index in range(20)], *things)
     assert all(row == [1, 2] for row in ids[3:])
 
 
 def test_dropped_frames_do_not_lose_a_fast_thing() -> None:
     kept = [i for i in range(200) if i < 20 or i % 7 in (0, 1, 4)]
-    ids = owners(Tracker(SETTINGS, SURE), [i / RATE for i in kept], walk(0, 50, 150))
+    ids = owners(Tracker(TrackingRules(SETTINGS, SURE)), [i / RATE for i in kept], walk(0, 50, 150))
     assert all(row == [1] for row in ids[3:])
 
 
 def test_a_jump_in_time_ends_what_was_there() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(20):
         step(tracker, index / RATE, [(10, 10, 50, 110)])
     tracks = step(tracker, 60.0, [(10, 10, 50, 110)])
@@ -220,27 +223,27 @@ def test_a_jump_in_time_ends_what_was_there() -> None:
 
 
 def test_a_step_back_in_time_loses_nothing() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for time_s in (100.0, 100.04, 100.08, 3.0, 3.04, 3.08):
         tracks = step(tracker, time_s, [(10, 10, 50, 110)])
     assert tracks.ids.tolist() == [1]
 
 
 def test_frames_with_the_same_time_are_allowed() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for _ in range(4):
         tracks = step(tracker, 1.0, [(10, 10, 50, 110)])
     assert tracks.ids.tolist() == [1]
 
 
 def test_no_detections_at_all() -> None:
-    tracks = step(Tracker(SETTINGS, SURE), 0.0, [])
+    tracks = step(Tracker(TrackingRules(SETTINGS, SURE)), 0.0, [])
     assert tracks.boxes.shape == (0, 4)
     assert [tracks.ids.dtype, tracks.boxes.dtype, tracks.labels.dtype] == [np.int64, np.float32, np.int32]
 
 
 def test_a_picture_without_anything_sure_is_told_as_one_with_a_track_not_shown_yet() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     unsure, tentative = (
         step(tracker, index / RATE, [(10, 10, 50, 110)], [score]) for index, score in enumerate((0.49, 0.9))
     )
@@ -251,7 +254,7 @@ def test_a_picture_without_anything_sure_is_told_as_one_with_a_track_not_shown_y
 
 @pytest.mark.parametrize("score", [float("nan"), 0.1])
 def test_a_sure_detection_starts_a_track_whatever_stands_beside_it(score: float) -> None:
-    tracker = Tracker(TrackingSettings(confirm_frames=1), SURE)
+    tracker = Tracker(TrackingRules(TrackingSettings(confirm_frames=1), SURE))
     assert step(tracker, 0.0, [(10, 10, 50, 110), (100, 10, 140, 110)], [score, 0.9]).rows.tolist() == [1]
 
 
@@ -265,7 +268,7 @@ def test_a_sure_detection_starts_a_track_whatever_stands_beside_it(score: float)
     ],
 )
 def test_a_box_that_is_none_is_passed_over(box: Box) -> None:
-    tracker = Tracker(TrackingSettings(confirm_frames=1), SURE)
+    tracker = Tracker(TrackingRules(TrackingSettings(confirm_frames=1), SURE))
     for index in range(5):
         tracks = step(tracker, index / RATE, [box, (100, 10, 140, 110)])
     assert tracks.rows.tolist() == [1]
@@ -284,7 +287,7 @@ frames_of_boxes = st.lists(
 
 @given(frames_of_boxes)
 def test_whatever_comes_ids_are_unique_and_boxes_finite(frames: list[tuple[float, list[tuple[float, ...]]]]) -> None:
-    tracker, time_s = Tracker(TrackingSettings(confirm_frames=2), SURE), 0.0
+    tracker, time_s = Tracker(TrackingRules(TrackingSettings(confirm_frames=2), SURE)), 0.0
     ended: set[int] = set()
     for gap_s, rows in frames:
         time_s += gap_s
@@ -312,8 +315,8 @@ def test_ten_thousand_random_steps_keep_every_promise(seed: int) -> None:
         time_s += rng.choice([0.04, 0.04, 0.04, 0.5, 0.0, 5.0, -1.0])
         things, faces = _random_boxes(rng, unchanged), _random_boxes(rng, unchanged)
         frame = make_observed(time_s, things, faces, score=rng.uniform(0.3, 1.0), pixels=dark)
-        skipped = tracker.carry(frame.frame) if rng.random() < 0.2 else None
-        tracked = skipped or tracker.update(frame)
+        item = Skipped(frame.frame, frame.timestamps) if rng.random() < 0.2 else frame
+        (tracked,) = tracker.update([item])
         for kind, tracks in (("objects", tracked.objects), ("faces", tracked.faces)):
             ids = tracks.ids.tolist()
             assert len(set(ids)) == len(ids)
@@ -324,7 +327,7 @@ def test_ten_thousand_random_steps_keep_every_promise(seed: int) -> None:
             shown[kind].update(ids)
             assert all(0 <= x0 < x1 <= 640 and 0 <= y0 < y1 <= 360 for x0, y0, x1, y1 in tracks.boxes.tolist())
         assert set(tracked.face_objects.tolist()) <= {0, *tracked.objects.ids.tolist()}
-    last = tracker.update(make_observed(time_s + 100.0))
+    (last,) = tracker.update([make_observed(time_s + 100.0)])
     assert shown["objects"] == ended["objects"] | set(last.objects.ended.tolist())
     assert shown["faces"] == ended["faces"] | set(last.faces.ended.tolist())
     assert len(shown["objects"]) > 100 and len(shown["faces"]) > 100
@@ -340,20 +343,20 @@ def _random_boxes(rng: np.random.Generator, unchanged: np.ndarray) -> list[Box]:
 def test_carried_frames_show_the_last_tracks_again_and_do_not_age_them() -> None:
     trackers, box = Trackers(SETTINGS, THRESHOLDS, PERSON), (100, 100, 140, 200)
     for index in range(5):
-        seen = trackers.update(make_observed(index / RATE, [box], [(110, 100, 125, 120)]))
+        (seen,) = trackers.update([make_observed(index / RATE, [box], [(110, 100, 125, 120)])])
     for index in range(5, 500):
         frame = make_observed(index / RATE).frame
-        skipped = trackers.carry(frame)
-        assert skipped is not None and skipped.frame is frame
+        (skipped,) = trackers.update([Skipped(frame, seen.timestamps)])
+        assert skipped.frame is frame and skipped.carried == "unchanged"
         assert skipped.objects.ids.tolist() == skipped.faces.ids.tolist() == [1]
         np.testing.assert_array_equal(skipped.objects.boxes, seen.objects.boxes)
-    again = trackers.update(make_observed(500 / RATE, [box]))
+    (again,) = trackers.update([make_observed(500 / RATE, [box])])
     assert again.objects.ids.tolist() == [1]
     assert not len(again.objects.ended)
 
 
 def test_what_was_missing_before_a_still_time_ends_by_it() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     for index in range(10):
         step(tracker, index / RATE, [(10, 10, 50, 110)] if index < 9 else [])
     tracker.carry(10.0)
@@ -361,17 +364,19 @@ def test_what_was_missing_before_a_still_time_ends_by_it() -> None:
 
 
 def test_a_stream_that_was_never_inferred_has_nothing_to_carry() -> None:
-    assert Trackers(SETTINGS, THRESHOLDS, PERSON).carry(make_observed(0.0).frame) is None
+    seen = make_observed(0.0, [(10, 10, 50, 110)])
+    (tracked,) = Trackers(SETTINGS, THRESHOLDS, PERSON).update([Skipped(seen.frame, seen.timestamps)])
+    assert not len(tracked.objects.ids) and not len(tracked.detections.objects.boxes)
 
 
 def test_ids_begin_where_they_are_told_to() -> None:
     trackers = Trackers(TrackingSettings(confirm_frames=1), THRESHOLDS, PERSON, first_id=1001)
-    tracked = trackers.update(make_observed(0.0, [(10, 10, 50, 110)], [(20, 10, 40, 40)]))
+    (tracked,) = trackers.update([make_observed(0.0, [(10, 10, 50, 110)], [(20, 10, 40, 40)])])
     assert [tracked.objects.ids.tolist(), tracked.faces.ids.tolist()] == [[1001], [1001]]
 
 
 def test_weak_things_are_shown_later_than_sure_ones() -> None:
-    tracker, shown = Tracker(TrackingSettings(confirm_frames=2), SURE), []
+    tracker, shown = Tracker(TrackingRules(TrackingSettings(confirm_frames=2), SURE)), []
     for index in range(20):
         shown.append(step(tracker, index / RATE, [(10, 10, 50, 110), (200, 10, 240, 110)], [0.95, 0.52]))
     first = [next(i for i, tracks in enumerate(shown) if row in tracks.rows.tolist()) for row in range(2)]
@@ -379,7 +384,7 @@ def test_weak_things_are_shown_later_than_sure_ones() -> None:
 
 
 def test_a_thing_that_flickers_weakly_is_never_shown() -> None:
-    tracker = Tracker(TrackingSettings(confirm_frames=2), SURE)
+    tracker = Tracker(TrackingRules(TrackingSettings(confirm_frames=2), SURE))
     shown = [step(tracker, i / 10, [(10, 10, 50, 110)] if i % 2 else [], [0.55] if i % 2 else []) for i in range(100)]
     assert not any(len(tracks.ids) for tracks in shown)
 
@@ -392,7 +397,7 @@ def looking(boxes: Sequence[Box], appearance: Sequence[Sequence[float]]) -> Trac
 
 
 def test_looks_decide_between_two_equally_near_detections() -> None:
-    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+    tracker, size = Tracker(TrackingRules(SETTINGS, SURE)), (640, 360)
     red, blue = (1.0, 0.0), (0.0, 1.0)
     for index in range(5):
         tracker.update(index / RATE, looking([(100, 10, 140, 110)], [red]), size=size)
@@ -402,7 +407,7 @@ def test_looks_decide_between_two_equally_near_detections() -> None:
 
 
 def test_a_sudden_turn_of_the_camera_keeps_the_ids_when_it_is_told() -> None:
-    tracker, size = Tracker(SETTINGS, SURE), (640, 360)
+    tracker, size = Tracker(TrackingRules(SETTINGS, SURE)), (640, 360)
     boxes = [(100 + 60 * i, 100, 130 + 60 * i, 180) for i in range(4)]
     for index in range(5):
         step(tracker, index / RATE, boxes)
@@ -413,7 +418,7 @@ def test_a_sudden_turn_of_the_camera_keeps_the_ids_when_it_is_told() -> None:
 
 
 def test_a_sudden_turn_of_the_camera_is_told_by_the_tracks_themselves() -> None:
-    tracker = Tracker(SETTINGS, SURE)
+    tracker = Tracker(TrackingRules(SETTINGS, SURE))
     boxes = [(100 + 130 * i, 100 + 40 * i, 150 + 130 * i, 220 + 40 * i) for i in range(6)]
     for index in range(30):
         sway = 12 * (-1) ** (index // 3)  # pixels to either side, every 0.12 s
@@ -430,7 +435,8 @@ def test_camera_motion_is_found_in_the_pictures_themselves() -> None:
     trackers = Trackers(TrackingSettings(camera_motion=True, confirm_frames=1), THRESHOLDS, PERSON)
     for index, shift in enumerate([0, 0, 0, 40]):
         pixels = np.repeat(wall[:, 100 - shift : 740 - shift, None], 3, 2)
-        tracked = trackers.update(make_observed(index / RATE, [(200 + shift, 100, 230 + shift, 180)], pixels=pixels))
+        seen = make_observed(index / RATE, [(200 + shift, 100, 230 + shift, 180)], pixels=pixels)
+        (tracked,) = trackers.update([seen])
     assert tracked.objects.ids.tolist() == [1]
 
 
@@ -439,7 +445,7 @@ def test_streams_have_ids_of_their_own_and_boxes_stay_in_the_picture() -> None:
     frames = [
         make_observed(i / 10, [(box[0] - 60 + 20 * min(i, 3), 100, 640, 200)], stream=s) for i in range(8) for s in "ab"
     ]
-    tracked = list(track(frames, Trackers(SETTINGS, THRESHOLDS, PERSON)))
+    tracked = one_by_one(track, frames, Trackers(SETTINGS, THRESHOLDS, PERSON))
     assert [item.objects.ids.tolist() for item in tracked[-2:]] == [[1], [1]]
     assert all((item.objects.boxes[:, 2] <= 640).all() for item in tracked)
     assert [item.frame for item in tracked] == [item.frame for item in frames]
@@ -448,13 +454,13 @@ def test_streams_have_ids_of_their_own_and_boxes_stay_in_the_picture() -> None:
 def test_a_stage_that_begins_anew_goes_on_with_its_tracks() -> None:
     box = (100, 100, 140, 200)
     trackers = Trackers(SETTINGS, THRESHOLDS, PERSON)
-    list(track([make_observed(i / 10, [box]) for i in range(5)], trackers))
-    later = track([make_observed(0.5, [box]), make_observed(5.0, [])], trackers)
+    one_by_one(track, [make_observed(i / 10, [box]) for i in range(5)], trackers)
+    later = one_by_one(track, [make_observed(0.5, [box]), make_observed(5.0, [])], trackers)
     assert [(item.objects.ids.tolist(), item.objects.ended.tolist()) for item in later] == [([1], []), ([], [1])]
 
 
 def test_each_label_begins_tracks_from_its_own_score_on() -> None:
-    tracker = Tracker(TrackingSettings(confirm_frames=1), (0.8, 0.3), 0.5)
+    tracker = Tracker(TrackingRules(TrackingSettings(confirm_frames=1), (0.8, 0.3), 0.5))
     boxes = np.array([(10, 10, 50, 110), (200, 10, 240, 110)], np.float32)
     nothing = TrackerInput(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
     for frame in range(6):

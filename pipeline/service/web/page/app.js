@@ -16,11 +16,16 @@ const ONLY_ADMIN = ["zones", "system"];
 const THEMES = ["auto", "dark", "light"];
 const stored = (key, otherwise) => { try { return localStorage.getItem(key) ?? otherwise; } catch { return otherwise; } };
 
+/** What a part of the address says; as it stands there where somebody wrote a % that begins nothing. */
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
 /** The address: `#/view/name?filters`. */
 function readAddress() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view, ...rest] = path.split("/");
-  return { view: view || "live", name: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+  return { view: view || "live", name: decoded(rest.join("/")), query: new URLSearchParams(query) };
 }
 
 class App extends HTMLElement {

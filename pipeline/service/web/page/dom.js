@@ -37,6 +37,8 @@ const PATHS = {
   close: "M6 6l12 12M18 6L6 18",
   back: "M15 5l-7 7 7 7",
   next: "M9 5l7 7-7 7",
+  play: "M8 5l11 7-11 7z",
+  full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   face: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM9 10h.01M15 10h.01M8.5 15c2 2 5 2 7 0",
 };
 

@@ -83,8 +83,12 @@ function clip(event, words) {
   const video = h("video", { src: address, controls: true, ".muted": true, autoplay: true, playsinline: true, "aria-label": `${text.events.clip}: ${words}`, onerror: () => { trouble.hidden = false; } });
   const overlay = new Overlay(h("canvas", { "aria-hidden": "true" }));
   let began = Date.parse(event.body.first_seen ?? event.at) - BEFORE_S * 1000;
-  // The server may tell when the clip's first picture was taken.
-  fetch(address, { headers: { Range: "bytes=0-0" } }).then((answer) => { began = Date.parse(answer.headers.get("X-Captured-At")) || began; }).catch(() => {});
+  // The server may tell when the clip's first picture was taken. Events share a clip: it is played from this one on.
+  fetch(address, { headers: { Range: "bytes=0-0" } }).then((answer) => {
+    began = Date.parse(answer.headers.get("X-Captured-At")) || began;
+    const from = (Date.parse(event.body.first_seen ?? event.at) - began) / 1000 - BEFORE_S;
+    if (from > 0) video.currentTime = from;
+  }).catch(() => {});
   // What was seen in each frame, where the run has kept it; else the way of the track.
   let frames = [];
   get(`/api/events/${event.id}/boxes`).then((seen) => { frames = seen; }).catch(() => {});

@@ -20,7 +20,7 @@ class Tile {
     this.why = h("p", { class: "why" });
     this.element = h("a", { class: "tile", href: `#/live/${part(row.name)}`, "aria-label": text.live.open(row.name), dataset: { stream: row.name } },
       this.picture,
-      h("span", { class: "tile-head" }, this.state, h("strong", {}, row.name), this.figures),
+      h("span", { class: "tile-head" }, this.state, h("strong", { title: row.name }, row.name), this.figures),
       this.why);
     this.update(row);
   }
@@ -51,11 +51,12 @@ class Live extends HTMLElement {
     this.recent = h("ol", { class: "rows" });
     this.recentTitle = h("h2", {});
     this.heading = h("h1", {});
-    this.back = h("a", { class: "button", href: "#/live", hidden: true }, icon("back"), text.live.all);
+    this.back = h("a", { class: "button", href: "#/live", hidden: true, "aria-label": text.live.all }, icon("back"), h("span", { class: "wordy" }, text.live.all));
+    this.full = h("button", { class: "toggle", "aria-label": text.live.full, onclick: () => this.#tiles.get(this.#name)?.picture.requestFullscreen().catch((error) => say(error.message, true)) }, icon("full"), h("span", { class: "wordy" }, text.live.full));
     this.more = h("a", { class: "small" }, text.live.allEvents);
     const toggle = (key) => h("button", { class: "toggle", "aria-pressed": "true", onclick: ({ currentTarget }) => this.toggle(key, currentTarget) }, text.live[key]);
     this.replaceChildren(
-      h("header", { class: "head" }, this.back, this.heading, h("div", { class: "spring" }), toggle("boxes"), toggle("zones")),
+      h("header", { class: "head" }, this.back, this.heading, h("div", { class: "spring" }), toggle("boxes"), toggle("zones"), this.full),
       h("div", { class: "with-side" },
         h("div", { class: "stage" }, this.grid),
         h("aside", {}, this.facts, h("section", {}, h("header", { class: "head small" }, this.recentTitle, h("div", { class: "spring" }), this.more), this.recent))));
@@ -101,9 +102,9 @@ class Live extends HTMLElement {
     else this.grid.querySelector(".empty")?.remove();
     const one = this.#tiles.has(this.#name);
     this.dataset.mode = one ? "one" : "all";
-    this.grid.dataset.count = String(Math.min(names.size, 9));
     for (const [name, tile] of this.#tiles) tile.element.classList.toggle("large", one && name === this.#name);
     this.back.hidden = !one;
+    this.full.hidden = !one || !document.fullscreenEnabled; // a phone may not have it
     this.heading.textContent = one ? this.#name : text.views.live;
     this.recentTitle.textContent = one ? text.live.recentOf(this.#name) : text.live.recent;
     this.more.href = one ? `#/events?stream=${part(this.#name)}` : "#/events";
@@ -172,7 +173,9 @@ class Live extends HTMLElement {
     const page = await get(`/api/events?${query}`).catch(() => null);
     if (!page || name !== this.#name) return;
     const known = new Map([...this.recent.children].map((row) => [row.dataset.id, row]));
-    this.recent.replaceChildren(...page.events.map((event) => known.get(String(event.id)) ?? eventRow(event, name ? new URLSearchParams({ stream: name }) : new URLSearchParams())));
+    const suffix = new URLSearchParams(name ? { stream: name } : {});
+    this.recent.replaceChildren(...page.events.map((event) => known.get(String(event.id)) ?? eventRow(event, suffix)));
+    if (!page.events.length) this.recent.append(h("li", { class: "muted" }, text.live.nothing));
   }
 }
 

@@ -29,6 +29,7 @@ export class Overlay {
     if (this.canvas.width !== wide) this.canvas.width = wide;
     if (this.canvas.height !== high) this.canvas.height = high;
     this.size = [width, height];
+    this.taken = []; // where labels stand: [left, top, right, bottom]
     this.scale = Math.min(wide / width, high / height);
     this.unit = ratio / this.scale; // a CSS pixel, in pixels of the picture
     this.context.setTransform(1, 0, 0, 1, 0, 0);
@@ -46,17 +47,25 @@ export class Overlay {
     this.context.drawImage(bitmap, 0, 0, ...this.size);
   }
 
+  /** Boxes, then what they are called, names first: where labels would cover each other, some are left out. */
   frame(message) {
+    const labels = [];
+    const box = (one, colour, words, named, width) => {
+      this.box(one, colour, "", width);
+      if (words) labels.push([one, words, colour, named]);
+    };
     const names = new Map(message.faces.filter((face) => face.identity && face.object !== null).map((face) => [face.object, face.identity.name]));
     for (const one of message.objects) {
       const name = names.get(one.track);
-      this.box(one.box, name ? NAMED : colourOf(one.label), name ? `${name} · ${one.label}` : `${one.label} ${Math.round(one.score * 100)}`);
+      box(one.box, name ? NAMED : colourOf(one.label), name ? `${name} · ${one.label}` : `${one.label} ${Math.round(one.score * 100)}`, Boolean(name));
     }
     for (const face of message.faces) {
       const known = face.identity?.name;
       // A name stands once: at the person, where there is one.
-      this.box(face.box, known ? NAMED : FACE, face.object === null || !names.has(face.object) ? known ?? "" : "", 1.25);
+      box(face.box, known ? NAMED : FACE, face.object === null || !names.has(face.object) ? known ?? "" : "", true, 1.25);
     }
+    labels.sort((a, b) => b[3] - a[3]);
+    for (const [one, words, colour, named] of labels) this.label(one, words, colour, named);
   }
 
   box([x0, y0, x1, y1], colour, label = "", width = 2) {
@@ -68,17 +77,22 @@ export class Overlay {
     context.lineWidth = width * unit;
     context.strokeStyle = colour;
     context.strokeRect(x0, y0, x1 - x0, y1 - y0);
-    if (label) this.label(x0 - unit, y0, label, colour);
+    if (label) this.label([x0, y0, x1, y1], label, colour);
   }
 
-  label(x, y, words, colour) {
+  /** Above a box, else within it at its top or bottom; where no place is free, above it if it `must` be there. */
+  label([x0, y0, , y1], words, colour, must = true) {
     const { context, unit } = this;
     context.font = `600 ${12 * unit}px system-ui, sans-serif`;
     context.textBaseline = "middle";
     const wide = context.measureText(words).width + 10 * unit;
     const high = 18 * unit;
-    const left = Math.max(0, Math.min(x, this.size[0] - wide));
-    const top = y - high < 0 ? y : y - high;
+    const left = Math.max(0, Math.min(x0 - unit, this.size[0] - wide));
+    const tops = [y0 - high, y0, y1 - high].filter((one) => one >= 0);
+    const isFree = (one) => this.taken.every(([l, t, r, b]) => left >= r || left + wide <= l || one >= b || one + high <= t);
+    const top = tops.find(isFree) ?? (must ? tops[0] ?? 0 : null);
+    if (top === null) return;
+    this.taken.push([left, top, left + wide, top + high]);
     context.fillStyle = colour;
     context.beginPath();
     context.roundRect(left, top, wide, high, 3 * unit);
@@ -108,7 +122,7 @@ export class Overlay {
     context.stroke();
     context.setLineDash([]);
     const top = at.reduce((best, one) => (one[1] < best[1] ? one : best));
-    this.label(top[0], Math.max(top[1], 18 * unit), name, closed ? "#5eead4" : "#ffd166");
+    this.label([...top, ...top], name, closed ? "#5eead4" : "#ffd166");
   }
 
   /** The way of a track up to a time in seconds: [[seconds, x, y]]; Return where it was then, or null. */

@@ -74,11 +74,11 @@ class People extends HTMLElement {
     const { people } = text;
     this.groups.replaceChildren(...groups.map((group) => {
       const input = h("input", { name: "name", list: "names", required: true, maxlength: "64", autocomplete: "off", "aria-label": people.nameFor(group.group), placeholder: people.unknown });
-      const shown = [group.snapshot, ...group.event_ids.filter((id) => id !== group.snapshot)].slice(0, VIEWS_SHOWN);
       return h("li", { class: "card group", dataset: { group: group.group } },
-        h("div", { class: "views" }, shown.map((id) => h("img", { src: `/api/events/${id}/snapshot.jpg`, alt: "", loading: "lazy" }))),
+        h("div", { class: "views" }, group.event_ids.slice(0, VIEWS_SHOWN).map((id) => h("img", { src: `/api/events/${id}/snapshot.jpg`, alt: "", loading: "lazy" }))),
         h("p", { class: "muted" }, people.seen(group.count, group.streams, whenOf(group.last_at))),
-        h("form", { class: "inline", onsubmit: (event) => this.enrol(event, input.value.trim(), group.event_ids) }, input, h("button", { class: "main" }, people.enrol)));
+        group.flaw ? h("p", { class: "muted small" }, people.notGood(group.flaw))
+          : h("form", { class: "inline", onsubmit: (event) => this.enrol(event, input.value.trim(), group.event_ids) }, input, h("button", { class: "main" }, people.enrol)));
     }));
     if (!groups.length) this.groups.replaceChildren(h("li", { class: "empty" }, people.noUnknown));
   }

@@ -106,6 +106,7 @@ export class LivePicture extends HTMLElement {
   }
 
   #playMedia(signal) {
+    this.#say(text.loading);
     const source = new MediaSource();
     const address = URL.createObjectURL(source);
     this.video.src = address;

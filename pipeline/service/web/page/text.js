@@ -15,7 +15,6 @@ export const text = {
   theme: { auto: "Colours: as the system", dark: "Colours: dark", light: "Colours: light" },
   logout: "Log out",
   close: "Close",
-  cancel: "Cancel",
   save: "Save",
   loading: "Loading …",
   today: "Today",
@@ -32,7 +31,7 @@ export const text = {
 
   live: {
     empty: "No streams yet. Start a run, and they appear here.",
-    boxes: "Boxes", zones: "Zones", all: "All streams", recent: "Just now", recentOf: (name) => `Latest of ${name}`, allEvents: "All events",
+    boxes: "Boxes", zones: "Zones", all: "All streams", full: "Full screen", recent: "Just now", nothing: "Nothing has happened yet.", recentOf: (name) => `Latest of ${name}`, allEvents: "All events",
     open: (name) => `${name}, show it large`,
     editZones: "Edit zones and lines",
     switches: "Switches", switch: { detect: "Detection", record: "Recording" },
@@ -117,7 +116,8 @@ export const text = {
     unknownHint: "Unknown faces of the last 3 days, those that look alike together. A name teaches Trunkline the best views of the group.",
     views: (number) => many(number, "view"),
     seen: (number, streams, when) => `${many(number, "view")} on ${streams.join(", ")}, last ${when}`,
-    name: "Name", nameFor: (group) => `Name of the face in group ${group}`, enrol: "Name",
+    nameFor: (group) => `Name of the face in group ${group}`, enrol: "Name",
+    notGood: (flaw) => `No view is good enough to learn from: the best face ${flaw}.`,
     enrolled: (name) => `${name} is in the gallery now.`,
     expired: "expired", expires: (when) => `until ${when}`, added: (when) => `since ${when}`,
     details: (name) => `${name}, details`,
@@ -142,12 +142,11 @@ export const text = {
     name: "Name", labels: "Labels, with commas", anyLabel: "all", dwell: "Event after (s)", remove: "Remove", never: "never",
     newZone: (number) => `zone-${number}`, newLine: (number) => `line-${number}`,
     crossing: "Side b is where the arrow points.",
-    readOnly: "An administrator can change zones and lines.",
     sameName: (name) => `Two shapes are called ${name}: names must differ.`,
   },
 
   system: {
-    parts: { run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", happened: "What happened to streams", log: "Log", doctor: "Checks" },
+    parts: { cpu: "Processor", cuda: "CUDA", nvdec: "NVDEC", run: "Run", machine: "Machine", engine: "Engine", versions: "Versions", streams: "Streams", latency: "Latency", happened: "What happened to streams", log: "Log", doctor: "Checks" },
     histogram: (name, total) => `${name}: ${many(total, "frame")}`,
     upTo: (value) => `up to ${value} ms`, above: (value) => `above ${value} ms`,
     looking: "Looking at the machine; the first time this takes some seconds …",

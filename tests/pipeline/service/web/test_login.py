@@ -51,6 +51,12 @@ def test_from_the_printed_password_to_logging_out(client: TestClient, site: Site
     ]
 
 
+def test_whoever_goes_on_with_wrong_passwords_does_not_fill_the_disk(client: TestClient, site: Site) -> None:
+    statuses = [client.post("/api/login", json={"user": "eve", "password": "x"}).status_code for _ in range(8)]
+    assert statuses == [401] * 5 + [429] * 3
+    assert [deed.action for deed in site.accounts.deeds()] == ["login: 401"] * 5
+
+
 def test_secrets_are_told_once_and_never_again(client: TestClient, site: Site) -> None:
     client.post("/api/login", json={"user": "admin", "password": site.accounts.first_password(), "new": OWN})
     client.headers["x-csrf-token"] = client.get("/api/me").json()["csrf"]

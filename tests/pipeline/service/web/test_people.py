@@ -15,6 +15,7 @@ import pytest
 from litestar.testing import TestClient
 
 import pipeline.service.web.faces
+import pipeline.service.web.people
 from engines.spec import Thresholds
 from pipeline.gallery import Gallery
 from pipeline.service.web.site import Site
@@ -25,12 +26,13 @@ from tests.tools.made_engines import MODEL, open_made
 ONE, OTHER, KNOWN = 160, 250, 205  # how bright a face is: the made engine's embedding
 
 
-def snapshot(bright: int) -> bytes:
-    """The picture of a face, sharp and well lit, in the middle of a grey one."""
+def snapshot(bright: int, lit: bool = True) -> bytes:
+    """The picture of a face in the middle of a grey one, sharp and well lit or flat."""
     pixels = np.full((192, 192, 3), 60, np.uint8)
     pixels[40:150, 50:140, 0] = bright
-    pixels[40:150, 50:140, 1] = np.random.default_rng(0).integers(0, 70, (110, 90))
-    pixels[40:150, 50:140, 2] = np.linspace(0, 255, 110)[:, None]
+    if lit:
+        pixels[40:150, 50:140, 1] = np.random.default_rng(0).integers(0, 70, (110, 90))
+        pixels[40:150, 50:140, 2] = np.linspace(0, 255, 110)[:, None]
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -66,8 +68,25 @@ def test_unknown_faces_come_in_groups_without_those_whom_the_gallery_knows(clien
     client.post("/api/people", json={"name": "Ada", "event_ids": [ids[3]]}).raise_for_status()
     groups = client.get("/api/people/unknown").json()
     assert [sorted(group["event_ids"]) for group in groups] == [[ids[0], ids[2], ids[4]], [ids[1]]]
-    assert groups[0]["count"] == 3 and groups[0]["snapshot"] in groups[0]["event_ids"]
+    assert groups[0]["count"] == 3 and groups[0]["group"] == groups[0]["event_ids"][0]
     assert groups[0]["streams"] == ["door"]
+
+
+def test_a_group_is_offered_for_naming_only_with_views_that_can_be_enrolled(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = now_s()
+    (flat,) = stored(tmp_path, face(at, ONE, snapshot=snapshot(ONE, lit=False)))
+    stored(tmp_path, *(face(at + row, ONE) for row in range(1, 5)))
+    stored(tmp_path, *(face(at + row, OTHER, snapshot=snapshot(OTHER, lit=False)) for row in range(10, 16)))
+    monkeypatch.setattr(pipeline.service.web.people, "MAX_EVENTS", 3)
+    good, bad = client.get("/api/people/unknown").json()
+    assert (good["count"], good["flaw"], len(good["event_ids"])) == (5, None, 3) and flat not in good["event_ids"]
+    assert bad["count"] == 6 and bad["flaw"].startswith("is badly lit: its brightness is ")
+    refused = client.post("/api/people", json={"name": "Bob", "event_ids": bad["event_ids"]})
+    assert (refused.status_code, bad["flaw"] in refused.json()["error"]) == (400, True)
+    named = client.post("/api/people", json={"name": "Ada", "event_ids": good["event_ids"]})
+    assert (named.status_code, named.json()["name"]) == (201, "Ada")
 
 
 def test_a_group_that_is_named_is_known_from_then_on_and_its_events_are_found(
@@ -98,6 +117,14 @@ def test_a_face_that_is_not_theirs_is_taken_back(client: TestClient, tmp_path: P
     client.post("/api/people", json={"name": "Ada", "event_ids": ids}).raise_for_status()
     assert client.delete(f"/api/people/Ada/views/{ids[1]}").json()["embeddings"] == 1
     assert [group["event_ids"] for group in client.get("/api/people/unknown").json()] == [[ids[1]]]
+
+
+def test_a_wrong_name_is_taken_back_though_nobody_in_the_gallery_has_it(client: TestClient, tmp_path: Path) -> None:
+    Gallery(tmp_path / "people.sqlite", MODEL.fingerprint).close()
+    wrong, right = stored(tmp_path, face(now_s(), ONE, person="Bob"), face(now_s(), ONE, person="Eve"))
+    assert client.delete(f"/api/people/Bob/views/{right}").status_code == 404
+    assert client.delete(f"/api/people/Bob/views/{wrong}").status_code == 200
+    assert [client.get(f"/api/events/{number}").json()["person"] for number in (wrong, right)] == [None, "Eve"]
 
 
 def test_whoever_has_no_view_left_is_gone(client: TestClient, tmp_path: Path) -> None:

@@ -111,6 +111,12 @@ def test_with_wrong_rights(route: str, headers: dict[str, str], client: TestClie
 
 
 @pytest.mark.parametrize("route", ROUTES)
+def test_with_a_token_that_ended(route: str, client: TestClient[Litestar], site: Site) -> None:
+    _, token = site.accounts.add_token("made", "admin", (), days=1e-9)  # which is a tenth of a millisecond
+    assert (ask(client, route, {"authorization": f"Bearer {token}"}) == 401) == (route not in NOBODY)
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_with_a_viewers_rights(route: str, client: TestClient[Litestar], site: Site) -> None:
     status = ask(client, route, bearer(site, "viewer", "door"))
     assert status == 403 if route in ADMIN else status not in REFUSED

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -144,6 +145,12 @@ class Listener:
         sending = self._client.publish(topic, payload, qos=1, retain=retain)
         asyncio.run_coroutine_threadsafe(sending, self._loop).result(PATIENCE_S)
 
+    def catch_up(self) -> None:
+        """Wait until all is heard that the broker has by now: each client gets it in the order in which it came."""
+        mark = f"mark/{secrets.token_hex(4)}"
+        self.publish(mark, "here")
+        await_that(lambda: mark in self.last)
+
     @property
     def last(self) -> dict[str, bytes]:
         """The last payload of each topic."""
@@ -169,10 +176,9 @@ def await_that(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> Non
 
 
 def retained(port: int, **options: object) -> dict[str, bytes]:
-    """What a broker keeps now: a new client gets it, then a mark of its own."""
+    """What a broker keeps now, which a new client gets."""
     with Listener(port, **options) as listener:
-        listener.publish("mark", "here")
-        await_that(lambda: "mark" in listener.last)
+        listener.catch_up()
         return {topic: payload for topic, payload, kept in listener.heard if kept}
 
 

@@ -75,6 +75,8 @@ def test_templates_give_the_states_that_entities_know() -> None:
     for name, cases in states.items():
         for payload, parsed, state in cases:
             assert rendered(components[name]["value_template"], payload, parsed) == state
+    attributes = rendered(components["health"]["json_attributes_template"], "", {"state": "up"})
+    assert json.loads(attributes) == {"state": "up", "camera_name": "door"}
 
 
 def test_there_is_an_entity_for_all_that_is_asked_for() -> None:

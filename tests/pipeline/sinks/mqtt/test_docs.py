@@ -43,6 +43,8 @@ def test_each_example_is_what_a_broker_keeps(tmp_path: Path, dialect: str) -> No
         kept = retained(broker.port)
         assert {topic: kept.get(topic) for topic in documented(dialect)} == documented(dialect)
         if dialect == "frigate":
-            (block,) = re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL)
-            assert json.loads(listener.of("frigate/events")[-1]) == json.loads(block)
+            blocks = re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL)
+            await_that(lambda: len(listener.of("frigate/events")) == len(listener.of("frigate/reviews")) == 3)
+            for topic, block in zip(("events", "reviews"), blocks, strict=True):
+                assert json.loads(listener.of(f"frigate/{topic}")[-1]) == json.loads(block)
         sink.close()

@@ -48,6 +48,7 @@ def test_a_run_leaves_the_broker_as_it_ended(
         summary = run.end()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {} and summary.sinks["mqtt"].sent == len(run.messages)
+        await_that(lambda: retained(broker.port)["trunkline/status"] == b"offline")
         kept = retained(broker.port)
         assert (kept["trunkline/status"], kept["trunkline/door/count/person"]) == (b"offline", b"0")
         assert msgspec.json.decode(kept["trunkline/door/zone/mat"])["total"] == 0
@@ -56,6 +57,7 @@ def test_a_run_leaves_the_broker_as_it_ended(
         assert kept["trunkline/door/snapshot/person"].startswith(b"\xff\xd8")
         components = msgspec.json.decode(kept["homeassistant/device/trunkline_door/config"])["components"]
         assert "zone_mat" in components
+        listener.catch_up()
         told = [msgspec.json.decode(body) for body in listener.of("trunkline/door/event")]
         assert [(each["event"], each["kind"], each["track"]) for each in told] == [
             (event.event, event.kind, event.track) for event in run.events("door")
