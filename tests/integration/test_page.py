@@ -12,6 +12,8 @@ from tests.pipeline.service.web.made_page_video import CODE_BITS, CODE_CELL, mov
 
 __all__ = ["browser", "run", "server", "visit"]  # fixtures
 
+expect = sync_api.expect
+
 pytestmark = pytest.mark.integration
 
 # JavaScript that reads, of some pictures of a clip, the number that stands in them and where their box is drawn.
@@ -106,7 +108,6 @@ def test_pictures_are_shown_where_there_is_no_video(visit: Callable[..., Page]) 
 @in_browser
 def test_a_stream_that_is_down_says_why(visit: Callable[..., Page], run: MadeRun) -> None:
     page = visit("#/live")
-    expect = sync_api.expect
     tile = page.locator("[data-stream=gate]")
     expect(tile).to_contain_text("gate is down: rtsp://10.0.0.14:554/stream1 does not answer (connection refused).")
     run.down["hall"] = "the cable is cut"
@@ -119,7 +120,6 @@ def test_a_stream_that_is_down_says_why(visit: Callable[..., Page], run: MadeRun
 @in_browser
 def test_an_event_appears_while_the_page_is_open_and_its_clip_plays(visit: Callable[..., Page], run: MadeRun) -> None:
     page = visit("#/events?stream=door")
-    expect = sync_api.expect
     expect(page.locator("tl-events li").first).to_be_visible()
     page.wait_for_timeout(300)  # the socket opens
     run.add_event("yard", label="dog")
@@ -144,14 +144,13 @@ def test_a_wrong_name_is_taken_back(visit: Callable[..., Page], run: MadeRun) ->
     event = next(event for event in run.events if event["person"] == "Karl")
     page = visit(f"#/events/{event['id']}?person=Karl")
     page.get_by_role("button", name="This is not Karl").click()
-    sync_api.expect(page.locator(f"tl-events li[data-id='{event['id']}']")).to_have_count(0)
+    expect(page.locator(f"tl-events li[data-id='{event['id']}']")).to_have_count(0)
     assert ("DELETE", f"/api/people/Karl/views/{event['id']}", None) in run.sent
 
 
 @in_browser
 def test_filters_stand_in_the_address_and_survive_a_reload(visit: Callable[..., Page]) -> None:
     page = visit("#/events")
-    expect = sync_api.expect
     page.locator("summary").click()
     page.locator("tl-events label.chip", has_text="yard").locator("input").check()
     page.get_by_label("Label").fill("cat")
@@ -170,7 +169,6 @@ def test_a_long_list_goes_on_and_stays_short_in_memory(visit: Callable[..., Page
     for number in range(450):
         run.add_event("hall", at_ns=time.time_ns() - 10**12 - number * 10**9, has_snapshot=False)
     page = visit("#/events?stream=hall")
-    expect = sync_api.expect
     rows = page.locator("tl-events li")
     expect(rows.nth(39)).to_be_attached()
     page.evaluate(
@@ -194,7 +192,6 @@ def test_a_long_list_goes_on_and_stays_short_in_memory(visit: Callable[..., Page
 @in_browser
 def test_an_unknown_face_is_named_and_the_next_frames_bear_the_name(visit: Callable[..., Page], run: MadeRun) -> None:
     page = visit("#/people")
-    expect = sync_api.expect
     group = run.unknown[0]
     card = page.locator(f"[data-group='{group['group']}']")
     expect(page.locator(".group form")).to_have_count(2)
@@ -211,7 +208,6 @@ def test_an_unknown_face_is_named_and_the_next_frames_bear_the_name(visit: Calla
 @in_browser
 def test_a_person_is_renamed_exported_and_forgotten(visit: Callable[..., Page], run: MadeRun) -> None:
     page = visit("#/people/Karl")
-    expect = sync_api.expect
     page.on("dialog", lambda question: question.accept())
     page.get_by_label("New name").fill("Karl M.")
     page.get_by_label("Consent note").fill("signed on paper")
@@ -232,15 +228,14 @@ def test_who_is_on_a_photo(visit: Callable[..., Page], tmp_path: Path) -> None:
 
     page = visit("#/people")
     page.get_by_label("Choose or drop a photo").set_input_files(str(PHOTOGRAPHS["astronaut"].path))
-    sync_api.expect(page.locator(".photo")).to_contain_text("Karl, similarity 0.66")
-    sync_api.expect(page.locator(".photo canvas")).to_be_visible()
+    expect(page.locator(".photo")).to_contain_text("Karl, similarity 0.66")
+    expect(page.locator(".photo canvas")).to_be_visible()
 
 
 @in_browser
 def test_a_viewer_does_not_see_what_an_administrator_can_do(visit: Callable[..., Page], run: MadeRun) -> None:
     run.role, run.loopback = "viewer", False
     page = visit("#/zones/door")
-    expect = sync_api.expect
     expect(page.locator("h1")).to_have_text("Live")  # zones are not for viewers
     assert page.locator(".links a").all_inner_texts() == ["Live", "Events", "People"]
     page.goto(page.url.split("#")[0] + "#/live/door")
@@ -265,7 +260,6 @@ def test_a_viewer_does_not_see_what_an_administrator_can_do(visit: Callable[...,
 def test_whoever_must_log_in_does_so_and_out(visit: Callable[..., Page], run: MadeRun) -> None:
     run.role, run.loopback = None, False
     page = visit("#/events")
-    expect = sync_api.expect
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password", exact=True).fill("wrong")
     page.keyboard.press("Enter")
@@ -282,7 +276,6 @@ def test_the_page_survives_the_servers_restart(
     visit: Callable[..., Page], server: MadePageServer, run: MadeRun
 ) -> None:
     page = visit("#/live")
-    expect = sync_api.expect
     picture = shown("door")
     wait_until(page, f"{picture}?.shown")
     server.stop()
@@ -298,7 +291,6 @@ def test_the_page_survives_the_servers_restart(
 @in_browser
 def test_the_system_is_told(visit: Callable[..., Page]) -> None:
     page = visit("#/system")
-    expect = sync_api.expect
     expect(page.locator(".histogram").first).to_contain_text("1,093 frames")
     expect(page.locator("tl-system")).to_contain_text("engines/zoo/n")
     expect(page.locator("pre")).to_contain_text("stream up  stream=yard")

@@ -15,6 +15,8 @@ MAX_LINES = 2500
 
 __all__ = ["browser", "run", "server", "visit"]  # fixtures
 
+expect = sync_api.expect
+
 pytestmark = pytest.mark.integration
 
 
@@ -73,7 +75,7 @@ def test_a_zone_is_drawn_with_the_mouse_and_sent(visit: Callable[..., Page], run
     shape.get_by_label("Name").fill("bench")
     shape.get_by_label("Labels").fill("cat, dog")
     page.get_by_role("button", name="Save").click()
-    sync_api.expect(page.locator(".toast")).to_contain_text("saved")
+    expect(page.locator(".toast")).to_contain_text("saved")
     (zone,) = run.zones["yard"]["zones"]
     assert (zone["name"], zone["labels"]) == ("bench", ["cat", "dog"])
     assert zone["points"] == [[pytest.approx(x, abs=0.01), pytest.approx(y, abs=0.01)] for x, y in corners[:3]]
@@ -83,17 +85,17 @@ def test_a_zone_is_drawn_with_the_mouse_and_sent(visit: Callable[..., Page], run
 def test_a_zone_is_drawn_with_the_keyboard_alone(visit: Callable[..., Page], run: MadeRun) -> None:
     page = visit("#/zones/hall")
     draw = page.get_by_role("button", name="Draw a zone")
-    sync_api.expect(draw).to_be_enabled()  # once the zones that there are have come
+    expect(draw).to_be_enabled()  # once the zones that there are have come
     draw.focus()
     keys = ["Enter", "Enter", *["Shift+ArrowRight"] * 3, "Enter", *["Shift+ArrowDown"] * 4, "ArrowUp", "Enter", "Enter"]
     for key in keys:
         page.keyboard.press(key)
-    sync_api.expect(page.locator(".shape-row").get_by_label("Name")).to_be_focused()
+    expect(page.locator(".shape-row").get_by_label("Name")).to_be_focused()
     page.get_by_role("button", name="Corner 3 of zone-1").focus()
     page.keyboard.press("ArrowLeft")
     page.get_by_role("button", name="Save").focus()
     page.keyboard.press("Enter")
-    sync_api.expect(page.locator(".toast")).to_contain_text("saved")
+    expect(page.locator(".toast")).to_contain_text("saved")
     (zone,) = run.zones["hall"]["zones"]
     assert zone["points"] == [[0.5, 0.5], [0.65, 0.5], [0.64, 0.69]]
 
@@ -101,7 +103,6 @@ def test_a_zone_is_drawn_with_the_keyboard_alone(visit: Callable[..., Page], run
 @in_browser
 def test_everything_is_reached_with_the_keyboard(visit: Callable[..., Page]) -> None:
     page = visit("#/live")
-    expect = sync_api.expect
     expect(page.locator("[data-stream=door]")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
@@ -184,4 +185,4 @@ def test_times_are_in_the_readers_zone(visit: Callable[..., Page], run: MadeRun)
     run.events.clear()
     run.add_event("door", at_ns=round(noon.timestamp() * 1e9))
     page = visit("#/events", timezone_id="Asia/Kolkata", locale="en-GB")
-    sync_api.expect(page.locator("tl-events time")).to_have_text("18:04:56")
+    expect(page.locator("tl-events time")).to_have_text("18:04:56")

@@ -92,6 +92,13 @@ def gallery(tmp_path: Path) -> Gallery:
 
 
 @pytest.fixture
+def known(gallery: Gallery) -> Gallery:
+    """The gallery, once Ada is in it, whose face is red."""
+    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+    return gallery
+
+
+@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
@@ -114,8 +121,7 @@ def run(identifier: Identifier, items: list[Tracked]) -> list[list[str | None]]:
     return names([identifier.update(item) for item in items])
 
 
-def test_a_face_is_named_after_min_views_and_within_a_second(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_face_is_named_after_min_views_and_within_a_second(identifier: Identifier, known: Gallery) -> None:
     shown = run(identifier, frames(0, 25, t1=(LEFT, RED)))
     first = shown.index(["Ada"])
     assert identifier.crops == 3
@@ -124,16 +130,14 @@ def test_a_face_is_named_after_min_views_and_within_a_second(identifier: Identif
 
 
 def test_an_unknown_face_stays_unknown_and_is_looked_at_every_half_second(
-    identifier: Identifier, gallery: Gallery
+    identifier: Identifier, known: Gallery
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     shown = run(identifier, frames(0, 100, t1=(LEFT, BLUE)))
     assert all(row == [None] for row in shown)
     assert 3 + 3.7 / 0.6 <= identifier.runs <= 3 + 3.7 / 0.5
 
 
-def test_a_named_face_is_embedded_again_every_two_seconds(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_named_face_is_embedded_again_every_two_seconds(identifier: Identifier, known: Gallery) -> None:
     runs, embedded_at = 0, []
     for index, item in enumerate(frames(0, 250, t1=(LEFT, RED))):
         identifier.update(item)
@@ -145,8 +149,7 @@ def test_a_named_face_is_embedded_again_every_two_seconds(identifier: Identifier
     assert waits[2:] == pytest.approx([KNOWN_S] * 4, abs=1 / RATE)
 
 
-def test_a_clearly_better_view_is_embedded(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_clearly_better_view_is_embedded(identifier: Identifier, known: Gallery) -> None:
     run(identifier, frames(0, 25, t1=((100, 100, 140, 150), RED)))
     run(identifier, frames(25, 25, t1=((100, 100, 144, 155), RED)))  # a little larger
     assert identifier.runs == 3
@@ -155,10 +158,9 @@ def test_a_clearly_better_view_is_embedded(identifier: Identifier, gallery: Gall
 
 
 def test_faces_of_one_frame_go_through_the_engine_together(
-    identifier: Identifier, engine: ColourEngine, gallery: Gallery
+    identifier: Identifier, engine: ColourEngine, known: Gallery
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
-    gallery.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
+    known.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
     shown = run(identifier, frames(0, 20, t1=(LEFT, RED), t2=(RIGHT, GREEN)))
     assert engine.batches == [2, 2, 2]
     assert shown[-1] == ["Ada", "Grace"]
@@ -204,16 +206,14 @@ def test_someone_enrolled_live_is_named_without_a_new_view(
     assert identifier.runs == runs
 
 
-def test_someone_removed_live_loses_the_name(identifier: Identifier, gallery: Gallery, clock: Clock) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_someone_removed_live_loses_the_name(identifier: Identifier, known: Gallery, clock: Clock) -> None:
     assert run(identifier, frames(0, 20, t1=(LEFT, RED)))[-1] == ["Ada"]
-    gallery.remove("Ada")
+    known.remove("Ada")
     clock.now += SETTINGS.reload_s
     assert run(identifier, frames(20, 1, t1=(LEFT, RED))) == [[None]]
 
 
-def test_a_name_is_taken_back_when_later_views_speak_against_it(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_name_is_taken_back_when_later_views_speak_against_it(identifier: Identifier, known: Gallery) -> None:
     small: Box = (100, 100, 130, 140)
     assert run(identifier, frames(0, 20, t1=(small, RED)))[-1] == ["Ada"]
     # The tracker has gone over to someone else, whose face is nearer with every second.
@@ -226,9 +226,8 @@ def test_a_name_is_taken_back_when_later_views_speak_against_it(identifier: Iden
 
 
 def test_a_track_that_goes_over_to_a_stranger_loses_the_name_within_a_look_and_two_views(
-    identifier: Identifier, gallery: Gallery
+    identifier: Identifier, known: Gallery
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     assert run(identifier, frames(0, 20, t1=(LEFT, RED)))[-1] == ["Ada"]
     shown = run(identifier, frames(20, 100, t1=(LEFT, BLUE)))
     assert shown[0] == ["Ada"]  # nothing was looked at yet
@@ -236,9 +235,8 @@ def test_a_track_that_goes_over_to_a_stranger_loses_the_name_within_a_look_and_t
     assert shown[shown.index([None]) :] == [[None]] * (100 - shown.index([None]))
 
 
-def test_a_track_that_goes_over_to_someone_known_gets_that_name(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
-    gallery.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
+def test_a_track_that_goes_over_to_someone_known_gets_that_name(identifier: Identifier, known: Gallery) -> None:
+    known.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
     assert run(identifier, frames(0, 20, t1=(LEFT, RED)))[-1] == ["Ada"]
     shown = run(identifier, frames(20, 100, t1=(LEFT, GREEN)))
     assert shown.index(["Grace"]) / RATE <= KNOWN_S + 4 * EARLY_S
@@ -257,25 +255,22 @@ def test_another_threshold_takes_names_back_and_gives_them_without_a_new_view(
     assert run(identifier, frames(13, 1, t1=(LEFT, RED))) == [["Ada"]] and identifier.crops == looks
 
 
-def test_a_name_is_kept_while_a_face_is_hidden(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_name_is_kept_while_a_face_is_hidden(identifier: Identifier, known: Gallery) -> None:
     run(identifier, frames(0, 20, t1=(LEFT, RED)))
     run(identifier, [make_tracked(index / RATE) for index in range(20, 60)])
     assert run(identifier, frames(60, 1, t1=(LEFT, RED))) == [["Ada"]]
 
 
-def test_a_name_is_kept_through_views_that_show_less(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_name_is_kept_through_views_that_show_less(identifier: Identifier, known: Gallery) -> None:
     run(identifier, frames(0, 20, t1=(LEFT, RED)))
     shown = run(identifier, frames(20, 250, t1=(LEFT, (200, 200, 0))))  # cosine 0.71 to the views before
     assert shown == [["Ada"]] * 250
 
 
 def test_two_who_go_over_to_one_another_lose_their_names_and_find_them_again(
-    identifier: Identifier, gallery: Gallery
+    identifier: Identifier, known: Gallery
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
-    gallery.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
+    known.enroll("Grace", colour(0, 1, 0), ["g.jpg"])
     assert run(identifier, frames(0, 20, t1=(LEFT, RED), t2=(RIGHT, GREEN)))[-1] == ["Ada", "Grace"]
     shown = run(identifier, frames(20, 100, t1=(LEFT, GREEN), t2=(RIGHT, RED)))
     assert shown[-1] == ["Grace", "Ada"]
@@ -283,9 +278,8 @@ def test_two_who_go_over_to_one_another_lose_their_names_and_find_them_again(
 
 
 def test_all_faces_with_a_new_view_are_searched_at_once(
-    identifier: Identifier, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    identifier: Identifier, known: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     searched = []
     search = Index.search
 
@@ -298,22 +292,19 @@ def test_all_faces_with_a_new_view_are_searched_at_once(
     assert searched == [2, 2, 2]
 
 
-def test_two_faces_never_bear_the_same_name(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_two_faces_never_bear_the_same_name(identifier: Identifier, known: Gallery) -> None:
     shown = run(identifier, frames(0, 20, t1=(LEFT, (250, 150, 0)), t2=(RIGHT, RED)))
     assert shown[-1] == [None, "Ada"]
     assert not any(row == ["Ada", "Ada"] for row in shown)
 
 
-def test_an_ended_track_is_forgotten(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_an_ended_track_is_forgotten(identifier: Identifier, known: Gallery) -> None:
     run(identifier, frames(0, 20, t1=(LEFT, RED)))
     shown = run(identifier, frames(20, 20, ended=(1,), t1=(LEFT, BLUE)))
     assert all(row == [None] for row in shown)
 
 
-def test_streams_do_not_share_tracks(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_streams_do_not_share_tracks(identifier: Identifier, known: Gallery) -> None:
     run(identifier, frames(0, 20, t1=(LEFT, RED)))
     boxes, pixels = scene(t1=(LEFT, BLUE))
     other = identifier.update(make_tracked(0.8, faces=boxes, pixels=pixels, stream="yard"))
@@ -321,16 +312,15 @@ def test_streams_do_not_share_tracks(identifier: Identifier, gallery: Gallery) -
 
 
 def test_a_gallery_that_cannot_be_read_keeps_the_people_known_so_far(
-    identifier: Identifier, gallery: Gallery, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    identifier: Identifier, known: Gallery, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     run(identifier, frames(0, 20, t1=(LEFT, RED)))
-    gallery.enroll("Grace", colour(0, 1, 0), ["a.jpg"])
+    known.enroll("Grace", colour(0, 1, 0), ["a.jpg"])
 
     def fail() -> Snapshot:
         raise GalleryError("gallery people.sqlite: cannot be used: disk I/O error")
 
-    monkeypatch.setattr(gallery, "snapshot", fail)
+    monkeypatch.setattr(known, "snapshot", fail)
     clock.now += SETTINGS.reload_s
     assert run(identifier, frames(20, 1, t1=(LEFT, RED))) == [["Ada"]]
     monkeypatch.undo()
@@ -384,25 +374,22 @@ def test_an_empty_gallery_names_nobody(identifier: Identifier) -> None:
     assert names(one_by_one(identify, frames(0, 10, t1=(LEFT, RED)), identifier)) == [[None]] * 10
 
 
-def test_the_stage_names_faces(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_the_stage_names_faces(identifier: Identifier, known: Gallery) -> None:
     items = frames(0, 20, t1=(LEFT, RED))
     found = one_by_one(identify, items, identifier)
     assert [item.frame for item in found] == [item.frame for item in items]
     assert names(found)[-1] == ["Ada"]
 
 
-def test_a_stage_that_begins_anew_still_knows_the_faces(identifier: Identifier, gallery: Gallery) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
+def test_a_stage_that_begins_anew_still_knows_the_faces(identifier: Identifier, known: Gallery) -> None:
     one_by_one(identify, frames(0, 20, t1=(LEFT, RED)), identifier)
     assert names(one_by_one(identify, frames(20, 1, t1=(LEFT, RED)), identifier)) == [["Ada"]]
     assert identifier.runs == 3
 
 
 def test_faces_are_cut_from_yuv_pictures_too(
-    identifier: Identifier, gallery: Gallery, yuv_picture: Callable[..., object]
+    identifier: Identifier, known: Gallery, yuv_picture: Callable[..., object]
 ) -> None:
-    gallery.enroll("Ada", colour(1, 0, 0), ["a.jpg"])
     boxes, pixels = scene(t1=(LEFT, RED))
     picture = yuv_picture(pixels)
     items = [make_tracked(index / RATE, faces=boxes) for index in range(20)]

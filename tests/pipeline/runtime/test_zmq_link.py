@@ -51,7 +51,7 @@ def part(rings: tuple[Ring, Ring], tmp_path: Path) -> WorkerSpec:
     place = WorkerContext(FIRST_CAPTURE, *rings, str(tmp_path))
     made: Any = None  # what no admission of a live stream uses
     settings = msgspec.convert(config, Config)
-    return WorkerSpec("capture 0", place, settings, settings.streams, {}, made, None, 0, made)
+    return WorkerSpec("capture 0", place, settings, settings.streams, {}, made, None, 0, made, made)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def part(tmp_path: Path) -> Iterator[WorkerSpec]:
         open_events = OpenEventLog.create(names)
         opened.callback(open_events.close)
         place = WorkerContext(ProcessPlan().first_capture, frames, inputs, str(tmp_path))
-        yield WorkerSpec("capture 0", place, config, config.streams, {}, None, None, 0, open_events)  # type: ignore[arg-type]
+        yield WorkerSpec("capture 0", place, config, config.streams, {}, None, None, 0, open_events, None)  # type: ignore[arg-type]
 
 
 def test_a_stream_that_keeps_crashing_ends_neither_the_process_nor_the_run(
