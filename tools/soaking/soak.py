@@ -121,6 +121,7 @@ def _judged(
     spells = calm_spells([(each.at_s, each.until_s) for each in outcomes], ended_s - began_s)
     latency = compared([(each.at_s - began_s, each.total_ms) for each in quiet], spells, ended_s - began_s, seed)
     machine = compared([(each.at_s - began_s, each.work_ms) for each in samples], spells, ended_s - began_s, seed)
+    still = [each for each in samples if any(begin_s <= each.at_s - began_s < end_s for begin_s, end_s in spells)]
     lacking = [heard for heard in trunkline.events if heard.event not in stored]
     lost: Counter[str] = Counter()
     for book in summary["streams"].values():
@@ -143,7 +144,7 @@ def _judged(
         latency=latency,
         machine=machine,
         more_processes=more,
-        slopes=slopes(samples) if samples else {},
+        slopes=slopes(still) if still else {},
         samples=samples,
     )
 
