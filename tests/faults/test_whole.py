@@ -40,7 +40,7 @@ def made(**changes: object) -> Soak:
             "more_processes": [],
             "samples": samples,
         },
-        "slopes": {"memory_mb": slope(range(200), [100.0] * 200)},
+        "slopes": {"memory_mb": slope(range(400), [100.0] * 400)},
     }
     return Soak(**values | changes)  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ def test_a_whole_run_under_faults_loses_nothing_that_is_not_told(hurried: None, 
 
 def test_what_does_not_hold_is_a_problem() -> None:
     gone = Outcome("cut", "source", 1.0, 61.0, None, WELL, Pace(None, 60.0), 3, ())
-    grows = {"memory_mb": slope(range(200), [100.0 + second for second in range(200)])}
+    grows = {"memory_mb": slope(range(400), [100.0 + second for second in range(400)])}
     assert problems(made()) == []
     assert problems(made(unaccounted=1)) == ["1 frames are unaccounted for"]
     (untold,) = problems(made(unstored=3, told_unstored=1))
@@ -81,8 +81,8 @@ def test_what_does_not_hold_is_a_problem() -> None:
 
 
 def test_a_slope_has_an_interval_that_noise_widens() -> None:
-    noise = [100.0 + (second * 7919 % 13) for second in range(300)]
-    flat = slope(range(300), noise)
+    noise = [100.0 + (second * 7919 % 13) for second in range(400)]
+    flat = slope(range(400), noise)
     assert flat.low < 0.0 < flat.high
     assert slope([0.0, 1.0], [1.0, 2.0]).high == float("inf")
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from scipy.special import stdtrit
 
 from tools.soaking.latency import P99_RATIO, Compared
 from tools.soaking.trunkline import Sample, Seen, Trunkline
 
 BLOCKS: Final = 24  # points of a slope, each the mean of its samples: neighbours depend on each other
-T95: Final = 2.07  # of Student's distribution with as many degrees of freedom: 95 % are within
 BLOCK_S: Final = 30.0  # at the least, of one
+LEAST_BLOCKS: Final = 8  # with fewer nothing can be said
 GROWN: Final = 1.05  # what has a slope above 0 and is more at the end than in the beginning by this, grows
 CALM: Final = "no fault"
 WORSE_S: Final = 1.0  # a gap between two frames of another stream that is longer than before by so much is told
@@ -98,7 +99,7 @@ def missing(seen: Sequence[Seen], from_s: float) -> int:
 def slope(times_s: Sequence[float], values: Sequence[float]) -> Slope:
     """Return the line of least squares through the means of BLOCKS blocks, with its 95 % interval.
 
-    With fewer than three blocks there is no interval: it is infinite.
+    With fewer than LEAST_BLOCKS there is no interval: it is infinite.
     """
     times, sampled = np.asarray(times_s, float), np.asarray(values, float)
     blocks = ((times - times[0]) // max(BLOCK_S, (times[-1] - times[0]) / BLOCKS)).astype(int)
@@ -107,11 +108,12 @@ def slope(times_s: Sequence[float], values: Sequence[float]) -> Slope:
     tenth = max(1, len(sampled) // 10)
     ends = float(sampled[:tenth].mean()), float(sampled[-tenth:].mean())
     spread = float(((hours - hours.mean()) ** 2).sum())
-    if len(means) < 3 or spread == 0.0:
+    if len(means) < LEAST_BLOCKS or spread == 0.0:
         return Slope(0.0, float("-inf"), float("inf"), *ends)
     per_hour = float(((hours - hours.mean()) * (means - means.mean())).sum() / spread)
     left = means - means.mean() - per_hour * (hours - hours.mean())
-    error = T95 * float(np.sqrt((left**2).sum() / (len(means) - 2) / spread))
+    of_95 = float(stdtrit(len(means) - 2, 0.975))  # of Student's distribution
+    error = of_95 * float(np.sqrt((left**2).sum() / (len(means) - 2) / spread))
     return Slope(per_hour, per_hour - error, per_hour + error, *ends)
 
 

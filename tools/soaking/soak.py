@@ -23,6 +23,7 @@ PAGE_S: Final = 180.0  # ... and the page, whose server may have to start anew
 CALM_S: Final = (4.0, 8.0)  # between two faults
 EARLY_S: Final = 0.5  # an event that was heard so shortly before a fault may still wait for the store
 SAMPLE_S: Final = 1.0
+WARM_S: Final = 300.0  # in which every part has run, and what it keeps is there
 SPARE_S: Final = 600.0  # after which the run ends by itself
 
 
@@ -121,7 +122,8 @@ def _judged(
     spells = calm_spells([(each.at_s, each.until_s) for each in outcomes], ended_s - began_s)
     latency = compared([(each.at_s - began_s, each.total_ms) for each in quiet], spells, ended_s - began_s, seed)
     machine = compared([(each.at_s - began_s, each.work_ms) for each in samples], spells, ended_s - began_s, seed)
-    still = [each for each in samples if any(begin_s <= each.at_s - began_s < end_s for begin_s, end_s in spells)]
+    late = [(begin_s, end_s) for begin_s, end_s in spells if begin_s >= WARM_S]
+    still = [each for each in samples if any(begin_s <= each.at_s - began_s < end_s for begin_s, end_s in late)]
     lacking = [heard for heard in trunkline.events if heard.event not in stored]
     lost: Counter[str] = Counter()
     for book in summary["streams"].values():
