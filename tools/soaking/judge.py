@@ -136,7 +136,7 @@ def told(trunkline: Trunkline, stream: str, since_s: float, log_place: int) -> t
             continue
         if entry.get("level") in ("warning", "error") or "messages_lost" in entry:
             about = entry.get("cause") or entry.get("error") or entry.get("process") or entry.get("sink") or ""
-            said.append(f"log: {entry.get('event')} {about}".strip())
+            said.append(f"log: {entry.get('event')} {about}".strip().replace(str(trunkline.folder), "..."))
     return tuple(dict.fromkeys(said))
 
 
