@@ -132,7 +132,7 @@ def measure(
     if not count:
         raise DataError("there is no picture to look at")
     truth = CocoSet({key: Path(str(key)) for key in range(count)}, boxes, categories)
-    return [_figures(way, truth, *each) for way, *each in zip(ways, found, looks, strict=True)]
+    return [_figures(way, truth, own, seen) for way, own, seen in zip(ways, found, looks, strict=True)]
 
 
 def _detections(picture: int, objects: Objects, of_label: dict[int, int]) -> list[BoxDetection]:
