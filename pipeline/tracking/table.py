@@ -61,7 +61,7 @@ class TrackTable:
         )
 
     def __len__(self) -> int:
-        return self.whole.shape[1]
+        return int(self.whole.shape[1])
 
     def part(self, rows: slice) -> Self:
         """Those of some rows; the memory is shared."""
@@ -77,31 +77,31 @@ class TrackTable:
 
     @property
     def ids(self) -> Rows:
-        return self.whole[ID]
+        return np.asarray(self.whole[ID], np.int64)
 
     @property
     def kinds(self) -> Rows:
-        return self.whole[KIND]
+        return np.asarray(self.whole[KIND], np.int64)
 
     @property
     def labels(self) -> Ints:
-        return self.whole[LABEL]
+        return np.asarray(self.whole[LABEL], np.int64)
 
     @property
     def hits(self) -> Rows:
-        return self.whole[HITS]
+        return np.asarray(self.whole[HITS], np.int64)
 
     @property
     def last(self) -> Double:
-        return self.real[LAST]
+        return np.asarray(self.real[LAST], np.float64)
 
     @property
     def evidence(self) -> Double:
-        return self.real[EVIDENCE]
+        return np.asarray(self.real[EVIDENCE], np.float64)
 
     @property
     def unseen_s(self) -> Double:
-        return self.real[UNSEEN_S]
+        return np.asarray(self.real[UNSEEN_S], np.float64)
 
 
 def _no_tracks() -> TrackTable:
