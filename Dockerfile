@@ -15,9 +15,9 @@ COPY engines engines
 COPY pipeline pipeline
 COPY tools tools
 COPY configs configs
-RUN pip install '.[run]' 'cuda-bindings>=12.9' 'onnx>=1.17' \
- && useradd --create-home trunkline && mkdir /cache && chown trunkline /cache
-USER trunkline
+RUN pip install '.[run]' 'cuda-bindings>=12.9,<14' 'onnx>=1.17,<2' \
+ && useradd --uid 10001 --create-home trunkline && mkdir /cache && chown trunkline /cache
+USER 10001
 VOLUME /cache
 ENTRYPOINT ["trunkline"]
 CMD ["doctor"]
