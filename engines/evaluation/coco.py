@@ -94,7 +94,7 @@ def _by_category(names: Sequence[str], values: Double) -> dict[str, float | None
     return scores
 
 
-def _as_coco(truth: CocoSet, boxes: Sequence[CocoBox] | Sequence[BoxDetection]) -> COCO:
+def _as_coco(truth: CocoSet, boxes: Sequence[CocoBox | BoxDetection]) -> COCO:
     """Boxes of the pictures as the library wants them; its own loadRes cannot take an empty list."""
     annotations = [
         {
