@@ -18,8 +18,8 @@ COPY pipeline pipeline
 COPY tools tools
 COPY configs configs
 RUN pip install --no-deps --no-build-isolation . \
- && useradd --create-home trunkline && mkdir /cache && chown trunkline /cache
-USER trunkline
+ && useradd --uid 10001 --create-home trunkline && mkdir /cache && chown trunkline /cache
+USER 10001
 VOLUME /cache
 ENTRYPOINT ["trunkline"]
 CMD ["doctor"]

@@ -6,7 +6,7 @@ import math
 import cv2
 import numpy as np
 
-from engines.arrays import Double, Float, Pixels
+from engines.arrays import Float, Pixels
 
 SIZE = 112  # width and height of an aligned face, pixels
 
@@ -24,8 +24,8 @@ MARGIN = 2.0  # pixels around the crop that interpolation may touch
 MIN_LIKENESS = 0.05  # correlation with the template once turned; a face seen wholly from the side has 0.8
 
 
-def similarity(landmarks: Float) -> Double:
-    """The rotation, scale and shift that bring ``landmarks`` closest to :data:`TEMPLATE`.
+def similarity(landmarks: Float) -> tuple[complex, complex]:
+    """The rotation with scale, and the shift, that bring ``landmarks`` closest to :data:`TEMPLATE`.
 
     Least squares without reflection after Umeyama, "Least-squares estimation of transformation parameters between
     two point patterns", IEEE TPAMI 13(4), 1991; in the plane its solution is one division of complex numbers.
@@ -34,17 +34,11 @@ def similarity(landmarks: Float) -> Double:
         landmarks: (5, 2) xy in pixels, whole numbers at pixel centres.
 
     Returns:
-        (2, 3) matrix that maps picture coordinates to aligned ones, as ``cv2.warpAffine`` takes it.
+        Factor and summand that map picture coordinates, as complex numbers x + iy, to aligned ones.
 
     Raises:
         ValueError: the landmarks are not numbers, lie on one spot, or are unlike a face however they are turned.
     """
-    turn, shift = _similarity(landmarks)
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
-
-
-def _similarity(landmarks: Float) -> tuple[complex, complex]:
-    """The same as factor and summand of complex numbers x + iy."""
     if landmarks.shape != TEMPLATE.shape:
         raise ValueError(f"landmarks must have shape {TEMPLATE.shape}, got {landmarks.shape}")
     # Python's own numbers: of five points, every call of NumPy would cost more than all the arithmetic.
@@ -69,7 +63,7 @@ def region(landmarks: Float) -> tuple[float, float, float, float]:
     ``align(picture, landmarks)`` and ``align(picture[y0:y1, x0:x1], landmarks - (x0, y0))`` with these numbers rounded
     outwards give the same face. Raises ValueError as :func:`similarity` does.
     """
-    return _region(*_similarity(landmarks))
+    return _region(*similarity(landmarks))
 
 
 def align(pixels: Pixels, landmarks: Float) -> Pixels:
@@ -85,7 +79,7 @@ def align(pixels: Pixels, landmarks: Float) -> Pixels:
     Raises:
         ValueError: the landmarks fit no face (see :func:`similarity`), or the face is wholly outside the picture.
     """
-    turn, shift = _similarity(landmarks)
+    turn, shift = similarity(landmarks)
     height, width = pixels.shape[:2]
     left, top, right, bottom = _region(turn, shift)
     x0, x1 = max(0, math.floor(left)), min(width, math.ceil(right))

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engines.arrays import Double, Flags, Float, Rows
+from engines.arrays import Double, Float, Rows
 
 MIN_SCALED = 2  # one chroma sample of 4:2:0
 PAIRS = 5  # of coordinates in a row at the most: the landmarks of a face
@@ -125,13 +125,6 @@ def iou_matrix(a: Float, b: Float) -> Float:
     union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - intersection
     ious = np.divide(intersection, union, out=np.zeros_like(intersection), where=intersection > 0.0)
     return np.asarray(ious, np.float32)
-
-
-def filled(boxes: Float) -> Flags:
-    """Which of the xyxy ``boxes`` (N, 4) have an area: (N,) booleans; False for boxes that are not finite."""
-    x0, y0, x1, y1 = boxes.T  # one column at a time: loops over rows of two or four cost several times as much
-    # False, too, for what is not a number.
-    return np.asarray((x0 < x1) & (y0 < y1) & (x0 > -np.inf) & (y0 > -np.inf) & (x1 < np.inf) & (y1 < np.inf))
 
 
 def _pairs(points: Float) -> Float:

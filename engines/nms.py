@@ -1,6 +1,5 @@
 """Non-maximum suppression: greedy within a class or across classes, and soft."""
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +12,6 @@ Suppression = Literal["class-aware", "class-agnostic", "soft"]
 
 FAR: Final = 1e18  # pixels from the origin; beyond it areas would not be finite in float32
 SIGMA: Final = 0.5  # of Gaussian soft suppression, as in the paper
-SOFT_IOU: Final = 0.3  # of linear soft suppression, as in the paper
 
 # An ONNX model of one NonMaxSuppression node, operator set 11: boxes (B, N, 4), scores (B, C, N) and iou (1,) give kept
 # (K, 3): picture, class and row; scores below -3e38 do not count. It is a file since making it takes the package
@@ -73,23 +71,7 @@ def _suppressor() -> Any:
     return onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
 
 
-def gaussian(overlaps: Double) -> Double:
-    """What is left of a score under a better box that overlaps by so much: exp(-IoU^2 / 0.5)."""
-    return np.asarray(np.exp(-(overlaps**2) / SIGMA), np.float64)
-
-
-def linear(overlaps: Double) -> Double:
-    """What is left of a score under a better box that overlaps by so much: 1 - IoU where that is at least 0.3."""
-    return np.where(overlaps >= SOFT_IOU, 1.0 - overlaps, 1.0)
-
-
-def soft_nms(
-    boxes: Float,
-    scores: Float,
-    least: float,
-    labels: ClassIds | None = None,
-    decay: Callable[[Double], Double] = gaussian,
-) -> tuple[Rows, Float]:
+def soft_nms(boxes: Float, scores: Float, least: float, labels: ClassIds | None = None) -> tuple[Rows, Float]:
     """Soft non-maximum suppression (Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code", 2017).
 
     The best box is taken, the scores of those that overlap it fade, and so on with the best of what is left. A box that
@@ -101,7 +83,6 @@ def soft_nms(
         scores: (N,) at least 0; of equal ones the earlier row goes first, and what is not finite is never taken.
         least: boxes whose score fades below this are given up.
         labels: (N,) classes from 0; boxes of different classes do not change each other. None: one class.
-        decay: from overlaps to factors in [0, 1]; :func:`gaussian` or :func:`linear`.
 
     Returns:
         Rows that are left, best first, and the scores they are left with.
@@ -110,7 +91,7 @@ def soft_nms(
     rows = np.argsort(-ranked, kind="stable")[: np.count_nonzero(ranked > -np.inf)]
     left = scores[rows].astype(np.float64)
     first, second, overlaps = _pairs(boxes[rows].astype(np.float64), None if labels is None else labels[rows])
-    factors = decay(overlaps)
+    factors = np.exp(-(overlaps**2) / SIGMA)
     waiting = left >= least
     while True:
         open_ = waiting[first] & waiting[second]

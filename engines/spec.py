@@ -166,12 +166,6 @@ class Quantised(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share  # the greatest loss that the gate let through
     figures: tuple[GateFigure, ...]
 
-    @property
-    def held_on(self) -> dict[str, Literal["measured", "simulated"]]:
-        """The instruction sets that the gate held for, and how that is known."""
-        noted = [each for each in self.figures if each.instructions]
-        return {str(each.instructions): "simulated" if each.simulated else "measured" for each in noted}
-
 
 class ImportedDetector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The detector of another project that finds a model's objects."""

@@ -1,6 +1,5 @@
 """``trunkline crossval``: train and score a configuration fold by fold, and compare settings."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +7,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from engines.errors import BackendUnavailable, ConfigError
-from tools.evaluate_studies import follow
+from engines.errors import ConfigError
+from tools.evaluate_studies import follow, require
 
 EXIT_UNFINISHED = 1
 
@@ -35,9 +34,7 @@ def crossval(
 
     Example: trunkline crossval configs/training/n.toml --data DIR --folds 5 --vary network.activation=relu,silu
     """
-    for module in ("torch", "faster_coco_eval"):
-        if find_spec(module) is None:
-            raise BackendUnavailable(f"crossval needs {module}, which is not installed: pip install 'trunkline[train]'")
+    require("crossval", "torch", "faster_coco_eval")
     import torch
 
     from engines.study.crossval import CrossValidation, choices_of, declared_variants

@@ -5,6 +5,7 @@ The photographs are in the public domain or CC0 and ship inside scikit-image and
 
 import importlib.util
 from dataclasses import astuple, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -114,8 +115,13 @@ class Appearance:
         """The pose at a moment, smooth between the given ones; None before the first and after the last."""
         if not self.poses[0].time_s <= time_s < self.poses[-1].time_s:
             return None
-        table = np.array([astuple(pose) for pose in self.poses])
-        return Pose(time_s, *map(float, PchipInterpolator(table[:, 0], table[:, 1:])(time_s)))
+        return Pose(time_s, *map(float, _curve(self.poses)(time_s)))
+
+
+@cache
+def _curve(poses: tuple[Pose, ...]) -> PchipInterpolator:
+    table = np.array([astuple(pose) for pose in poses])
+    return PchipInterpolator(table[:, 0], table[:, 1:])
 
 
 # Later ones lie over earlier ones. Grace Hopper is there well before, during and after half-time, when she is enrolled.

@@ -18,6 +18,7 @@ from engines.tasks import REGISTRY
 from tools.calibrate_identity import calibrate_identity, described
 from tools.compile import size_of
 from tools.enroll import BackendOption
+from tools.evaluate_crops import crops
 from tools.evaluate_rates import rates
 from tools.evaluate_studies import improvement, multi_task, recognition, smoothing
 from tools.evaluate_tracking import tracking
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.command()(rates)
+app.command()(crops)
 app.command()(tracking)
 app.command()(smoothing)
 app.command()(recognition)

@@ -31,7 +31,7 @@ def smoothing(out: OutOption = RESULTS, as_json: AsJsonOption = False) -> None:
 
     Example: trunkline evaluate smoothing
     """
-    _require("smoothing", "matplotlib")
+    require("evaluate smoothing", "matplotlib")
     from pipeline.settings.schema import SmoothingSettings
     from tools.smoothing.comparison import STEPS, SmoothingStudy, compare
     from tools.smoothing.page import write_page
@@ -54,7 +54,7 @@ def recognition(
 
     Example: trunkline evaluate recognition --data DIR
     """
-    _require("recognition", "matplotlib")
+    require("evaluate recognition", "matplotlib")
     opened = load_model(model)
     opened.require(["identity"], "evaluate recognition")
     from tools.recognition.crops import read_crops
@@ -84,7 +84,7 @@ def improvement(
 
     Example: trunkline evaluate improvement configs/training/plain-cnn.toml --data DIR --model n
     """
-    _require("improvement", "torch")
+    require("evaluate improvement", "torch")
     import torch
 
     from engines.study.classifier_settings import load_classifier_settings
@@ -129,7 +129,7 @@ def multi_task(
 
     Example: trunkline evaluate multi-task configs/training/n.toml --data DIR --steps 2500
     """
-    _require("multi-task", "torch")
+    require("evaluate multi-task", "torch")
     import torch
 
     from engines.study.comparison import TaskComparison, shortened
@@ -171,13 +171,11 @@ def _seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def _require(study: str, *modules: str) -> None:
-    """Raise BackendUnavailable unless the packages of the extra ``train`` are there that a study needs."""
+def require(verb: str, *modules: str) -> None:
+    """Raise BackendUnavailable unless the packages of the extra ``train`` are there that a verb needs."""
     for module in modules:
         if find_spec(module) is None:
-            raise BackendUnavailable(
-                f"evaluate {study} needs {module}, which is not installed: pip install 'trunkline[train]'"
-            )
+            raise BackendUnavailable(f"{verb} needs {module}, which is not installed: pip install 'trunkline[train]'")
 
 
 def _tell(found: msgspec.Struct, page: Path, *, as_json: bool) -> None:

@@ -56,13 +56,17 @@ def list_streams(url: Url = HERE, ca_file: CaFile = None, as_json: AsJson = Fals
     if as_json:
         typer.echo(msgspec.json.encode(streams))
         return
-    table = Table("name", "state", "frames/s", "p99 ms", "captured", "published", "dropped", "cause")
+    table = Table("name", "state", "frames/s", "p99 ms", "captured", "published", "dropped")
     for each in streams:
         drops = ", ".join(f"{count} {cause}" for cause, count in each.dropped.items())
         counts = str(each.captured), str(each.published), drops
         latency = "" if each.latency_ms.p99 is None else f"{each.latency_ms.p99:g}"
-        table.add_row(each.name, each.state, f"{each.fps:g}", latency, *counts, each.cause)
-    Console().print(table)
+        table.add_row(each.name, each.state, f"{each.fps:g}", latency, *counts)
+    console = Console()
+    console.print(table)
+    for each in streams:
+        if each.cause:
+            console.print(f"{each.name}: {each.cause}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

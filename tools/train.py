@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from engines.errors import BackendUnavailable, ConfigError, one_line
 from engines.spec import load_model
+from tools.progress import progress_bar
 from tools.train_classifier import train_classifier
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class _Session:
 
         now = None
         settings, log = self.settings, self.folder / LOG
-        with joined_processes(self.place) as processes, _bar(shown=processes.leads) as bar:
+        with joined_processes(self.place) as processes, progress_bar(Console(), shown=processes.leads) as bar:
             steps = run(
                 settings,
                 self.data,
@@ -169,13 +171,6 @@ class _Session:
 
         assert saved.settings.validation is not None
         return validation_scores(saved, self.data, saved.settings.validation)
-
-
-def _bar(*, shown: bool) -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[told]}"), disable=not shown)
 
 
 def _listed(values: Mapping[str, float]) -> str:

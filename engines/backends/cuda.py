@@ -26,7 +26,6 @@ class Device:
     index: int
     name: str
     capability: str  # of its instructions, such as "9.0"
-    multiprocessors: int
 
 
 class CudaError(EngineError):
@@ -52,7 +51,7 @@ def open_device(index: int) -> Device:
     use_device(index)
     found = _call(runtime.cudaGetDeviceProperties, index)
     name = found.name if isinstance(found.name, str) else bytes(found.name).rstrip(b"\0").decode()
-    return Device(index, name, f"{found.major}.{found.minor}", int(found.multiProcessorCount))
+    return Device(index, name, f"{found.major}.{found.minor}")
 
 
 def use_device(index: int) -> None:

@@ -84,15 +84,13 @@ class CocoSet:
         )
 
 
-def read_coco(
-    data: Path, folder: str, annotations: str, skipped: SkippedRows, limit: int | None = None, *, split: str = "val"
-) -> CocoSet:
-    """Read ``folder/annotations/<annotations>`` of the data; pictures lie in ``folder/images/<split>``.
+def read_coco(data: Path, folder: str, annotations: str, skipped: SkippedRows, limit: int | None = None) -> CocoSet:
+    """Read ``folder/annotations/<annotations>`` of the data; pictures lie in ``folder/images/val``.
 
     Raises:
         DataError: the file is missing or not COCO JSON, or too many of its rows are broken.
     """
-    return read_coco_file(data / folder / "annotations" / annotations, data / folder / "images" / split, skipped, limit)
+    return read_coco_file(data / folder / "annotations" / annotations, data / folder / "images/val", skipped, limit)
 
 
 def read_coco_file(path: Path, images: Path, skipped: SkippedRows, limit: int | None = None) -> CocoSet:

@@ -143,11 +143,9 @@ def labelled_pictures(source: Folders, data: Path, *, without: str | None = None
         for folder in sorted((data / name).glob("*/")):
             if without is None or not folder.name.startswith(without):
                 label = source.rename.get(folder.name, folder.name)
-                yield from ((label, file) for file in sorted(folder.iterdir()) if _is_picture(file))
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_SUFFIXES
+                yield from (
+                    (label, file) for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES
+                )
 
 
 def points_of(source: Folders, data: Path) -> dict[Path, list[tuple[float, float]]]:

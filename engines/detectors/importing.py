@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from engines.any_size import fixed_size
-from engines.arrays import Float, Pixels
+from engines.arrays import Pixels
 from engines.detectors import graphs
 from engines.detectors.decoding import SMALL
 from engines.detectors.detector import ObjectDetector, open_detector, output_shapes
@@ -194,14 +194,10 @@ def _compare(made: onnx.ModelProto, detector: ObjectDetector, file: Path) -> Non
         apart = np.abs(found.boxes[None] - boxes[place][:, None]).max(2)
         same = best[None] - SCORE_GAP <= found.scores[:, labels[place]].T
         gap = float(np.where(near & same, apart, np.inf).min(1).max())
-        score_gap = _largest(scores[place] - expected)
+        score_gap = float(np.abs(scores[place] - expected).max(initial=0.0))
         if not (score_gap <= SCORE_GAP and gap <= BOX_GAP_PX):
             raise ModelError(
                 f"detector {file}: as a {detector.layout.name} its graph gives other boxes in a batch than the file "
                 f"gives alone (scores differ by {score_gap:.2g}, boxes by {gap:.3g} pixels); export it with a dynamic "
                 "batch, or say its --layout"
             )
-
-
-def _largest(values: Float) -> float:
-    return float(np.abs(values).max(initial=0.0))

@@ -224,7 +224,11 @@ def labelled_truth(
             if isinstance(entry.faces, Coco) and not entry.faces.machine_made:
                 pointed.append(found)
     scenes = [row for entry in sets if entry.scene for row in _labelled(entry.scene, data, kept(entry))]
-    people = {entry.name: _people(entry.identity, data, kept(entry)) for entry in sets if entry.identity}
+    people = {
+        entry.name: {path: label for label, path in _labelled(entry.identity, data, kept(entry), without=NOBODY)}
+        for entry in sets
+        if entry.identity
+    }
     sources = {entry.name: entry.identity for entry in sets if entry.identity}
     return Truth(
         f"{data}: {', '.join(entry.name for entry in sets)}",
@@ -324,12 +328,10 @@ def _with_points(found: CocoSet | None, limit: int | None) -> CocoSet | None:
     return found.of(spread(pictures, limit)) if found and pictures else None
 
 
-def _labelled(source: Folders, data: Path, wanted: Callable[[Path], bool]) -> list[tuple[str, Path]]:
-    return [(label, path) for label, path in labelled_pictures(source, data) if wanted(path)]
-
-
-def _people(source: Folders, data: Path, wanted: Callable[[Path], bool]) -> dict[Path, str]:
-    return {path: label for label, path in labelled_pictures(source, data, without=NOBODY) if wanted(path)}
+def _labelled(
+    source: Folders, data: Path, wanted: Callable[[Path], bool], without: str | None = None
+) -> list[tuple[str, Path]]:
+    return [(label, path) for label, path in labelled_pictures(source, data, without=without) if wanted(path)]
 
 
 def _identity(

@@ -54,7 +54,7 @@ class CropChooser:
     """
 
     def __init__(self, picture: tuple[int, int], network: tuple[int, int]) -> None:
-        self.picture, self._network = picture, network
+        self.picture, self.network = picture, network
         self._whole = max(picture[0] / network[0], picture[1] / network[1])  # source pixels of an input pixel
         self._frame, self._turn = 0, -1  # of the tile that was last
         self._seen = np.full((ROWS, COLUMNS), -1, np.int64)  # the frame in which each cell was last in a crop
@@ -137,7 +137,7 @@ class CropChooser:
         )
         scale = max(one.scale, other.scale)
         crop = self._around(box, scale)
-        held = max(crop.width / self._network[0], crop.height / self._network[1])
+        held = max(crop.width / self.network[0], crop.height / self.network[1])
         if crop.area > one.crop.area + other.crop.area or held > self._whole / MIN_ZOOM:
             return None
         return _Group(box, scale, crop)
@@ -145,12 +145,12 @@ class CropChooser:
     def _around(self, box: tuple[float, float, float, float], scale: float) -> CropBox:
         """The crop in whose middle a box lies, unless it is at the picture's edge."""
         x0, y0, x1, y1 = box
-        held = max((x1 - x0) / self._network[0], (y1 - y0) / self._network[1]) * AROUND
+        held = max((x1 - x0) / self.network[0], (y1 - y0) / self.network[1]) * AROUND
         return self._crop((x0 + x1) / 2, (y0 + y1) / 2, max(scale, held))
 
     def _crop(self, x: float, y: float, scale: float) -> CropBox:
         """A crop of ``scale`` source pixels for each input pixel around a point, moved into the picture."""
-        sides = [min(_even(side * scale), whole) for side, whole in zip(self._network, self.picture, strict=True)]
+        sides = [min(_even(side * scale), whole) for side, whole in zip(self.network, self.picture, strict=True)]
         corner = [
             min(max(0, _even(middle - side / 2)), _even(whole - side))
             for middle, side, whole in zip((x, y), sides, self.picture, strict=True)

@@ -3,8 +3,6 @@
 Part of the sink that stores the events, since it knows their numbers: it hands each on to here.
 """
 
-import os
-import sys
 import threading
 from collections import deque
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import Final
 import structlog
 
 from engines.errors import StoreError, one_line
+from engines.priority import give_way
 from pipeline.sinks.clip_boxes import SeenFrame
 from pipeline.sinks.stream_clips import ClipPlace, Happened, StreamClips
 from pipeline.wire.messages import FrameMessage
@@ -22,7 +21,6 @@ PACKETS_WAITING: Final = 5000
 EVENTS_WAITING: Final = 10_000
 FRAMES_WAITING: Final = 2000  # whose boxes go beside clips; the oldest are lost
 LOOK_S: Final = 0.05
-NICE: Final = 10
 
 log = structlog.get_logger()
 
@@ -64,9 +62,7 @@ class ClipRecorder:
         self._thread.join()
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority is the whole process'
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+        give_way()
         try:
             with self._reader:
                 while not self._over.is_set():

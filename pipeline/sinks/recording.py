@@ -1,7 +1,5 @@
 """What waits for the recorder, so that nobody who publishes is held up by a video."""
 
-import os
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +7,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from engines.priority import give_way
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.base import SinkCounts
@@ -17,7 +16,6 @@ from pipeline.sinks.video import Recorder
 
 ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
 MIN_ROOM: Final = 2  # ... but so many of each
-NICE: Final = 10  # more, of the thread that records live streams: messages come first where cores are scarce
 
 log = structlog.get_logger()
 
@@ -125,10 +123,8 @@ class Recording:
 
     def run(self) -> None:
         """Record until :meth:`finish` or :meth:`abandon`; a failure is logged, and ends the recording alone."""
-        if self._live and sys.platform == "linux":  # elsewhere a priority is the whole process'
-            thread = threading.get_native_id()
-            # The encoder's threads inherit it.
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+        if self._live:  # messages come first
+            give_way()
         try:
             with self._recorder:
                 while (item := self._next()) is not None:

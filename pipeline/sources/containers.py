@@ -8,7 +8,7 @@ MAX_PARTS: Final = 100_000  # of one level that are looked at: what is made to h
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # a file's first element, and the one that all is in
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """A box or an element."""
 
     kind: bytes
@@ -16,7 +16,7 @@ class Part(NamedTuple):
     end: int  # as its header says: a file that was cut is shorter
 
 
-def boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Part]:
+def boxes(file: BinaryIO, begin: int, end: int) -> Iterator[FilePart]:
     """The boxes from ``begin`` on, up to the first that is none, or that reaches to the end of the file."""
     end = min(end, file.seek(0, SEEK_END))
     for _ in range(MAX_PARTS):
@@ -29,11 +29,11 @@ def boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Part]:
             length, header = int.from_bytes(head[8:16]), 16
         if length < header or not kind.isascii():
             return
-        yield Part(kind, begin + header, begin + length)
+        yield FilePart(kind, begin + header, begin + length)
         begin += length
 
 
-def elements(file: BinaryIO, begin: int, end: int) -> Iterator[Part]:
+def elements(file: BinaryIO, begin: int, end: int) -> Iterator[FilePart]:
     """The elements from ``begin`` on; one without a length lasts to ``end``."""
     end = min(end, file.seek(0, SEEK_END))
     for _ in range(MAX_PARTS):
@@ -47,7 +47,7 @@ def elements(file: BinaryIO, begin: int, end: int) -> Iterator[Part]:
         length = _length(file)
         inside = file.tell()
         begin = end if length is None else inside + length
-        yield Part(kind, inside, begin)
+        yield FilePart(kind, inside, begin)
 
 
 def _length(file: BinaryIO) -> int | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.sources.containers import EBML, SEGMENT, Part, boxes, elements
+from pipeline.sources.containers import EBML, SEGMENT, FilePart, boxes, elements
 
 NOTE: Final = "cropping of the container not applied"
 # ISO/IEC 14496-12: the boxes on the way to the sample entries, and a visual one's own fields, with its size among them.
@@ -18,7 +18,7 @@ def crops(path: Path) -> bool:
     """Whether the container of a file says that its pictures are to be cropped: MP4 and MOV, Matroska and WebM."""
     if not path.is_file():
         return False
-    whole = Part(b"", 0, path.stat().st_size)
+    whole = FilePart(b"", 0, path.stat().st_size)
     with path.open("rb") as file:
         start = file.read(8)
         if start[4:] == b"ftyp":
@@ -26,7 +26,7 @@ def crops(path: Path) -> bool:
         return start[:4] == EBML and _pixel_crop_in(file, whole)
 
 
-def _clap_in(file: BinaryIO, inside: Part, way: tuple[bytes, ...]) -> bool:
+def _clap_in(file: BinaryIO, inside: FilePart, way: tuple[bytes, ...]) -> bool:
     if way:
         return any(_clap_in(file, box, way[1:]) for box in boxes(file, *inside[1:]) if box.kind == way[0])
     for entry in boxes(file, inside.begin + TABLE, inside.end):
@@ -46,7 +46,7 @@ def _numbers(file: BinaryIO, begin: int, size: int, count: int) -> list[int]:
     return [int.from_bytes(file.read(size)) for _ in range(count)]
 
 
-def _pixel_crop_in(file: BinaryIO, whole: Part) -> bool:
+def _pixel_crop_in(file: BinaryIO, whole: FilePart) -> bool:
     for segment in elements(file, *whole[1:]):
         if segment.kind != SEGMENT:
             continue
@@ -65,6 +65,6 @@ def _pixel_crop_in(file: BinaryIO, whole: Part) -> bool:
     return False
 
 
-def _crops_by(file: BinaryIO, part: Part) -> bool:
+def _crops_by(file: BinaryIO, part: FilePart) -> bool:
     file.seek(part.begin)
     return part.kind in PIXEL_CROP and any(file.read(min(part.end - part.begin, 8)))

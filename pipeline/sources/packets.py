@@ -1,7 +1,5 @@
 """Packets of a source, on their way to clips and to whoever looks on, with the capture times of their frames."""
 
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -13,6 +11,7 @@ import av
 import structlog
 from av.video.stream import VideoStream
 
+from engines.priority import give_way
 from pipeline.frames.jpeg import JpegEncoder, jpeg_planes
 from pipeline.frames.picture import Picture
 from pipeline.settings.schema import PacketSettings
@@ -29,7 +28,6 @@ MAX_REORDERED: Final = 16  # frames shown before one that is decoded before them
 MAX_GROUP_BYTES: Final = 64_000_000  # since the last key frame, kept for who reads from now on
 NAMES: Final[dict[str, Codec]] = {"libdav1d": "av1", "libaom-av1": "av1"}  # decoders that are not named as their codec
 SAME_S: Final = 1e-4  # by which times of one picture may differ that were rounded
-NICE: Final = 10
 ASK_S: Final = 0.5  # how long a thread that makes pictures rests at the most
 
 log = structlog.get_logger()
@@ -283,9 +281,7 @@ class JpegSender:
             log.warning("pictures left out", stream=self._stream, count=self.left_out, cause="the processor is full")
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # elsewhere a priority is the whole process'
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+        give_way()
         sender = PacketSender(self._target.address, self._stream)
         encoder, number = JpegEncoder(self._target.settings.jpeg_quality), 0
         try:

@@ -105,7 +105,7 @@ def _common(a: Double, b: Double) -> Rows:
     along &= a[2:, ..., None] > b[:2, ..., None, :]
     common = along[0]
     common &= along[1]
-    (flat,) = common.reshape(-1).nonzero()
+    flat: Rows = common.reshape(-1).nonzero()[0]
     return flat
 
 
@@ -176,7 +176,8 @@ def _assigned(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, i
     matched.fill(-1)
     first, second = linear_sum_assignment(worth, maximize=True)
     matched[first] = second
-    return (matched.take(rows) == columns).nonzero()[0]
+    won: Rows = (matched.take(rows) == columns).nonzero()[0]
+    return won
 
 
 def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from engines.arrays import Double, Ints, Rows
+from engines.arrays import Double, Ints, Labels, Rows
 from pipeline.tracking.kalman import BoxFilters
 
 TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
@@ -36,7 +36,7 @@ class TrackTable:
         self.filters, self.whole, self.real, self.appearance = filters, whole, real, appearance
 
     @classmethod
-    def begun(cls, kinds: Rows, labels: Ints, boxes: Double, evidence: Double, appearance: Double | None) -> Self:
+    def begun(cls, kinds: Rows, labels: Labels, boxes: Double, evidence: Double, appearance: Double | None) -> Self:
         """Tracks that begin with a detection each: kinds, labels, evidence (N,) and boxes (4, N)."""
         filters, count = BoxFilters(), len(kinds)
         filters.append(boxes)
@@ -61,7 +61,7 @@ class TrackTable:
         )
 
     def __len__(self) -> int:
-        return self.whole.shape[1]
+        return int(self.whole.shape[1])
 
     def part(self, rows: slice) -> Self:
         """Those of some rows; the memory is shared."""
@@ -77,31 +77,31 @@ class TrackTable:
 
     @property
     def ids(self) -> Rows:
-        return self.whole[ID]
+        return np.asarray(self.whole[ID], np.int64)
 
     @property
     def kinds(self) -> Rows:
-        return self.whole[KIND]
+        return np.asarray(self.whole[KIND], np.int64)
 
     @property
     def labels(self) -> Ints:
-        return self.whole[LABEL]
+        return np.asarray(self.whole[LABEL], np.int64)
 
     @property
     def hits(self) -> Rows:
-        return self.whole[HITS]
+        return np.asarray(self.whole[HITS], np.int64)
 
     @property
     def last(self) -> Double:
-        return self.real[LAST]
+        return np.asarray(self.real[LAST], np.float64)
 
     @property
     def evidence(self) -> Double:
-        return self.real[EVIDENCE]
+        return np.asarray(self.real[EVIDENCE], np.float64)
 
     @property
     def unseen_s(self) -> Double:
-        return self.real[UNSEEN_S]
+        return np.asarray(self.real[UNSEEN_S], np.float64)
 
 
 def _no_tracks() -> TrackTable:

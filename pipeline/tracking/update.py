@@ -336,8 +336,9 @@ class _Update:
             return
         found = self._found
         looks = None if found.appearance is None else found.appearance[born]
-        columns = found.kinds.take(born), found.labels.take(born), found.boxes.take(born, 1), found.evidence.take(born)
-        self._table = TrackTable.joined([self._table, TrackTable.begun(*columns, looks)])
+        boxes, evidence = found.boxes.take(born, 1), found.evidence.take(born)
+        begun = TrackTable.begun(found.kinds.take(born), found.labels.take(born), boxes, evidence, looks)
+        self._table = TrackTable.joined([self._table, begun])
         self._streams = np.concatenate([self._streams, found.streams.take(born)])
         self._matched = np.concatenate([self._matched, born])
         if len(self._frames) > 1:

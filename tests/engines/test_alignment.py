@@ -19,6 +19,12 @@ def placed(angle: float, scale: float, x: float, y: float) -> np.ndarray:
     return (TEMPLATE @ turn.T + [x, y]).astype(np.float32)
 
 
+def matrix_of(landmarks: np.ndarray) -> np.ndarray:
+    """(2, 3) from picture coordinates to aligned ones, as ``cv2.warpAffine`` takes it."""
+    turn, shift = similarity(landmarks)
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
@@ -37,7 +43,7 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 @given(angles, scales, shifts, shifts)
 def test_it_finds_the_transform_that_was_applied(angle: float, scale: float, x: float, y: float) -> None:
     landmarks = placed(angle, scale, x, y)
-    matrix = similarity(landmarks)
+    matrix = matrix_of(landmarks)
     assert np.abs(apply(matrix, landmarks.astype(np.float64)) - TEMPLATE).max() < 2e-3 * max(1, 1 / scale)
     assert math.hypot(matrix[0, 0], matrix[1, 0]) == pytest.approx(1 / scale, rel=1e-3)
 
@@ -46,12 +52,12 @@ def test_it_finds_the_transform_that_was_applied(angle: float, scale: float, x: 
 def test_noisy_landmarks_give_the_least_squares_solution(angle: float, scale: float, seed: int) -> None:
     noise = np.random.default_rng(seed).normal(0, 4 * scale, (5, 2)).astype(np.float32)
     landmarks = placed(angle, scale, 300, 200) + noise
-    np.testing.assert_allclose(similarity(landmarks), umeyama(landmarks, TEMPLATE), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(matrix_of(landmarks), umeyama(landmarks, TEMPLATE), rtol=1e-6, atol=1e-6)
 
 
 def test_a_mirrored_face_is_turned_but_never_mirrored_back() -> None:
     mirrored = TEMPLATE * [-1, 1]
-    matrix = similarity(mirrored.astype(np.float32))
+    matrix = matrix_of(mirrored.astype(np.float32))
     assert np.linalg.det(matrix[:, :2]) > 0
     np.testing.assert_allclose(matrix, umeyama(mirrored, TEMPLATE), atol=1e-4)
 
@@ -96,7 +102,7 @@ def test_each_pixel_is_the_one_that_the_transform_points_at(angle: float, scale:
     picture = smooth(700, 900)
     landmarks = placed(angle, scale, 450 - 56 * scale, 350 - 20 * scale)
     face = align(picture, landmarks)
-    inverse = cv2.invertAffineTransform(similarity(landmarks))
+    inverse = cv2.invertAffineTransform(matrix_of(landmarks))
     for x, y in [(5, 5), (56, 56), (100, 20), (30, 105)]:
         column, row = np.rint(apply(inverse, np.array([x, y]))).astype(int)
         if 0 <= row < 700 and 0 <= column < 900:

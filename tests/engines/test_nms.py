@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from engines.boxes import iou_matrix
-from engines.nms import MODEL, gaussian, linear, nms, soft_nms
+from engines.nms import MODEL, nms, soft_nms
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, scores, labels
 
@@ -32,7 +32,7 @@ def reference(boxes: np.ndarray, scores: np.ndarray, iou: float, labels: np.ndar
 
 
 def soft_reference(
-    boxes: np.ndarray, scores: np.ndarray, least: float, labels: np.ndarray | None, method: str
+    boxes: np.ndarray, scores: np.ndarray, least: float, labels: np.ndarray | None
 ) -> list[tuple[int, float]]:
     """Soft suppression as the paper writes it: the best of what is left goes, and the others fade."""
     ious = iou_matrix(boxes, boxes).astype(np.float64)
@@ -45,10 +45,7 @@ def soft_reference(
             overlap = ious[best, row]
             if labels is not None and labels[best] != labels[row]:
                 continue
-            if method == "gaussian":
-                left[row] *= np.exp(-(overlap**2) / 0.5)
-            elif overlap >= 0.3:
-                left[row] *= 1 - overlap
+            left[row] *= np.exp(-(overlap**2) / 0.5)
     return [(row, score) for row, score in taken if score >= least]
 
 
@@ -94,23 +91,22 @@ def test_it_keeps_what_the_plain_algorithm_keeps_of_a_crowd(found: Found, by_cla
     assert nms(boxes, scores, iou, classes).tolist() == reference(boxes, scores, iou, classes)
 
 
-@given(grids(), st.booleans(), st.sampled_from(["gaussian", "linear"]))
-def test_soft_suppression_is_that_of_the_paper(found: Found, by_class: bool, method: str) -> None:
+@given(grids(), st.booleans())
+def test_soft_suppression_is_that_of_the_paper(found: Found, by_class: bool) -> None:
     boxes, scores, labels = found
-    classes = labels if by_class else None
-    _check_soft(boxes, scores, classes, method)
+    _check_soft(boxes, scores, labels if by_class else None)
 
 
-@given(crowds(), st.booleans(), st.sampled_from(["gaussian", "linear"]))
-def test_soft_suppression_is_that_of_the_paper_in_a_crowd(found: Found, by_class: bool, method: str) -> None:
+@given(crowds(), st.booleans())
+def test_soft_suppression_is_that_of_the_paper_in_a_crowd(found: Found, by_class: bool) -> None:
     boxes, scores, labels = found
-    _check_soft(boxes, scores, labels if by_class else None, method)
+    _check_soft(boxes, scores, labels if by_class else None)
 
 
-def _check_soft(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray | None, method: str) -> None:
+def _check_soft(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray | None) -> None:
     least = 0.0312345
-    rows, left = soft_nms(boxes, scores, least, classes, gaussian if method == "gaussian" else linear)
-    expected = dict(soft_reference(boxes, scores, least, classes, method))
+    rows, left = soft_nms(boxes, scores, least, classes)
+    expected = dict(soft_reference(boxes, scores, least, classes))
     # Boxes may change places where their scores differ in rounding alone.
     assert dict(zip(rows.tolist(), left.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
     assert (np.diff(left) <= 0).all()
@@ -165,8 +161,7 @@ def test_a_box_that_half_covers_another_fades_it() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5]], np.float32)
     scores = np.array([0.9, 0.8], np.float32)
     assert soft_nms(boxes, scores, 0.1)[1].tolist() == pytest.approx([0.9, 0.8 * np.exp(-0.5)])
-    assert soft_nms(boxes, scores, 0.1, decay=linear)[1].tolist() == pytest.approx([0.9, 0.4])
-    assert soft_nms(boxes, scores, 0.45, decay=linear)[0].tolist() == [0], "what fades below `least` is given up"
+    assert soft_nms(boxes, scores, 0.5)[0].tolist() == [0], "what fades below `least` is given up"
 
 
 def test_the_graph_is_what_onnx_makes_of_one_node() -> None:

@@ -85,7 +85,6 @@ class Properties:
     name: bytes = b"Made GPU"
     major: int = 9
     minor: int = 0
-    multiProcessorCount: int = 8
 
 
 class Gpu:

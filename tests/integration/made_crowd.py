@@ -33,7 +33,7 @@ class Crowd:
 
     def longest_pause_s(self, frames: Sequence[Frame]) -> float:
         """The longest time between two frames, less what the ticker waited for its turn meanwhile."""
-        waits = self._waits()
+        waits = json.loads(self._ticker.communicate()[0])
         return (
             max(
                 later.clock_ns
@@ -43,14 +43,6 @@ class Crowd:
             )
             / 1e9
         )
-
-    def waited_s(self) -> float:
-        """How long the ticker waited for its turn, all in all: so much less time there was for anything."""
-        return sum(max(0, wait) for _, _, wait in self._waits()) / 1e9
-
-    def _waits(self) -> list[tuple[int, int, int]]:
-        """When each round of the ticker began and ended, and how long it waited, in nanoseconds; it ends with that."""
-        return [(began, ended, wait) for began, ended, wait in json.loads(self._ticker.communicate()[0])]
 
     def close(self) -> None:
         """End the ticker, where nobody asked."""

@@ -158,10 +158,9 @@ def test_int8_shows_the_gates_figures_and_the_layers_in_float(tmp_path: Path, qu
 
 
 def test_int8_as_json(tmp_path: Path, quantised: dict[str, Any]) -> None:
+    options = "--precision", "int8", "--data", "d", "--tolerance", "0", "--images", "8", "--json"
+    found = json.loads(done(tmp_path, *options))["int8"]
     assert (quantised["tolerance"], quantised["pictures"]) == (0.0, 8)
-    found = json.loads(
-        done(tmp_path, "--precision", "int8", "--data", "d", "--tolerance", "0", "--images", "8", "--json")
-    )["int8"]
     assert found["files"]["frame"]["float_layers"] == ["/stem/Conv", "/down/Conv"]
     assert found["figures"][0]["loss"] == 0.005
 
@@ -246,8 +245,8 @@ def test_engines_for_tensorrt(tmp_path: Path, built: dict[str, Any], said: str, 
 
 def test_engines_for_tensorrt_as_json(tmp_path: Path, built: dict[str, Any]) -> None:
     options = "--backend", "tensorrt", "--precision", "fp16", "--data", "d", "--version-compatible", "--json"
-    assert built["version_compatible"] is True
     found = json.loads(done(tmp_path / "made", *options))
+    assert built["version_compatible"] is True
     assert (found["device"], found["precision"], found["cache"]) == ("Made GPU (GPU 0)", "f16", "/cache")
     assert found["figures"][0]["loss"] == 0.005 and found["parity"] == []
 

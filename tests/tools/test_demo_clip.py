@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import av
@@ -11,11 +12,12 @@ from tools.demo_clip import FRAMES, Renderer, render
 from tools.demo_scene import APPEARANCES, HEIGHT, PHOTOGRAPHS, RATE, SECONDS, WIDTH, Photograph, seen_at
 
 TIMES = np.arange(0, SECONDS, 0.2)
+shown_at = cache(seen_at)
 
 
 def times_of(photo: str) -> list[float]:
     """When most of a photograph can be seen."""
-    return [time for time in TIMES if any(seen.photo == photo and seen.visible > 0.7 for seen in seen_at(time))]
+    return [time for time in TIMES if any(seen.photo == photo and seen.visible > 0.7 for seen in shown_at(time))]
 
 
 @pytest.fixture(scope="module")
@@ -51,24 +53,24 @@ def test_grace_hopper_is_there_well_before_half_time_around_it_and_at_the_end() 
 
 def test_people_are_never_shown_twice_at_once() -> None:
     for time in TIMES:
-        people = [seen.person for seen in seen_at(time) if seen.person]
+        people = [seen.person for seen in shown_at(time) if seen.person]
         assert len(people) == len(set(people))
 
 
 def test_several_things_are_there_at_once_at_times_and_none_at_others() -> None:
-    counts = [sum(seen.visible > 0.5 for seen in seen_at(time)) for time in TIMES]
+    counts = [sum(seen.visible > 0.5 for seen in shown_at(time)) for time in TIMES]
     assert max(counts) >= 2
     assert counts[0] == 0
 
 
 def test_faces_are_mostly_between_80_and_300_pixels_tall() -> None:
-    tall = [seen.face[3] - seen.face[1] for time in TIMES for seen in seen_at(time) if seen.face]
+    tall = [seen.face[3] - seen.face[1] for time in TIMES for seen in shown_at(time) if seen.face]
     assert np.mean([80 <= height <= 300 for height in tall]) > 0.9
 
 
 def test_the_truth_stays_inside_the_picture_and_faces_inside_their_photographs() -> None:
     for time in TIMES:
-        for seen in seen_at(time):
+        for seen in shown_at(time):
             x0, y0, x1, y1 = seen.box
             assert 0 <= x0 < x1 <= WIDTH
             assert 0 <= y0 < y1 <= HEIGHT
@@ -96,7 +98,7 @@ def test_a_frame_is_the_same_every_time(renderer: Renderer) -> None:
 def test_the_photograph_is_drawn_where_the_truth_says(renderer: Renderer) -> None:
     number = 2 * RATE
     picture = renderer.frame(number).astype(int)
-    (seen,) = seen_at(number / RATE)
+    (seen,) = shown_at(number / RATE)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     x0, y0, x1, y1 = (round(value) for value in seen.face)
     red, green, blue = picture[(y0 + y1) // 2 : y1, x0 + 20 : x1 - 20].reshape(-1, 3).mean(axis=0)
@@ -108,7 +110,7 @@ def test_the_photograph_is_drawn_where_the_truth_says(renderer: Renderer) -> Non
 
 def test_a_dimmed_photograph_is_darker(renderer: Renderer) -> None:
     def brightness(time: float) -> float:
-        (seen,) = (seen for seen in seen_at(time) if seen.photo == "astronaut")
+        (seen,) = (seen for seen in shown_at(time) if seen.photo == "astronaut")
         x0, y0, x1, y1 = (round(value) for value in seen.face)
         return renderer.frame(round(time * RATE))[y0:y1, x0:x1].mean()
 

@@ -1,6 +1,9 @@
 """How long work waits for one of several servers: Erlang's C, and the exponential tail of Allen and Cunneen's M/G/c."""
 
 import math
+from typing import Final
+
+SHARE: Final = 0.99  # of the work, that waits no longer
 
 
 def erlang_c(servers: int, offered: float) -> float:
@@ -21,8 +24,8 @@ def erlang_c(servers: int, offered: float) -> float:
     return blocked / (1.0 - offered / servers * (1.0 - blocked))
 
 
-def waiting_percentile(servers: int, rate: float, service: float, variation: float, share: float = 0.99) -> float:
-    """Return how long ``share`` of the work waits at the most, in the unit of ``service``.
+def waiting_percentile(servers: int, rate: float, service: float, variation: float) -> float:
+    """Return how long 99 % of the work waits at the most, in the unit of ``service``.
 
     Exact for M/M/c. For other service times the tail is stretched by (1 + ``variation``) / 2, as is the mean in Allen
     and Cunneen's approximation (Allen, "Probability, Statistics and Queueing Theory", 1990).
@@ -32,7 +35,6 @@ def waiting_percentile(servers: int, rate: float, service: float, variation: flo
         rate: arrivals for each unit of time.
         service: mean time that one takes.
         variation: squared coefficient of variation of that time: 0 where all take the same.
-        share: in (0, 1).
 
     Returns:
         Infinity where more arrives than can be served.
@@ -40,7 +42,7 @@ def waiting_percentile(servers: int, rate: float, service: float, variation: flo
     if rate * service >= servers:
         return math.inf
     waits = erlang_c(servers, rate * service)
-    if waits <= 1.0 - share:
+    if waits <= 1.0 - SHARE:
         return 0.0
     per_time = servers / service - rate
-    return math.log(waits / (1.0 - share)) / per_time * (1.0 + variation) / 2.0
+    return math.log(waits / (1.0 - SHARE)) / per_time * (1.0 + variation) / 2.0

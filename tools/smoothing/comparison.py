@@ -91,10 +91,10 @@ def shown_by_all(kind: Kind, times_s: Double, scores: Double) -> dict[str, Rows]
     return {OURS: ours(times_s, scores), **dict(zip(PLAIN, plain, strict=True))}
 
 
-def _window_mean(times_s: Double, values: Double, window_s: float = WINDOW_S) -> Double:
-    """The sum of the values (F, ...) over the ``window_s`` before each frame, it included."""
+def _window_mean(times_s: Double, values: Double) -> Double:
+    """The sum of the values (F, ...) over WINDOW_S before each frame, it included."""
     sums = np.concatenate([np.zeros((1, *values.shape[1:])), values.cumsum(axis=0)])
-    return np.asarray(sums[1:] - sums[np.searchsorted(times_s, times_s - window_s, side="right")])
+    return np.asarray(sums[1:] - sums[np.searchsorted(times_s, times_s - WINDOW_S, side="right")])
 
 
 def _labels(times_s: Double, scores: Double) -> Rows:

@@ -57,26 +57,22 @@ def strangers_of(
     qualities: Sequence[float],
     identities: Array,
     *,
-    track_views: int = TRACK_VIEWS,
     enrolled_views: int = ENROLLED_VIEWS,
     draws: int = DRAWS,
-    seed: int = 0,
 ) -> Strangers:
-    """Make a track of each person, enrol all others, and compare; several times, with other views.
+    """Pool TRACK_VIEWS of each person into a track, enrol all others, and compare; several times, with other views.
 
     Args:
         embeddings: (N, D) of unit length.
         qualities: (N,) in [0, 1], which pooling weighs by.
         identities: (N,) who each shows.
-        track_views: of a person, pooled into a track, or fewer where there are no more.
-        enrolled_views: of each other person, in the same way.
+        enrolled_views: of each other person, or fewer where there are no more.
         draws: how often views are drawn anew.
-        seed: of the draws.
 
     Raises:
         DataError: there are not two people.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     people = [np.flatnonzero(identities == name) for name in np.unique(identities)]
     if len(people) < 2:
         raise DataError("identity threshold: needs faces of at least two people")
@@ -85,7 +81,7 @@ def strangers_of(
     rows = []
     for _ in range(draws):
         shuffled = [generator.permutation(views) for views in people]
-        tracks = np.stack([_pooled(embeddings, qualities, views[:track_views]) for views in shuffled])
+        tracks = np.stack([_pooled(embeddings, qualities, views[:TRACK_VIEWS]) for views in shuffled])
         enrolled = [views[:enrolled_views] for views in map(generator.permutation, people)]
         starts = np.cumsum([0, *(len(views) for views in enrolled[:-1])])
         found = np.maximum.reduceat(tracks @ embeddings[np.concatenate(enrolled)].T, starts, axis=1)

@@ -27,7 +27,7 @@ class Folds:
         return self.fold == fold, ~(self.touched == fold).any(axis=1)
 
 
-def split_folds(pairs: Sequence[Pair], folds: int = FOLDS) -> Folds:
+def split_folds(pairs: Sequence[Pair]) -> Folds:
     """Deal identities, and with them pairs, to folds; the same pairs always give the same folds.
 
     Identities go, those with most genuine pairs first, to the fold that has fewest genuine pairs. A genuine pair is
@@ -36,7 +36,7 @@ def split_folds(pairs: Sequence[Pair], folds: int = FOLDS) -> Folds:
     """
     genuine = Counter(pair.identities[0] for pair in pairs if pair.genuine)
     names = sorted({name for pair in pairs for name in pair.identities}, key=lambda name: (-genuine[name], name))
-    load = [(0, 0, fold) for fold in range(folds)]  # genuine pairs, identities, fold
+    load = [(0, 0, fold) for fold in range(FOLDS)]  # genuine pairs, identities, fold
     home: dict[str, int] = {}
     for name in names:
         pairs_so_far, identities, fold = min(load)

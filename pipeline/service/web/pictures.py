@@ -1,9 +1,6 @@
 """Packets that a browser does not play -> JPEG pictures for it, in one thread of low priority."""
 
 import math
-import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -12,23 +9,17 @@ from typing import Any, Final
 import av
 from av.codec.context import Flags
 
+from engines.priority import give_way
 from pipeline.frames.jpeg import JpegEncoder, jpeg_planes
 from pipeline.sources.display import TURNED, Look, Tags, pixel_aspect, planar, planes_of
 from pipeline.wire.packets import PacketMessage
 
-NICE: Final = 10
 QUALITY: Final = 80
 MAX_PIXELS: Final = 2**26  # of a picture: what says that it has more is damaged
 
 
-def _yield_to_others() -> None:
-    if sys.platform == "linux":  # elsewhere a priority is the whole process'
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
-
-
 # All pictures of all viewers are made here, one after the other, of what the processor has left.
-MAKING: Final = ThreadPoolExecutor(1, "pictures", initializer=_yield_to_others)
+MAKING: Final = ThreadPoolExecutor(1, "pictures", initializer=give_way)
 
 
 class PictureMaker:

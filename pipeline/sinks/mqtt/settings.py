@@ -1,29 +1,17 @@
 """The keys of ``[[sinks]] kind = "mqtt"``, and what types cannot say of them."""
 
 import ssl
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from engines.errors import ConfigError
 from pipeline.wire.curve import is_loopback
 
-Topic = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^[^/+#\x00$][^+#\x00]*[^/+#\x00]\Z|^[^/+#\x00$]\Z",
-        max_length=200,
-        description="an MQTT topic without + and #, and without / at its ends",
-    ),
-]
-Prefix = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^[^/+#\x00$][^+#\x00]*[^/+#\x00]\Z|^[^/+#\x00$]\Z|^\Z",
-        max_length=200,
-        description='an MQTT topic without + and #, and without / at its ends, or "" for none',
-    ),
-]
+_TOPIC: Final = r"^[^/+#\x00$]([^+#\x00]*[^/+#\x00])?\Z"
+_IS: Final = "an MQTT topic without + and #, and without / at its ends"
+Topic = Annotated[str, msgspec.Meta(pattern=_TOPIC, max_length=200, description=_IS)]
+Prefix = Annotated[str, msgspec.Meta(pattern=rf"{_TOPIC}|^\Z", max_length=200, description=f'{_IS}, or "" for none')]
 Command = Literal["detect", "record", "enroll"]
 
 

@@ -102,3 +102,22 @@ def test_each_stage_is_in_one_kind_of_process_and_every_link_has_its_readers(sha
     assert plan.reader("prepared") < min(plan.readers("inferred")) <= plan.finish == plan.first_capture - 1
     assert plan.worker(plan.first_capture) == "capture"
     assert len(set(plan.names)) == len(plan.names) == plan.first_capture
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(1, 3)), min_size=1, max_size=8),
+    st.integers(2, 3),
+)
+def test_the_crops_of_a_frame_go_with_it(rows: list[tuple[str, bool, int]], shards: int) -> None:
+    frames = tuple(make_frame(stream, place) for place, (stream, _, _) in enumerate(rows))
+    skipped = frozenset(place for place, (_, skip, _) in enumerate(rows) if skip)
+    owners = [place for place, (_, skip, count) in enumerate(rows) if not skip for _ in range(count)]
+    boxes = tuple(letterbox((10 + place, 10), (64, 64)) for place in owners)
+    views = tuple(count for _, skip, count in rows if not skip)
+    prepared = Prepared(Batch(frames, 1, skipped), np.zeros((len(owners), 4, 4, 3), np.uint8), boxes, 2, views=views)
+    item = Inferred(prepared, {"scene": np.array(owners, np.float32).reshape(-1, 1)}, 3, 4)
+    for _, part in split(item, shards, lambda stream: "abc".index(stream) % shards):
+        wanted = [frame.seq for frame in part.prepared.batch.to_infer for _ in range(rows[frame.seq][2])]
+        assert part.outputs["scene"][:, 0].tolist() == wanted
+        assert part.prepared.letterboxes == tuple(letterbox((10 + seq, 10), (64, 64)) for seq in wanted)
+        assert sum(part.prepared.views) == len(wanted)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import zmq
 
 from pipeline.frames.counters import FrameCounts
-from pipeline.frames.types import Batch, Frame, Prepared, Ticket
+from pipeline.frames.types import Batch, CropsSeen, Frame, Prepared, Ticket
 from pipeline.runtime import zmq_link
 from pipeline.runtime.graph import SOURCE, ProcessPlan
 from pipeline.runtime.ring import Layout, Ring
@@ -186,3 +187,18 @@ def test_an_item_of_which_a_part_was_given_up_is_not_waited_for(
     assert not reading.is_alive(), "the inlet waits for what is gone"
     assert frames.of("door") == FrameCounts(captured=2, published=0, dropped={"crash": 2})
     outlet.close()
+
+
+def test_what_was_seen_in_crops_arrives(part: WorkerSpec, rings: tuple[Ring, Ring]) -> None:
+    frames, _ = rings
+    heard: list[Any] = []
+    inlet = Receiver[Frame](part.context, heard.append)
+    outlet: Sender[Frame] = Sender(part.context, part.context.number)
+    outlet.tell(CropsSeen("door", ((0, 2, 288, 288),), np.array([[1, 2, 30, 40]], np.float32)))
+    assert inlet.ready(round(1e3 * PATIENCE_S))
+    frames.shut(part.context.number)
+    assert list(inlet) == []
+    (seen,) = heard
+    assert (seen.stream, seen.crops, seen.boxes.tolist()) == ("door", ((0, 2, 288, 288),), [[1, 2, 30, 40]])
+    outlet.close()
+    inlet.close()

@@ -60,6 +60,11 @@ def test_a_whole_number_is_taken_where_a_number_is_wanted(write: Any) -> None:
             TWO + 'pace = "slow"\n', "streams[1].pace is 'slow', but must be one of", id="not one of the words"
         ),
         pytest.param(
+            ONE + "inference_crops = 4\n[inference]\nmax_batch = 4\n",
+            "streams[0].inference_crops is 4, but must be below inference.max_batch, which is 4",
+            id="more crops than a batch has room for",
+        ),
+        pytest.param(
             ONE + '[inference]\nnms = "hard"\n',
             "inference.nms is 'hard', but must be one of 'class-agnostic', 'class-aware', 'soft'",
             id="no way to suppress",

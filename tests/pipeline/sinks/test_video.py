@@ -14,10 +14,11 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from engines.errors import ConfigError
+from engines.priority import NICE
 from pipeline.frames.types import Counts, Result
 from pipeline.settings.schema import RecordSettings, StreamSettings, ZoneSettings
 from pipeline.sinks import video as record
-from pipeline.sinks.recording import NICE, ROOM, Recording
+from pipeline.sinks.recording import ROOM, Recording
 from pipeline.sinks.segments import GB, RESERVE, SegmentFolder
 from pipeline.sinks.video import RETRY_S, Recorder
 from tests.pipeline.made_results import OBJECTS, SCENES, make_result

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from pipeline.frames.types import Health
 from pipeline.sources.condition import Condition
 from pipeline.sources.live import Backoff
 from tests.pipeline.made_captures import PATIENCE_S, Captured
+from tests.pipeline.made_clips import drawn
 
 
 @contextmanager
@@ -78,6 +80,31 @@ def test_source_that_freezes_goes_down_after_its_timeout(transport_stream: bytes
     assert captured.reports[1].at_ns - frames[-1].captured_ns > 0.15e9
 
 
+def test_video_that_freezes_while_its_sound_goes_on_goes_down_after_its_timeout(tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    with av.open(str(path), "w") as container:
+        video, sound = (
+            container.add_stream("libx264", rate=25, options={"bf": "0"}),
+            container.add_stream("mp2", 16_000),
+        )
+        video.width, video.height, video.pix_fmt, sound.layout = 64, 48, "yuv420p", "mono"
+        for index in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(drawn(index, (64, 48)), "rgb24")))
+        container.mux(video.encode())
+        for index in range(140):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+            silence.sample_rate, silence.pts = 16_000, 1152 * index
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    content = path.read_bytes()
+    rest = [content[start : start + 5 * 188] for start in range(len(content) // 4, len(content), 5 * 188)]
+    endless = itertools.islice(itertools.cycle(rest), 1000)
+    with tcp_server([content[: len(content) // 4], *endless], pause_s=0.02) as address:
+        captured = Captured(address, timeout_s=0.5)
+        captured.until_reports(2)
+    assert captured.health == [("up", "64x48 h264"), ("down", "no data for 0.5 s")]
+
+
 def test_source_that_is_silent_from_the_start_goes_down_after_its_timeout() -> None:
     with tcp_server([], hold=True) as address:
         captured = Captured(address, timeout_s=0.2)
@@ -96,13 +123,13 @@ def hollow(cell: bytes) -> bytes:
 
 def test_data_without_pictures_goes_down_although_something_always_arrives(transport_stream: bytes) -> None:
     cells = [transport_stream[start : start + 188] for start in range(0, len(transport_stream), 188)]
-    endless = itertools.islice(itertools.cycle([hollow(cell) for cell in cells]), 5000)
-    with tcp_server([transport_stream, *endless], pause_s=0.001) as address:
-        captured = Captured(address, timeout_s=0.1)
+    endless = itertools.repeat(b"".join(hollow(cell) for cell in cells), 500)
+    with tcp_server([transport_stream, *endless], pause_s=0.02) as address:
+        captured = Captured(address, timeout_s=0.3)
         captured.until_reports(2)
     assert captured.health == [
         ("up", "160x120 h264"),
-        ("down", "data arrives, but for 0.4 s no picture could be decoded from it"),
+        ("down", "data arrives, but for 1.2 s no picture could be decoded from it"),
     ]
 
 

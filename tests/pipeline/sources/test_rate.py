@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.frames.picture import Picture
 from pipeline.frames.types import Frame
-from pipeline.settings.schema import InferenceRate, InferenceSettings
+from pipeline.settings.schema import InferenceRate, InferenceSettings, StreamSettings
 from pipeline.sources.rate import RateGate, Rates, mark_skipped, phase_of, rates_of
 from tests.pipeline.made_frames import make_frame
 
@@ -132,6 +132,14 @@ def test_another_rate_holds_from_the_next_frame_on() -> None:
     assert said == "I" * 10 + "IbbbbIbbbbIbbbbIbbbbIbbbb" + "I" * 10
 
 
-def test_a_streams_own_rate_comes_before_the_runs() -> None:
-    assert rates_of(None, InferenceSettings(fps=5.0)).fps == 5.0
-    assert rates_of("full", InferenceSettings(fps=5.0)).fps == "full"
+def test_a_streams_own_rate_and_crops_come_before_the_runs() -> None:
+    settings = InferenceSettings(fps=5.0, crops=2)
+    assert rates_of(StreamSettings(name="door", source="0"), settings) == Rates(5.0, 1.0, 2)
+    own = StreamSettings(name="door", source="0", inference_fps="full", inference_crops=0)
+    assert rates_of(own, settings) == Rates("full", 1.0, 0)
+
+
+@pytest.mark.parametrize("fps", ["full", "auto", 5.0])
+def test_frames_say_how_many_crops_they_may_have(fps: InferenceRate) -> None:
+    given = mark_skipped(moving(10), lambda: Rates(fps, 1.0, 3), live=False)
+    assert {frame.crops for frame in given} == {3}

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from engines.arrays import Pixels
-from pipeline.service.web.pictures import NICE, PictureMaker
+from engines.priority import NICE
+from pipeline.service.web.pictures import PictureMaker
 from pipeline.service.web.video import _pictures
 from pipeline.wire.packets import PacketMessage
 from tests.pipeline.made_clips import drawn, write_clip

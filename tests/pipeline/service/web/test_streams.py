@@ -21,7 +21,7 @@ from pipeline.service.reloading import reload
 from pipeline.service.web.app import make_app
 from pipeline.settings.load import load
 from pipeline.settings.schema import InferenceSettings
-from pipeline.wire.rest import ReloadReport, RestClient, SettingsChange, StreamChange
+from pipeline.wire.rest import ReloadReport, RestClient, SettingsChange, StreamChange, StreamReport
 from tests.pipeline.service.test_reloading import MadeRun
 from tests.pipeline.service.web.made_site import bearer, event, made_site, stored
 from tools.main import app as commands
@@ -283,3 +283,13 @@ def test_the_command_line_does_all_of_it(served: Served, config: Path) -> None:
     assert "there is a stream 'door' already" in said("streams", "add", "door", "0", status=2)
     assert "whose value is no TOML" in said("streams", "change", "door", "--set", "transport=udp", status=2)
     assert "must be KEY=VALUE" in said("streams", "change", "door", "--set", "transport", status=2)
+
+
+def test_why_a_stream_is_down_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "Connection refused: nobody listens at 10.0.0.9:554; check the port, and whether it is switched on [now]"
+    streams = [StreamReport(name="door", state="up", cause=""), StreamReport(name="yard", state="down", cause=why)]
+    monkeypatch.setattr(RestClient, "streams", lambda client: streams)
+    done = CliRunner().invoke(commands, ["streams", "list"], terminal_width=80)
+    *table, last = done.stdout.splitlines()
+    assert last == f"yard: {why}"
+    assert len(table) == 6 and "door" in table[3]
