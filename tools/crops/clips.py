@@ -20,7 +20,7 @@ from pipeline.inference.stage import collect, detect, start
 from pipeline.inference.views import CropChoices
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
-from tools.crops.ways import PictureLooker, Way
+from tools.crops.ways import LookingWay, PictureLooker
 
 SAME_IOU: Final = 0.5
 
@@ -41,7 +41,7 @@ class ClipFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_clip(
-    source: str, engine: Engine, thresholds: Thresholds, weak: Thresholds, ways: Sequence[Way], every: int = 1
+    source: str, engine: Engine, thresholds: Thresholds, weak: Thresholds, ways: Sequence[LookingWay], every: int = 1
 ) -> list[ClipFigures]:
     """Look at a clip, or one frame in ``every``, in each way; the last one is what the others are held against.
 
@@ -76,7 +76,7 @@ def _frames(source: str, every: int) -> Iterator[Frame]:
 
 
 def _look(
-    frame: Frame, way: Way, choices: CropChoices, engine: Engine, thresholds: Thresholds
+    frame: Frame, way: LookingWay, choices: CropChoices, engine: Engine, thresholds: Thresholds
 ) -> tuple[Detections, int, float]:
     """The way of a frame in a run, as far as detection; the next frame's crops follow from what is seen in it."""
     frame = replace(frame, crops=way.crops)

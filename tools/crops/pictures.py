@@ -17,7 +17,7 @@ from engines.evaluation.coco import AREAS, BoxDetection, detections_of
 from engines.evaluation.matching import match
 from engines.pictures import PADDING_GREY, read_rgb
 from pipeline.frames.picture import Picture
-from tools.crops.ways import Looks, PictureLooker, Way
+from tools.crops.ways import LookingWay, Looks, PictureLooker
 from tools.tracking.sequences import read_rows
 
 PEDESTRIAN: Final = 1  # class of MOTChallenge
@@ -113,7 +113,7 @@ def measure(
     categories: dict[int, str],
     looker: PictureLooker,
     labels: Sequence[str],
-    ways: Sequence[Way],
+    ways: Sequence[LookingWay],
     told: Callable[[], None] = lambda: None,
 ) -> list[CropFigures]:
     """Look at all pictures in each way; ``told`` is called after each picture."""
@@ -141,7 +141,7 @@ def _detections(picture: int, objects: Objects, of_label: dict[int, int]) -> lis
     return detections_of(picture, objects.boxes[rows], objects.scores[rows], names)
 
 
-def _figures(way: Way, truth: CocoSet, found: list[BoxDetection], looks: list[Looks]) -> CropFigures:
+def _figures(way: LookingWay, truth: CocoSet, found: list[BoxDetection], looks: list[Looks]) -> CropFigures:
     right, wrong, _ = _counted(truth, found)
     by_size = {name: _counted(_of_size(truth, *area), found) for name, area in AREAS.items() if name != "all"}
     return CropFigures(

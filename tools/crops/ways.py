@@ -21,7 +21,7 @@ SHARED: Final = 0.2  # of the side of a tile, that its neighbour sees, too: SAHI
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class LookingWay:
     """Crops of each picture that are seen beside the whole."""
 
     name: str
@@ -30,12 +30,12 @@ class Way:
 
 
 WAYS: Final = (
-    Way("whole"),
-    Way("whole + 1 crop", crops=1),
-    Way("whole + 2 crops", crops=2),
-    Way("whole + 4 crops", crops=4),
-    Way("whole + 2x2 tiles", tiles=(2, 2)),
-    Way("whole + 3x3 tiles", tiles=(3, 3)),
+    LookingWay("whole"),
+    LookingWay("whole + 1 crop", crops=1),
+    LookingWay("whole + 2 crops", crops=2),
+    LookingWay("whole + 4 crops", crops=4),
+    LookingWay("whole + 2x2 tiles", tiles=(2, 2)),
+    LookingWay("whole + 3x3 tiles", tiles=(3, 3)),
 )
 
 
@@ -62,7 +62,7 @@ class Looks:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _PartsSeen:
     """What the network says of some parts of a picture."""
 
     places: tuple[Letterbox, ...]
@@ -87,7 +87,7 @@ class PictureLooker:
         self._engine, self._sure, self._weak = engine, sure, weak
         self._size = engine.spec.width, engine.spec.height
 
-    def look(self, picture: Picture, ways: Sequence[Way]) -> list[Looks]:
+    def look(self, picture: Picture, ways: Sequence[LookingWay]) -> list[Looks]:
         """What each way finds."""
         size = picture.width, picture.height
         whole = self._see(picture, [CropBox(0, 0, *size)])
@@ -102,7 +102,7 @@ class PictureLooker:
             found.append(Looks(merged, 1 + len(crops), whole.seconds + seen.seconds + spent))
         return found
 
-    def _see(self, picture: Picture, parts: Sequence[CropBox]) -> _Seen:
+    def _see(self, picture: Picture, parts: Sequence[CropBox]) -> _PartsSeen:
         began = time.process_time()
         places = tuple(letterbox(part[2:], self._size, part[:2]) for part in parts)
         pixels = np.empty((len(parts), self._size[1], self._size[0], 3), np.uint8)
@@ -111,7 +111,7 @@ class PictureLooker:
         outputs = self._engine.infer(pixels)
         sure = decode(outputs, places, self._sure)
         seconds = time.process_time() - began
-        return _Seen(places, sure, decode(outputs, places, self._weak), seconds)
+        return _PartsSeen(places, sure, decode(outputs, places, self._weak), seconds)
 
 
 def _chosen(chooser: CropChooser, seen: Detections, count: int) -> list[CropBox]:
