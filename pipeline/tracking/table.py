@@ -109,7 +109,7 @@ def _no_tracks() -> TrackTable:
 
 
 @dataclass(slots=True)
-class StreamState:
+class StreamTracks:
     """All that a tracker knows of one stream; times are stream time."""
 
     next_ids: list[int]  # of each kind

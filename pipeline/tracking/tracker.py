@@ -8,7 +8,7 @@ from engines.arrays import Double
 from pipeline.frames.types import Tracks
 from pipeline.tracking.association import by_coordinate
 from pipeline.tracking.found import TrackerInput
-from pipeline.tracking.table import StreamState
+from pipeline.tracking.table import StreamTracks
 from pipeline.tracking.update import NO_ROWS, NextFrame, TrackingRules, inside, update_together
 
 
@@ -25,7 +25,7 @@ class Tracker:
 
     def __init__(self, rules: TrackingRules, first_id: int = 1) -> None:
         self._rules = rules
-        self.state = StreamState([first_id] * rules.bar.kinds)
+        self.state = StreamTracks([first_id] * rules.bar.kinds)
 
     def update(
         self,

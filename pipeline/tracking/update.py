@@ -4,8 +4,8 @@ What was taken from where: two passes, sure detections first (Zhang et al., "Byt
 Associating Every Detection Box", ECCV 2022); recovery where a track was last seen, and the velocity of what comes back
 (Cao et al., "Observation-Centric SORT", CVPR 2023); what a track looks like as a mean over its detections (Aharon et
 al., "BoT-SORT", 2022); a track is shown while it is likely enough to be there, of which its detections' scores are the
-evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE Transactions on Automatic
-Control 39, 1994). docs/tracking.md goes through it step by step.
+evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE TAC 39, 1994). docs/tracking.md
+goes through it step by step.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from pipeline.tracking.association import (
 from pipeline.tracking.found import ScoreThresholds, TrackerInput
 from pipeline.tracking.kalman import LONG
 from pipeline.tracking.shared_motion import ENOUGH, shared_motions
-from pipeline.tracking.table import TENTATIVE_SHARE, StreamState, TrackTable
+from pipeline.tracking.table import TENTATIVE_SHARE, StreamTracks, TrackTable
 
 SAME_LABEL: Final = 0.1  # what an equal label is worth in the association, in IoU
 SAME_APPEARANCE: Final = 0.5  # what looking exactly alike is worth
@@ -83,7 +83,7 @@ class TrackingRules:
 class NextFrame:
     """The detections of the next frame of a stream."""
 
-    state: StreamState
+    state: StreamTracks
     time_s: float  # stream time; a step back counts as no time at all
     seen: Sequence[TrackerInput]  # of each kind, in the order of the rules' scores
     size: tuple[int, int]  # width and height of the picture, in which all detections lie, and the boxes of tracks stay
