@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from engines.arrays import Double, Ints, Rows
+from engines.arrays import Double, Ints, Labels, Rows
 from pipeline.tracking.kalman import BoxFilters
 
 TENTATIVE_SHARE: Final = 1 / 5  # of max_lost_s: what was seen once or twice is given up sooner
@@ -36,7 +36,7 @@ class TrackTable:
         self.filters, self.whole, self.real, self.appearance = filters, whole, real, appearance
 
     @classmethod
-    def begun(cls, kinds: Rows, labels: Ints, boxes: Double, evidence: Double, appearance: Double | None) -> Self:
+    def begun(cls, kinds: Rows, labels: Labels, boxes: Double, evidence: Double, appearance: Double | None) -> Self:
         """Tracks that begin with a detection each: kinds, labels, evidence (N,) and boxes (4, N)."""
         filters, count = BoxFilters(), len(kinds)
         filters.append(boxes)
