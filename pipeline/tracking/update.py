@@ -334,11 +334,10 @@ class _Update:
         """Begin tracks, behind those of their streams."""
         if not len(born):
             return
-        found = self._found
-        looks = None if found.appearance is None else found.appearance[born]
-        boxes, evidence = found.boxes.take(born, 1), found.evidence.take(born)
-        begun = TrackTable.begun(found.kinds.take(born), found.labels.take(born), boxes, evidence, looks)
-        self._table = TrackTable.joined([self._table, begun])
+        found, looks = self._found, None if self._found.appearance is None else self._found.appearance[born]
+        kinds, labels, boxes = found.kinds.take(born), found.labels.take(born), found.boxes.take(born, 1)
+        new = TrackTable.begun(kinds, labels, boxes, found.evidence.take(born), looks)
+        self._table = TrackTable.joined([self._table, new])
         self._streams = np.concatenate([self._streams, found.streams.take(born)])
         self._matched = np.concatenate([self._matched, born])
         if len(self._frames) > 1:
