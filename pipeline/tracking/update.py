@@ -4,8 +4,8 @@ What was taken from where: two passes, sure detections first (Zhang et al., "Byt
 Associating Every Detection Box", ECCV 2022); recovery where a track was last seen, and the velocity of what comes back
 (Cao et al., "Observation-Centric SORT", CVPR 2023); what a track looks like as a mean over its detections (Aharon et
 al., "BoT-SORT", 2022); a track is shown while it is likely enough to be there, of which its detections' scores are the
-evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE TAC 39, 1994). docs/tracking.md
-goes through it step by step.
+evidence (Musicki, Evans and Stankovic, "Integrated Probabilistic Data Association", IEEE TAC 39, 1994). It is
+described step by step in docs/tracking.md.
 """
 
 from collections.abc import Sequence
