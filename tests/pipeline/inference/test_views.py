@@ -98,7 +98,9 @@ def test_what_was_found_in_a_frames_crops_is_told_and_looked_at_again() -> None:
         (prepared,) = preprocess([Batch((frame(number, 1),), 0)], SIZE, crops=choices)
         return Started(prepared, Running(len(prepared.pixels)), 0)
 
-    first, second = (next(iter(detect(collect([started(number)]), lambda: THRESHOLDS, saw=saw))) for number in (0, 1))
+    (first,), (second,) = (
+        next(iter(detect(collect([started(number)]), lambda: THRESHOLDS, saw=saw))) for number in (0, 1)
+    )
     assert first.detections.objects.boxes[0] == pytest.approx([100, 100, 120, 130])
     assert told[0].boxes[0] == pytest.approx([100, 100, 120, 130]) and len(told[0].crops) == 1
     (left, top, width, height) = told[1].crops[0]
