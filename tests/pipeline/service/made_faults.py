@@ -11,7 +11,7 @@ from pipeline.frames.types import Carrier
 from pipeline.inference import preprocess as preprocessing
 from pipeline.inference import stage as inference
 from pipeline.inference.stage import open_entry
-from pipeline.runtime import event_publisher, postprocess
+from pipeline.runtime import graph, postprocess
 from pipeline.settings.schema import ModelSettings
 from tests.pipeline.made_runs import (
     SlowEngine,
@@ -41,9 +41,7 @@ def slowed(
 
 def crashing(monkeypatch: pytest.MonkeyPatch, stage: str, crashes: Callable[[int], bool]) -> None:
     """Let a stage crash over those of its items, numbered from 0 over all its lives, that ``crashes`` says."""
-    module = next(
-        module for module in (postprocess, event_publisher, preprocessing, inference) if hasattr(module, stage)
-    )
+    module = next(module for module in (postprocess, preprocessing, inference, graph) if hasattr(module, stage))
     real, numbers = getattr(module, stage), itertools.count()
 
     def watched(items: Iterable[Carrier]) -> Iterator[Carrier]:
