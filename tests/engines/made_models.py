@@ -1,12 +1,13 @@
 """Model folders made for tests: one graph that averages colours, small enough to open in milliseconds."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper
 
 from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, TaskName, load_model, sha256_of
@@ -80,6 +81,19 @@ def write_partial_model(folder: Path, task: Literal["scene", "identity"]) -> Mod
     spec = msgspec.structs.replace(spec, network=NetworkSettings(tasks=(task,)), scenes=scenes, **entries)
     (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
     return load_model(folder)
+
+
+def computed(network: bytes, batch: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+    """What a file gives for pictures, node by node.
+
+    What ONNX Runtime would make one node of, and so round once, differs between processors.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    outputs: list[npt.NDArray[Any]] = onnxruntime.InferenceSession(network, options).run(None, {"images": batch})
+    return outputs
 
 
 def pictures(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -4,8 +4,8 @@ Prints ``{"read": N, "refused": N, "frames": N, "longest_s": S, "memory_mb": M}`
 """
 
 import json
+import os
 import random
-import resource
 import sys
 import tempfile
 import threading
@@ -25,6 +25,7 @@ from pipeline.sources.base import Decoded, Incomplete
 from tests.faults.made_mutations import SEED, TIMES, mutations
 from tests.faults.made_rtsp import Change, RtspServer, units_of
 from tests.pipeline.made_clips import write_clip
+from tools.benchmarking.processes import usage
 
 AT_ONCE: Final = 8
 GIVEN: Final = 30  # pictures, or losses, after which a source was read long enough
@@ -106,7 +107,7 @@ def main(kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda each: each(), sources(kind, Path(folder))))
     outcomes = Counter(outcome for outcome, _, _ in found)
-    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory_mb = usage(os.getpid()).peak_bytes / 2**20  # ru_maxrss begins with that of the process before
     print(
         json.dumps(
             {

@@ -206,7 +206,7 @@ def refusal(result: Result) -> str:
         pytest.param(
             ["[inference]", "max_bach = 4"],
             "inference.max_bach is not a key of this configuration; the keys here are max_batch, max_queue_delay_ms, "
-            "fps, min_rate_hz, object_score, face_score, size, crops, preprocess, nms",
+            "fps, min_rate_hz, crops, object_score, face_score, size, preprocess, nms",
             id="a wrong key",
         ),
         pytest.param(

@@ -83,7 +83,7 @@ def _look(
     began = time.process_time()
     size = engine.spec.height, engine.spec.width
     (prepared,) = preprocess([Batch((frame,), 0)], size, crops=choices)
-    (observed,) = detect(collect(start([prepared], engine)), lambda: thresholds, saw=choices.saw)
+    ((observed,),) = detect(collect(start([prepared], engine)), lambda: thresholds, saw=choices.saw)
     seconds = time.process_time() - began
     assert isinstance(observed, Observed)
     return observed.detections, len(prepared.letterboxes), seconds

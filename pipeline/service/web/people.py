@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import IO, Annotated, Any, Final
@@ -232,13 +233,20 @@ def take_back(name: FromPath[str], number: FromPath[int], site: TheSite) -> Pers
     Also where an event bears the name of somebody who is in the gallery no more.
     """
     gallery, store = site.gallery(), site.store()
-    event, known = store.get(number), any(each.name == name for each in gallery.people())
-    if not known and event.person != name:
-        raise _nobody(name)
+    known = any(each.name == name for each in gallery.people())
     if known:
+        store.get(number)
         remove_views(gallery, name, [_source(number)])
+    elif not _bears(store, number, name):
+        raise _nobody(name)
     store.set_person([number], None)
     return person(gallery, name) if known else None
+
+
+def _bears(store: EventStore, number: int, name: str) -> bool:
+    with suppress(StoreError):
+        return store.get(number).person == name
+    return False
 
 
 @get("/api/people/{name:str}/export.zip", opt=needs("admin"))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,7 +12,7 @@ from engines.compiling.quantise import Quantiser
 from engines.errors import ModelError
 from engines.spec import EntryName, Model, Precision
 from tests.engines.compiling.made_network import FRAME_SIZE
-from tests.engines.made_models import pictures, write_onnx
+from tests.engines.made_models import computed, pictures, write_onnx
 from tests.fakes.parsed_network import what_tensorrt_refuses
 
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
@@ -30,13 +29,6 @@ def int8(request: pytest.FixtureRequest, model: Model, tmp_path_factory: pytest.
 
 def network_of(file: Path, precision: Precision) -> bytes:
     return tensorrt_network(file, precision, FRAME_SIZE)
-
-
-def run(network: bytes, batch: np.ndarray) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(network, options).run(None, {"images": batch})
 
 
 def kinds(network: bytes) -> dict[str, int]:
@@ -61,17 +53,17 @@ def test_it_breaks_no_rule_of_tensorrt_as_the_file_does(model: Model, entry: Ent
 def test_f32_is_what_the_file_says_bit_for_bit(model: Model, entry: EntryName) -> None:
     spec = model.spec.entry(entry)
     batch = pictures(2, spec.height, spec.width)
-    before = run(model.file(entry).read_bytes(), batch)
-    for name, a, b in zip(spec.outputs, before, run(network_of(model.file(entry), "f32"), batch), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-5, err_msg=name)
+    before = computed(model.file(entry).read_bytes(), batch)
+    for name, a, b in zip(spec.outputs, before, computed(network_of(model.file(entry), "f32"), batch), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_f16_is_near_it_and_its_outputs_are_of_the_same_types(model: Model, entry: EntryName) -> None:
     spec = model.spec.entry(entry)
     batch = pictures(2, spec.height, spec.width)
-    before = run(model.file(entry).read_bytes(), batch)
-    after = run(network_of(model.file(entry), "f16"), batch)
+    before = computed(model.file(entry).read_bytes(), batch)
+    after = computed(network_of(model.file(entry), "f16"), batch)
     for name, a, b in zip(spec.outputs, before, after, strict=True):
         assert a.dtype == b.dtype, name
         if not name.endswith(("boxes", "labels", "landmarks")):  # whose rows stand in the order of the scores
@@ -117,8 +109,8 @@ def test_int8_gives_about_what_f32_gives(int8: Path, model: Model) -> None:
     entry: EntryName = "frame" if int8.stem == "frame" else "face"
     spec = model.spec.entry(entry)
     batch = pictures(3, spec.height, spec.width)  # those that it was calibrated on
-    before = run(model.file(entry).read_bytes(), batch)
-    after = run(network_of(int8, "int8"), batch)
+    before = computed(model.file(entry).read_bytes(), batch)
+    after = computed(network_of(int8, "int8"), batch)
     names = list(spec.outputs)
     for name in {"scene", "embedding"}.intersection(names):
         np.testing.assert_allclose(before[names.index(name)], after[names.index(name)], atol=0.1, err_msg=name)
@@ -149,8 +141,8 @@ def test_nodes_without_names_are_kept_apart(tmp_path: Path) -> None:
     write_onnx(tmp_path / "a.onnx", 4, 4)
     batch = pictures(2, 4, 4)
     for a, b in zip(
-        run((tmp_path / "a.onnx").read_bytes(), batch),
-        run(network_of(tmp_path / "a.onnx", "f16"), batch),
+        computed((tmp_path / "a.onnx").read_bytes(), batch),
+        computed(network_of(tmp_path / "a.onnx", "f16"), batch),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
