@@ -23,7 +23,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 
-from tests.pipeline.service.web import made_page_video as video
+from tests.pipeline.service.web import made_page_video as footage
 from tools.demo_scene import PHOTOGRAPHS
 
 PAGE = Path(__file__).parents[4] / "pipeline" / "service" / "web" / "page"
@@ -64,10 +64,10 @@ class MadeRun:
     @property
     def index(self) -> int:
         """The newest frame."""
-        return int((time.time_ns() - self.base_ns) * video.FPS // 10**9)
+        return int((time.time_ns() - self.base_ns) * footage.FPS // 10**9)
 
     def captured_ns(self, index: int) -> int:
-        return self.base_ns + index * 10**9 // video.FPS
+        return self.base_ns + index * 10**9 // footage.FPS
 
     def add_event(self, stream: str = "door", **fields: Any) -> dict[str, Any]:
         """Store an event and publish it."""
@@ -77,10 +77,10 @@ class MadeRun:
             "id": identifier, "at": stamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
             "label": "person", "person": None, "place": None, "score": 0.91, "has_snapshot": True, "clip": False,
         } | fields  # fmt: skip
-        points = [(second / 5, video.moving_box(second * 5, stream)) for second in range(20)]
+        points = [(second / 5, footage.moving_box(second * 5, stream)) for second in range(20)]
         body = {
             "first_seen": stamp(at - 4 * 10**9), "last_seen": stamp(at), "duration_s": 4.0, "best_score": 0.94,
-            "box": video.moving_box(95, stream),
+            "box": footage.moving_box(95, stream),
             "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
             "cause": "gone" if event["event"] == "ended" else None, "name": event["place"],
             "direction": "a_to_b" if event["kind"] == "line" else None,
@@ -98,14 +98,14 @@ class MadeRun:
 
     def frame(self, stream: str, index: int) -> dict[str, Any]:
         """The message of a frame."""
-        box = video.moving_box(index, stream)
+        box = footage.moving_box(index, stream)
         label = {"door": "person", "yard": "cat"}.get(stream, "person")
         name = next((one for one in self.people if one != "Karl"), None)  # Karl is in the hall
         identity = {"name": name, "score": 0.71} if name else None
         face = [box[0] + 36, box[1] + 16, box[0] + 84, box[1] + 78]
         faces = [{"track": 1, "object": 1, "score": 0.98, "box": face, "landmarks": [], "identity": identity}]
         return {
-            "type": "frame", "schema": 1, "stream": stream, "seq": index, "size": video.SIZE,
+            "type": "frame", "schema": 1, "stream": stream, "seq": index, "size": footage.SIZE,
             "captured_at": stamp(self.captured_ns(index)),
             "objects": [{"track": 1, "label": label, "score": 0.91, "box": box}],
             "faces": faces if stream == "door" else [], "scene": [{"label": "street", "score": 0.83}],
@@ -117,7 +117,7 @@ class MadeRun:
         down = self.down.get(stream)
         return {
             "name": stream, "state": "up" if down is None else "down", "cause": down or "",
-            "size": video.SIZE, "fps": 25.0,
+            "size": footage.SIZE, "fps": 25.0,
             "latency_ms": {"p50": 8.7, "p99": 14.2}, "captured": self.index, "published": self.index - 3,
             "dropped": {"stale": 3}, "video": self.video[stream],
             "codec": "avc1.42c01e" if self.video[stream] == "mse" else None,
@@ -211,7 +211,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
             while run.serving:
                 while not queue.empty():
                     await socket.send_text(queue.get_nowait())
-                ready = int((time.time_ns() - run.base_ns - LATE_S * 1e9) * video.FPS // 10**9)
+                ready = int((time.time_ns() - run.base_ns - LATE_S * 1e9) * footage.FPS // 10**9)
                 for number in range(sent + 1, ready + 1):
                     for name in asked:
                         if frames and name not in run.down:
@@ -224,13 +224,13 @@ def _live_routes(run: MadeRun) -> list[Any]:
     @websocket("/api/video/{name:str}")
     async def video(socket: WebSocket[Any, Any, Any], name: FromPath[str]) -> None:
         await socket.accept()
-        made = video.encode(name, coded=run.coded)
-        number = run.index // video.KEY_EVERY * video.KEY_EVERY
+        made = footage.encode(name, coded=run.coded)
+        number = run.index // footage.KEY_EVERY * footage.KEY_EVERY
         await socket.send_text(msgspec.json.encode({"codec": made.mime, "base_ns": run.base_ns}).decode())
         await socket.send_bytes(made.init)
         while run.serving:
-            fragment = made.fragments[number % video.LOOP]
-            await socket.send_bytes(video.later(fragment, number // video.LOOP * video.LOOP * made.ticks))
+            fragment = made.fragments[number % footage.LOOP]
+            await socket.send_bytes(footage.later(fragment, number // footage.LOOP * footage.LOOP * made.ticks))
             number += 1
             await asyncio.sleep(max(0.0, (run.captured_ns(number) - time.time_ns()) / 1e9))
 
@@ -239,7 +239,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
         async def parts() -> AsyncIterator[bytes]:
             while run.serving:
                 number = run.index
-                jpeg = bytes(cv2.imencode(".jpg", video.draw(number, name, run.coded))[1])
+                jpeg = bytes(cv2.imencode(".jpg", footage.draw(number, name, run.coded))[1])
                 head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
                 yield f"{head}X-Captured-At: {stamp(run.captured_ns(number))}\r\n\r\n".encode() + jpeg + b"\r\n"
                 await asyncio.sleep(0.2)
@@ -316,7 +316,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
 
     @get("/api/events/{number:int}/snapshot.jpg")
     async def picture(number: FromPath[int]) -> Response[bytes]:
-        return Response(video.snapshot(one(number)), media_type="image/jpeg")
+        return Response(footage.snapshot(one(number)), media_type="image/jpeg")
 
     @get("/api/events/{number:int}/clip.mp4")
     async def clip(number: FromPath[int]) -> Response[bytes]:
@@ -324,7 +324,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
         began = datetime.fromisoformat(event["body"]["first_seen"]).timestamp() - 1
         headers = {"X-Captured-At": stamp(round(began * 1e9))}
         return Response(
-            video.encode(event["stream"], video.LOOP - video.FPS, 125, run.coded).whole,
+            footage.encode(event["stream"], footage.LOOP - footage.FPS, 125, run.coded).whole,
             media_type="video/mp4",
             headers=headers,
         )
@@ -334,9 +334,9 @@ def _event_routes(run: MadeRun) -> list[Any]:
         stream = one(number)["stream"]
         return [
             {
-                "at_s": row / video.FPS,
-                "size": video.SIZE,
-                "objects": run.frame(stream, video.LOOP - video.FPS + row)["objects"],
+                "at_s": row / footage.FPS,
+                "size": footage.SIZE,
+                "objects": run.frame(stream, footage.LOOP - footage.FPS + row)["objects"],
                 "faces": [],
             }
             for row in range(125)
@@ -492,7 +492,7 @@ class MadePageServer:
 if __name__ == "__main__":
     made = MadeRun()
     fill(made)
-    video.encode("door")
+    footage.encode("door")
     serving = MadePageServer(made, int(sys.argv[1]))
     serving.start()
     threading.Event().wait()
