@@ -28,7 +28,7 @@ FAST = {
 
 
 def clip_of(path: Path, codec: str, **more: object) -> Path:
-    # SVT-AV1 makes the thread that opens it a real-time one, where it may (as root): what comes after would hold a core.
+    # SVT-AV1 makes the thread that opens it a real-time one, where it may (as root): what follows would hold a core.
     scheduling, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         return write_clip(path, FRAMES, (320, 240), RATE, codec, FAST.get(codec, {}), **more)  # type: ignore[arg-type]
