@@ -13,7 +13,7 @@ from torch import Tensor
 from engines.errors import DataError, TrainingError
 from engines.network.features import Grid, anchor_points
 from engines.network.network import Raw, build_network
-from engines.spec import TASKS, USUAL_TASKS, Model, TaskName
+from engines.spec import TASKS, USUAL_TASKS, Model, NetworkSettings, TaskName
 from engines.training.adopting import adopt_model
 from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
@@ -347,13 +347,16 @@ class Trainer:
     def begin_from(self, saved: Checkpoint) -> None:
         """Start a new run from the averaged weights of another one, with fresh optimiser and schedule.
 
+        Tasks that the other run does not have begin with fresh weights.
+
         Raises:
             DataError: the checkpoint is of another network, other classes or other people.
         """
-        if saved.settings.network != self.settings.network or self._of_other_data(saved):
+        if not self._extends(saved.settings.network) or self._knows_others(saved):
             raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
-        self.network.load_state_dict(saved.ema)
-        self.ema.network.load_state_dict(saved.ema)
+        weights = self.network.state_dict() | saved.ema
+        self.network.load_state_dict(weights)
+        self.ema.network.load_state_dict(weights)
         self.criteria.load_state_dict(saved.criteria)
         self.balance.restore_initial_values(saved.balance)  # the tasks keep their relative weights
 
@@ -366,22 +369,27 @@ class Trainer:
         Raises:
             DataError: the model is of another network, or has tasks that this one has not.
         """
-        spec, own = model.spec, self.settings.network
-        with_own_tasks = msgspec.structs.replace(spec.network, tasks=own.tasks)
-        if with_own_tasks != own or not set(spec.network.tasks) <= set(own.tasks):
+        if not self._extends(model.spec.network):
             raise DataError(f"--init {model.path}: the model's network is not the configuration's")
         adopted = adopt_model(model, self.network.state_dict(), self.labels)
         self.network.load_state_dict(adopted)
         self.ema.network.load_state_dict(adopted)
         self.step = self.began = min(at_step, self.settings.steps)
 
+    def _extends(self, network: NetworkSettings) -> bool:
+        """Whether this network is another one, or has more tasks than it."""
+        own = self.settings.network
+        return msgspec.structs.replace(network, tasks=own.tasks) == own and set(network.tasks) <= set(own.tasks)
+
+    def _knows_others(self, saved: Checkpoint) -> bool:
+        """Whether a checkpoint's classes or people are not ours."""
+        return (saved.objects, saved.scenes) != self.labels or _shapes(saved.criteria) != _shapes(
+            self.criteria.state_dict()
+        )
+
     def _of_other_data(self, saved: Checkpoint) -> bool:
         queues = zip(saved.queues, self.sets, strict=True)
-        return (
-            (saved.objects, saved.scenes) != self.labels
-            or _shapes(saved.criteria) != _shapes(self.criteria.state_dict())
-            or any(bool((queue >= len(each)).any()) for queue, each in queues)
-        )
+        return self._knows_others(saved) or any(bool((queue >= len(each)).any()) for queue, each in queues)
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -19,6 +19,7 @@ from engines.evaluation.truth import configured_truth, standard_truth
 from engines.network.network import build_network
 from engines.spec import USUAL_TASKS, NetworkSettings, Thresholds, load_model, output_names
 from engines.tasks.mask import TASK, data, metrics
+from engines.training.checkpoint import milestone
 from engines.training.datasets import load_sets
 from engines.training.settings import (
     AugmentationSettings,
@@ -180,7 +181,7 @@ def test_the_other_tasks_are_what_they_were_beside_it() -> None:
     assert output_names("face", (*USUAL_TASKS, "mask")) == ("embedding", "quality", "mask")
 
 
-def test_a_model_without_the_task_is_a_beginning_and_one_with_more_is_not(folder: Path, tmp_path: Path) -> None:
+def test_a_run_without_the_task_is_a_beginning_and_one_with_more_is_not(folder: Path, tmp_path: Path) -> None:
     write_people(folder)
     made = settings(datasets=(dataset("identities"), *settings().datasets))
     before, both = (
@@ -193,9 +194,14 @@ def test_a_model_without_the_task_is_a_beginning_and_one_with_more_is_not(folder
     fresh = new.network.state_dict()["mask.linear.weight"].clone()
     for name, trainer in (("old", old), ("new", new)):
         export(Trained.of(trainer.checkpoint()), tmp_path / name, (64, 64), Thresholds())
+    more = Trainer(both, loaded.sets, ((), ()), CPU)
     new.begin_from_model(load_model(tmp_path / "old"))
-    begun, known = new.network.state_dict(), old.ema.network.state_dict()
-    assert all(torch.equal(begun[name], value) for name, value in known.items())
-    assert torch.equal(begun["mask.linear.weight"], fresh)
+    more.begin_from(milestone(old.checkpoint()))
+    known = {name: value.half().float() for name, value in old.ema.network.state_dict().items()}
+    for begun in (new.network.state_dict(), more.network.state_dict(), more.ema.network.state_dict()):
+        assert all(torch.equal(begun[name].half().float(), value) for name, value in known.items())
+        assert torch.equal(begun["mask.linear.weight"], fresh)
     with pytest.raises(DataError, match="the model's network is not the configuration's"):
         old.begin_from_model(load_model(tmp_path / "new"))
+    with pytest.raises(DataError, match="the checkpoint's network, classes or people are not the configuration's"):
+        old.begin_from(new.checkpoint())
