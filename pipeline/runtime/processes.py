@@ -193,6 +193,7 @@ class ProcessSupervisor:
         while True:
             alive = worker.process.is_alive()  # first: what it said before it died is still heard
             if self._hear(worker):
+                worker.opening.end(time.monotonic())
                 return True
             if not alive:
                 raise StageError(f"process {worker.worker_spec.name!r} died before it began: {worker.cause_of_end()}")

@@ -8,6 +8,7 @@ from typing import Final
 
 BEAT_S: Final = 0.5  # between two signs of life
 STUCK_S: Final = 30.0  # without one, a process that has begun its work is stuck
+OPENINGS: Final = 10  # a later process may take so many times as long to open what it needs as the first one took
 LONGEST_LOOK_S: Final = 1.0  # of silence that one look may count: an observer that slept itself has not listened
 
 UNWATCHED: Final = 0  # the sign of a process that opens what it needs, or is done
@@ -90,3 +91,36 @@ class Silence:
             self._silent_s = 0.0
         self._sign, self._looked_s = sign, now_s
         return self._silent_s
+
+
+class Opening:
+    """Measure by how much a process is late in opening what it needs; pure.
+
+    The first one may take its time (an engine may be built, a run waits for it); a later one, whose sign stays
+    UNWATCHED for much longer than that, hangs.
+    """
+
+    def __init__(self) -> None:
+        self._first_s: float | None = None
+        self._began_s = self._looked_s = self._taken_s = 0.0
+        self._over = False
+
+    def begin(self, now_s: float) -> None:
+        """Note that a process starts."""
+        self._began_s = self._looked_s = now_s
+        self._taken_s, self._over = 0.0, False
+
+    def end(self, now_s: float) -> None:
+        """Note that it has all that it needs."""
+        self._over = True
+        if self._first_s is None:
+            self._first_s = now_s - self._began_s
+
+    def late_s(self, sign: int, now_s: float) -> float:
+        """Return the seconds by which it is late, from a sign that was read at ``now_s``; 0 without a first one."""
+        self._over = self._over or sign != UNWATCHED
+        self._taken_s += min(now_s - self._looked_s, LONGEST_LOOK_S)
+        self._looked_s = now_s
+        if self._over or self._first_s is None:
+            return 0.0
+        return max(0.0, self._taken_s - OPENINGS * self._first_s)

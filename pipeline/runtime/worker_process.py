@@ -1,5 +1,6 @@
 """A process of a run, seen by the one that starts it, watches it and starts it again."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from engines.errors import StageError
-from pipeline.runtime.pulse import STUCK_S, UNWATCHED, Silence
+from pipeline.runtime.pulse import STUCK_S, UNWATCHED, Opening, Silence
 from pipeline.runtime.supervision import CrashLimit
 from pipeline.runtime.workers.main import run_worker
 from pipeline.runtime.workers.spec import WorkerSpec
@@ -31,7 +32,7 @@ class Worker:
     def __init__(self, worker_spec: WorkerSpec) -> None:
         self.worker_spec = worker_spec
         self.limit = CrashLimit()
-        self.silence = Silence()
+        self.silence, self.opening = Silence(), Opening()
         self.stuck = False
         self.process: ForkServerProcess | None = None
         self.pipe: Connection[Any, Any] | None = None
@@ -41,6 +42,7 @@ class Worker:
         """Let a new process play; StageError where none can be had."""
         context = self.worker_spec.context
         context.frames.beat(context.number, UNWATCHED)
+        self.opening.begin(time.monotonic())
         self.stuck = False
         try:
             ours, theirs = FORKING.Pipe()
@@ -67,9 +69,10 @@ class Worker:
         self.worker_spec = replace(self.worker_spec, streams=streams)
 
     def kill_if_stuck(self, now_s: float) -> None:
-        """End a process that has given no sign of life for STUCK_S."""
+        """End a process that has given no sign of life for STUCK_S, or is so late in opening what it needs."""
         context = self.worker_spec.context
-        silent_s = self.silence.heard(context.frames.last_beat(context.number), now_s)
+        sign = context.frames.last_beat(context.number)
+        silent_s = max(self.silence.heard(sign, now_s), self.opening.late_s(sign, now_s))
         if silent_s > STUCK_S and not self.stuck and self.process is not None:
             self.stuck = True
             log.error("process stuck", process=self.worker_spec.name, silent_s=round(silent_s, 1))

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from engines.errors import ConfigError, StageError
 from engines.spec import Model
-from pipeline.runtime import processes, sizing, worker_process
+from pipeline.runtime import processes, pulse, sizing, worker_process
 from pipeline.service import run as running
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import picture_bytes
@@ -238,13 +238,20 @@ def test_a_part_that_dies_again_and_again_ends_the_run(model: Model, clip: Path)
     assert check_ends(run, "gone", "withdrawn", "stopped")["object", "stopped"] > 0
 
 
+@pytest.mark.parametrize("opening", [False, True])
 def test_a_process_that_is_alive_but_stuck_is_told_and_started_again(
-    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch, opening: bool
 ) -> None:
+    """Also where it comes after another one, and hangs while it opens what it needs."""
     monkeypatch.setattr(worker_process, "STUCK_S", 5.0)
+    monkeypatch.setattr(pulse, "OPENINGS", 1)
     with capture_logs() as logs:
         run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
         run.wait(lambda run: len(run.frames("door")) > 50)
+        if opening:
+            (first,) = playing("infer")
+            kill("infer")
+            run.wait(lambda run: bool(playing("infer") - {first}))
         (stuck,) = playing("infer")
         os.kill(stuck, signal.SIGSTOP)
         run.wait(lambda run: stuck not in playing("infer") and bool(playing("infer")))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from pipeline.frames.types import Frame
-from pipeline.runtime.pulse import LONGEST_LOOK_S, UNWATCHED, Pulse, Silence
+from pipeline.runtime.pulse import LONGEST_LOOK_S, OPENINGS, UNWATCHED, Opening, Pulse, Silence
 from pipeline.runtime.supervision import supervise
 from tests.pipeline.made_frames import make_frame
 
@@ -111,3 +111,16 @@ def test_an_observer_that_slept_has_not_listened() -> None:
     silence = Silence()
     silence.heard(7, 0.0)
     assert silence.heard(7, 3600.0) == LONGEST_LOOK_S
+
+
+def test_the_first_process_may_take_its_time_to_open_and_a_later_one_a_multiple_of_that() -> None:
+    opening = Opening()
+    opening.begin(0.0)
+    assert [opening.late_s(UNWATCHED, float(at)) for at in range(0, 1000, 100)] == [0.0] * 10
+    opening.begin(0.0)
+    opening.end(0.5)
+    assert opening.late_s(UNWATCHED, 1000.0) == 0.0  # done, or it waits for its first item
+    opening.begin(2000.0)
+    late = [opening.late_s(UNWATCHED, 2000.0 + at * LONGEST_LOOK_S) for at in range(1, 2 * OPENINGS)]
+    assert late[: OPENINGS // 2] == [0.0] * (OPENINGS // 2) and late[-1] > 0.0
+    assert opening.late_s(7, 3000.0) == opening.late_s(UNWATCHED, 4000.0) == 0.0
