@@ -193,7 +193,6 @@ class ProcessSupervisor:
         while True:
             alive = worker.process.is_alive()  # first: what it said before it died is still heard
             if self._hear(worker):
-                worker.opening.end(time.monotonic())
                 return True
             if not alive:
                 raise StageError(f"process {worker.worker_spec.name!r} died before it began: {worker.cause_of_end()}")
@@ -208,12 +207,13 @@ class ProcessSupervisor:
             heard = True
             match said:
                 case Told(reported):
+                    worker.begun(time.monotonic())
                     self._reported |= reported
                 case Done(reported):
                     for key, value in reported.items():  # what every shard counts is added up
                         self._reported[key] = self._reported.get(key, 0) + value if isinstance(value, int) else value
                 case WorkerRefused(error):
-                    raise error
+                    worker.refused(error)
                 case SwitchRequest():
                     assert worker.pipe is not None
                     answer(said, self._switches, worker.pipe)

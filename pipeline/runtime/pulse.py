@@ -103,24 +103,24 @@ class Opening:
     def __init__(self) -> None:
         self._first_s: float | None = None
         self._began_s = self._looked_s = self._taken_s = 0.0
-        self._over = False
+        self.over = False
 
     def begin(self, now_s: float) -> None:
         """Note that a process starts."""
         self._began_s = self._looked_s = now_s
-        self._taken_s, self._over = 0.0, False
+        self._taken_s, self.over = 0.0, False
 
     def end(self, now_s: float) -> None:
         """Note that it has all that it needs."""
-        self._over = True
+        self.over = True
         if self._first_s is None:
             self._first_s = now_s - self._began_s
 
     def late_s(self, sign: int, now_s: float) -> float:
         """Return the seconds by which it is late, from a sign that was read at ``now_s``; 0 without a first one."""
-        self._over = self._over or sign != UNWATCHED
+        self.over = self.over or sign != UNWATCHED
         self._taken_s += min(now_s - self._looked_s, LONGEST_LOOK_S)
         self._looked_s = now_s
-        if self._over or self._first_s is None:
+        if self.over or self._first_s is None:
             return 0.0
         return max(0.0, self._taken_s - OPENINGS * self._first_s)

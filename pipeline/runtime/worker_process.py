@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import structlog
 
-from engines.errors import StageError
+from engines.errors import StageError, TrunklineError
 from pipeline.runtime.pulse import STUCK_S, UNWATCHED, Opening, Silence
-from pipeline.runtime.supervision import CrashLimit
+from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit
 from pipeline.runtime.workers.main import run_worker
-from pipeline.runtime.workers.spec import WorkerSpec
+from pipeline.runtime.workers.spec import REFUSED, WorkerSpec
 from pipeline.settings.schema import StreamSettings
 
 # Processes are forked from one that has loaded what they need (decision 39): none loads it again.
@@ -33,6 +33,7 @@ class Worker:
         self.worker_spec = worker_spec
         self.limit = CrashLimit()
         self.silence, self.opening = Silence(), Opening()
+        self.refusals: list[TrunklineError] = []  # of the last processes, one after the other
         self.stuck = False
         self.process: ForkServerProcess | None = None
         self.pipe: Connection[Any, Any] | None = None
@@ -78,12 +79,28 @@ class Worker:
             log.error("process stuck", process=self.worker_spec.name, silent_s=round(silent_s, 1))
             self.process.kill()
 
+    def begun(self, now_s: float) -> None:
+        """Note that the process has all that it needs."""
+        self.opening.end(now_s)
+        self.refusals.clear()
+
+    def refused(self, error: TrunklineError) -> None:
+        """Note that the process cannot have what one before it had, and dies of it; raise what ends the run.
+
+        That is an error of any other kind, and one that has come back more than MAX_CRASHES times.
+        """
+        if self.opening.over or not self.worker_spec.restarts or len(self.refusals) == MAX_CRASHES:
+            raise error
+        self.refusals.append(error)
+
     def cause_of_end(self) -> str:
         """Why the process is gone."""
         assert self.process is not None
         code = self.process.exitcode or 0
         if self.stuck:
             return f"no sign of life for {STUCK_S:g} s"
+        if code == REFUSED:
+            return str(self.refusals[-1])
         return f"killed by {Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def heard(self) -> Iterator[Any]:

@@ -33,6 +33,7 @@ from tests.pipeline.made_runs import (
     frames_in,
     make_config,
     video_of,
+    write_model,
 )
 from tests.waiting import until
 
@@ -261,6 +262,26 @@ def test_a_process_that_is_alive_but_stuck_is_told_and_started_again(
     assert told["process stuck"]["silent_s"] >= 5.0
     assert told["process died"]["cause"] == "no sign of life for 5 s"
     assert account.captured == account.published + account.dropped["crash"]
+
+
+def test_an_engine_that_cannot_be_opened_again_is_tried_a_few_times(tmp_path: Path, clip: Path) -> None:
+    model = write_model(tmp_path / "model")
+    file, away = model.file("frame", "f32"), tmp_path / "away"
+    with capture_logs() as logs:
+        run = Run(zmq_config(model, {"door": {"source": clip, "loop": True}}))
+        run.wait(lambda run: len(run.frames("door")) > 20)
+        file.rename(away)
+        kill("infer")
+        run.wait(lambda _: sum(line["event"] == "process died" for line in logs) > 1)
+        away.rename(file)
+        run.flows("door", 50)
+        file.rename(away)
+        kill("infer")
+        with pytest.raises(StageError, match=r"process 'infer' died more than 5 times in a minute: .*frame.onnx"):
+            run.end()
+    told = [line["cause"] for line in logs if line["event"] == "process died"]
+    assert told[0] == "killed by SIGKILL" and "frame.onnx" in told[1]
+    assert not any(playing(name) for name in NAMES)
 
 
 def test_frames_that_are_given_up_are_in_the_summary(model: Model, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

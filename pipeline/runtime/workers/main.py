@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pipeline.runtime.workers.finish import finish
 from pipeline.runtime.workers.infer import infer
 from pipeline.runtime.workers.postprocess import postprocess
 from pipeline.runtime.workers.prepare import prepare
-from pipeline.runtime.workers.spec import Pipe, WorkerRefused, WorkerSpec
+from pipeline.runtime.workers.spec import REFUSED, Pipe, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 
 ROLES: Final[dict[Worker, Callable[[WorkerSpec, "Pipe[Any, Any]", Pulse], None]]] = {
@@ -42,7 +43,9 @@ def run_worker(mine: WorkerSpec, pipe: "Pipe[Any, Any]") -> None:
         ROLES[mine.context.plan.worker(mine.context.number)](mine, pipe, pulse)
     except TrunklineError as error:
         pipe.send(WorkerRefused(error))
-    pipe.close()
+        sys.exit(REFUSED)
+    finally:
+        pipe.close()
 
 
 def _beat(context: WorkerContext, pulse: Pulse) -> None:

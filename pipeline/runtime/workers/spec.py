@@ -14,6 +14,7 @@ from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
 
 LOOK_S: Final = 0.05  # between two looks at what no wakeup announces
+REFUSED: Final = 3  # exit status after WorkerRefused
 
 Pipe = Connection  # to the process that started this one
 
