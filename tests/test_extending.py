@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
+from engines.errors import ConfigError
+from pipeline.settings.load import load
 from pipeline.wire.messages import FrameMessage, decode
 from tests.pipeline.made_runs import dark_then_bright, write_model
 
@@ -100,12 +102,12 @@ def test_the_example_of_a_source(tmp_path: Path) -> None:
     assert [one.seq for one in messages if isinstance(one, FrameMessage)] == list(range(FRAMES))
 
 
-def test_a_sink_s_own_keys_are_checked_before_anything_runs(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    site.mkdir()
-    sink = build("A sink", site).replace("labels", "label")
-    with pytest.raises(AssertionError, match=r"sinks\[0\].label is not a key of a sink 'csv'; the keys here are kind,"):
-        run(tmp_path, site, "queue", f'[[streams]]\nname = "door"\nsource = "0"\n{sink}')
+def test_a_sink_s_own_keys_are_checked_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = build("A sink", tmp_path).replace("labels", "label")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "site.toml").write_text(f'[[streams]]\nname = "door"\nsource = "0"\n{sink}')
+    with pytest.raises(ConfigError, match=r"sinks\[0\].label is not a key of a sink 'csv'; the keys here are kind,"):
+        load(tmp_path / "site.toml")
 
 
 def test_the_task_of_the_page_is_the_one_that_there_is() -> None:

@@ -83,7 +83,7 @@ def face_label(
     gives: str,
     weakness: str,
     labels: tuple[str, ...],
-    standard: Mapping[str, str] | None = None,
+    standard: Mapping[str, Any] | None = None,
 ) -> Task:
     """Return a task that says one of its labels of each face: an attribute, such as how a mask is worn.
 
