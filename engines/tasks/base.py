@@ -57,9 +57,7 @@ class Task:
     labels: tuple[str, ...] = ()  # what it tells apart, where that is the same in every model
     softmax_layer: str | None = None  # the linear layer of its head whose logits become probabilities
     optional: bool = False  # a network that does not say which tasks it has has not got it
-    standard: Mapping[str, str] | None = field(
-        default=None, hash=False
-    )  # of labels of faces: the validation set's table
+    standard: Mapping[str, Any] | None = field(default=None, hash=False)  # of labels of faces: a table of sets
 
     @property
     def of_faces(self) -> bool:
