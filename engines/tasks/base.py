@@ -57,7 +57,7 @@ class Task:
     labels: tuple[str, ...] = ()  # what it tells apart, where that is the same in every model
     softmax_layer: str | None = None  # the linear layer of its head whose logits become probabilities
     optional: bool = False  # a network that does not say which tasks it has has not got it
-    standard: Mapping[str, Any] | None = field(default=None, hash=False)  # of labels of faces: a table of sets
+    standard: Mapping[str, Any] | None = field(default=None, hash=False)  # labels of faces: its usual validation set
 
     @property
     def of_faces(self) -> bool:
