@@ -13,7 +13,9 @@ from engines.arrays import Pixels
 from pipeline.frames.picture import Matrix, Picture
 
 # Property tests say what holds, not how fast: on a busy machine one slow example is no failure.
-settings.register_profile("trunkline", deadline=None)
+# Other examples are drawn each time, so few are enough for each; pytest --hypothesis-profile=thorough draws many.
+settings.register_profile("trunkline", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("trunkline")
 
 

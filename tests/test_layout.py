@@ -39,15 +39,17 @@ def test_the_face_is_this_checkouts_own_and_has_one_name() -> None:
     assert not (face.parent / "__init__.py").exists(), "or it could be imported as pipeline.public.trunkline, too"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_the_installed_command_finds_this_checkout_from_anywhere(package: str, tmp_path: Path) -> None:
+def test_the_installed_command_finds_this_checkout_from_anywhere(tmp_path: Path) -> None:
     try:
         distribution("trunkline")
     except PackageNotFoundError:
         pytest.skip("trunkline is not installed in this environment (pip install -e .)")
-    found = python(f"import {package}, trunkline; print({package}.__file__, trunkline.__file__, sep='\\n')", tmp_path)
-    own, face = (Path(line).parent for line in found.splitlines())
-    assert own == CHECKOUT / package
+    names = ", ".join(PACKAGES)
+    found = python(
+        f"import {names}, trunkline; print(*(m.__file__ for m in ({names}, trunkline)), sep='\\n')", tmp_path
+    )
+    *own, face = (Path(line).parent for line in found.splitlines())
+    assert own == [CHECKOUT / package for package in PACKAGES]
     assert face == CHECKOUT / "pipeline" / "public" / "trunkline"
 
 

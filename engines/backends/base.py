@@ -1,7 +1,7 @@
 """The contracts of engines and of the backends that open them, and how backends are found.
 
 A backend is an object with the two methods of :class:`BackendFactory`, published as an entry point of the group
-``trunkline.backends``; the entry point's name is the backend's. Any installed package may bring one (docs/backends.md).
+``trunkline.backends``; the entry point's name is the backend's. Any package may bring one (docs/extending.md).
 """
 
 import importlib

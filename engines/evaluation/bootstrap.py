@@ -78,7 +78,7 @@ def mean_over_categories(precision: Double) -> Double:
     return weighted_mean(precision, np.ones_like(precision))
 
 
-def pair_weights(identities: Sequence[tuple[str, str]], resamples: int = RESAMPLES, seed: int = SEED) -> Double:
+def pair_weights(identities: Sequence[tuple[str, str]], resamples: int = RESAMPLES) -> Double:
     """How often each pair of ``identities`` counts when identities, not pairs, are drawn: (resamples, pairs).
 
     A genuine pair counts as often as its identity was drawn, an impostor pair as often as the two of it can meet: the
@@ -87,5 +87,5 @@ def pair_weights(identities: Sequence[tuple[str, str]], resamples: int = RESAMPL
     """
     names, rows = np.unique(np.array(identities).ravel(), return_inverse=True)
     first, second = rows.reshape(-1, 2).T
-    drawn = resample(len(names), resamples, seed)
+    drawn = resample(len(names), resamples)
     return np.where(first == second, drawn[:, first], drawn[:, first] * drawn[:, second])

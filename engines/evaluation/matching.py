@@ -117,9 +117,9 @@ def _overlaps(found: Double, boxes: Double, crowd: Flags) -> Double:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def precision_recall(category: CategoryMatches, iou: int = 0) -> tuple[Double, Double]:
+def precision_recall(category: CategoryMatches) -> tuple[Double, Double]:
     """Recall and precision (K,) after each of the K detections of one category that count, best first."""
-    _, _, correct = category.at(iou)
+    _, _, correct = category.at(0)
     right = np.cumsum(correct)
     return right / max(int(category.wanted.sum()), 1), right / np.arange(1, len(correct) + 1)
 

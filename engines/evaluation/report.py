@@ -186,17 +186,16 @@ def _scored(name: TaskName, runner: ModelRunner, truth: Truth, plots: Path | Non
     return scores
 
 
-def calibrate(model: Model, data: Path | Truth, *, backend: Literal["auto"] | Backend = "auto") -> Calibrated:
+def calibrate(model: Model, data: Path | Truth) -> Calibrated:
     """Choose the model's thresholds on ``data``, with an f32 engine (see :func:`calibrate_thresholds`).
 
     ``data`` is as in :func:`evaluate_model`.
 
     Raises:
         DataError: the data is missing or too broken, or the model finds nothing in it.
-        BackendUnavailable: the backend was asked for by name and cannot run here.
     """
     truth = data if isinstance(data, Truth) else standard_truth(data, model.spec.network.tasks)
-    with open_runner(model, backend, "f32") as runner:
+    with open_runner(model, "auto", "f32") as runner:
         return calibrate_thresholds(runner, truth)
 
 

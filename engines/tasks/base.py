@@ -16,14 +16,18 @@ thresholds ``choose``                                   release, if the task has
 truth      ``standard``, ``labelled``                   evaluation, of tasks that :class:`Truth` has no field for
 ========== ============================================ ======================================================
 
+A task of labels of faces (:func:`face_label`) needs none of them: what its folder does not have is that of
+``engines/tasks/face_labels``.
+
 The parts' shapes are protocols where they are used: :class:`engines.network.network.TaskHead`,
 :class:`engines.training.criteria.Criterion`, :mod:`engines.evaluation.parts`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from types import ModuleType
-from typing import Literal
+from importlib.util import find_spec
+from typing import Any, Literal
 
 EntryName = Literal["frame", "face"]
 
@@ -53,18 +57,53 @@ class Task:
     labels: tuple[str, ...] = ()  # what it tells apart, where that is the same in every model
     softmax_layer: str | None = None  # the linear layer of its head whose logits become probabilities
     optional: bool = False  # a network that does not say which tasks it has has not got it
+    standard: Mapping[str, Any] | None = field(default=None, hash=False)  # labels of faces: its usual validation set
 
     @property
     def of_faces(self) -> bool:
         """Whether it says one of its labels of each face: smoothed per track, and published under its name."""
         return self.entry == "face" and bool(self.labels)
 
-    def part(self, name: str) -> ModuleType:
-        """Return a module of the task's folder."""
+    def part(self, name: str) -> Any:
+        """Return a module of the task's folder; of labels of faces, what they share where the folder has none."""
+        if self.of_faces and not self.has(name):
+            return import_module(f"{__package__}.face_labels.{name}").of(self)
         return import_module(f"{self.package}.{name}")
 
     def has(self, name: str) -> bool:
         """Whether the task's folder has a module of this name."""
-        from importlib.util import find_spec
-
         return find_spec(f"{self.package}.{name}") is not None
+
+
+def face_label(
+    name: str,
+    package: str,
+    gives: str,
+    weakness: str,
+    labels: tuple[str, ...],
+    standard: Mapping[str, Any] | None = None,
+) -> Task:
+    """Return a task that says one of its labels of each face: an attribute, such as how a mask is worn.
+
+    Args:
+        name: of the task, of its output, and of the field of messages.
+        package: of its folder: ``__name__`` there.
+        gives: what a face is turned into, for the model card.
+        weakness: known ones, in one sentence, for the model card.
+        labels: what it tells apart.
+        standard: the table of the validation faces in the standard folders (``face_labels/data.py``); None: none.
+    """
+    return Task(
+        name=name,
+        package=package,
+        entry="face",
+        outputs=(name,),
+        gives=gives,
+        weakness=weakness,
+        headlines=(Figure("balanced_accuracy"),),
+        figures=("balanced_accuracy", "accuracy", "faces", "pictures"),
+        labels=labels,
+        softmax_layer="linear",
+        optional=True,
+        standard=standard,
+    )

@@ -221,7 +221,7 @@ class Ring:
 
     # Ends and crashes.
 
-    def reclaim(self, process: int, cause: str = "crash") -> dict[str, int]:
+    def reclaim(self, process: int) -> dict[str, int]:
         """Give up what a process that is dead held, and what it had sent and was not taken yet.
 
         Returns:
@@ -232,9 +232,9 @@ class Ring:
             unheard = np.where(self._sender == process, self._untaken, 0)
             self._untaken &= ~(theirs | unheard)
             self._holders &= ~(theirs | unheard)
-            return self._settle(cause)
+            return self._settle("crash")
 
-    def refuse(self, me: int, cause: str = "crash") -> dict[str, int]:
+    def refuse(self, me: int) -> dict[str, int]:
         """Give up what is on its way to the caller, who cannot read it; it is gone when it arrives.
 
         Returns:
@@ -244,7 +244,7 @@ class Ring:
             theirs = 1 << me
             self._holders &= ~np.where(self._untaken & theirs != 0, theirs, 0)
             self._untaken &= ~theirs
-            return self._settle(cause)
+            return self._settle("crash")
 
     def reclaim_all(self, cause: str) -> dict[str, int]:
         """Give up everything: no process is left."""

@@ -140,7 +140,7 @@ class ModelSettings(_Section, frozen=True):
     """Which model, and what runs it."""
 
     path: str = "s"  # a released model's name, or a model folder
-    backend: Backend = "auto"  # or the name of one that is installed, docs/backends.md
+    backend: Backend = "auto"  # or the name of one that is installed, docs/extending.md
     precision: Precision = "auto"
     gpu: Index | None = None  # as CUDA counts them, from 0; None: the first, where the backend runs on one
     torch_compile: bool = False  # backend = "torch": let torch.compile make its kernels, in minutes, at every start

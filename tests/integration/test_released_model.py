@@ -23,7 +23,7 @@ DATA = Path(os.environ.get("TRUNKLINE_DATA") or ROOT.parent / "shared/data")
 MODELS = (
     released() if os.environ.get("TRUNKLINE_DATA") else (ModelSettings().path,)
 )  # the default one alone, unless all is asked for
-LIMIT = None if os.environ.get("TRUNKLINE_DATA") else 200  # pictures or pairs of each set; all take a minute a model
+LIMIT = None if os.environ.get("TRUNKLINE_DATA") else 120  # pictures or pairs of each set; all take minutes a model
 ASTRONAUT = Path(skimage.__file__).parent / "data/astronaut.png"
 HOPPER = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
 

@@ -1,8 +1,10 @@
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -52,17 +54,40 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def _put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tools.train, "LOG_EVERY", 2)
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Log every second step, and leave torch and structlog as they were."""
     threads = torch.get_num_threads()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools.train, "LOG_EVERY", 2)
+        yield
     torch.set_num_threads(threads)
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    with _kept():
+        yield
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["train", *map(str, arguments), "--threads", "1"])
+
+
+@pytest.fixture(scope="module")
+def _made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "tiny.toml").write_text(CONFIG)
+    with _kept():
+        assert run(folder / "tiny.toml", "--data", data, "--out", folder / "run", "--stop-at", 2).exit_code == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def stopped(_made: Path, tmp_path: Path) -> Path:
+    """A run that was stopped after two steps of four, for one test alone."""
+    return Path(shutil.copytree(_made, tmp_path / "run"))
 
 
 def refused(*arguments: object) -> str:
@@ -89,13 +114,11 @@ def test_a_run_leaves_a_checkpoint_and_a_log(config: Path, data: Path, tmp_path:
     assert {(2, "scene.total"), (2, "identity.total"), (4, "scene.total"), (4, "identity.top1")} <= set(logged(out))
 
 
-def test_a_stopped_run_goes_on_and_its_log_too(config: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert run(config, "--data", data, "--out", out, "--stop-at", 2).exit_code == 0
-    before = (out / "log.csv").read_text()
-    assert run(config, "--data", data, "--out", out, "--resume").exit_code == 0
-    assert (out / "log.csv").read_text().startswith(before)
-    assert {step for step, _ in logged(out)} == {2, 4}
+def test_a_stopped_run_goes_on_and_its_log_too(config: Path, data: Path, stopped: Path) -> None:
+    before = (stopped / "log.csv").read_text()
+    assert run(config, "--data", data, "--out", stopped, "--resume").exit_code == 0
+    assert (stopped / "log.csv").read_text().startswith(before)
+    assert {step for step, _ in logged(stopped)} == {2, 4}
 
 
 def test_the_runs_folder_is_named_after_the_configuration(
@@ -106,12 +129,10 @@ def test_the_runs_folder_is_named_after_the_configuration(
     assert (tmp_path / "runs/tiny/checkpoint.pt").is_file()
 
 
-def test_a_run_is_never_written_over_by_mistake(config: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert run(config, "--data", data, "--out", out, "--stop-at", 2).exit_code == 0
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
-    assert "holds a run already; add --resume" in refused(config, "--data", data, "--out", out)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+def test_a_run_is_never_written_over_by_mistake(config: Path, data: Path, stopped: Path) -> None:
+    before = {file.name: file.read_bytes() for file in stopped.iterdir()}
+    assert "holds a run already; add --resume" in refused(config, "--data", data, "--out", stopped)
+    assert {file.name: file.read_bytes() for file in stopped.iterdir()} == before
 
 
 def test_missing_data_is_refused_and_can_be_put_right(config: Path, data: Path, tmp_path: Path) -> None:
@@ -144,21 +165,17 @@ def test_a_device_that_is_not_there_is_refused(config: Path, data: Path, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_refused_and_kept(config: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert run(config, "--data", data, "--out", out, "--stop-at", 1).exit_code == 0
-    half = (out / "checkpoint.pt").read_bytes()[:1000]
-    (out / "checkpoint.pt").write_bytes(half)
-    assert "checkpoint.pt: is damaged" in refused(config, "--data", data, "--out", out, "--resume")
-    assert (out / "checkpoint.pt").read_bytes() == half
+def test_a_damaged_checkpoint_is_refused_and_kept(config: Path, data: Path, stopped: Path) -> None:
+    half = (stopped / "checkpoint.pt").read_bytes()[:1000]
+    (stopped / "checkpoint.pt").write_bytes(half)
+    assert "checkpoint.pt: is damaged" in refused(config, "--data", data, "--out", stopped, "--resume")
+    assert (stopped / "checkpoint.pt").read_bytes() == half
 
 
-def test_a_checkpoint_of_another_network_is_refused(config: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert run(config, "--data", data, "--out", out, "--stop-at", 1).exit_code == 0
+def test_a_checkpoint_of_another_network_is_refused(config: Path, data: Path, stopped: Path) -> None:
     config.write_text(CONFIG.replace("neck = 8", "neck = 16"))
     assert "--resume: the checkpoint was made with another network" in refused(
-        config, "--data", data, "--out", out, "--resume"
+        config, "--data", data, "--out", stopped, "--resume"
     )
 
 

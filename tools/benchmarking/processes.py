@@ -92,10 +92,10 @@ def usage(pid: int, proc: Path = PROC) -> Usage:
     )
 
 
-def descendants(pid: int, proc: Path = PROC) -> dict[int, str]:
+def descendants(pid: int) -> dict[int, str]:
     """Return the processes that process ``pid`` started, and those that they started, and the command of each."""
-    others = [one for one in _family(pid, proc) if one != pid]
-    return {one: _read(proc / str(one) / "cmdline").replace("\0", " ").strip() for one in others}
+    others = [one for one in _family(pid, PROC) if one != pid]
+    return {one: _read(PROC / str(one) / "cmdline").replace("\0", " ").strip() for one in others}
 
 
 def descriptors(pid: int) -> int:

@@ -18,7 +18,6 @@ OTHER_SIZE: Final = (240, 320)
 KEY_S: Final = 1.0  # between two key frames
 FIRST_S: Final = 36_000.0  # time stamps begin here, so that they can jump back
 SEND_S: Final = 2.0  # a reader that takes nothing for so long is disconnected
-TICKS: Final = 90_000  # of MPEG-TS, a second
 
 
 class _Chunks:
@@ -160,11 +159,11 @@ def picture(number: int, size: tuple[int, int]) -> Pixels:
     return pixels
 
 
-def wait_until(what: Any, within_s: float, look_s: float = 0.05) -> float | None:
+def wait_until(what: Any, within_s: float) -> float | None:
     """Return after how many seconds ``what()`` was true; None: not within that time."""
     began_s = time.monotonic()
     while (passed_s := time.monotonic() - began_s) < within_s:
         if what():
             return passed_s
-        time.sleep(look_s)
+        time.sleep(0.05)
     return None

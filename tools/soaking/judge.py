@@ -15,7 +15,6 @@ BLOCK_S: Final = 30.0  # at the least, of one
 LEAST_BLOCKS: Final = 8  # with fewer nothing can be said
 GROWN: Final = 1.05  # what has a slope above 0 and is more at the end than in the beginning by this, grows
 CALM: Final = "no fault"
-WORSE_S: Final = 1.0  # a gap between two frames of another stream that is longer than before by so much is told
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,16 +180,16 @@ def accept_rate(similarities: Double, genuine: Flags, far: float, weights: Doubl
     )
 
 
-def roc(similarities: Double, genuine: Flags, points: int = ROC_POINTS) -> list[tuple[float, float]]:
+def roc(similarities: Double, genuine: Flags) -> list[tuple[float, float]]:
     """Points of the receiver operating characteristic: false-accept rate and true-accept rate, both rising.
 
-    At most ``points``, evenly spread over the logarithm of the false-accept rate. A genuine pair that could not be
-    compared counts as rejected; such an impostor pair is left out. Empty where there are no pairs of one kind.
+    At most :data:`ROC_POINTS`, evenly spread over the logarithm of the false-accept rate. A genuine pair that could
+    not be compared counts as rejected; such an impostor pair is left out. Empty where there are no pairs of one kind.
     """
     impostors = similarities[~genuine & np.isfinite(similarities)]
     if not len(impostors) or not genuine.any():
         return []
-    passed = np.unique(np.geomspace(1, len(impostors), points).round()).tolist()
+    passed = np.unique(np.geomspace(1, len(impostors), ROC_POINTS).round()).tolist()
     thresholds = np.array([accept_threshold(impostors, count / len(impostors)) for count in passed])[:, None]
     # Where impostors are equally similar, fewer pass than were asked for, and two points may be one.
     reached, accepted = (impostors >= thresholds).mean(axis=1), (similarities[genuine] >= thresholds).mean(axis=1)

@@ -1,6 +1,7 @@
-"""Backends of other packages: the one of docs/backends.md, installed, damaged, twice and not at all."""
+"""Backends of other packages: the one of docs/extending.md, installed, damaged, twice and not at all."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from engines.errors import BackendUnavailable, ConfigError
 from pipeline.settings.load import load
 from tests.engines.made_models import pictures, write_model
 
-PAGE = Path(__file__).parents[3] / "docs" / "backends.md"
+PAGE = Path(__file__).parents[3] / "docs" / "extending.md"
 Install = Callable[..., None]
 
 
@@ -35,8 +36,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 @pytest.fixture
 def _plain(install: Install) -> None:
-    code, line = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    install("plain_backend", code, line.splitlines()[1].replace('"', ""))
+    section = PAGE.read_text().partition("\n## A backend\n")[2]
+    code, project = re.findall(r"```(?:python|toml)\n(.*?)```", section, re.DOTALL)[:2]
+    ((name, at),) = tomllib.loads(project)["project"]["entry-points"]["trunkline.backends"].items()
+    install("plain_backend", code, f"{name} = {at}")
 
 
 @pytest.mark.usefixtures("_plain")

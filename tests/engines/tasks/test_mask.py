@@ -18,7 +18,8 @@ from engines.evaluation.report import EvaluationReport
 from engines.evaluation.truth import configured_truth, standard_truth
 from engines.network.network import build_network
 from engines.spec import USUAL_TASKS, NetworkSettings, Thresholds, load_model, output_names
-from engines.tasks.mask import TASK, data, metrics
+from engines.tasks.face_labels.metrics import balanced_accuracy
+from engines.tasks.mask import TASK
 from engines.training.checkpoint import milestone
 from engines.training.datasets import load_sets
 from engines.training.settings import (
@@ -142,7 +143,8 @@ def test_sets_of_ones_own_say_what_to_score_on(folder: Path) -> None:
 def test_another_attr_is_refused(folder: Path, tmp_path: Path) -> None:
     file = folder / "face_detection/annotations/instances_train.json"
     (tmp_path / "other.json").write_text(file.read_text().replace('"no_mask"', '"beard"', 1))
-    source = data.MaskSource(images=".", file="other.json")
+    data = TASK.part("data")
+    source = data.SOURCE(images=".", file="other.json")
     with pytest.raises(DataError, match="has attr 'beard', allowed are mask, no_mask, mask_wrong"):
         data.rows(source, tmp_path, SkippedRows())
 
@@ -166,7 +168,7 @@ def test_a_label_that_is_rare_counts_as_much_as_a_frequent_one() -> None:
     target = np.array([0, 0, 0, 0, 1, 2])
     correct = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 1.0])
     weights = np.array([[1.0] * 6, [1, 1, 0, 0, 2, 0]])
-    assert_allclose(metrics.balanced_accuracy(target, correct, weights), [2 / 3, 1 / 2])
+    assert_allclose(balanced_accuracy(target, correct, weights), [2 / 3, 1 / 2])
 
 
 def test_the_other_tasks_are_what_they_were_beside_it() -> None:

@@ -21,7 +21,7 @@ SOMETIMES = {"data": ("SOURCE", "rows"), "thresholds": ("choose",), "truth": ("s
 
 
 def test_every_folder_is_a_task_that_is_listed_once() -> None:
-    folders = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
+    folders = {path.parent.name for path in FOLDER.glob("*/__init__.py")} - {"face_labels"}  # which such tasks share
     assert len(TASKS) == len(set(TASKS)) and set(TASKS) == folders
     assert all(task(name).name == name for name in TASKS)
 
@@ -31,10 +31,9 @@ def test_a_task_has_all_its_parts(each: Task) -> None:
     for name, members in PARTS.items():
         assert all(callable(getattr(each.part(name), member)) for member in members), name
     for name, members in SOMETIMES.items():
-        if each.has(name):
+        needed = each.name not in USUAL_TASKS and name != "thresholds"  # nothing else knows where its labels are
+        if needed or each.has(name):
             assert all(hasattr(each.part(name), member) for member in members), name
-    if each.name not in USUAL_TASKS:
-        assert each.has("truth") and each.has("data"), "nothing else knows where its labels are"
 
 
 def test_no_two_tasks_give_outputs_of_one_name() -> None:

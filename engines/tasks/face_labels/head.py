@@ -1,13 +1,16 @@
-"""The head of masks."""
+"""The head of a label of faces."""
+
+from types import SimpleNamespace
 
 from torch import Tensor, nn
 
 from engines.network.features import Features, Grid
 from engines.network.trunk import FACE_CELLS
 from engines.spec import NetworkSettings
+from engines.tasks.base import Task
 
 
-class MaskHead(nn.Module):
+class FaceLabelHead(nn.Module):
     """A linear layer on an aligned face's last feature map."""
 
     def __init__(self, settings: NetworkSettings, classes: int) -> None:
@@ -25,6 +28,6 @@ class MaskHead(nn.Module):
         return (raw.float().softmax(dim=1),)
 
 
-def build(settings: NetworkSettings, classes: int) -> MaskHead:
-    """A head with fresh weights."""
-    return MaskHead(settings, classes)
+def of(task: Task) -> SimpleNamespace:
+    """What ``head`` of a task's folder has: ``build(settings, classes)``, a head with fresh weights."""
+    return SimpleNamespace(build=FaceLabelHead)

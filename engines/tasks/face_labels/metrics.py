@@ -1,4 +1,4 @@
-"""Masks: balanced accuracy, since most people in the pictures wear theirs as they should."""
+"""Labels of faces: balanced accuracy, since one of them is often much more frequent than the others."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,11 @@ from engines.evaluation.detection import WORST
 from engines.evaluation.parts import CardRow
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.truth import Truth
-from engines.tasks.mask import TASK
-from engines.tasks.mask.truth import MaskTruth
+from engines.tasks.base import Task
+from engines.tasks.face_labels.truth import FaceLabelTruth
 
 
-class WorstMask(msgspec.Struct, frozen=True, kw_only=True):
+class WorstFaceLabel(msgspec.Struct, frozen=True, kw_only=True):
     """One of the most confident wrong answers."""
 
     picture: str
@@ -30,8 +30,8 @@ class WorstMask(msgspec.Struct, frozen=True, kw_only=True):
     probability: float
 
 
-class MaskScores(msgspec.Struct, frozen=True, kw_only=True):
-    """How well it is told how masks are worn."""
+class FaceLabelScores(msgspec.Struct, frozen=True, kw_only=True):
+    """How well it is told which label a face has."""
 
     balanced_accuracy: float  # mean of the recalls of the labels that there are
     accuracy: float
@@ -41,16 +41,17 @@ class MaskScores(msgspec.Struct, frozen=True, kw_only=True):
     confusion: list[list[int]]  # faces, by true label (row) and predicted label (column)
     faces: int
     pictures: int
-    worst: list[WorstMask]  # the most confident first
+    worst: list[WorstFaceLabel]  # the most confident first
     skipped: list[str]
 
 
 @dataclass(frozen=True)
-class MaskEvidence:
+class FaceLabelEvidence:
     """N faces and the probabilities of the labels that the model gives each."""
 
+    labels: tuple[str, ...]  # L
     crops: list[LabelledCrop]
-    probabilities: Float  # (N, 3)
+    probabilities: Float  # (N, L)
     target: Rows  # (N,)
     skipped: list[str]
 
@@ -58,23 +59,6 @@ class MaskEvidence:
     def predicted(self) -> Rows:
         """(N,) the label with the largest probability."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
-
-
-def gather(runner: ModelRunner, truth: Truth) -> MaskEvidence:
-    """Run the face entry over the labelled faces.
-
-    Raises:
-        DataError: too many pictures cannot be read, or there is no face.
-    """
-    found = truth.others["mask"]
-    assert isinstance(found, MaskTruth)
-    skipped = SkippedRows()
-    seen = list(runner.say_of_faces("masks", found.crops, "mask", skipped))
-    if not seen:
-        raise DataError(f"{truth.name}: has no face of which it is said how it wears a mask")
-    target = np.array([TASK.labels.index(crop.label) for crop, _ in seen], np.int64)
-    rows = [*truth.skipped.get("mask", ()), *skipped.rows]
-    return MaskEvidence([crop for crop, _ in seen], np.stack([row for _, row in seen]), target, rows)
 
 
 def balanced_accuracy(target: Rows, correct: Double, weights: Double) -> Double:
@@ -93,27 +77,27 @@ def balanced_accuracy(target: Rows, correct: Double, weights: Double) -> Double:
     return weighted_mean(table, np.ones_like(table))
 
 
-def score(evidence: MaskEvidence) -> MaskScores:
-    """The figures of the masks that were told."""
+def score(evidence: FaceLabelEvidence) -> FaceLabelScores:
+    """The figures of the labels that were told."""
     target, predicted = evidence.target, evidence.predicted
     correct = np.asarray(target == predicted, np.float64)
     files, place = np.unique([str(crop.file) for crop in evidence.crops], return_inverse=True)
     weights = resample(len(files))[:, place]  # faces of one picture are drawn together
-    confusion = confusion_matrix(target, predicted, len(TASK.labels))
+    confusion = confusion_matrix(target, predicted, len(evidence.labels))
     once = np.ones((1, len(target)))
-    return MaskScores(
+    return FaceLabelScores(
         balanced_accuracy=float(balanced_accuracy(target, correct, once)[0]),
         accuracy=float(correct.mean()),
         recall_by_label={
             label: float(row[number] / row.sum())
-            for number, (label, row) in enumerate(zip(TASK.labels, confusion, strict=True))
+            for number, (label, row) in enumerate(zip(evidence.labels, confusion, strict=True))
             if row.any()
         },
         intervals={
             "balanced_accuracy": percentile_interval(balanced_accuracy(target, correct, weights)),
             "accuracy": percentile_interval(weighted_mean(correct, weights)),
         },
-        labels=list(TASK.labels),
+        labels=list(evidence.labels),
         confusion=confusion.tolist(),
         faces=len(target),
         pictures=len(files),
@@ -122,26 +106,59 @@ def score(evidence: MaskEvidence) -> MaskScores:
     )
 
 
-def _worst(evidence: MaskEvidence) -> list[WorstMask]:
+def _worst(evidence: FaceLabelEvidence) -> list[WorstFaceLabel]:
     wrong = np.flatnonzero(evidence.target != evidence.predicted)
     sure = evidence.probabilities.max(axis=1)
     return [
-        WorstMask(
+        WorstFaceLabel(
             picture=str(evidence.crops[row].file),
             box=evidence.crops[row].box,
             label=evidence.crops[row].label,
-            predicted=TASK.labels[evidence.predicted[row]],
+            predicted=evidence.labels[evidence.predicted[row]],
             probability=float(sure[row]),
         )
         for row in wrong[np.argsort(-sure[wrong], kind="stable")][:WORST].tolist()
     ]
 
 
-def rows(scores: MaskScores) -> list[CardRow]:
-    """The figures of the model card."""
-    return [("masks, balanced accuracy", scores.balanced_accuracy, scores.intervals["balanced_accuracy"])]
+@dataclass(frozen=True)
+class FaceLabelMetrics:
+    """The figures of a task."""
+
+    task: Task
+
+    def gather(self, runner: ModelRunner, truth: Truth) -> FaceLabelEvidence:
+        """Run the face entry over the labelled faces.
+
+        Raises:
+            DataError: too many pictures cannot be read, or there is no face.
+        """
+        name, labels = self.task.name, self.task.labels
+        found = truth.others[name]
+        assert isinstance(found, FaceLabelTruth)
+        skipped = SkippedRows()
+        seen = list(runner.say_of_faces(name, found.crops, self.task.outputs[0], skipped))
+        if not seen:
+            raise DataError(f"{truth.name}: has no face with a label of the task {name}")
+        target = np.array([labels.index(crop.label) for crop, _ in seen], np.int64)
+        rows = [*truth.skipped.get(name, ()), *skipped.rows]
+        return FaceLabelEvidence(labels, [crop for crop, _ in seen], np.stack([row for _, row in seen]), target, rows)
+
+    def score(self, evidence: FaceLabelEvidence) -> FaceLabelScores:
+        """The figures of what it found."""
+        return score(evidence)
+
+    def rows(self, scores: FaceLabelScores) -> list[CardRow]:
+        """The figures of the model card."""
+        return [
+            (f"{self.task.name}, balanced accuracy", scores.balanced_accuracy, scores.intervals["balanced_accuracy"])
+        ]
+
+    def worst(self, scores: FaceLabelScores) -> dict[str, list[tuple[str, ...]]]:
+        """The most confident wrong answers."""
+        return {self.task.name: [(each.picture,) for each in scores.worst]}
 
 
-def worst(scores: MaskScores) -> dict[str, list[tuple[str, ...]]]:
-    """The most confident wrong answers."""
-    return {"masks": [(each.picture,) for each in scores.worst]}
+def of(task: Task) -> FaceLabelMetrics:
+    """What ``metrics`` of a task's folder has."""
+    return FaceLabelMetrics(task)
