@@ -187,14 +187,14 @@ class EventStore:
         """Return an event; StoreError where there is none of this number."""
         rows = self.file.rows(f"SELECT {COLUMNS} FROM events WHERE id = ?", number)
         if not rows:
-            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+            raise StoreError(f"event {number}: is not in the store, or not any more")
         return _stored(rows[0])
 
     def snapshot(self, number: int) -> bytes | None:
         """Return the JPEG of an event; None: it has none; StoreError where there is no such event."""
         rows = self.file.rows("SELECT snapshot FROM events WHERE id = ?", number)
         if not rows:
-            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+            raise StoreError(f"event {number}: is not in the store, or not any more")
         found: bytes | None = rows[0][0]
         return found
 
@@ -206,7 +206,7 @@ class EventStore:
         """Say that the file ``name`` of the clips folder shows an event."""
         with self.file.transaction() as db:
             if db.execute("UPDATE events SET clip = ? WHERE id = ?", (name, number)).rowcount == 0:
-                raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+                raise StoreError(f"event {number}: is not in the store, or not any more")
 
     def delete_orphans(self, younger_s: float = ORPHAN_S) -> int:
         """Delete clips that no event has, as a program leaves them that is killed; return how many there were.
