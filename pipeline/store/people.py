@@ -23,10 +23,11 @@ def showing(db: sqlite3.Connection, name: str) -> set[int]:
     for number, at_ns, stream, face, body in db.execute(select, (name,)).fetchall():
         found.add(number)
         of = (json.loads(body).get("best_face") or {}).get("object")
-        for key in ((stream, face, FACE), (stream, of, BODY)):
-            if key[1] is not None:
-                track = tracks.get(key) or tracks.setdefault(key, _Track(db, *key))
-                found |= track.seen_at(at_ns)
+        for track, kinds in ((face, FACE), (of, BODY)):
+            if track is not None:
+                if (stream, track, kinds) not in tracks:
+                    tracks[stream, track, kinds] = _Track(db, stream, track, kinds)
+                found |= tracks[stream, track, kinds].seen_at(at_ns)
     return found
 
 
