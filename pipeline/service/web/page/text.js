@@ -121,7 +121,7 @@ export const text = {
     enrolled: (name) => `${name} is in the gallery now.`,
     expired: "expired", expires: (when) => `until ${when}`, added: (when) => `since ${when}`,
     details: (name) => `${name}, details`,
-    rename: "Name", merge: "Merge into", mergeHint: "All views go to that person; this name ends.", nobody: "nobody",
+    rename: "New name", merge: "Merge into", mergeHint: "All views go to that person; this name ends.", nobody: "nobody",
     consent: "Consent note", expiry: "Forget on", events: "Events", exported: "Export everything", forget: "Forget",
     saved: "Saved.",
     sure: (name) => `Forget ${name}? Embeddings, photos, snapshots and the name in events go for good.`,
