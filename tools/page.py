@@ -16,7 +16,7 @@ from pipeline.service.control import Control
 from pipeline.service.control_socket import ControlSocket
 from pipeline.service.page_process import PageProcess
 from pipeline.service.reloading import Reloaded
-from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings
+from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings, WebSettings
 from pipeline.sinks.store import StoreSettings
 from pipeline.wire.held_folder import HeldFolder
 
@@ -77,6 +77,13 @@ class RunPage:
         """Return the same run with its packets sent to where the page reads them."""
         address = config.packets.address or f"ipc://{self._folder.name}/packets"
         return msgspec.structs.replace(config, packets=msgspec.structs.replace(config.packets, address=address))
+
+    def check(self) -> None:
+        """Raise ConfigError where the page cannot be served."""
+        from pipeline.service.web.place import check_place  # it needs the extra "web"
+
+        settings = self._config.web or WebSettings()
+        check_place(settings if self._address is None else msgspec.structs.replace(settings, address=self._address))
 
     def start(self, results: str, control: Control, reload: Callable[[], Reloaded] | None) -> None:
         """Serve what is heard at an address, and let the page change the run.

@@ -29,6 +29,7 @@ from tools.page import RunPage, make_gallery, with_events
 EXIT_PART: Final = 3  # of a file only a part could be read
 EXIT_NOTHING: Final = 4  # of a file nothing could be
 
+PAGE_S: Final = 20.0  # that the first frame of sources waits for their page
 METRICS: Final = "127.0.0.1:9464"  # the port that OpenTelemetry's exporters for Prometheus have
 
 
@@ -77,7 +78,7 @@ def run(
     web_address: WebAddressOption = None,
     ray: RayOption = None,
 ) -> None:
-    """Run every stream until all have ended, or until ctrl-C.
+    """Run every stream until all have ended, or until ctrl-C; with sources and --web, the page stays until ctrl-C.
 
     Example: trunkline run rtsp://camera.local/stream clip.mp4 0
 
@@ -104,18 +105,30 @@ def run(
         config = _wanted(what, insecure, metrics)
         return config if page is None else page.with_packets(config)
 
-    finished = _run(
-        loaded if page is None else page.with_packets(loaded),
-        page,
-        again if _is_file(what) else None,
-        seconds,
-        wait_for_subscriber,
-        ray,
-    )
-    text = json.dumps(finished.to_json(), indent=2)
-    typer.echo(text if as_json else _table(finished))
-    if summary:
-        _write(summary, text)
+    to_look_at = page is not None and not _is_file(what)
+    stop = threading.Event()
+    try:
+        if page is not None:
+            page.check()
+        finished = _run(
+            loaded if page is None else page.with_packets(loaded),
+            page,
+            again if _is_file(what) else None,
+            seconds,
+            max(wait_for_subscriber, PAGE_S) if to_look_at else wait_for_subscriber,
+            ray,
+            stop,
+        )
+        text = json.dumps(finished.to_json(), indent=2)
+        typer.echo(text if as_json else _table(finished))
+        if summary:
+            _write(summary, text)
+        if to_look_at and seconds is None and not stop.is_set():
+            typer.echo("all sources have ended; the page stays until ctrl-C", err=True)
+            stop.wait()
+    finally:
+        if page is not None:
+            page.stop()
     outcomes = {end.read for end in finished.ends.values()}
     if status := EXIT_NOTHING if "nothing" in outcomes else EXIT_PART if "part" in outcomes else 0:
         raise typer.Exit(status)
@@ -128,10 +141,11 @@ def _run(
     seconds: float | None,
     wait_s: float,
     ray: str | None,
+    stop: threading.Event,
 ) -> Summary:
     """Run until all streams have ended, a signal says so, or ``seconds`` are over; SIGHUP takes over ``again()``."""
     set_limits()
-    stop, control = threading.Event(), Control()
+    control = Control()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     if hasattr(signal, "SIGHUP") and again is not None:
@@ -155,8 +169,6 @@ def _run(
         return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=control)
     finally:
         timer.cancel()
-        if page is not None:
-            page.stop()
 
 
 def _is_file(what: list[str]) -> bool:

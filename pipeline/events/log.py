@@ -297,6 +297,7 @@ class StreamEvents:
             first_ns=movement.since.at_ns,
             last_ns=movement.until.at_ns,
             duration_s=_seconds(movement.since, movement.until),
+            best_crop=self._object_crops.of(movement.track),
             cause=movement.cause,
             name=movement.name,
             direction=movement.direction,

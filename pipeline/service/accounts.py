@@ -116,7 +116,8 @@ class Accounts:
     def __init__(
         self, path: str | Path, now: Callable[[], float] = time.time, hasher: PasswordHasher | None = None
     ) -> None:
-        self._file = SqliteFile(Path(path).expanduser(), ACCOUNTS, create=True)
+        self.path = Path(path).expanduser()
+        self._file = SqliteFile(self.path, ACCOUNTS, create=True)
         self._now = now
         self._hasher = hasher or PasswordHasher()
         self._counting = threading.Lock()

@@ -1,8 +1,6 @@
 """Events in an SQLite file, with their snapshots; clips lie beside it as files."""
 
-import json
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +11,7 @@ import msgspec
 
 from engines.errors import StoreError
 from pipeline.database import FileKind, SqliteFile
+from pipeline.store.people import rename, showing
 from pipeline.store.query import ANYTHING, Cursor, EventQuery
 from pipeline.store.search import IndexWalk
 
@@ -23,6 +22,7 @@ STORED: Final = ("at_ns", "stream", "event", "kind", "track", "label", "person",
 INSERT: Final = f"INSERT INTO events ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))})"
 PAGE: Final = 50
 ORPHAN_S: Final = 10.0  # a clip is an event's moments after it was begun
+READ: Final = 2**20  # bytes of the file that are looked through at once
 AT_ONCE: Final = 1000  # rows of one transaction, when many are deleted: others may write in between
 
 FORMAT_1: Final = """
@@ -187,14 +187,14 @@ class EventStore:
         """Return an event; StoreError where there is none of this number."""
         rows = self.file.rows(f"SELECT {COLUMNS} FROM events WHERE id = ?", number)
         if not rows:
-            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+            raise StoreError(f"event {number}: is not in the store, or not any more")
         return _stored(rows[0])
 
     def snapshot(self, number: int) -> bytes | None:
         """Return the JPEG of an event; None: it has none; StoreError where there is no such event."""
         rows = self.file.rows("SELECT snapshot FROM events WHERE id = ?", number)
         if not rows:
-            raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+            raise StoreError(f"event {number}: is not in the store, or not any more")
         found: bytes | None = rows[0][0]
         return found
 
@@ -206,7 +206,7 @@ class EventStore:
         """Say that the file ``name`` of the clips folder shows an event."""
         with self.file.transaction() as db:
             if db.execute("UPDATE events SET clip = ? WHERE id = ?", (name, number)).rowcount == 0:
-                raise StoreError(f"event {number}: is not in the store {self.folder}, or not any more")
+                raise StoreError(f"event {number}: is not in the store, or not any more")
 
     def delete_orphans(self, younger_s: float = ORPHAN_S) -> int:
         """Delete clips that no event has, as a program leaves them that is killed; return how many there were.
@@ -278,28 +278,48 @@ class EventStore:
         return gone
 
     def forget_person(self, name: str, clips: bool = False) -> int:
-        """Take a person's name and snapshots out of all events, which stay; return how many had them.
+        """Take a person's name and snapshots out of all events, which stay; return how many named them.
 
         Args:
             name: of the gallery.
-            clips: whether the clips of their events go, too, though others may be seen in them.
+            clips: whether the clips of what shows them go, too, though others may be seen in them.
         """
         with self.file.transaction() as db:
-            shown = db.execute(
-                "SELECT DISTINCT clip FROM events WHERE person = ? AND clip NOT NULL", (name,)
-            ).fetchall()
-            gone = [(clip,) for (clip,) in shown] if clips else []
-            db.execute("UPDATE events SET snapshot = NULL WHERE person = ?", (name,))
+            shown = [(number,) for number in showing(db, name)]
+            if clips:
+                found = (db.execute("SELECT clip FROM events WHERE id = ?", number).fetchone() for number in shown)
+                gone = list({clip for clip in found if clip[0] is not None})
+            else:
+                gone = []
+            # The name first: where a row becomes small, SQLite moves others, and leaves copies of them.
+            changed = rename(db, name, None)
+            db.executemany("UPDATE events SET snapshot = NULL WHERE id = ?", shown)
             db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", gone)
-            changed = _call(db, name, None)
         self._delete_clips(clip for (clip,) in gone)
         self.file.empty_log()
         return changed
 
+    def showing(self, name: str) -> list[int]:
+        """Return the numbers of the events that name a person, and of those of the same face and body."""
+        with self.file.transaction() as db:
+            return sorted(showing(db, name), reverse=True)
+
+    def scrub(self, name: str) -> None:
+        """Make the indexes anew where a name that was forgotten is still found in the file.
+
+        SQLite overwrites what is deleted, but not what it moved within an index, when a page of it was full.
+        """
+        if not _holds(self.file.path, name.encode()):
+            return
+        for (index,) in self.file.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND sql NOT NULL"):
+            with self.file.transaction() as db:  # one by one: others may write in between
+                db.execute(f"REINDEX {index}")
+        self.file.empty_log()
+
     def rename_person(self, name: str, to: str) -> int:
         """Let all events name a person otherwise, so that they are found and forgotten by it; return how many did."""
         with self.file.transaction() as db:
-            return _call(db, name, to)
+            return rename(db, name, to)
 
     def set_person(self, numbers: Sequence[int], name: str | None) -> None:
         """Say whom events are about, None: nobody who is known; that they were published otherwise stays as it is."""
@@ -345,27 +365,12 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
     )
 
 
-def _call(db: sqlite3.Connection, name: str, to: str | None) -> int:
-    """Let all events call a person ``to``, None: nothing; return how many named them."""
-    rows = db.execute(
-        "SELECT id, body FROM events WHERE person = ? OR (kind = 'identity' AND instr(body, ?))",
-        (name, json.dumps(name, ensure_ascii=False)[1:-1].encode()),
-    ).fetchall()
-    for number, body in rows:
-        called = json.dumps(_called(json.loads(body), name, to), separators=(",", ":"), ensure_ascii=False)
-        db.execute(
-            "UPDATE events SET label = CASE WHEN kind = 'identity' AND label = :name THEN :to ELSE label END,"
-            " person = CASE WHEN person = :name THEN :to ELSE person END, body = :body WHERE id = :id",
-            {"name": name, "to": to, "body": called.encode(), "id": number},
-        )
-    return len(rows)
-
-
-def _called(body: dict[str, Any], name: str, to: str | None) -> dict[str, Any]:
-    """The JSON of an event, with another name, or null, wherever it names a person."""
-    if body.get("kind") == "identity":
-        body |= {key: to for key in ("label", "previous") if body.get(key) == name}
-    face = body.get("best_face")
-    if face and face.get("identity") and face["identity"]["name"] == name:
-        body["best_face"] = face | {"identity": None if to is None else face["identity"] | {"name": to}}
-    return body
+def _holds(file: Path, wanted: bytes) -> bool:
+    """Whether a file has these bytes anywhere."""
+    kept = b""
+    with file.open("rb") as opened:
+        while part := opened.read(READ):
+            if wanted in (whole := kept + part):
+                return True
+            kept = whole[-len(wanted) :]
+    return False

@@ -124,7 +124,7 @@ class EventMessage(msgspec.Struct, frozen=True, tag_field="type", tag="event", k
     duration_s: float | None = None  # stream time between the two
     best_score: float | None = None
     path: tuple[PathPoint, ...] | None = None  # of objects, faces and identities; at most 32 points
-    best_crop: CropMessage | None = None  # of objects, faces and identities, with events.best_crops
+    best_crop: CropMessage | None = None  # of all but scenes, with events.best_crops
     cause: Cause | None = None  # for "ended" and "leave"
     name: str | None = None  # of the zone or line, or of the task by which a face changed
     direction: Direction | None = None  # for "cross"

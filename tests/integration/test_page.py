@@ -1,8 +1,10 @@
 """The page in a real browser: Debian's Chromium, over a server with a made run behind it."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +139,31 @@ def test_an_event_appears_while_the_page_is_open_and_its_clip_plays(visit: Calla
     page.get_by_role("button", name="Delete").click()
     expect(page.locator(f"tl-events li[data-id='{event['id']}']")).to_have_count(0)
     assert event not in run.events
+
+
+@in_browser
+def test_what_was_seen_has_one_row_the_latest_word_on_it(visit: Callable[..., Page], run: MadeRun) -> None:
+    def told(event: str) -> dict[str, Any]:
+        one = run.add_event("yard", label="dog", event=event, track=9)
+        one["body"]["first_seen"] = first_seen
+        return one
+
+    first_seen = stamp(time.time_ns())
+    began = told("new")
+    page = visit("#/events?stream=yard&label=dog")
+    rows = page.locator("tl-events li")
+    expect(rows).to_have_text([re.compile("Dog appeared")])
+    ended = told("ended")
+    expect(rows).to_have_text([re.compile("Dog gone")])
+    page.goto(page.url + "&event=new&event=ended")
+    expect(rows).to_have_count(2)
+    page.go_back()
+    expect(rows).to_have_count(1)
+    page.on("dialog", lambda question: question.accept())
+    rows.locator("a").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(rows).to_have_count(0)
+    assert began not in run.events and ended not in run.events, "what the row stood for is deleted"
 
 
 @in_browser

@@ -130,6 +130,35 @@ def test_everything_is_reached_with_the_keyboard(visit: Callable[..., Page]) -> 
     wait_until(page, "location.hash === '#/events'")
 
 
+@in_browser
+def test_the_keyboard_stays_where_it_is_when_things_are_drawn_anew(visit: Callable[..., Page], run: MadeRun) -> None:
+    run.zones["yard"] = {"zones": [{"name": "bench", "points": [[0.2, 0.3], [0.8, 0.3], [0.6, 0.9]]}], "lines": []}
+    page = visit("#/zones/yard")
+    expect(page.locator(".corner")).to_have_count(3)
+    page.locator(".surface").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Corner 1 of bench")).to_be_focused()
+    page.goto(page.url.split("#")[0] + "#/people")
+    card = page.locator("a.person", has_text="Karl")
+    card.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    wait_until(page, "location.hash === '#/people'")
+    expect(card).to_be_focused()
+
+
+@in_browser
+def test_a_person_is_forgotten_on_the_day_that_was_chosen(visit: Callable[..., Page], run: MadeRun) -> None:
+    page = visit("#/people/Karl", timezone_id="America/Los_Angeles")
+    day = page.get_by_label("Forget on")
+    day.fill("2027-03-01")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    page.goto(page.url.split("#")[0] + "#/people/Karl")
+    expect(day).to_have_value("2027-03-01")
+
+
 # What is written on what.
 WRITTEN = [
     *((words, ground) for words in ("text", "muted", "accent", "bad") for ground in ("surface", "raised", "ground")),

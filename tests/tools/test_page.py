@@ -113,6 +113,14 @@ def test_what_cannot_be_served_gets_one_sentence(
     assert (done.exit_code, done.output.count("\n")) == (2, 1) and sentence in done.output
 
 
+def test_a_run_is_refused_before_it_begins_where_its_page_cannot_be_served(tmp_path: Path) -> None:
+    lines = ["[[streams]]", 'name = "door"', 'source = "0"', "[web]", 'address = "127.0.0.1:0"']
+    (tmp_path / "run.toml").write_text("\n".join([*lines, f'accounts = "{tmp_path}/nowhere/accounts.sqlite"']) + "\n")
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "run.toml")])
+    sentence = f"error: accounts file {tmp_path}/nowhere/accounts.sqlite: cannot be opened: No such file or directory\n"
+    assert (done.exit_code, done.output) == (2, sentence)
+
+
 def _state(url: str) -> str | None:
     try:
         streams = httpx.get(f"{url}/api/streams").json()
@@ -128,6 +136,31 @@ def _wait(what: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def _run(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tools.main", "run", *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+@pytest.mark.integration
+def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_run_is_stopped(
+    make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model")
+    make_clip(tmp_path / "clip.mp4", frames=5, size=(160, 120))
+    url = f"http://127.0.0.1:{free_port()}"
+    run = _run(tmp_path, "clip.mp4", "--model", str(model.path), "--web-address", url.removeprefix("http://"))
+    try:
+        _wait(lambda: _state(url) == "ended")
+        assert httpx.get(f"{url}/api/streams").json()[0]["captured"] == 5, "it was heard from the first frame on"
+        run.send_signal(signal.SIGINT)
+        told, _ = run.communicate(timeout=PATIENCE_S)
+    finally:
+        run.kill()
+        run.wait()
+    assert (run.returncode, told.splitlines()[0]) == (0, "clip: captured 5, published 5, dropped none")
+
+
 @pytest.mark.integration
 def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
     make_clip: Callable[..., Path], tmp_path: Path
@@ -138,8 +171,7 @@ def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
     lines = ["[[streams]]", 'name = "door"', f'source = "{clip}"', 'pace = "camera"', "loop = true", "[model]"]
     lines += [f'path = "{model.path}"', 'backend = "onnxruntime"', "[publish]", 'address = "tcp://127.0.0.1:0"']
     (tmp_path / "run.toml").write_text("\n".join([*lines, "[web]", f'address = "127.0.0.1:{port}"']) + "\n")
-    command = [sys.executable, "-m", "tools.main", "run", "run.toml"]
-    run = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    run = _run(tmp_path, "run.toml")
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(lambda: _state(url) == "up")

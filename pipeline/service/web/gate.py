@@ -146,14 +146,22 @@ def _error(status: int, sentence: str) -> Response[dict[str, str]]:
     return Response({"error": sentence}, status_code=status, media_type="application/json")
 
 
-def refused(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
+def refused(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
     """Answer a request that was refused."""
-    return _error(error.status, str(error))
+    return _error(error.status, _without_folders(request, error))
 
 
-def not_allowed(_: Request[Any, Any, Any], error: TrunklineError) -> Response[dict[str, str]]:
+def not_allowed(request: Request[Any, Any, Any], error: TrunklineError) -> Response[dict[str, str]]:
     """Answer a request whose values are not allowed."""
-    return _error(404 if isinstance(error, StoreError) else 400, str(error))
+    return _error(404 if isinstance(error, StoreError) else 400, _without_folders(request, error))
+
+
+def _without_folders(request: Request[Any, Any, Any], error: TrunklineError) -> str:
+    """What an error says; of the site's files their names alone: where they lie on this host is nobody's business."""
+    sentence = str(error)
+    for folder in request.app.state.site.folders:
+        sentence = sentence.replace(f"{folder}/", "")
+    return sentence
 
 
 def out_of_range(_: Request[Any, Any, Any], __: OverflowError | RecursionError) -> Response[dict[str, str]]:

@@ -207,7 +207,7 @@ def _renamed(site: Site, gallery: Gallery, name: str, to: str) -> Person:
 async def forget_person(name: FromPath[str], site: TheSite, clips: FromQuery[bool] = False) -> Forgotten:
     """Forget a person: gallery, pictures, the name in all events, and with ``clips`` the clips of those."""
     gone = await anyio.to_thread.run_sync(_forget, site, name, clips)
-    site.later(AGAIN_S, lambda: _forget_events(site, name, clips))
+    site.later(AGAIN_S, lambda: _forget_events(site, name, clips, again=True))
     return gone
 
 
@@ -218,12 +218,15 @@ def _forget(site: Site, name: str, clips: bool) -> Forgotten:
     return Forgotten(name, embeddings, _forget_events(site, name, clips))
 
 
-def _forget_events(site: Site, name: str, clips: bool) -> int:
+def _forget_events(site: Site, name: str, clips: bool, again: bool = False) -> int:
     store = _store_or_none(site)
     if store is None:
         return 0
-    site.faces.forget([event.id for event in store.matching(EventQuery(person=name))])
-    return store.forget_person(name, clips)
+    site.faces.forget(store.showing(name))
+    gone = store.forget_person(name, clips)
+    if again:
+        store.scrub(name)
+    return gone
 
 
 @delete("/api/people/{name:str}/views/{number:int}", opt=needs("admin"), status_code=200, sync_to_thread=True)
@@ -276,7 +279,7 @@ def _export(site: Site, name: str) -> IO[bytes]:
 def _export_events(archive: zipfile.ZipFile, store: EventStore, name: str) -> None:
     lines: list[bytes] = []
     clips: dict[str, Any] = {}
-    for event in store.matching(EventQuery(person=name)):
+    for event in map(store.get, store.showing(name)):
         lines.append(bytes(event.body) + b"\n")
         jpeg = store.snapshot(event.id) if event.has_snapshot else None
         if jpeg is not None:

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 import uvicorn
 
-from engines.errors import ConfigError
 from pipeline.service.accounts import Accounts
 from pipeline.service.auth import Hosts, is_loopback
 from pipeline.service.web.app import make_app
-from pipeline.service.web.certificate import check_certificate, fingerprint, own_certificate
+from pipeline.service.web.certificate import fingerprint
 from pipeline.service.web.hub import Hub
+from pipeline.service.web.place import certificate_of, listening, split_address
 from pipeline.service.web.site import Places, Site
-from pipeline.settings.schema import HostPort, StreamSettings, WebSettings
+from pipeline.settings.schema import StreamSettings, WebSettings
 from pipeline.wire.links import SnapshotLinks
 
 END_S: Final = 3.0  # that open requests have when the server is to end
@@ -58,8 +57,8 @@ def serve(
     host, port = split_address(settings.address)
     loopback = is_loopback(host)
     login = not loopback or bool(settings.hosts)
-    tls = None if loopback and settings.certificate is None else _certificate(settings, host)
-    with _listening(host, port, settings.address) as listening:
+    tls = certificate_of(settings, host)
+    with listening(host, port, settings.address) as opened:
         accounts = Accounts(settings.accounts)
         hub = Hub(results, streams, server_key)
         site = Site(
@@ -77,51 +76,11 @@ def serve(
         server = uvicorn.Server(_uvicorn(site, tls))
         if places.run is not None:
             threading.Thread(target=_end_with, args=(places.run, server), daemon=True).start()
-        shown = _shown(host, listening.getsockname()[1], tls is not None)
+        shown = _shown(host, opened.getsockname()[1], tls is not None)
         started(shown, password)
         if tls is not None:
             log.info("certificate", sha256=fingerprint(tls[0]))
-        asyncio.run(server.serve(sockets=[listening]))
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT``; ConfigError where it is none."""
-    try:
-        msgspec.convert(address, HostPort)
-    except msgspec.ValidationError:
-        port = -1
-    else:
-        port = int(address.rpartition(":")[2])
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"web.address is {address!r}, but must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8443")
-    return address.rpartition(":")[0], port
-
-
-def _certificate(settings: WebSettings, host: str) -> tuple[Path, Path]:
-    if (settings.certificate is None) != (settings.key is None):
-        raise ConfigError("web.certificate and web.key must both be there, or both be left out")
-    if settings.certificate is None or settings.key is None:
-        folder = Path(settings.accounts).expanduser().parent
-        return own_certificate(folder, (*settings.hosts, *([] if host in ("0.0.0.0", "[::]") else [host])))
-    files = Path(settings.certificate).expanduser(), Path(settings.key).expanduser()
-    check_certificate(*files)
-    return files
-
-
-def _listening(host: str, port: int, address: str) -> socket.socket:
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        place = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)[0][4]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(place)
-        except BaseException:
-            listening.close()
-            raise
-    except OSError as error:
-        raise ConfigError(f"web.address is {address!r}, which cannot be listened on: {error.strerror}") from error
-    return listening
+        asyncio.run(server.serve(sockets=[opened]))
 
 
 def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:

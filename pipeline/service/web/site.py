@@ -104,6 +104,13 @@ class Site:
         secret = connection.cookies.get(COOKIE)
         return None if secret is None else self.accounts.session(secret)
 
+    @property
+    def folders(self) -> list[Path]:
+        """Return the folders that its files lie in, the longest paths first."""
+        files = (self.places.gallery, self.places.config, Path(self.places.model.path), self.accounts.path)
+        folders = {each.parent for each in files if each is not None} | {self.places.store or Path()}
+        return sorted(folders - {Path()}, key=lambda folder: -len(str(folder)))
+
     def store(self) -> EventStore:
         """Return the event store, which the run may have made only now; RequestError 404 where there is none."""
         if self.places.store is None:

@@ -116,7 +116,7 @@ class OwnTopics:
         elif message.kind == "identity" and message.event != "ended":
             self._out.set(f"{root}/last_person", as_json({"name": message.label, "at": message.captured_at}))
         if self._snapshots and message.best_crop is not None:
-            shown = message.label if message.kind == "object" else "face"
+            shown = "face" if message.kind in ("face", "identity") else message.label
             self._out.set(f"{root}/snapshot/{level(shown or 'face')}", message.best_crop.jpeg)
 
     def _health(self, message: HealthMessage) -> None:

@@ -278,6 +278,13 @@ def test_crops_come_only_when_asked_for(log: EventLog) -> None:
     assert pixels is not None and pixels.shape == (192, 64, 3)
 
 
+def test_who_enters_a_zone_is_shown(log: EventLog) -> None:
+    whole = ZoneSettings(name="yard", points=((0, 0), (1, 0), (1, 1), (0, 1)))
+    asked = EventLog(OBJECTS, SCENES, {"door": ZoneCounter([whole], [], OBJECTS)}, crops=True)
+    seen, entered = update(asked, result(0.0, {1: BOX}))
+    assert (entered.kind, entered.best_crop) == ("zone", seen.best_crop) and seen.best_crop is not None
+
+
 def test_a_cut_ends_everything_before_what_is_seen_then_begins(log: EventLog) -> None:
     ada = [Identity("Ada", 0.7)]
     told(log, result(0.0, {1: BOX}, {1: FACE}, identities=ada, scene=0))

@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -192,6 +194,49 @@ def test_a_person_is_forgotten_and_what_happened_is_not(store: EventStore) -> No
     assert msgspec.json.decode(left[2].body)["best_face"]["identity"] is None
     assert msgspec.json.decode(left[3].body)["name"] == "Ada", "a zone may bear any name"
     assert store.page(EventQuery(person="Ada")).events == ()
+
+
+def test_who_is_forgotten_is_in_no_picture_of_the_same_face_and_body(store: EventStore) -> None:
+    def seen(
+        at_s: int, kind: str, track: int, first_s: int, person: str | None = None, of: int | None = None
+    ) -> NewEvent:
+        first = datetime.fromtimestamp(first_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        body = json.dumps({"kind": kind, "first_seen": first, "best_face": {"object": of}}).encode()
+        return event(at_s, kind=kind, track=track, person=person, body=body, snapshot=b"x")
+
+    told = {
+        "another with the number, before": seen(5, "object", 7, 2),
+        "her body": seen(10, "object", 7, 10),
+        "her face, before it is known": seen(11, "face", 3, 11, of=7),
+        "another body with the number of her face": seen(11, "object", 3, 11),
+        "her name": seen(12, "identity", 3, 12, "Ada", of=7),
+        "her body in a zone": seen(13, "zone", 7, 13),
+        "her body, gone": seen(20, "object", 7, 10),
+        "another with the number, after": seen(30, "object", 7, 30),
+        "another's face with the number": seen(31, "face", 3, 31, "Bob", of=7),
+    }
+    names = dict(zip(store.add(told.values()), told, strict=True))
+    shown = [names[number] for number in store.showing("Ada")]
+    assert shown == [name for name in reversed(told) if name.startswith("her ")]
+    store.forget_person("Ada")
+    assert [names[number] for number in names if not store.get(number).has_snapshot] == shown[::-1]
+
+
+def test_a_name_that_is_forgotten_is_not_left_in_a_page_of_an_index(store: EventStore) -> None:
+    chance = random.Random(1)
+
+    def named(name: str) -> NewEvent:
+        body = json.dumps({"kind": "identity", "label": name}).encode()
+        return event(chance.random(), kind="identity", label=name, person=name, body=body)
+
+    for _ in range(60):  # into the middle of indexes, so that full pages of them are divided
+        store.add(named(chance.choice(("Ada Lovelace", "Grace", "Bob"))) for _ in range(20))
+    store.forget_person("Ada Lovelace")
+    left = (store.folder / FILE).read_bytes().count(b"Ada Lovelace")
+    assert left, "SQLite leaves it, or this test shows nothing"
+    store.scrub("Ada Lovelace")
+    assert b"Ada Lovelace" not in (store.folder / FILE).read_bytes()
+    assert store.count(EventQuery(person="Grace")) and not store.count(EventQuery(person="Ada Lovelace"))
 
 
 def test_a_name_that_is_not_ascii_is_forgotten_where_an_event_tells_it_as_the_one_before(store: EventStore) -> None:

@@ -9,8 +9,8 @@ import { text } from "./text.js";
 const [ROUNDING_S, HELD_S] = [0.006, 1]; // of capture times; how long a picture's boxes are shown without others
 const BEFORE_S = 3; // how long before its event a clip begins, where the server does not say when it does
 
-/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null; `removed`, `changed`: told. */
-export async function showEvent(id, newer, older, removed, changed) {
+/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null; `all`: numbers of what is deleted with it; `removed`, `changed`: told. */
+export async function showEvent(id, newer, older, all, removed, changed) {
   let event;
   try {
     event = await get(`/api/events/${id}`);
@@ -29,7 +29,7 @@ export async function showEvent(id, newer, older, removed, changed) {
       event.has_snapshot && h("a", { class: "button", href: `/api/events/${id}/snapshot.jpg`, download: `trunkline-${id}.jpg` }, text.events.downloadSnapshot),
       isAdmin() && event.kind === "face" && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
       isAdmin() && event.person && h("button", { onclick: () => takeBack(event, box, changed) }, text.events.notThem(event.person)),
-      isAdmin() && h("button", { class: "danger", onclick: () => remove(id, box, removed) }, text.events.remove)));
+      isAdmin() && h("button", { class: "danger", onclick: () => remove(all, box, removed) }, text.events.remove)));
   box.dataset.id = id;
   box.addEventListener("keydown", ({ key, target }) => {
     const address = target.tagName === "VIDEO" ? null : { ArrowLeft: newer, ArrowRight: older }[key];
@@ -50,10 +50,10 @@ async function takeBack({ id, person }, box, changed) {
   say(text.events.takenBack(person));
 }
 
-async function remove(id, box, removed) {
+async function remove(ids, box, removed) {
   if (!confirm(text.events.sure)) return;
   try {
-    await call("DELETE", `/api/events/${id}`);
+    for (const id of ids) await call("DELETE", `/api/events/${id}`);
   } catch (error) {
     return say(error.message, true);
   }
@@ -66,7 +66,7 @@ function facts(event) {
   const { facts: names } = text.events;
   const { body } = event;
   const lines = [
-    [names.at, whenOf(event.at)], [names.stream, event.stream], [names.label, event.label], [names.person, event.person], [names.place, event.place],
+    [names.at, whenOf(event.at)], [names.stream, event.stream], [names.label, event.label === event.person ? null : event.label], [names.person, event.person], [names.place, event.place],
     [names.direction, body.direction && text.direction[body.direction]], [names.score, event.score === null ? null : percent(event.score)],
     [names.best, body.best_score ? percent(body.best_score) : null], [names.duration, body.duration_s ? duration(body.duration_s) : null],
     [names.first, body.first_seen && whenOf(body.first_seen)], [names.last, body.last_seen && whenOf(body.last_seen)],
@@ -96,7 +96,7 @@ function clip(event, words) {
     if (video.isConnected) video.requestVideoFrameCallback(shown);
     const seen = frames.length ? seenAt(frames, mediaTime) : null;
     if (!overlay.begin(seen?.size ?? [video.videoWidth, video.videoHeight])) return;
-    if (seen) overlay.frame(named(seen, event));
+    if (seen) overlay.frame(named(seen, event), othersThan(event, seen));
     else if (!frames.length) drawTrack(overlay, event, (began + mediaTime * 1000 - Date.parse(event.body.first_seen)) / 1000);
   };
   video.requestVideoFrameCallback(shown);
@@ -114,6 +114,15 @@ function seenAt(frames, mediaTime) {
 function named(seen, { kind, track, person }) {
   const known = (face) => person && (kind === "face" || kind === "identity") && face.track === track;
   return { ...seen, faces: seen.faces.map((face) => ({ ...face, identity: known(face) ? { name: person } : null })) };
+}
+
+/** What is not the event's own track: the object, or a face with the person it belongs to; nothing of a scene's, or where it is not seen. */
+function othersThan({ kind, track }, { objects, faces }) {
+  const ofFace = kind === "face" || kind === "identity";
+  const own = (ofFace ? faces : objects).find((one) => one.track === track);
+  if (kind === "scene" || !own) return () => false;
+  const object = ofFace ? own.object : track;
+  return (other, isFace) => isFace ? (ofFace ? other !== track : faces.find((face) => face.track === other).object !== track) : other !== object;
 }
 
 function drawTrack(overlay, event, seconds) {

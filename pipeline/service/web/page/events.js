@@ -3,7 +3,7 @@
 import { get, hub } from "./api.js";
 import { h } from "./dom.js";
 import { showEvent } from "./event_detail.js";
-import { eventRow } from "./event_row.js";
+import { eventRow, thingOf } from "./event_row.js";
 import { dayOf, fromLocal, toLocal } from "./format.js";
 import { streams } from "./streams.js";
 import { text } from "./text.js";
@@ -18,17 +18,21 @@ class Events extends HTMLElement {
   #query = new URLSearchParams();
   #next = null;
   #timer = 0;
-  #ids = [];
+  #ids = []; // of the rows
+  #known = new Set(); // and of events that have none, since a later one tells of the same thing
+  #things = new Map(); // what was seen: the events of it, that of its row first
   #turn = 0;
 
   connectedCallback() {
     this.list = h("div", { class: "event-list", role: "region", "aria-label": text.events.list });
     this.more = h("button", { hidden: true, onclick: () => this.older() }, text.events.more);
     this.presets = h("div", { class: "presets" });
+    this.suggested = Object.fromEntries(["label", "person", "place"].map((field) => [field, h("datalist", { id: `known-${field}` })]));
     this.filters = h("form", { class: "filters", onchange: () => this.filter(), onsubmit: (event) => { event.preventDefault(); this.filter(); } });
-    this.folded = h("details", { class: "card fold" }, h("summary", {}, text.events.filters), this.filters, h("p", { class: "muted small" }, text.events.link));
+    this.folded = h("details", { class: "card fold" }, h("summary", {}, text.events.filters), this.filters, Object.values(this.suggested), h("p", { class: "muted small" }, text.events.link));
     this.replaceChildren(h("header", { class: "head" }, h("h1", {}, text.views.events), h("div", { class: "spring" }), this.presets), this.folded, this.list, this.more);
     this.onEvent = () => this.soon();
+    get("/api/people").then((people) => this.suggest("person", people.map(({ name }) => name))).catch(() => {}); // there is no gallery
     this.onStreams = () => this.filters.dataset.streams !== streams.rows.map((row) => row.name).join() && this.drawFilters();
     hub.addEventListener("event", this.onEvent);
     hub.addEventListener("state", this.onEvent);
@@ -62,12 +66,24 @@ class Events extends HTMLElement {
   async open(id) {
     const near = this.#ids.indexOf(Number(id));
     const address = (other) => other === undefined ? null : `#/events/${other}${this.#suffix}`;
-    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), () => this.remove(id), () => this.load());
+    this.detail = await showEvent(id, address(this.#ids[near - 1]), near < 0 ? null : address(this.#ids[near + 1]), this.#sameAs(id), () => this.#sameAs(id).forEach((one) => this.remove(one)), () => this.load());
     this.detail?.addEventListener("close", () => {
       if (location.hash.startsWith(`#/events/${id}`)) location.hash = `#/events${this.#suffix}`;
       this.list.querySelector(`[data-id="${id}"] a`)?.focus();
     });
     if (!this.detail) location.hash = `#/events${this.#suffix}`;
+  }
+
+  /** The events that the row of this one stands for. */
+  #sameAs(id) {
+    return [...this.#things.values()].find((all) => all[0] === Number(id)) ?? [Number(id)];
+  }
+
+  /** Offer what a field may be. */
+  suggest(field, names) {
+    const list = this.suggested[field];
+    const known = new Set([...list.children].map(({ value }) => value));
+    list.append(...[...new Set(names)].filter((name) => name && !known.has(name)).map((value) => h("option", { value })));
   }
 
   get #suffix() {
@@ -85,7 +101,8 @@ class Events extends HTMLElement {
     };
     const several = (field) => h("fieldset", {}, h("legend", {}, fields[field]), options[field].map(([value, words]) =>
       h("label", { class: "chip" }, h("input", { type: "checkbox", name: field, value, ".checked": this.#query.getAll(field).includes(value) }), h("span", {}, words))));
-    const line = (field, props) => h("label", {}, fields[field], h("input", { name: field, placeholder: any, ".value": this.#query.get(field) ?? "", ...props }));
+    this.suggest("place", streams.rows.flatMap(({ zones, lines }) => [...zones ?? [], ...lines ?? []]).map(({ name }) => name));
+    const line = (field, props) => h("label", {}, fields[field], h("input", { name: field, list: field in this.suggested ? `known-${field}` : null, placeholder: any, ".value": this.#query.get(field) ?? "", ...props }));
     const time = (field) => line(field, { type: "datetime-local", ".value": toLocal(this.#query.get(field)) });
     this.filters.replaceChildren(
       ...SEVERAL.map(several),
@@ -124,6 +141,8 @@ class Events extends HTMLElement {
       const page = await this.ask();
       if (turn !== this.#turn) return;
       this.#ids = [];
+      this.#known.clear();
+      this.#things.clear();
       this.list.replaceChildren();
       this.take(page);
     } catch (error) {
@@ -133,12 +152,13 @@ class Events extends HTMLElement {
     }
   }
 
-  /** Add what was found at the end; a page that found little has looked far, and the next one goes on at once. */
+  /** Add what was found at the end; the next page comes at once where that was little. */
   take(page) {
     this.add(page.events, false);
     this.#next = page.next && { cursor: page.next };
     this.more.hidden = !this.#next;
-    if (this.#next && page.events.length < PAGE / 2) this.older();
+    this.seen.unobserve(this.more); // it tells only of what changes
+    this.seen.observe(this.more);
   }
 
   async older() {
@@ -160,8 +180,7 @@ class Events extends HTMLElement {
     const turn = this.#turn;
     const page = await this.ask().catch(() => null);
     if (!page || turn !== this.#turn) return;
-    const known = new Set(this.#ids);
-    const fresh = page.events.filter((event) => !known.has(event.id));
+    const fresh = page.events.filter((event) => !this.#known.has(event.id));
     const isShort = page.next && page.events.length < PAGE; // it looked far and did not find much
     if (fresh.length === page.events.length && this.#ids.length && !isShort) return this.load(); // more came than a page holds
     this.add(fresh, true);
@@ -174,15 +193,24 @@ class Events extends HTMLElement {
     for (const row of rows.slice(MOST / 2)) row.remove();
     for (const section of this.list.querySelectorAll("section:not(:has(li))")) section.remove();
     this.#ids.length = MOST / 2;
+    this.#known = new Set(this.#ids);
+    for (const [thing, [shown]] of this.#things) if (!this.#known.has(shown)) this.#things.delete(thing);
     this.#next = { until: new Date(Date.parse(rows[MOST / 2 - 1].dataset.at) + 1).toISOString() };
     this.more.hidden = false;
   }
 
   add(events, first) {
     this.list.querySelector(".empty, .error")?.remove();
-    const known = new Set(this.#ids);
+    this.suggest("label", events.map(({ label, person }) => label === person ? null : label));
     for (const event of first ? events.toReversed() : events) {
-      if (known.has(event.id)) continue;
+      if (this.#known.has(event.id)) continue;
+      this.#known.add(event.id);
+      // What was seen has one row, the latest word on it, unless certain events are asked for.
+      const thing = this.#query.has("event") ? null : thingOf(event);
+      const others = this.#things.get(thing) ?? [];
+      if (thing) this.#things.set(thing, first ? [event.id, ...others] : [...others, event.id]);
+      if (others.length && !first) continue;
+      if (others.length) this.remove(others[0]);
       const day = dayOf(event.at);
       let section = [...this.list.children].find((one) => one.dataset.day === day);
       if (!section) {

@@ -11,6 +11,9 @@ export const timeOf = (at) => clock.format(new Date(at));
 export const whenOf = (at) => full.format(new Date(at));
 export const dateOf = (at) => date.format(new Date(at));
 
+/** The time of a moment of today, else the date, too. */
+export const lastOf = (at) => (dayOf(at) === text.today ? timeOf(at) : whenOf(at));
+
 /** Today, yesterday, or the day's name. */
 export function dayOf(at) {
   const that = new Date(at);

@@ -2,7 +2,7 @@
 
 import { call, get, hub, isAdmin, part } from "./api.js";
 import { h, icon, say } from "./dom.js";
-import { eventRow } from "./event_row.js";
+import { eventRow, thingOf } from "./event_row.js";
 import { count, ms, sum } from "./format.js";
 import "./picture.js";
 import { streams } from "./streams.js";
@@ -30,7 +30,7 @@ class Tile {
     this.element.dataset.state = row.state;
     this.state.textContent = text.state[row.state];
     const p50 = row.latency_ms?.p50;
-    this.figures.replaceChildren(...(row.state === "up" ? [text.rate(row.fps), p50 ? ms(p50) : "", text.droppedCount(sum(row.dropped))] : []).filter(Boolean).map((words) => h("span", {}, words)));
+    this.figures.replaceChildren(...(row.state === "up" ? [text.rate(row.fps), p50 ? ms(p50) : "", sum(row.dropped) ? text.droppedCount(sum(row.dropped)) : ""] : []).filter(Boolean).map((words) => h("span", {}, words)));
     this.why.textContent = text.health[row.state](row.name, row.cause);
     this.why.hidden = row.state === "up";
   }
@@ -167,14 +167,15 @@ class Live extends HTMLElement {
   async load() {
     const name = this.#name;
     this.loadSwitches();
-    const query = new URLSearchParams({ limit: RECENT });
+    const query = new URLSearchParams({ limit: 2 * RECENT });
     for (const kind of RECENT_KINDS) query.append("kind", kind);
     if (name) query.append("stream", name);
     const page = await get(`/api/events?${query}`).catch(() => null);
     if (!page || name !== this.#name) return;
     const known = new Map([...this.recent.children].map((row) => [row.dataset.id, row]));
     const suffix = new URLSearchParams(name ? { stream: name } : {});
-    this.recent.replaceChildren(...page.events.map((event) => known.get(String(event.id)) ?? eventRow(event, suffix)));
+    const isLatest = (event, at) => !thingOf(event) || page.events.findIndex((one) => thingOf(one) === thingOf(event)) === at;
+    this.recent.replaceChildren(...page.events.filter(isLatest).slice(0, RECENT).map((event) => known.get(String(event.id)) ?? eventRow(event, suffix)));
     if (!page.events.length) this.recent.append(h("li", { class: "muted" }, text.live.nothing));
   }
 }

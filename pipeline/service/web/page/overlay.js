@@ -3,6 +3,7 @@
 const COLOURS = ["#4cc9f0", "#ffd166", "#f78fb3", "#b8a1ff", "#7ee081", "#ff9f6b", "#8fd3c8", "#e0e36a"];
 const NAMED = "#5cf2a6";
 const FACE = "#ffffff";
+const FAINT = 0.45;
 const FIXED = { person: 0, car: 1, cat: 2, dog: 3, bicycle: 4, truck: 5 };
 
 /** The colour of a label, the same on every stream and every day. */
@@ -47,23 +48,28 @@ export class Overlay {
     this.context.drawImage(bitmap, 0, 0, ...this.size);
   }
 
-  /** Boxes, then what they are called, names first: where labels would cover each other, some are left out. */
-  frame(message) {
+  /**
+   * Boxes, then what they are called, names first: where labels would cover each other, some are left out.
+   * `isFaint`, of a box's track and whether it is a face's, tells what is drawn faintly and without words.
+   */
+  frame(message, isFaint = () => false) {
     const labels = [];
-    const box = (one, colour, words, named, width) => {
+    const box = (one, colour, words, named, width, faint) => {
+      this.context.globalAlpha = faint ? FAINT : 1;
       this.box(one, colour, "", width);
-      if (words) labels.push([one, words, colour, named]);
+      if (words && !faint) labels.push([one, words, colour, named]);
     };
     const names = new Map(message.faces.filter((face) => face.identity && face.object !== null).map((face) => [face.object, face.identity.name]));
     for (const one of message.objects) {
       const name = names.get(one.track);
-      box(one.box, name ? NAMED : colourOf(one.label), name ? `${name} · ${one.label}` : `${one.label} ${Math.round(one.score * 100)}`, Boolean(name));
+      box(one.box, name ? NAMED : colourOf(one.label), name ? `${name} · ${one.label}` : `${one.label} ${Math.round(one.score * 100)}`, Boolean(name), 2, isFaint(one.track, false));
     }
     for (const face of message.faces) {
       const known = face.identity?.name;
       // A name stands once: at the person, where there is one.
-      box(face.box, known ? NAMED : FACE, face.object === null || !names.has(face.object) ? known ?? "" : "", true, 1.25);
+      box(face.box, known ? NAMED : FACE, face.object === null || !names.has(face.object) ? known ?? "" : "", true, 1.25, isFaint(face.track, true));
     }
+    this.context.globalAlpha = 1;
     labels.sort((a, b) => b[3] - a[3]);
     for (const [one, words, colour, named] of labels) this.label(one, words, colour, named);
   }

@@ -2,13 +2,13 @@
 
 import { call, get, isAdmin, part, post } from "./api.js";
 import { dialog, h, icon, say } from "./dom.js";
-import { dateOf, whenOf } from "./format.js";
+import { dateOf, lastOf, toLocal, whenOf } from "./format.js";
 import { Overlay } from "./overlay.js";
 import { text } from "./text.js";
 
 const DAYS = 3;
 const VIEWS_SHOWN = 6;
-const LOCAL_TIME = /T.*/;
+const lastDay = ({ expires_at: at }) => toLocal(at).replace(/T.*/, "");
 
 class People extends HTMLElement {
   #people = [];
@@ -50,6 +50,7 @@ class People extends HTMLElement {
   drawKnown() {
     const { people } = text;
     this.names.replaceChildren(...this.#people.map(({ name }) => h("option", { value: name })));
+    const focused = document.activeElement?.closest("a.person")?.hash;
     this.known.replaceChildren(...this.#people.map((one) => {
       const avatar = h("span", { class: "avatar", dataset: { name: one.name } }, [...one.name][0].toUpperCase());
       this.faces.observe(avatar);
@@ -59,6 +60,7 @@ class People extends HTMLElement {
           one.consent && h("span", { class: "muted" }, one.consent),
           one.expires_at && h("span", { class: one.expired ? "error" : "muted" }, one.expired ? people.expired : people.expires(dateOf(one.expires_at))))));
     }));
+    if (focused) [...this.known.querySelectorAll("a.person")].find(({ hash }) => hash === focused)?.focus();
     if (!this.#people.length) this.known.replaceChildren(h("li", { class: "empty" }, isAdmin() ? people.none : people.noneViewer));
   }
 
@@ -76,16 +78,17 @@ class People extends HTMLElement {
       const input = h("input", { name: "name", list: "names", required: true, maxlength: "64", autocomplete: "off", "aria-label": people.nameFor(group.group), placeholder: people.unknown });
       return h("li", { class: "card group", dataset: { group: group.group } },
         h("div", { class: "views" }, group.event_ids.slice(0, VIEWS_SHOWN).map((id) => h("img", { src: `/api/events/${id}/snapshot.jpg`, alt: "", loading: "lazy" }))),
-        h("p", { class: "muted" }, people.seen(group.count, group.streams, whenOf(group.last_at))),
+        h("p", { class: "muted" }, people.seen(group.count, group.streams, lastOf(group.last_at))),
         group.flaw ? h("p", { class: "muted small" }, people.notGood(group.flaw))
           : h("form", { class: "inline", onsubmit: (event) => this.enrol(event, input.value.trim(), group.event_ids) }, input, h("button", { class: "main" }, people.enrol)));
     }));
     if (!groups.length) this.groups.replaceChildren(h("li", { class: "empty" }, people.noUnknown));
   }
 
-  enrol(event, name, ids) {
+  async enrol(event, name, ids) {
     event.preventDefault();
-    return this.change(() => post("/api/people", { name, event_ids: ids }), text.people.enrolled(name));
+    const isDone = await this.change(() => post("/api/people", { name, event_ids: ids }), text.people.enrolled(name));
+    if (isDone && matchMedia("(pointer: fine)").matches) this.groups.querySelector("input")?.focus(); // not where a keyboard would cover the page
   }
 
   /** Do it, tell it, load anew; Return whether it was done. */
@@ -108,7 +111,7 @@ class People extends HTMLElement {
     const form = h("form", { class: "stack", onsubmit: (event) => { event.preventDefault(); this.save(one, form); } },
       h("label", {}, people.rename, h("input", { name: "rename", value: one.name, maxlength: "64", required: true })),
       h("label", {}, people.consent, h("input", { name: "consent", value: one.consent ?? "" })),
-      h("label", {}, people.expiry, h("input", { name: "expires_at", type: "date", value: one.expires_at?.replace(LOCAL_TIME, "") ?? "" })),
+      h("label", {}, people.expiry, h("input", { name: "expires_at", type: "date", value: lastDay(one) })),
       others.length > 0 && h("label", {}, people.merge, h("select", { name: "merge_into" }, h("option", { value: "" }, people.nobody), others.map(({ name }) => h("option", {}, name))), h("span", { class: "muted small" }, people.mergeHint)),
       h("button", { class: "main" }, text.save));
     const clips = h("input", { type: "checkbox" });
@@ -144,7 +147,7 @@ class People extends HTMLElement {
     else if (given.rename.trim() !== one.name) changes.rename = given.rename.trim();
     if (given.consent.trim() !== (one.consent ?? "")) changes.consent = given.consent.trim();
     // A person is forgotten when their last day ends, in the reader's zone.
-    if (given.expires_at !== (one.expires_at?.replace(LOCAL_TIME, "") ?? "")) changes.expires_at = given.expires_at ? new Date(`${given.expires_at}T23:59:59`).toISOString() : null;
+    if (given.expires_at !== lastDay(one)) changes.expires_at = given.expires_at ? new Date(`${given.expires_at}T23:59:59`).toISOString() : null;
     if (!Object.keys(changes).length || await this.change(() => call("PATCH", `/api/people/${part(one.name)}`, changes), text.people.saved)) this.detail.close();
   }
 

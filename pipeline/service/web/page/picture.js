@@ -102,7 +102,8 @@ export class LivePicture extends HTMLElement {
   }
 
   #again(signal) {
-    if (!signal.aborted) this.#timer = setTimeout(() => this.#start(), RETRY_MS);
+    // Of a stream that is not there, the last picture stays; it is begun anew when the stream is up.
+    if (!signal.aborted) this.#timer = setTimeout(() => ["down", "ended"].includes(this.#stream.state) || this.#start(), RETRY_MS);
   }
 
   #playMedia(signal) {

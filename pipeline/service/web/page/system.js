@@ -33,10 +33,12 @@ class System extends HTMLElement {
     try {
       const facts = await get("/api/system");
       const held = this.facts.querySelector("pre");
+      const focused = [...this.facts.querySelectorAll("[tabindex]")].indexOf(document.activeElement);
       const atEnd = !held || held.scrollTop + held.clientHeight >= held.scrollHeight - 4;
       const { machine, ...others } = facts;
       const looking = machine === null ? [h("p", { class: "muted wide", role: "status" }, text.system.looking)] : [];
       this.facts.replaceChildren(...looking, ...cards(machine ? facts : others, "run"));
+      this.facts.querySelectorAll("[tabindex]")[focused]?.focus({ preventScroll: true });
       const log = this.facts.querySelector("pre");
       if (log) log.scrollTop = atEnd ? log.scrollHeight : held.scrollTop;
     } catch (error) {
@@ -99,8 +101,8 @@ function shown(value, key = "") {
   if (typeof value === "string" && DATE.test(value)) return whenOf(value);
   if (typeof value === "number") return key.endsWith("bytes") ? bytes(value) : Number.isInteger(value) ? count(value) : String(Math.round(value * 100) / 100);
   if (isPlain(value)) return String(value);
-  if (Array.isArray(value)) return value.map((one) => shown(one)).join(", ") || none;
-  return Object.entries(value).map(([name, one]) => `${words(name)} ${shown(one, name)}`).join(", ") || none;
+  if (Array.isArray(value)) return value.map((one) => shown(one)).join(key === "size" ? " × " : ", ") || none;
+  return Object.entries(value).filter(([, one]) => one !== null).map(([name, one]) => `${words(name)} ${shown(one, name)}`).join(", ") || none;
 }
 
 /** Cards of whatever it is: what is plain in one under that title, and each thing that has parts in one of its own. */
@@ -147,7 +149,7 @@ function histogram(name, { bounds_ms: bounds, counts }) {
   return h("figure", { class: "histogram" }, h("figcaption", {}, label(words(name), total)),
     h("div", { class: "bars", role: "img", "aria-label": counts.map((one, index) => `${index < bounds.length ? upTo(bounds[index]) : above(bounds.at(-1))}: ${one}`).join(", ") },
       counts.map((one, index) => h("span", { title: `${index < bounds.length ? upTo(bounds[index]) : above(bounds.at(-1))}: ${one}`, style: { height: `${Math.max(one ? 2 : 0, (100 * one) / most)}%` } }))),
-    h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, `${bounds.at(-1)} ms`)));
+    h("div", { class: "axis", "aria-hidden": "true" }, ["0", bounds[Math.ceil(bounds.length / 2) - 1], `${bounds.at(-1)} ms`].map((tick) => h("span", {}, String(tick)))));
 }
 
 customElements.define("tl-system", System);

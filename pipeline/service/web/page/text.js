@@ -133,7 +133,7 @@ export const text = {
 
   zones: {
     stream: "Stream", zone: "Draw a zone", line: "Draw a line", saved: "Zones and lines are saved and in use.",
-    empty: "No zones or lines yet.", unsaved: "Not saved yet.", revert: "Undo changes",
+    empty: "No zones or lines yet. Draw a zone, and be told who enters, stays and leaves; or a line, and count what crosses it.", unsaved: "Not saved yet.", revert: "Undo changes",
     surface: "Picture to draw on. Arrow keys move the cross, Enter sets a point, Enter again on the same point ends a zone, Escape stops.",
     hintZone: "Click the corners of the zone; click the first one, or twice, to close it. Keys: arrows, Enter, Escape, Backspace.",
     hintLine: "Click where the line begins and where it ends. Keys: arrows, Enter, Escape.",

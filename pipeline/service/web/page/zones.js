@@ -24,7 +24,7 @@ class Zones extends HTMLElement {
     this.select = h("select", { onchange: () => { location.hash = `#/zones/${part(this.select.value)}`; } });
     this.picture = h("tl-picture", { ".show": { boxes: true, zones: false } });
     this.surface = s("svg", { class: "surface", tabindex: "0", role: "application", "aria-label": text.zones.surface, viewBox: "0 0 1000 1000", preserveAspectRatio: "none",
-      onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event), onkeydown: (event) => this.key(event), onblur: () => this.draw(), onfocus: () => this.draw() });
+      onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event), onkeydown: (event) => this.key(event) });
     this.tags = h("div", { class: "tags", "aria-hidden": "true" });
     this.hint = h("p", { class: "muted", role: "status" });
     this.list = h("ul", { class: "shapes" });
@@ -96,6 +96,7 @@ class Zones extends HTMLElement {
 
   begin(kind) {
     this.drawing = this.drawing?.kind === kind ? null : { kind, points: [] };
+    this.cross = [0.5, 0.5];
     this.surface.focus();
     this.draw();
   }

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from cryptography import x509
 from engines.errors import ConfigError
 from pipeline.service.page_process import PageProcess
 from pipeline.service.web.certificate import own_certificate
-from pipeline.service.web.server import split_address
+from pipeline.service.web.place import check_place, split_address
+from pipeline.settings.schema import WebSettings
 from tests.ports import free_port
 
 
@@ -33,6 +35,26 @@ def test_addresses(address: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused_in_one_sentence(address: str) -> None:
     with pytest.raises(ConfigError, match="must be HOST:PORT"):
         split_address(address)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"accounts": "{folder}/nowhere/accounts.sqlite"}, "accounts file .*nowhere/accounts.sqlite: cannot be opened"),
+        ({"address": "127.0.0.1:{taken}"}, "web.address is '127.0.0.1:[0-9]+', which cannot be listened on: Address"),
+        ({"certificate": "{folder}/site.crt"}, "web.certificate and web.key must both be there"),
+        ({"address": "0.0.0.0:0", "accounts": "{folder}/nowhere/accounts.sqlite"}, "certificate .* cannot be made"),
+    ],
+    ids=["accounts", "address", "certificate", "own certificate"],
+)
+def test_a_page_that_cannot_be_served_is_refused_before_the_run_begins(
+    wrong: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    given = {"address": "127.0.0.1:0", "accounts": "{folder}/accounts.sqlite"} | wrong
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        places = {"folder": tmp_path, "taken": taken.getsockname()[1]}
+        with pytest.raises(ConfigError, match=sentence):
+            check_place(WebSettings(**{key: value.format(**places) for key, value in given.items()}))
 
 
 def test_the_servers_own_certificate_is_made_once_for_its_names_with_a_private_key(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_who_is_there_and_who_was_last() -> None:
 def test_zones_lines_and_pictures_come_from_events() -> None:
     told = Told()
     state = told(
-        event("zone", "enter", name="mat", counts={"present": {"car": 1, "person": 2}}),
+        event("zone", "enter", name="mat", label="dog", counts={"present": {"car": 1, "person": 2}}, best_crop=CROP),
         event("line", "cross", name="gate", counts={"a_to_b": {"person": 1}, "b_to_a": {}}),
         event("object", "ended", label="traffic/light+#", best_crop=CROP),
         event("face", "ended", best_crop=CROP),
@@ -81,6 +81,7 @@ def test_zones_lines_and_pictures_come_from_events() -> None:
     assert state["trunkline/door/zone/mat"] == {"total": 3, "present": {"car": 1, "person": 2}}
     assert state["trunkline/door/line/gate"] == {"a_to_b": {"person": 1}, "b_to_a": {}}
     assert state["trunkline/door/snapshot/traffic_light__"] == state["trunkline/door/snapshot/face"] == CROP.jpeg
+    assert state["trunkline/door/snapshot/dog"] == CROP.jpeg
     assert b'best_crop":null' in told.out.take(9)[2].payload
 
 
