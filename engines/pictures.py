@@ -50,9 +50,7 @@ def decode_rgb(content: bytes, path: str | Path) -> Pixels:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise DataError(f"picture {path}: cannot be decoded: {error.err}") from error
-    if pixels is None:
-        raise DataError(f"picture {path}: is not a picture that OpenCV can decode")
-    return np.asarray(pixels, np.uint8)
+    return _read_with_pillow(content, path) if pixels is None else np.asarray(pixels, np.uint8)
 
 
 def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
@@ -75,7 +73,7 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         what = "cannot be decoded: it is damaged" if content[4:8] == b"ftyp" else "is not a picture of a known kind"
         raise DataError(f"picture {path}: {what}") from error
-    except (OSError, ValueError, SyntaxError) as error:  # whatever its readers raise
+    except Exception as error:  # whatever its readers raise
         raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 
 
@@ -85,7 +83,7 @@ def _check_size(size: tuple[int, int], path: str | Path) -> None:
 
 
 def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
-    """Read AVIF and HEIF, which OpenCV does not turn upright, or does not read at all."""
+    """Read AVIF and HEIF, which OpenCV does not turn upright, and what it does not read at all."""
     from PIL import Image, ImageOps
 
     if content[8:12] in HEIF:
@@ -100,9 +98,12 @@ def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
     _check_size(size_of(content, path), path)
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # whatever its decoders raise
-        raise DataError(f"picture {path}: cannot be decoded: {error}") from error
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # Pillow would show all but the darkest as white
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(upright.convert("RGB"), np.uint8)
+    except Exception as error:  # whatever its decoders raise
+        raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

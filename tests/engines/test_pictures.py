@@ -105,6 +105,17 @@ def test_without_it_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         read_rgb(tmp_path / "photo.heic")
 
 
+def test_deep_grey_of_a_heif_is_not_white(tmp_path: Path) -> None:
+    grey = np.full((40, 60), 64 << 8, np.uint16)
+    pillow_heif.from_bytes("L;16", (60, 40), grey.tobytes()).save(tmp_path / "photo.heic", quality=95)
+    assert np.abs(read_rgb(tmp_path / "photo.heic").astype(int) - 64).max() <= 2
+
+
+def test_what_opencv_does_not_read_pillow_does(tmp_path: Path) -> None:
+    quarters((60, 40)).save(tmp_path / "photo.ico", sizes=[(60, 40)])
+    assert read_rgb(tmp_path / "photo.ico")[5, 5].tolist() == [220, 20, 20]
+
+
 @pytest.mark.parametrize("brand", [b"avif", b"heic"])
 def test_a_damaged_one_is_said(tmp_path: Path, brand: bytes) -> None:
     (tmp_path / "photo").write_bytes(b"\0\0\0\x20ftyp" + brand + b"\0" * 200)

@@ -16,7 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,11 @@ COVER = re.compile(r"Stream #0:(\d+)\b[^\n]*\(attached pic\)(?s:.*)Stream #0:\1 
 class Told:
     """What ffmpeg says of a clip."""
 
-    frames: int
-    duration_s: float | None  # None: its time stamps are not sane, so that nobody knows
-    size: tuple[int, int] | None  # as displayed
-    colours: dict[int, Pixels]  # by the number of the frame, mean RGB
+    frames: int = 0
+    duration_s: float | None = None  # None: its time stamps are not sane, so that nobody knows
+    size: tuple[int, int] | None = None  # as displayed
+    colours: dict[int, Pixels] = field(default_factory=dict)  # by the number of the frame, mean RGB
+    late: bool = False  # it took longer than PATIENCE_S, so that there is nothing to compare with
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,19 @@ def told_of(clip: Path) -> Told:
     """Ask ffmpeg: for the place, the size and the time of each frame, and for its picture in 16x16 pixels."""
     # The chroma is halved as ours is, and cropped to the pixel.
     filters = "showinfo,format=yuv420p,scale=16:16:flags=area+accurate_rnd+full_chroma_int"
-    answer = subprocess.run(
-        [
-            *("ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-flags", "unaligned", "-i", str(clip.absolute())),
-            *("-an", "-sn", "-dn", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo"),
-            *("-pix_fmt", "rgb24", "-"),
-        ],
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    command = [
+        *("ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-flags", "unaligned", "-i", str(clip.absolute())),
+        *("-an", "-sn", "-dn", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo"),
+        *("-pix_fmt", "rgb24", "-"),
+    ]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Told(late=True)
     said = answer.stderr.decode(errors="replace")
     shown = [match.groups() for match in SHOWN.finditer(said)]
     if not shown or COVER.search(said):
-        return Told(0, None, None, {})
+        return Told()
     times = [float(time) for time, *_ in shown if time != "NOPTS"]
     across, down, width, height = map(int, shown[0][1:])
     size = (round(width * across / down) if across > 0 and down > 0 else width, height)
@@ -160,6 +160,9 @@ def swept(clips: list[Path], jobs: int = 2) -> Iterator[Row]:
     """Yield the row of each clip, in order; ffmpeg works on the next ones meanwhile."""
     with ThreadPoolExecutor(jobs) as pool:
         for clip, told in zip(clips, pool.map(told_of, clips), strict=True):
+            if told.late:
+                yield Row(clip.name, "ffmpeg takes too long", 0, 0, "", 0.0, None, "", 0.0, "")
+                continue
             try:
                 yield read(clip, told)
             except TrunklineError as error:  # of an address that is none: as a run would refuse it
