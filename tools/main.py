@@ -53,7 +53,8 @@ RENAMED = {"report": "evaluate, whose --help names the studies"}
 
 
 class Verbs(TyperGroup):
-    """Shows all verbs, imports one, and turns a TrunklineError into its sentence and a non-zero exit status."""
+    """Shows all verbs, imports one, and turns a TrunklineError, and a file that the system refuses, into a sentence
+    and a non-zero exit status."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The verbs in the order in which people meet them."""
@@ -72,6 +73,11 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except TrunklineError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(EXIT_REFUSED) from error
+        except OSError as error:
+            if error.filename is None:  # it is of no file
+                raise
+            typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
             raise typer.Exit(EXIT_REFUSED) from error
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
