@@ -146,11 +146,9 @@ def read(clip: Path, told: Told) -> Row:
 
 def _colour(picture: Picture) -> Pixels:
     """Mean RGB as ffmpeg has it: shrunk before it is converted, since what is out of range is cut off."""
-    planes = tuple(
-        cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
-        for plane, side in zip(picture.planes, (16, 8, 8), strict=True)
-    )
-    return replace(picture, planes=planes, width=16, height=16).rgb().mean((0, 1))
+    luma, *chroma = (cv2.resize(plane, (16, 16), interpolation=cv2.INTER_AREA) for plane in picture.planes)
+    planes = (luma.repeat(2, 0).repeat(2, 1), *chroma)
+    return replace(picture, planes=planes, width=32, height=32).rgb().mean((0, 1))
 
 
 def _verdict(row: Row, told: Told, size: tuple[int, int], told_size: tuple[int, int]) -> str:
