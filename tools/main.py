@@ -53,8 +53,10 @@ RENAMED = {"report": "evaluate, whose --help names the studies"}
 
 
 class Verbs(TyperGroup):
-    """Shows all verbs, imports one, and turns a TrunklineError, and a file that the system refuses, into a sentence
-    and a non-zero exit status."""
+    """Shows all verbs, imports one, and turns a TrunklineError into its sentence and a non-zero exit status.
+
+    So is what the system says of a file that cannot be read or written.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The verbs in the order in which people meet them."""

@@ -13,7 +13,7 @@ KEPT: Final = 4000  # packets: more than a playlist lists at once
 class Repeats:
     """Knows packets again by their time stamp and their bytes.
 
-    Whoever opens a live playlist gets its last segments first. Where it has stopped growing, or has an end by now, or was
+    Whoever opens a live playlist gets its last segments first. Where it has stopped growing, has an end by now, or was
     lost for a moment, they were shown already.
     """
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, cast
@@ -153,6 +154,7 @@ class HeldRecorder:
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.written: list[tuple[str, int]] = []
+        self.unwritten: Counter[str] = Counter()
         self.closed = False
         self._lets, self._fails_at = threading.Semaphore(0), fails_at
 

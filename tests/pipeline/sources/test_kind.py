@@ -243,7 +243,6 @@ class TestLive:
         assert came[-1][0] - came[0][0] > 3.0
         assert "buffered by " in told[0].cause
 
-
     def test_what_a_live_playlist_still_lists_when_it_is_opened_again_is_not_shown_again(
         self, segments: list[bytes]
     ) -> None:
