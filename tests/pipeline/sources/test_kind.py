@@ -77,6 +77,16 @@ class TestFiles:
         assert [frame.seq for frame in read.frames] == list(range(FRAMES))
         assert read.end == (f"end of the file after {FRAMES} frames", "all")
 
+    @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+    def test_a_file_whose_index_stands_at_its_end(self, tmp_path: Path, version: str) -> None:
+        """A server may close a connection without saying that it does."""
+        content = write_clip(tmp_path / "clip.mp4", FRAMES).read_bytes()
+        place = content.rindex(b"moov") - 4
+        far = content[:place] + (2**18).to_bytes(4, "big") + b"free" + bytes(2**18 - 8) + content[place:]
+        with http_server(lambda request: (200, far, {}), version=version) as address:
+            read = Read(f"{address}/clip.mp4")
+        assert read.end == (f"end of the file after {FRAMES} frames", "all")
+
     def test_a_playlist_with_an_end(self, segments: list[bytes]) -> None:
         with http_server(Playlist(segments, SEGMENT_S, ends=True)) as address:
             assert settled(stream(f"{address}/clip.m3u8")).live is False
