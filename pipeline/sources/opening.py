@@ -120,7 +120,7 @@ def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
         # Without its other media a camera whose video froze falls silent, which the timeout notices.
         options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
     if not live and scheme_of(settings.source) in ("http", "https"):
-        # FFmpeg 8 asks for a connection to be closed, and asks again on it where the server does not say that it closes.
+        # FFmpeg 8 asks for a connection to be closed, and asks again on it unless the server says that it closes.
         options["multiple_requests"] = "1"
     if settings.verify_tls:
         trusted: str | None = ssl.get_default_verify_paths().cafile  # None where there is no such file
