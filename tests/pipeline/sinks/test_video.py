@@ -154,8 +154,7 @@ class HeldRecorder:
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.written: list[tuple[str, int]] = []
-        self.unwritten: Counter[str] = Counter()
-        self.closed = False
+        self.closed, self.unwritten = False, Counter[str]()
         self._lets, self._fails_at = threading.Semaphore(0), fails_at
 
     def let(self, frames: int) -> None:
