@@ -79,7 +79,9 @@ class Verbs(TyperGroup):
         except OSError as error:
             if error.filename is None:  # it is of no file
                 raise
-            typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            from pipeline.settings.redact import redact
+
+            typer.echo(f"error: {redact(str(error.filename))}: {error.strerror}", err=True)
             raise typer.Exit(EXIT_REFUSED) from error
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
