@@ -20,6 +20,9 @@ PADDING_GREY = 114  # 0-255, in all three channels
 AVIF: Final = (b"avif", b"avis")
 HEIF: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
+PNG: Final = b"\x89PNG"
+TURNED_BY_TEXT: Final = (b"Raw profile type exif", b"tiff:Orientation")  # of PNG: ImageMagick's, XMP's
+
 
 def read_rgb(path: str | Path) -> Pixels:
     """Read a picture file as RGB pixels (H, W, 3), turned upright as the file says.
@@ -41,7 +44,7 @@ def decode_rgb(content: bytes, path: str | Path) -> Pixels:
         DataError: it is not a picture, has more than MAX_PIXELS, or is HEIF and the extra ``heif`` is missing; ``path``
             is how it is called.
     """
-    if content[4:8] == b"ftyp" and content[8:12] in AVIF + HEIF:
+    if _is_for_pillow(content):
         return _read_with_pillow(content, path)
     _check_size(size_of(content, path), path)
     data = np.frombuffer(content, np.uint8)
@@ -50,9 +53,7 @@ def decode_rgb(content: bytes, path: str | Path) -> Pixels:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise DataError(f"picture {path}: cannot be decoded: {error.err}") from error
-    if pixels is None:
-        raise DataError(f"picture {path}: is not a picture that OpenCV can decode")
-    return np.asarray(pixels, np.uint8)
+    return _read_with_pillow(content, path) if pixels is None else np.asarray(pixels, np.uint8)
 
 
 def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
@@ -75,7 +76,7 @@ def size_of(content: bytes, path: str | Path) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         what = "cannot be decoded: it is damaged" if content[4:8] == b"ftyp" else "is not a picture of a known kind"
         raise DataError(f"picture {path}: {what}") from error
-    except (OSError, ValueError, SyntaxError) as error:  # whatever its readers raise
+    except Exception as error:  # whatever its readers raise
         raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 
 
@@ -84,11 +85,18 @@ def _check_size(size: tuple[int, int], path: str | Path) -> None:
         raise DataError(f"picture {path}: {TOO_LARGE}")
 
 
+def _is_for_pillow(content: bytes) -> bool:
+    """Whether OpenCV would not turn it upright: AVIF, HEIF, WebP, some PNG."""
+    if content[4:8] == b"ftyp":
+        return content[8:12] in AVIF + HEIF
+    return content[8:12] == b"WEBP" or (content.startswith(PNG) and any(text in content for text in TURNED_BY_TEXT))
+
+
 def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
-    """Read AVIF and HEIF, which OpenCV does not turn upright, or does not read at all."""
+    """Read what OpenCV does not read, or does not turn upright."""
     from PIL import Image, ImageOps
 
-    if content[8:12] in HEIF:
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF:
         try:
             from pillow_heif import register_heif_opener
         except ModuleNotFoundError:
@@ -100,9 +108,12 @@ def _read_with_pillow(content: bytes, path: str | Path) -> Pixels:
     _check_size(size_of(content, path), path)
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # whatever its decoders raise
-        raise DataError(f"picture {path}: cannot be decoded: {error}") from error
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # Pillow would show all but the darkest as white
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(upright.convert("RGB"), np.uint8)
+    except Exception as error:  # whatever its decoders raise
+        raise DataError(f"picture {path}: cannot be decoded: {one_line(error)}") from error
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:

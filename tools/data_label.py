@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engines.errors import ConfigError
+from tools.output import make_folder
 
 if TYPE_CHECKING:
     from engines.arrays import Pixels
@@ -45,6 +46,7 @@ def label(
 
     if not images.is_dir():
         raise ConfigError(f"IMAGES {images}: is not a folder")
+    make_folder(out.parent, "OUT")
     options = layout, names, channels, side, iou, limit, threads
     with (
         _opened(detector, options, score) as (detect, known, what),

@@ -53,7 +53,10 @@ RENAMED = {"report": "evaluate, whose --help names the studies"}
 
 
 class Verbs(TyperGroup):
-    """Shows all verbs, imports one, and turns a TrunklineError into its sentence and a non-zero exit status."""
+    """Shows all verbs, imports one, and turns a TrunklineError into its sentence and a non-zero exit status.
+
+    So is what the system says of a file that cannot be read or written.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The verbs in the order in which people meet them."""
@@ -72,6 +75,13 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except TrunklineError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(EXIT_REFUSED) from error
+        except OSError as error:
+            if error.filename is None:  # it is of no file
+                raise
+            from pipeline.settings.redact import redact
+
+            typer.echo(f"error: {redact(str(error.filename))}: {error.strerror}", err=True)
             raise typer.Exit(EXIT_REFUSED) from error
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt

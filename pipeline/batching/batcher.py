@@ -44,6 +44,8 @@ class Waiting(Protocol):
     def unchanged(self) -> bool: ...
     @property
     def between(self) -> bool: ...
+    @property
+    def blank(self) -> bool: ...  # without pixels: it cannot be inferred in the place of one before it
 
 
 W = TypeVar("W", bound=Waiting)
@@ -75,7 +77,7 @@ class _StreamQueue(Generic[W]):
     def offer(self, frame: W, now_ns: int, max_queue_delay_ns: int) -> tuple[W, ...]:
         stale: tuple[W, ...] = ()
         wanted = not (frame.unchanged or frame.between)
-        if self.mode == "freshest" and self.wanted:
+        if self.mode == "freshest" and self.wanted and not frame.blank:
             place = next(place for place, (_, infer) in enumerate(self.waiting) if infer)
             oldest, _ = self.waiting[place]
             if now_ns - oldest.clock_ns >= max_queue_delay_ns or len(self.waiting) >= self.room:
@@ -84,7 +86,10 @@ class _StreamQueue(Generic[W]):
                 self.wanted -= 1
                 stale, wanted = (oldest,), wanted or not self.wanted
         elif self.mode == "freshest" and len(self.waiting) >= self.room:
-            stale = (self.waiting.popleft()[0],)
+            place = next((place for place, (_, infer) in enumerate(self.waiting) if not infer), 0)
+            self.wanted -= self.waiting[place][1]
+            stale = (self.waiting[place][0],)
+            del self.waiting[place]
         self.waiting.append((frame, wanted))
         self.wanted += wanted
         if not frame.between:

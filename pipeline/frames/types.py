@@ -59,6 +59,11 @@ class Frame:
     def frames(self) -> tuple["Frame", ...]:
         return (self,)
 
+    @property
+    def blank(self) -> bool:
+        """Whether its pixels were left behind."""
+        return not self.picture.planes
+
 
 class Carrier(Protocol):
     """Whatever moves between stages knows which frames it stands for."""

@@ -8,7 +8,8 @@ class OutputFile:
     """A file for ``av.open(..., "w")``; what could not be written is told by :meth:`check`.
 
     FFmpeg's MP4 muxer may crash the whole process when it is used, or only closed, after a write that failed. So after
-    the first one this takes all others and writes none of them; what was written before that plays.
+    the first one this takes all others and writes none of them; what was written up to the last :meth:`keep` stays, and
+    plays.
 
     Args:
         path: what is there goes.
@@ -21,7 +22,7 @@ class OutputFile:
         self._file = path.open("w+b", buffering=0)
         self._error: OSError | None = None
         self._path = path
-        self._at = self._size = 0
+        self._at = self._size = self._kept = 0
 
     def write(self, data: bytes) -> int:
         """Write, or remember why that failed."""
@@ -53,8 +54,15 @@ class OutputFile:
         self._at += len(data)
         return data
 
+    def keep(self) -> bool:
+        """What was written so far is whole; returns whether that is more than before."""
+        kept, self._kept = self._kept, self._size if self._error is None else self._kept
+        return self._kept > kept
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; of one that could not be written to its end what is whole is left."""
+        if self._error is not None:
+            self._file.truncate(self._kept)
         self._file.close()
 
     def check(self) -> None:

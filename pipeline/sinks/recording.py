@@ -112,7 +112,7 @@ class Recording:
     def left_out(self) -> dict[str, int]:
         """How many frames are missing in the recording, of each stream that has such."""
         with self._changed:
-            return dict(self._left_out)
+            return dict(self._left_out + self._recorder.unwritten)
 
     @property
     def counts(self) -> SinkCounts:

@@ -1,6 +1,7 @@
 """Annotated video of each stream, for people to look at: H.264 in MP4."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -46,6 +47,7 @@ class _Video:
         self.size, self.path = (width, height), path
         self._start_s = self._last_s = start_s
         self._last_pts = -1
+        self._taken = self._encoded = self._whole = 0  # frames; those whose packets were muxed, and are in the file
         self._file = OutputFile(path)
         self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
         self._stream = self._container.add_stream(ENCODER, rate=NOMINAL_RATE)
@@ -70,16 +72,30 @@ class _Video:
         frame.pts, frame.time_base = self._last_pts, TIME_BASE
         if before >= 0:  # the last frame is shown for as long as the one before it
             frame.duration = self._last_pts - before
-        self._container.mux(self._stream.encode(frame))
+        self._mux(frame)
         self._file.check()
+        self._taken += 1
+
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+            if self._file.keep():  # the fragment that this packet does not belong to any more
+                self._whole = self._encoded
+            self._encoded += 1
+
+    @property
+    def unwritten(self) -> int:
+        """How many of the frames that were taken are not in the file."""
+        return max(0, self._taken - self._whole)
 
     def close(self) -> None:
         try:
-            self._container.mux(self._stream.encode(None))
+            self._mux(None)
         finally:
             self._container.close()
             self._file.close()
         self._file.check()
+        self._whole = self._taken
 
 
 class Recorder:
@@ -119,6 +135,7 @@ class Recorder:
         self._tidy_at = 0.0
         self._stuck = False  # whether there are files that cannot be deleted
         self._retry_at: dict[str, float] = {}
+        self.unwritten: Counter[str] = Counter()  # frames that were taken, and that no file has
         self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
 
     def begin(self, settings: StreamSettings) -> None:
@@ -206,7 +223,11 @@ class Recorder:
         try:
             video.close()
         finally:
+            self.unwritten[stream] += video.unwritten
             self._folder.done(video.path)
+            with suppress(OSError):  # somebody took it away
+                if not video.path.stat().st_size:
+                    video.path.unlink()
 
     def finish(self, stream: str) -> None:
         """Finish a stream's video, if there is one; what cannot be written is lost, up to the last fragment."""

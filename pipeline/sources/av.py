@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,7 @@ from pipeline.sources.kind import is_live
 from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
 from pipeline.sources.packets import PacketTap
 from pipeline.sources.pictures import RATE_HZ, pictures_of
+from pipeline.sources.repeats import Repeats
 from pipeline.sources.viewer import Viewer
 from pipeline.sources.whole import cut_short
 
@@ -53,6 +54,7 @@ class VideoSource:
         self.live = is_live(settings)
         self.tap: PacketTap | None = None  # takes the packets, too
         self._was_read = False
+        self._repeats = Repeats()
         self._form: str | None = None  # as FFmpeg finds out
 
     def check(self) -> None:
@@ -84,10 +86,10 @@ class VideoSource:
             raise SourceError("can be read only once")
         self._was_read = True
         try:
-            yield from _read(self._settings, self.live, stop, self.tap, self._form)
+            yield from _read(self._settings, self.live, stop, self.tap, self._form, self._repeats)
         except _OddParts:
             self._form = "mjpeg"
-            yield from _read(self._settings, self.live, stop, self.tap, self._form)
+            yield from _read(self._settings, self.live, stop, self.tap, self._form, self._repeats)
 
     def picture_bytes(self, largest: tuple[int, int]) -> int:
         """Of a file its own size, else of the largest."""
@@ -128,6 +130,7 @@ def _read(
     stop: threading.Event,
     tap: PacketTap | None = None,
     form: str | None = None,
+    repeats: Repeats | None = None,
 ) -> Generator[Given, None, None]:
     patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
     with opened(settings, live, stop, partial(_close, live=live), form) as (container, stream):
@@ -136,6 +139,9 @@ def _read(
         viewer = Viewer(stream, settings, bursts)
         if tap is not None:
             tap.opened(stream)
+        repeats = repeats if bursts else None
+        if repeats is not None:
+            repeats.opened()
         failure: Incomplete | None = None
         heard_s, length = time.monotonic(), Length(container, stream)
         with closing(_packets(container, stream, settings, live, bursts)) as packets:
@@ -146,7 +152,9 @@ def _read(
                     length.reached(packet)
                     if tap is not None:
                         tap.took(packet)
-                    for given in viewer.shown(decoder.decode(packet)):
+                    if repeats is not None:
+                        repeats.took(packet)
+                    for given in _fresh(viewer.shown(decoder.decode(packet)), repeats):
                         yield given
                         if isinstance(given, Decoded):
                             heard_s = time.monotonic()  # after the yield: a slow reader is not the source's fault
@@ -154,12 +162,19 @@ def _read(
                         raise SourceError(f"data arrives, but for {patience_s:g} s no picture could be decoded from it")
             except Incomplete as error:
                 failure = error
-            yield from viewer.shown(decoder.flush())  # also where the file cannot be read on
-            yield from viewer.rest()
+            yield from _fresh(viewer.shown(decoder.flush()), repeats)  # also where the file cannot be read on
+            yield from _fresh(viewer.rest(), repeats)
         if failure is None and not live and (missing := _missing(settings, length)) is not None:
             failure = Incomplete(missing)
     if failure is not None:
         raise failure
+
+
+def _fresh(given: Iterable[Decoded | Missed], repeats: Repeats | None) -> Iterator[Decoded | Missed]:
+    """Leave out what was shown before a live playlist was opened again."""
+    for each in given:
+        if repeats is None or not (isinstance(each, Decoded) and repeats.shown_before(each.source_s)):
+            yield each
 
 
 def _missing(settings: StreamSettings, length: "Length") -> str | None:

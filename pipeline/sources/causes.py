@@ -86,6 +86,10 @@ def _file_cause(error: Exception, settings: StreamSettings) -> str | None:
             return _playlist_cause(settings) or "is not a video"
         case av.ArgumentError():
             return "is no video that tells its own size and format: convert it to MP4 or MKV"
+        case av.EOFError():
+            return "is not whole: it ends before its first picture"
+        case av.PatchWelcomeError():
+            return "is of a kind that this FFmpeg cannot read: convert it to MP4 or MKV"
     return None
 
 

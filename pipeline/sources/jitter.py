@@ -4,8 +4,7 @@ import math
 from typing import Final
 
 MIN_DELAY_S: Final = 0.5  # behind the first picture
-MAX_DELAY_S: Final = 30.0  # a source that comes later than that is not waited for any longer
-SHOWN_STEP_S: Final = 0.5  # the delay is told in multiples of this
+MAX_DELAY_S: Final = 32.0  # a source that comes later than that is not waited for any longer
 
 
 class JitterBuffer:
@@ -35,5 +34,5 @@ class JitterBuffer:
 
     @property
     def note(self) -> str:
-        """How large it is, for people."""
-        return f"buffered by {SHOWN_STEP_S * math.ceil(self._delay_s / SHOWN_STEP_S):g} s"
+        """How large it is, for people: told anew when it has doubled."""
+        return f"buffered by {MIN_DELAY_S * 2 ** math.ceil(math.log2(self._delay_s / MIN_DELAY_S)):g} s"

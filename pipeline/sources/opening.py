@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from engines.errors import BackendUnavailable, SourceError
 from pipeline.settings.schema import StreamSettings
-from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, path_of
+from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, path_of, scheme_of
 from pipeline.sources.causes import opening_cause
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.pipe import PipeReader
@@ -119,6 +119,9 @@ def _options(settings: StreamSettings, live: bool) -> dict[str, str]:
     if settings.source.lower().startswith(("rtsp://", "rtsps://")):
         # Without its other media a camera whose video froze falls silent, which the timeout notices.
         options |= {"rtsp_transport": settings.transport, "allowed_media_types": "video"}
+    if not live and scheme_of(settings.source) in ("http", "https"):
+        # FFmpeg 8 asks for a connection to be closed, and asks again on it unless the server says that it closes.
+        options["multiple_requests"] = "1"
     if settings.verify_tls:
         trusted: str | None = ssl.get_default_verify_paths().cafile  # None where there is no such file
         options |= {"tls_verify": "1"} | ({} if trusted is None else {"ca_file": trusted})

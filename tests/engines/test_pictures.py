@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from engines.boxes import Letterbox, letterbox
 from engines.errors import DataError
@@ -79,7 +80,7 @@ def quarters(size: tuple[int, int]) -> Image.Image:
 @pytest.mark.parametrize(
     ("orientation", "size", "red"), [(1, (60, 40), (0, 0)), (6, (40, 60), (0, 1)), (3, (60, 40), (1, 1))]
 )
-@pytest.mark.parametrize("suffix", ["jpg", "avif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "avif"])
 def test_a_photo_is_turned_upright_in_every_format(
     tmp_path: Path, suffix: str, orientation: int, size: tuple[int, int], red: tuple[int, int]
 ) -> None:
@@ -90,6 +91,16 @@ def test_a_photo_is_turned_upright_in_every_format(
     assert pixels.shape == (size[1], size[0], 3)
     row, column = (side * part // 2 + side // 4 for side, part in zip(size[::-1], red, strict=True))
     assert pixels[row, column, 0] > 180 and pixels[..., 0].mean() < 80
+
+
+def test_a_png_is_turned_as_imagemagick_says(tmp_path: Path) -> None:
+    exif, text = Image.Exif(), PngInfo()
+    exif[ExifTags.Base.Orientation] = 6
+    content = exif.tobytes()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(content):8}\n{content.hex()}\n")
+    quarters((60, 40)).save(tmp_path / "photo.png", pnginfo=text)
+    pixels = read_rgb(tmp_path / "photo.png")
+    assert pixels.shape == (60, 40, 3) and pixels[15, 30, 0] > 180
 
 
 def test_heif_is_read_with_its_extra(tmp_path: Path) -> None:
@@ -103,6 +114,17 @@ def test_without_it_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DataError, match=r"is HEIF .*pip install 'trunkline\[heif\]'; or save it as JPEG"):
         read_rgb(tmp_path / "photo.heic")
+
+
+def test_deep_grey_of_a_heif_is_not_white(tmp_path: Path) -> None:
+    grey = np.full((40, 60), 64 << 8, np.uint16)
+    pillow_heif.from_bytes("L;16", (60, 40), grey.tobytes()).save(tmp_path / "photo.heic", quality=95)
+    assert np.abs(read_rgb(tmp_path / "photo.heic").astype(int) - 64).max() <= 2
+
+
+def test_what_opencv_does_not_read_pillow_does(tmp_path: Path) -> None:
+    quarters((60, 40)).save(tmp_path / "photo.ico", sizes=[(60, 40)])
+    assert read_rgb(tmp_path / "photo.ico")[5, 5].tolist() == [220, 20, 20]
 
 
 @pytest.mark.parametrize("brand", [b"avif", b"heic"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -223,7 +224,8 @@ def test_a_damaged_photo_is_right_or_refused() -> None:
     file = io.BytesIO()
     Image.effect_noise((96, 96), 60).convert("RGB").save(file, "JPEG")
     originals = [file.getvalue()]
-    for kind in ("PNG", "WEBP", "BMP", "TIFF"):
+    pillow_heif.register_heif_opener()
+    for kind in ("PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"):
         file = io.BytesIO()
         Image.effect_noise((48, 48), 60).convert("RGB").save(file, kind)
         originals.append(file.getvalue())

@@ -16,13 +16,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from engines.arrays import Pixels
 from engines.errors import TrunklineError
+from pipeline.frames.picture import Picture
 from pipeline.frames.types import Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture
@@ -30,6 +32,7 @@ from pipeline.sources.capture import capture
 SAMPLED = 3  # frames of a clip whose colour is compared
 COLOUR = 3.0  # grey levels that a mean may differ by: rounding, not another matrix or range
 SMALL = 64  # pixels; of pictures with a shorter side the mean of ffmpeg's own scaler is off by more
+SHORTEST_S = 0.002  # between two frames; what is shorter is no rate of theirs
 PATIENCE_S = 120.0  # for ffmpeg
 # A frame as showinfo tells it: its time, the aspect of its pixels, its size.
 SHOWN = re.compile(r"n: *\d+ pts:.*? pts_time:(\S+) .*?sar:(\d+)/(\d+) s:(\d+)x(\d+)")
@@ -40,10 +43,11 @@ COVER = re.compile(r"Stream #0:(\d+)\b[^\n]*\(attached pic\)(?s:.*)Stream #0:\1 
 class Told:
     """What ffmpeg says of a clip."""
 
-    frames: int
-    duration_s: float | None  # None: its time stamps are not sane, so that nobody knows
-    size: tuple[int, int] | None  # as displayed
-    colours: dict[int, Pixels]  # by the number of the frame, mean RGB
+    frames: int = 0
+    duration_s: float | None = None  # None: its time stamps are not sane, so that nobody knows
+    sizes: tuple[tuple[int, int], ...] = ()  # of each frame, as displayed
+    colours: dict[int, Pixels] = field(default_factory=dict)  # by the number of the frame, mean RGB
+    late: bool = False  # it took longer than PATIENCE_S, so that there is nothing to compare with
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +70,35 @@ def told_of(clip: Path) -> Told:
     """Ask ffmpeg: for the place, the size and the time of each frame, and for its picture in 16x16 pixels."""
     # The chroma is halved as ours is, and cropped to the pixel.
     filters = "showinfo,format=yuv420p,scale=16:16:flags=area+accurate_rnd+full_chroma_int"
-    answer = subprocess.run(
-        [
-            *("ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-flags", "unaligned", "-i", str(clip.absolute())),
-            *("-an", "-sn", "-dn", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo"),
-            *("-pix_fmt", "rgb24", "-"),
-        ],
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    command = [
+        *("ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-flags", "unaligned", "-i", str(clip.absolute())),
+        *("-an", "-sn", "-dn", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo"),
+        *("-pix_fmt", "rgb24", "-"),
+    ]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Told(late=True)
     said = answer.stderr.decode(errors="replace")
     shown = [match.groups() for match in SHOWN.finditer(said)]
     if not shown or COVER.search(said):
-        return Told(0, None, None, {})
+        return Told()
     times = [float(time) for time, *_ in shown if time != "NOPTS"]
-    across, down, width, height = map(int, shown[0][1:])
-    size = (round(width * across / down) if across > 0 and down > 0 else width, height)
+    sizes = tuple(_displayed(*map(int, numbers)) for _, *numbers in shown)
     pixels = answer.stdout[: len(answer.stdout) // 768 * 768]
     pictures = np.frombuffer(pixels, np.uint8).reshape(-1, 16, 16, 3)
     colours = {number: pictures[number].mean((0, 1)) for number in _sampled(len(shown)) if number < len(pictures)}
-    return Told(len(shown), _duration(times) if len(times) == len(shown) else None, size, colours)
+    return Told(len(shown), _duration(times) if len(times) == len(shown) else None, sizes, colours)
+
+
+def _displayed(across: int, down: int, width: int, height: int) -> tuple[int, int]:
+    return round(width * across / down) if across > 0 and down > 0 else width, height
 
 
 def _duration(times: list[float]) -> float | None:
     """From the first frame to the end of the last, where each is later than the one before, by no leap."""
     steps = np.diff(times)
-    if len(times) < 2 or (steps <= 0).any() or steps.max() > 10 * np.median(steps):
+    if len(times) < 2 or (steps <= 0).any() or not SHORTEST_S < np.median(steps) >= steps.max() / 10:
         return None
     return times[-1] - times[0] + float(np.median(steps))
 
@@ -105,7 +111,8 @@ def read(clip: Path, told: Told) -> Row:
     """Read a clip as a run does, and compare."""
     missed: Counter[str] = Counter()
     reports: list[Health] = []
-    shown, last_s, previous_s, size, gap = 0, 0.0, 0.0, (0, 0), 0.0
+    shown, last_s, previous_s, gap = 0, 0.0, 0.0, 0.0
+    size = told_size = (0, 0)
     settings = StreamSettings(name="clip", source=str(clip), timeout_s=30.0)
     frames = capture(
         settings,
@@ -115,9 +122,11 @@ def read(clip: Path, told: Told) -> Row:
     )
     for frame in frames:
         if (expected := told.colours.get(frame.seq)) is not None:
-            gap = max(gap, float(np.abs(frame.picture.rgb().mean((0, 1)) - expected).max()))
+            gap = max(gap, float(np.abs(_colour(frame.picture) - expected).max()))
         shown, previous_s, last_s = shown + 1, last_s, frame.time_s
-        size = size if shown > 1 else (frame.picture.width, frame.picture.height)  # as ffmpeg's first
+        if shown == 1:
+            size = (frame.picture.width, frame.picture.height)
+            told_size = told.sizes[frame.seq] if frame.seq < len(told.sizes) else size
     end = reports[-1].cause if reports else "nothing was told"
     duration_s = last_s + (last_s - previous_s if shown > 1 else 0.0)
     row = Row(
@@ -132,16 +141,22 @@ def read(clip: Path, told: Told) -> Row:
         round(gap, 1),
         end,
     )
-    return Row(row.clip, _verdict(row, told, size), *astuple(row)[2:])
+    return Row(row.clip, _verdict(row, told, size, told_size), *astuple(row)[2:])
 
 
-def _verdict(row: Row, told: Told, size: tuple[int, int]) -> str:
+def _colour(picture: Picture) -> Pixels:
+    """Mean RGB as ffmpeg has it: shrunk before it is converted, since what is out of range is cut off."""
+    luma, *chroma = (cv2.resize(plane, (16, 16), interpolation=cv2.INTER_AREA) for plane in picture.planes)
+    planes = (luma.repeat(2, 0).repeat(2, 1), *chroma)
+    return replace(picture, planes=planes, width=32, height=32).rgb().mean((0, 1))
+
+
+def _verdict(row: Row, told: Told, size: tuple[int, int], told_size: tuple[int, int]) -> str:
     differs = []
     if row.frames < told.frames and not row.missed:
         differs.append("frames are missing silently")
     if row.frames > told.frames:
         differs.append("more frames than ffmpeg has")
-    told_size = told.size or size
     if row.frames and any(abs(ours - theirs) > 2 for ours, theirs in zip(size, told_size, strict=True)):
         differs.append(f"size should be {told_size[0]}x{told_size[1]}")
     if told.duration_s is not None and not row.missed and abs(row.duration_s - told.duration_s) > _slack_s(told):
@@ -160,6 +175,9 @@ def swept(clips: list[Path], jobs: int = 2) -> Iterator[Row]:
     """Yield the row of each clip, in order; ffmpeg works on the next ones meanwhile."""
     with ThreadPoolExecutor(jobs) as pool:
         for clip, told in zip(clips, pool.map(told_of, clips), strict=True):
+            if told.late:
+                yield Row(clip.name, "ffmpeg takes too long", 0, 0, "", 0.0, None, "", 0.0, "")
+                continue
             try:
                 yield read(clip, told)
             except TrunklineError as error:  # of an address that is none: as a run would refuse it

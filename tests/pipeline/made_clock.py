@@ -24,6 +24,7 @@ class Tick:
     clock_ns: int
     unchanged: bool = False
     between: bool = False
+    blank: bool = False
 
 
 class Policy(Protocol):

@@ -13,11 +13,20 @@ Answer = tuple[int, bytes, dict[str, str]]  # status, body, headers
 
 @contextmanager
 def http_server(
-    answer: Callable[[BaseHTTPRequestHandler], Answer], ranges: bool = True, tls: ssl.SSLContext | None = None
+    answer: Callable[[BaseHTTPRequestHandler], Answer],
+    ranges: bool = True,
+    tls: ssl.SSLContext | None = None,
+    version: str = "HTTP/1.0",
 ) -> Iterator[str]:
     """Answer each GET; gives the address. Parts of a body are given where they are asked for, unless not ``ranges``."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = version
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # whoever asked has gone
+                super().handle()
+
         def do_GET(self) -> None:
             status, body, headers = answer(self)
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if ranges else None

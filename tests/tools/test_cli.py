@@ -99,6 +99,16 @@ def test_a_trunkline_error_is_one_sentence_and_status_2(monkeypatch: pytest.Monk
     assert result.stderr == "error: site.toml: streams is missing\n"
 
 
+def test_a_file_that_cannot_be_written_is_one_sentence_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "nowhere" / "out.json"
+    with_verb(monkeypatch, lambda: out.write_bytes(b""))
+    result = runner.invoke(app, ["doctor"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {out}: No such file or directory\n"
+
+
 def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt

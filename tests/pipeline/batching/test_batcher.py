@@ -53,6 +53,16 @@ def test_a_stale_frame_of_a_live_stream_gives_way_to_the_next() -> None:
     assert waiting.empty
 
 
+def test_a_frame_without_pixels_takes_the_place_of_none_that_is_to_be_inferred() -> None:
+    waiting = batcher({"a": LIVE}, max_queue_delay_ns=10)
+    waiting.offer(tick("a", 0), 0)
+    given_up = [waiting.offer(Tick("a", seq, 10 * seq, between=True, blank=True), 10 * seq) for seq in range(1, 40)]
+    assert "a0" not in [name for stale in given_up for name in names(stale)]
+    taken = waiting.take(400)
+    assert taken.frames[0].seq == 0
+    assert taken.skipped == set(range(1, len(taken.frames)))
+
+
 def test_a_frame_that_is_not_stale_waits_beside_the_next() -> None:
     """Cameras do not send in even steps, and an engine that is late for one frame need not lose it."""
     waiting = batcher({"a": LIVE}, max_queue_delay_ns=10)

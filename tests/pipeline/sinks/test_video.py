@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, cast
@@ -153,7 +154,7 @@ class HeldRecorder:
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.written: list[tuple[str, int]] = []
-        self.closed = False
+        self.closed, self.unwritten = False, Counter[str]()
         self._lets, self._fails_at = threading.Semaphore(0), fails_at
 
     def let(self, frames: int) -> None:

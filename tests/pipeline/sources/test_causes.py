@@ -271,6 +271,17 @@ class TestFiles:
         (tmp_path / "clip.yuv").write_bytes(bytes(1000))
         assert cause(str(tmp_path / "clip.yuv")).startswith("is no video that tells its own size and format: ")
 
+    @pytest.mark.parametrize(
+        ("header", "said"),
+        [
+            (b"\x84\x42\x86\x81\x01", "is not whole: it ends before its first picture"),
+            (b"\x84\x42\xf2\x81\x08", "is of a kind that this FFmpeg cannot read: convert it to MP4 or MKV"),
+        ],
+    )
+    def test_headers_that_lead_to_nothing(self, tmp_path: Path, header: bytes, said: str) -> None:
+        (tmp_path / "clip.mkv").write_bytes(b"\x1a\x45\xdf\xa3" + header + b"\x18\x53\x80\x67")
+        assert cause(str(tmp_path / "clip.mkv")) == said
+
     def test_a_missing_file_below_the_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cause("~/clip.mp4") == "does not exist"

@@ -5,7 +5,7 @@ import threading
 import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler
-from itertools import pairwise
+from itertools import groupby, pairwise
 from operator import add
 from pathlib import Path
 
@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from engines.errors import ConfigError, SourceError
-from pipeline.frames.types import Health
+from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture, check_source, mode, picture_bytes
 from pipeline.sources.jitter import MIN_DELAY_S, JitterBuffer
 from pipeline.sources.kind import is_live, settled
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import drawn, write_clip
-from tests.pipeline.made_http import Playlist, http_server
+from tests.pipeline.made_http import Answer, Playlist, http_server
 
 FRAMES = 20
 SEGMENT_S = 1.0
@@ -75,6 +75,16 @@ class TestFiles:
             check_source(settings)
             read = Read(source)
         assert [frame.seq for frame in read.frames] == list(range(FRAMES))
+        assert read.end == (f"end of the file after {FRAMES} frames", "all")
+
+    @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+    def test_a_file_whose_index_stands_at_its_end(self, tmp_path: Path, version: str) -> None:
+        """A server may close a connection without saying that it does."""
+        content = write_clip(tmp_path / "clip.mp4", FRAMES).read_bytes()
+        place = content.rindex(b"moov") - 4
+        far = content[:place] + (2**18).to_bytes(4, "big") + b"free" + bytes(2**18 - 8) + content[place:]
+        with http_server(lambda request: (200, far, {}), version=version) as address:
+            read = Read(f"{address}/clip.mp4")
         assert read.end == (f"end of the file after {FRAMES} frames", "all")
 
     def test_a_playlist_with_an_end(self, segments: list[bytes]) -> None:
@@ -243,6 +253,27 @@ class TestLive:
         assert came[-1][0] - came[0][0] > 3.0
         assert "buffered by " in told[0].cause
 
+    def test_what_a_live_playlist_still_lists_when_it_is_opened_again_is_not_shown_again(
+        self, segments: list[bytes]
+    ) -> None:
+        """It stopped growing, or has an end by now."""
+        stop, told, frames, opened = threading.Event(), list[Health](), list[Frame](), 0
+        listed = segments[:1]
+
+        def answer(request: BaseHTTPRequestHandler) -> Answer:
+            nonlocal opened, listed
+            opened += request.path == "/live.m3u8"
+            listed = segments[:2] if opened > 3 else listed
+            if opened > 6:
+                stop.set()
+            return Playlist(listed, SEGMENT_S, ends=True)(request)
+
+        with http_server(answer) as address:
+            settings = stream(f"{address}/live.m3u8", live=True, reconnect_min_s=0.05, reconnect_max_s=0.05)
+            frames.extend(capture(settings, stop=stop, health=told.append))
+        assert len(frames) == 50
+        assert [state for state, _ in groupby(report.state for report in told)] == ["up", "down", "up", "down"]
+
 
 class TestPipe:
     """Can be read once."""
@@ -337,4 +368,6 @@ def test_a_jitter_buffer_grows_by_what_comes_late() -> None:
     assert buffer.note == "buffered by 0.5 s"
     assert buffer.due(2.0, 104.0) == 104.0  # 1.5 s late
     assert buffer.note == "buffered by 2 s"
-    assert buffer.due(3.0, 104.1) == 105.0
+    assert buffer.due(3.0, 105.1) == 105.1
+    assert buffer.note == "buffered by 4 s"
+    assert buffer.due(4.0, 104.1) == 106.1
