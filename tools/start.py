@@ -49,6 +49,11 @@ def main() -> None:
         if sentence is None:
             raise  # a bug: none of the modules that an extra brings
         sys.exit(_refused(sentence))
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise  # a bug: all names can be written
+        wrong = ascii(error.object[error.start : error.end])
+        sys.exit(_refused(f"this locale, {error.encoding}, has no {wrong}, which a name has: set PYTHONUTF8=1"))
 
 
 def _open_standard_streams() -> None:

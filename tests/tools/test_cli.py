@@ -159,6 +159,17 @@ def test_what_was_closed_before_the_start_leads_nowhere_here_and_in_what_is_star
     assert kept.read_text() == "True"
 
 
+def test_a_name_that_the_locale_cannot_write_is_one_sentence(tmp_path: Path) -> None:
+    config = tmp_path / "site.toml"
+    config.write_text(CONFIG.replace('"0"', '"t\u00fcr.mp4"'), encoding="utf-8")
+    code = "from tools.start import main; main()"
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, "run", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    sentence = "error: this locale, ascii, has no '\\xfc', which a name has: set PYTHONUTF8=1\n"
+    assert (done.returncode, done.stderr) == (2, sentence)
+
+
 def test_log_lines_are_kept_in_a_file_that_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
