@@ -143,18 +143,24 @@ def _run(
     ray: str | None,
     stop: threading.Event,
 ) -> Summary:
-    """Run until all streams have ended, a signal says so, or ``seconds`` are over; SIGHUP takes over ``again()``."""
+    """Run until all streams have ended, a signal says so, or ``seconds`` are over.
+
+    SIGHUP takes over ``again()``, where there is one, and else says so, too, unless ``nohup`` has it ignored.
+    """
     set_limits()
     control = Control()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
-    if hasattr(signal, "SIGHUP") and again is not None:
+    if again is not None:
         signal.signal(signal.SIGHUP, lambda *_: _in_thread(lambda: reload(again, config, control)))
+    elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: _stop(stop))
     timer = threading.Timer(seconds or 0.0, stop.set)
     forwards = ray is None and config.streams[0].forward is not None
 
     def started(address: str) -> None:
-        typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
+        with suppress(OSError):  # as with the log: who reads it may have gone
+            typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
         if page is not None:
             page.start(address, control, None if again is None else lambda: reload(again, config, control))
         if seconds is not None:

@@ -1,5 +1,6 @@
 """The installed command ``trunkline``, which says what is missing where only the client was installed."""
 
+import os
 import sys
 from typing import Final
 
@@ -38,6 +39,7 @@ EXTRA_OF: Final = {
 
 def main() -> None:
     """Run the command line; one sentence and exit status 2 where an extra is missing."""
+    _open_standard_streams()
     try:
         from tools.main import main as run  # here: it needs the extra "run"
 
@@ -47,6 +49,25 @@ def main() -> None:
         if sentence is None:
             raise  # a bug: none of the modules that an extra brings
         sys.exit(_refused(sentence))
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise  # a bug: all names can be written
+        wrong = ascii(error.object[error.start : error.end])
+        sys.exit(_refused(f"this locale, {error.encoding}, has no {wrong}, which a name has: set PYTHONUTF8=1"))
+
+
+def _open_standard_streams() -> None:
+    """Let what was closed before the start lead nowhere: the next file to be opened would get its number.
+
+    That could be a database, into which libraries then write their messages.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, mode))
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

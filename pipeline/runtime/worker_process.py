@@ -21,7 +21,7 @@ from pipeline.settings.schema import StreamSettings
 
 # Processes are forked from one that has loaded what they need (decision 39): none loads it again.
 FORKING: Final = get_context("forkserver")
-FORKING.set_forkserver_preload([run_worker.__module__])
+FORKING.set_forkserver_preload([run_worker.__module__, "pipeline.runtime.workers.forking"])
 
 log = structlog.get_logger()
 

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -163,8 +162,8 @@ class Recorder:
             self._append(result, counts)
         except (OSError, av.FFmpegError) as error:
             self._retry_at[stream] = now + RETRY_S
-            self.finish(stream)
             self._tell(stream, one_line(error))
+            self.finish(stream)
             return False
         self._tell(stream, None)
         return True
@@ -230,10 +229,12 @@ class Recorder:
                     video.path.unlink()
 
     def finish(self, stream: str) -> None:
-        """Finish a stream's video, if there is one; what cannot be written is lost, up to the last fragment."""
+        """Finish a stream's video, if there is one; that its end cannot be written is told."""
         if stream in self._videos:
-            with suppress(OSError, av.FFmpegError):
+            try:
                 self._close(stream)
+            except (OSError, av.FFmpegError) as error:
+                self._tell(stream, one_line(error))
 
     def forget(self, stream: str) -> None:
         """Finish the video of a stream that was removed."""
@@ -243,8 +244,8 @@ class Recorder:
 
     def close(self) -> None:
         """Finish all videos; may be called twice."""
-        while self._videos:
-            self._close(next(iter(self._videos)))
+        for stream in tuple(self._videos):
+            self.finish(stream)
 
     def __enter__(self) -> Self:
         return self

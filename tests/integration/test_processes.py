@@ -213,11 +213,17 @@ def test_a_file_goes_on_where_it_was_when_its_capture_is_killed(model: Model, cl
     assert run.health("door")[1].cause == "its capture process died"
 
 
-def test_all_are_played_on_when_the_process_that_forked_them_is_killed(model: Model, clip: Path) -> None:
+def test_a_hangup_ends_none_and_all_are_played_on_when_the_process_that_forked_them_is_killed(
+    model: Model, clip: Path
+) -> None:
     run = Run(zmq_config(model, {"door": {"source": clip, "loop": True, "pace": "realtime"}}))
     run.wait(lambda run: len(run.frames("door")) > 20)
     first = set.union(*map(playing, NAMES))
     (forked_by,) = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in first}
+    for pid in (forked_by, *first):
+        os.kill(pid, signal.SIGHUP)
+    run.flows("door", 20)
+    assert set.union(*map(playing, NAMES)) == first and not run.health("door")[1:]
     os.kill(forked_by, signal.SIGKILL)
     run.wait(lambda run: not any(map(alive, first)) and all(map(playing, NAMES)))
     run.flows("door", 20)

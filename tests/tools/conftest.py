@@ -25,7 +25,7 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Signal handlers and logging as they were: a run in this process takes them over."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

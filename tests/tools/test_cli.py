@@ -156,6 +156,30 @@ def test_log_lines_go_to_stderr_without_local_variables(as_json: bool, capsys: p
         assert json.loads(shown.err)["stream"] == "door"
 
 
+def test_what_was_closed_before_the_start_leads_nowhere_here_and_in_what_is_started(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    code = (
+        "import subprocess, sys; from tools.start import _open_standard_streams; _open_standard_streams()\n"
+        f"file = open({str(kept)!r}, 'w')\n"
+        "print('told', file=sys.stderr); print('told'); assert sys.stdin.read() == ''\n"
+        "subprocess.run([sys.executable, '-c', 'import sys; print(); sys.stderr.flush()'], check=True)\n"
+        "file.write(str(file.fileno() > 2))"
+    )
+    subprocess.run([sys.executable, "-c", code], preexec_fn=lambda: os.closerange(0, 3), cwd=ROOT)
+    assert kept.read_text() == "True"
+
+
+def test_a_name_that_the_locale_cannot_write_is_one_sentence(tmp_path: Path) -> None:
+    config = tmp_path / "site.toml"
+    config.write_text(CONFIG.replace('"0"', '"t\u00fcr.mp4"'), encoding="utf-8")
+    code = "from tools.start import main; main()"
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, "run", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+    sentence = "error: this locale, ascii, has no '\\xfc', which a name has: set PYTHONUTF8=1\n"
+    assert (done.returncode, done.stderr) == (2, sentence)
+
+
 def test_log_lines_are_kept_in_a_file_that_stays_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,13 +5,15 @@ One retained message, ``<discovery>/device/<id>/config``, has the device and all
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from pipeline.sinks.mqtt.settings import MqttSettings
 from pipeline.sinks.mqtt.topics import as_json, level
 
 Component = dict[str, Any]
+# Home Assistant takes 255 characters as a state, and shows a longer one as unknown.
+PEOPLE: Final = "{{ value_json.names | join(', ') | truncate(255, True, '...', 0) }}"
 
 
 def device_id(settings: MqttSettings, stream: str) -> str:
@@ -67,7 +69,7 @@ def _presence(root: str, stream: str, settings: MqttSettings) -> dict[str, Compo
             "state_topic": f"{root}/count/person",
             "value_template": "{{ 'ON' if value | int(0) > 0 else 'OFF' }}",
         },
-        "people": _sensor("People", f"{root}/people", "{{ value_json.names | join(', ') }}", "mdi:account-group"),
+        "people": _sensor("People", f"{root}/people", PEOPLE, "mdi:account-group"),
         "last_person": _sensor("Last person", f"{root}/last_person", "{{ value_json.name }}", "mdi:account"),
         "scene": _sensor("Scene", f"{root}/scene", "{{ value_json.label }}", "mdi:image-area"),
         "health": {

@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from tests.pipeline.made_runs import frames_in, videos_of
+from pipeline.sinks import video
+from tests.pipeline.made_runs import frames_in, video_of, videos_of
+from tests.pipeline.sinks.test_video import read, recorder_in, result_of
 
 RECORDS_ON_A_FAILING_DISK = """
 import resource, sys, tempfile
@@ -43,3 +46,23 @@ def test_a_disk_that_fails_in_the_middle_of_a_file_costs_frames_and_not_the_proc
     in_files = [frames_in(video) for video in videos]
     assert in_files[0] > 0, "what was written before plays"
     assert sum(in_files) == recorded
+
+
+def test_a_video_whose_end_cannot_be_written_is_told_and_costs_no_other_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = recorder_in(tmp_path)
+    for stream in ("door", "yard"):
+        recorder.write(result_of(stream))
+    real = video._Video.close
+
+    def close(one: video._Video) -> None:
+        real(one)
+        if "door" in one.path.name:
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr(video._Video, "close", close)
+    with capture_logs() as logs:
+        recorder.close()
+    assert [entry["stream"] for entry in logs if "No space left" in entry.get("cause", "")] == ["door"]
+    assert read(video_of(tmp_path, "yard"))[1] == [0.0]

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.sinks.mqtt.discovery import config_topic, device
 from pipeline.sinks.mqtt.settings import MqttSettings
-from tests.pipeline.sinks.mqtt.home_assistant_rules import PLATFORMS, faults, rendered
+from tests.pipeline.sinks.mqtt.home_assistant_rules import MAX_STATE, PLATFORMS, faults, rendered
 
 
 def told(stream: str = "door", zones: tuple[str, ...] = ("mat",), **keys: Any) -> dict[str, Any]:
@@ -65,7 +65,11 @@ def test_templates_give_the_states_that_entities_know() -> None:
     components = told(labels=["person"])["components"]
     states = {
         "person": [("2", 2, "ON"), ("0", 0, "OFF"), ("", None, "OFF")],
-        "people": [("", {"names": ["Ada", "Bob"]}, "Ada, Bob"), ("", {"names": []}, "")],
+        "people": [
+            ("", {"names": ["Ada", "Bob"]}, "Ada, Bob"),
+            ("", {"names": []}, ""),
+            ("", {"names": ["n" * 100] * 3}, f"{'n' * 100}, {'n' * 100}, {'n' * 48}..."),
+        ],
         "last_person": [("", {"name": "Ada"}, "Ada")],
         "scene": [("", {"label": "street"}, "street"), ("", {"label": None}, "None")],  # "None": unknown
         "health": [("", {"state": "up"}, "ON"), ("", {"state": "ended"}, "OFF")],
@@ -74,7 +78,7 @@ def test_templates_give_the_states_that_entities_know() -> None:
     }
     for name, cases in states.items():
         for payload, parsed, state in cases:
-            assert rendered(components[name]["value_template"], payload, parsed) == state
+            assert rendered(components[name]["value_template"], payload, parsed) == state and len(state) <= MAX_STATE
     attributes = rendered(components["health"]["json_attributes_template"], "", {"state": "up"})
     assert json.loads(attributes) == {"state": "up", "camera_name": "door"}
 

@@ -1,7 +1,8 @@
 """The discovery message before Home Assistant's own parser and the schemas of its platforms.
 
 It has dozens of requirements and a Python of its own, so it is no extra: TRUNKLINE_HOME_ASSISTANT names an interpreter
-that has it (``python3.13 -m venv ha && ha/bin/pip install homeassistant==2025.2.5 paho-mqtt==2.1.0 ...``).
+that has it, 2025.2.5 or newer (``python3.13 -m venv ha && ha/bin/pip install homeassistant==2025.2.5
+paho-mqtt==2.1.0 ...``).
 """
 
 import json
@@ -16,13 +17,15 @@ from pipeline.sinks.mqtt.settings import MqttSettings
 
 INTERPRETER = os.environ.get("TRUNKLINE_HOME_ASSISTANT")
 READS = """
-import asyncio, importlib, json, sys, tempfile
+import asyncio, importlib, inspect, json, sys, tempfile
 from homeassistant.components.mqtt import discovery
 from homeassistant.core import HomeAssistant
 
 async def main():
     hass = HomeAssistant(tempfile.mkdtemp())
-    device = discovery._parse_device_payload(hass, sys.stdin.read(), "trunkline_door", None)
+    parse = discovery._parse_device_payload
+    known = {"hass": hass, "payload": sys.stdin.read(), "topic": "a/config", "object_id": "door", "node_id": None}
+    device = parse(**{name: known[name] for name in inspect.signature(parse).parameters})
     assert device, "it is no device"
     taken = []
     for key, component in device["components"].items():
