@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engines.errors import ConfigError, StageError
-from pipeline.cluster.placement import shards_of
+from pipeline.cluster.placement import NodeResources, shards_of
 from pipeline.cluster.shard import OpenedShard, ShardReport
 from pipeline.cluster.stream_books import StreamBooks
 from pipeline.cluster.supervisor import ShardLost, ShardSupervisor
@@ -23,13 +23,16 @@ from tests.pipeline.made_messages import AT, frame
 class MadeShard:
     """A shard that says and answers what the test makes it."""
 
-    def __init__(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> None:
+    def __init__(self, streams: tuple[StreamSettings, ...], avoided: Collection[str]) -> None:
         self.names = [stream.name for stream in streams]
-        self.resumed, self.avoided = resumed, set(avoided)
+        self.avoided = set(avoided)
+        self.resumed: dict[str, Resumed] = {}
         self.node = "a"
         self.failure: Exception | None = None
         self.silent = self.unreachable = self.stopped = self.killed = False
         self.summary: Summary | None = None
+        self.removed: list[str] = []
+        self.refused: dict[str, str] = {}
 
     def opened(self) -> OpenedShard | None:
         if self.failure is not None:
@@ -39,7 +42,13 @@ class MadeShard:
     def report(self) -> ShardReport | None:
         if self.failure is not None:
             raise self.failure
-        return None if self.silent else ShardReport({}, self.summary)
+        return None if self.silent else ShardReport({}, self.summary, self.refused)
+
+    def add(self, settings: StreamSettings, resumed: Resumed) -> None:
+        self.resumed[settings.name] = resumed
+
+    def remove(self, name: str) -> None:
+        self.removed.append(name)
 
     def stop(self) -> None:
         self.stopped = True
@@ -56,18 +65,26 @@ class MadeCluster:
         self.placed: list[MadeShard] = []
         self.told: list[Message] = []
         self.waiting: deque[tuple[int, Message]] = deque()
-        self.heard = {0: False, 1: False}
+        self.heard: dict[int, bool] = {}
+        self.nodes: list[NodeResources] = []
         self.stop = threading.Event()
         self._steps = steps(self)
         rows = [{"name": name, "source": "clip.mp4"} for name in ("door", "yard")]
         config = msgspec.convert({"streams": rows, "ray": {"streams_per_shard": 1, "timeout_s": 3.0}}, Config)
         self.books = StreamBooks(("door", "yard"), self.told.append)
         self.supervisor = ShardSupervisor(
-            config, shards_of(config), self._place, self, self.books, self.stop, lambda: self.now_s
+            config,
+            shards_of(config),
+            self._place,
+            self,
+            self.books,
+            self.stop,
+            lambda: self.nodes,
+            clock=lambda: self.now_s,
         )
 
-    def _place(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> MadeShard:
-        self.placed.append(MadeShard(streams, resumed, avoided))
+    def _place(self, streams: tuple[StreamSettings, ...], avoided: Collection[str]) -> MadeShard:
+        self.placed.append(MadeShard(streams, avoided))
         return self.placed[-1]
 
     def connect(self, shard: int, opened: OpenedShard) -> None:
@@ -153,9 +170,10 @@ def test_a_silent_shard_is_placed_elsewhere_and_its_books_go_on(lost: MadeCluste
     summary = lost.run()
     first, second = lost.placed[1:]
     assert first.killed and second.avoided == {"a"}
-    assert second.resumed == Resumed(
-        {"yard": FrameCounts(6, 2, {"stale": 1, "crash": 3})},
-        {"yard": {"kerb": {"a_to_b": {"person": 3}, "b_to_a": {}}}},
+    assert second.resumed["yard"] == Resumed(
+        FrameCounts(6, 2, {"stale": 1, "crash": 3}),
+        base=0,
+        lines={"kerb": {"a_to_b": {"person": 3}, "b_to_a": {}}},
         restarts=1,
     )
     assert summary.streams == {"door": FrameCounts(1, 1, {}), "yard": FrameCounts(7, 3, {"stale": 1, "crash": 3})}

@@ -11,6 +11,7 @@ from structlog.typing import EventDict
 
 from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
+from pipeline.runtime.resuming import Resumed
 from pipeline.service.control import Control
 from pipeline.service.reloading import Reloaded, reload
 from pipeline.settings.schema import Config, InferenceSettings, StreamSettings, Switch
@@ -31,7 +32,7 @@ class MadeRun:
     def reading(self) -> Reading:
         return Reading()
 
-    def add(self, settings: StreamSettings) -> None:
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
         self._put("add", settings)
 
     def change(self, settings: StreamSettings) -> None:
