@@ -1,4 +1,4 @@
-"""What a run is told of a stream that another run had before: one that was lost with its process or host, or gave it away."""
+"""What a run is told of a stream that another run had: one that was lost with its process or host, or gave it away."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

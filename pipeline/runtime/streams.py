@@ -9,7 +9,6 @@ from pipeline.runtime.reading import Reading
 from pipeline.runtime.resuming import Resumed
 from pipeline.settings.schema import Config, StreamSettings, Switch
 
-
 REMOVED_CAUSE: Final = "removed"  # why a stream has ended that was removed
 
 
