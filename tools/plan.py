@@ -21,6 +21,9 @@ def plan_machine(
     inferred: Annotated[
         float | None, typer.Option(min=0.1, help="Of those, how many the network sees (inference.fps); default: all.")
     ] = None,
+    crops: Annotated[
+        int, typer.Option(min=0, help="Parts of each of those that the network sees besides (inference.crops).")
+    ] = 0,
     p99: Annotated[float, typer.Option(min=1.0, help="Latency that 99 of 100 frames keep, milliseconds.")] = 100.0,
     model: Annotated[str, typer.Option(help="A released model's name, or a model folder.")] = ModelSettings().path,
     seconds: Annotated[float, typer.Option(min=3.0, help="How long this machine is measured.")] = 60.0,
@@ -34,7 +37,7 @@ def plan_machine(
     """
     if size not in SIZES:
         raise ConfigError(f"--size is {size!r}, but must be one of {', '.join(SIZES)}")
-    load = PlannedLoad(streams, fps, min(inferred or fps, fps), p99)
+    load = PlannedLoad(streams, fps, min(inferred or fps, fps), p99, crops)
     with Console(stderr=True).status("") as status:
         costs = measure_costs(size, model, seconds, status.update)
     planned = plan(costs, load, usable_cores())
@@ -49,12 +52,14 @@ def show(load: PlannedLoad, costs: FrameCosts, planned: Plan, console: Console) 
     table = Table("", "ms a frame", "cores busy", title="What the streams cost")
     for name, cost in (
         ("decoding", costs.decode),
-        ("the network", costs.scale + costs.network),
+        ("the network", costs.looking(load.crops)),
         ("everything else", costs.rest),
     ):
         table.add_row(name, f"{cost:.2f}", f"{planned.demand[name]:.2f}")
     console.print(table)
     what = f"{load.streams} streams of {costs.size} at {load.fps:g} frames/s, {load.inferred:g} of them inferred"
+    if load.crops:
+        what += f" with {load.crops} crop{'' if load.crops == 1 else 's'} each"
     if planned.cores is None:
         console.print(f"{what}: no number of cores like these is enough; first to saturate: {planned.first}")
     else:

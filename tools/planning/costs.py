@@ -33,6 +33,10 @@ class FrameCosts(msgspec.Struct, frozen=True, kw_only=True):
     network: float
     rest: float  # everything else: batching, tracks, names, messages
 
+    def looking(self, crops: int) -> float:
+        """Return the cost of scaling a picture and so many crops of it, and of the rows that these are in a batch."""
+        return (1 + crops) * (self.scale + self.network)
+
 
 def measure_costs(size: str, model: str, seconds: float, tell: Tell) -> FrameCosts:
     """Measure what a frame of a made clip costs.

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,24 @@ def test_the_least_number_of_cores_that_holds_is_planned() -> None:
     assert planned.p99_ms <= 100.0
     assert planned.first == "the network"
     assert planned.here_streams == 3
+
+
+def test_a_crop_costs_what_a_picture_costs_to_scale_and_to_infer() -> None:
+    two = replace(LOAD, crops=2)
+    assert demand_of(COSTS, two) == pytest.approx({"decoding": 4.5, "the network": 27.27, "everything else": 1.08})
+    assert p99_ms(COSTS, two, 500) == pytest.approx(5.0 + 3 * (0.4 + 9.7) + 1.2)
+    once, often = (PlannedLoad(30, 30.0, inferred, 100.0, crops) for inferred, crops in ((15.0, 0), (5.0, 2)))
+    assert demand_of(COSTS, once) == pytest.approx(demand_of(COSTS, often)), "as many rows"
+    assert most_streams(COSTS, two, 8) < most_streams(COSTS, LOAD, 8)
+
+
+def test_a_plan_says_how_many_crops_it_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tools.plan.measure_costs", lambda *arguments: COSTS)
+    plan_machine(streams=30, crops=1)
+    assert "20.20" in (said := capsys.readouterr().out)
+    assert "30 of them inferred with 1 crop each" in " ".join(said.split())
 
 
 def test_looking_less_often_moves_the_limit_to_decoding() -> None:
