@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
+from tests.tools.benchmarking.made_watched import make_heard, make_watched
+from tools.benchmarking.streams import summarise
 from tools.plan import plan_machine
+from tools.planning.checking import check
 from tools.planning.costs import FrameCosts
 from tools.planning.planned import PlannedLoad, demand_of, holds, most_streams, p99_ms, plan
 from tools.planning.queueing import erlang_c, waiting_percentile
@@ -87,6 +90,15 @@ def test_a_plan_says_how_many_crops_it_counted(
     plan_machine(streams=30, crops=1)
     assert "20.20" in (said := capsys.readouterr().out)
     assert "30 of them inferred with 1 crop each" in " ".join(said.split())
+
+
+def test_what_was_run_is_held_against_the_plan_for_as_many_streams() -> None:
+    heard = [make_heard(stream="s000")] * 100
+    report = summarise(5.0, {count: [make_watched(heard, cpu_s=cpu_s)] for count, cpu_s in ((1, 1.0), (64, 2.0))})
+    one, many = check(COSTS, PlannedLoad(64, 5.0, 5.0, 100.0), 2, report.rows)
+    assert one.cores_planned == pytest.approx(5 * 16.3 / 1e3, abs=1e-3)
+    assert (one.cores_used, one.error) == (0.1, pytest.approx(0.0815 / 0.1 - 1.0, abs=1e-3))
+    assert one.p99_planned_ms == pytest.approx(16.3) and many.p99_planned_ms is None
 
 
 def test_looking_less_often_moves_the_limit_to_decoding() -> None:
