@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import structlog
+from msgspec import structs
 
 from engines.errors import ConfigError, StageError, TrunklineError
 from pipeline.cluster.placement import NodeResources, ShardLoad, next_move
@@ -24,7 +25,7 @@ from pipeline.runtime.summary import FileEnd, Summary
 from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, source_patience_s
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.base import SinkCounts
-from pipeline.wire.messages import HealthMessage, Message
+from pipeline.wire.messages import EventMessage, HealthMessage, Message
 
 LOOK_S: Final = 0.02  # that messages are waited for, between two looks at the shards
 LAST_WORDS_S: Final = 2.0  # that messages of a shard whose run is over may be on their way
@@ -383,9 +384,17 @@ class ShardSupervisor:
             return
         run.heard_s = self._clock()
         if not self._leaves(run, message):
-            self._books.take(message)
+            self._books.take(self._as_moved(run, message))
         if isinstance(message, HealthMessage) and message.read is not None:
             self._ends[message.stream] = FileEnd(message.read, message.cause)
+
+    def _as_moved(self, run: _SupervisedShard, message: Message) -> Message:
+        """What ends since its stream leaves a shard has not ended with the stream, as the shard has it."""
+        if isinstance(message, EventMessage) and message.cause == "stopped":
+            move = self._moves.get(message.stream)
+            if move is not None and move.source is run and move.asked and move.target is not None:
+                return structs.replace(message, cause="down")
+        return message
 
     def _leaves(self, run: _SupervisedShard, message: Message) -> bool:
         """Go on with a stream whose shard has let go of it; False: subscribers are to hear the message as it is."""
