@@ -77,6 +77,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RUNS: Final = frozenset({BenchmarkPart.pipeline, BenchmarkPart.streams, BenchmarkPart.scaling})
+MAX_DETECT_S: Final = 20.0  # files with smaller copies are not begun again: lengthened ones last 50 s at 30 frames/s
 NEEDS_CLIP: Final = RUNS | {BenchmarkPart.decode, BenchmarkPart.preprocess}
 NEEDS_FRAMES: Final = RUNS | {BenchmarkPart.preprocess}  # the model's frame entry
 NEEDS_MODEL: Final = NEEDS_FRAMES | {BenchmarkPart.engine}
@@ -119,6 +120,8 @@ def _check(wish: Wish) -> None:
     if detect and len(detect) != len(wish.sources):
         wanted = f"once for each --source, which is given {len(wish.sources)} times"
         raise ConfigError(f"--detect-source is given {len(detect)} times, but must be given {wanted}")
+    if detect and wish.seconds > MAX_DETECT_S:
+        raise ConfigError(f"--seconds is {wish.seconds:g}, but must be at most {MAX_DETECT_S:g} with --detect-source")
     if wish.streams is not None and wish.streams < len(wish.sources):
         raise ConfigError(
             f"--streams is {wish.streams}, but must be at least the number of --source, {len(wish.sources)}"

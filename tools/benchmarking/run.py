@@ -57,7 +57,8 @@ class Setup:
         # An empty gallery: nobody is known, and the faces go through the face entry all the same.
         tells_people = {"faces", "identity"} <= set(load_model(self.model.path).spec.network.tasks)
         files = [self.sources[number % len(self.sources)] for number in range(streams)]
-        same: dict[str, Any] = {"decode": self.decode, "decode_gpu": self.model.gpu or 0, "pace": pace, "loop": True}
+        same: dict[str, Any] = {"decode": self.decode, "decode_gpu": self.model.gpu or 0, "pace": pace}
+        same["loop"] = not self.detect_sources  # two files begin at the same moment once
         detect = dict(zip(self.sources, self.detect_sources, strict=bool(self.detect_sources)))
         if self.inferred is not None:
             inference["fps"] = self.inferred

@@ -1,7 +1,7 @@
 """A YOLO26 of as many multiply-accumulates as a model folder's frame entry, at its input size, exported to OpenVINO.
 
-Nothing is downloaded, so its weights are random: they do not change what it costs to run. With ``--calibrate`` it is int8,
-by Ultralytics' own quantisation.
+Nothing is downloaded, so its weights are random: they do not change what it costs to run. With ``--calibrate`` it is
+int8, by Ultralytics' own quantisation.
 """
 
 import json

@@ -59,6 +59,7 @@ def test_cameras_infer_and_decode_what_was_asked_for(tmp_path: Path) -> None:
         ("b.mp4", "b-small.mp4"),
         ("a.mp4", "a-small.mp4"),
     ]
+    assert not any(stream.loop for stream in config.streams), "which detect_source does not allow"
     whole = Setup(tuple(sources), ModelSettings(), "queue", tmp_path).config(2, "camera")
     assert [stream.detect_source for stream in whole.streams] == [None, None]
     assert whole.inference == InferenceSettings()
