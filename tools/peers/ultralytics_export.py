@@ -63,15 +63,16 @@ def network(config: dict[str, Any]) -> DetectionModel:
     return made
 
 
-def macs(path: Path) -> int:
+def macs(path: Path, size: int) -> int:
     """Return the multiply-accumulates of one picture: convolutions and matrix products; everything else is small.
 
     Args:
         path: an ONNX file or OpenVINO's XML, with one input, batch first; both are counted alike.
+        size: pixels of a side of its input, where the file is for every size.
     """
     model = ov.Core().read_model(path)
     _batch, *picture = model.input(0).partial_shape
-    model.reshape([1, *(side.get_length() for side in picture)])
+    model.reshape([1, *(side.get_length() if side.is_static else size for side in picture)])
     return sum(_of(node) for node in model.get_ops())
 
 
@@ -111,7 +112,7 @@ def main() -> None:
     labels, size, height = [*spec["objects"], "face"], spec["frame"]["width"], spec["frame"]["height"]
     if size != height:
         raise SystemExit(f"--model has an input of {size}x{height}, but must have a square one")
-    model_macs = macs(options.model / spec["frame"]["file"])
+    model_macs = macs(options.model / spec["frame"]["file"], size)
     config = equal_configuration(len(labels), size, model_macs)
     made = network(config)
     made.names = dict(enumerate(labels))
@@ -121,7 +122,7 @@ def main() -> None:
     how = {"format": "openvino", "imgsz": size, "nms": False, "verbose": False, **int8}
     exported = Path(YOLO(options.folder / "equal.pt").export(**how))
     sizes = {"size": size, "width": config["scales"]["n"][1]}
-    costs = {"macs": macs(next(exported.glob("*.xml"))), "model_macs": model_macs}
+    costs = {"macs": macs(next(exported.glob("*.xml")), size), "model_macs": model_macs}
     print(json.dumps({"weights": str(exported), **sizes, **costs}), flush=True)
 
 
