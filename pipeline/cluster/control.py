@@ -36,7 +36,7 @@ class ClusterControl:
     def streams(self) -> tuple[StreamSettings, ...]:
         """The streams of the run that were not removed; none before it began and once it is over."""
         run = self._run
-        return () if run is None else run.streams()
+        return () if run is None else run.moves.streams()
 
     def paused(self) -> tuple[StreamSettings, ...]:
         """None: no stream is switched off."""
@@ -54,20 +54,20 @@ class ClusterControl:
             ConfigError: there is a stream of this name, a setting is not allowed, there is no room, or no run goes on.
         """
         self.check(settings)
-        self._call(lambda run: run.add(settled(settings)))
+        self._call(lambda run: run.moves.add(settled(settings)))
 
     def change(self, settings: StreamSettings) -> None:
         """Capture the stream of this name by other settings; raises as :meth:`add`."""
         self.check(settings)
-        self._call(lambda run: run.change(settled(settings)))
+        self._call(lambda run: run.moves.change(settled(settings)))
 
     def remove(self, name: str) -> None:
         """Capture a stream no longer; ConfigError where there is none of this name, or no run goes on."""
-        self._call(lambda run: run.remove(name))
+        self._call(lambda run: run.moves.remove(name))
 
     def spread(self) -> None:
         """Make the streams of nodes and shards even; ConfigError where no run goes on."""
-        self._call(lambda run: run.spread())
+        self._call(lambda run: run.moves.spread())
 
     def tuning(self) -> dict[str, Any]:
         """What :data:`pipeline.settings.tuning.TUNABLE` names, as the run began with it."""

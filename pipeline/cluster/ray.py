@@ -24,6 +24,7 @@ from msgspec import structs
 
 from engines.errors import ConfigError, TrunklineError, one_line
 from pipeline.cluster.control import ClusterControl
+from pipeline.cluster.placed import ShardLost
 from pipeline.cluster.placement import (
     NodeResources,
     check_clustered,
@@ -34,7 +35,7 @@ from pipeline.cluster.placement import (
 )
 from pipeline.cluster.shard import BUFFERED, OpenedShard, Runner, ShardReport, StreamShard
 from pipeline.cluster.stream_books import StreamBooks
-from pipeline.cluster.supervisor import ShardLost, ShardSupervisor
+from pipeline.cluster.supervisor import ShardSupervisor
 from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.summary import Summary
 from pipeline.settings.schema import Config, StreamSettings
@@ -198,7 +199,7 @@ class ShardActor(StreamShard):
 
 
 class RayShard:
-    """An actor, as its supervisor sees it: a :class:`~pipeline.cluster.supervisor.PlacedShard`."""
+    """An actor, as its supervisor sees it: a :class:`~pipeline.cluster.placed.PlacedShard`."""
 
     def __init__(self, actor: Any, wanted: dict[str, float], node: str | None) -> None:
         self.wanted, self.node, self.killed, self.unreachable = wanted, node, False, False
@@ -219,7 +220,7 @@ class RayShard:
         return opened
 
     def report(self) -> ShardReport | None:
-        """See :class:`pipeline.cluster.supervisor.PlacedShard`; asks again now and then."""
+        """See :class:`pipeline.cluster.placed.PlacedShard`; asks again now and then."""
         if self._report is None:
             if time.monotonic() - self._asked_s < ASK_S:
                 return None
@@ -310,7 +311,7 @@ class ShardInbox:
             heard.close()
 
     def receive(self, timeout_s: float) -> Iterable[tuple[int, Message]]:
-        """See :class:`pipeline.cluster.supervisor.Inbox`; some of the messages, where many wait."""
+        """See :class:`pipeline.cluster.placed.Inbox`; some of the messages, where many wait."""
         for heard, _ in self._poller.poll(round(1000 * timeout_s)):
             shard, subscription = self._shards[heard]
             with suppress(zmq.Again):
