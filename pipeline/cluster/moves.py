@@ -122,8 +122,8 @@ class StreamMoves:
     def go_on(self) -> None:
         """Ask shards to let go of what is to leave them, where both are open."""
         for name, move in tuple(self._moving.items()):
-            open_ = move.source.opened and (move.target is None or move.target.opened)
-            if open_ and not move.asked:
+            ready = move.target is None or move.target.opened or move.target.done  # then another is found for it
+            if move.source.opened and ready and not move.asked:
                 move.source.placed.remove(name)
                 self._moving[name] = replace(move, asked=True)
 
@@ -143,7 +143,7 @@ class StreamMoves:
 
     def as_moved(self, run: SupervisedShard, message: Message) -> Message:
         """What ends since its stream leaves a shard has not ended with the stream, as the shard has it."""
-        if isinstance(message, EventMessage) and message.cause == "stopped":
+        if isinstance(message, EventMessage) and message.cause == "stopped" and not self._stop.is_set():
             move = self._moving.get(message.stream)
             if move is not None and move.source is run and move.asked and move.target is not None:
                 return structs.replace(message, cause="down")
@@ -179,11 +179,13 @@ class StreamMoves:
                 del self._moving[name]
 
     def new_shard(self, streams: tuple[StreamSettings, ...], avoided: Collection[str]) -> SupervisedShard:
+        """Place a shard with these streams, on a node that is none of those ``avoided``, if it can be."""
         placed = self._place(streams, avoided)
         self.shards.append(SupervisedShard(streams[0].node, streams, placed, self._clock()))
         return self.shards[-1]
 
     def nodes(self) -> list[NodeResources]:
+        """Return the nodes that may have shards."""
         avoided = self._avoided()
         return [node for node in self._all_nodes() if node.id not in avoided]
 

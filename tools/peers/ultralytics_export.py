@@ -25,7 +25,7 @@ BASE: Final = "yolo26.yaml"
 WIDTHS: Final = tuple(width / 128 for width in range(8, 129))  # 0.25 is YOLO26's n, 1.0 its m
 DEPTH: Final = 0.5  # of its n
 CHANNELS: Final = 1024  # of its widest layer, times the width
-CALIBRATED: Final = 300  # pictures, which Ultralytics recommends
+CALIBRATED: Final = 64  # pictures: random weights have nothing to lose
 HEAD_CHANNELS: Final = 64  # of an attention head
 # Where a convolution's weights stop to be output channels: (out, in, ...) and (groups, out, in, ...).
 SUMMED_FROM: Final = {"Convolution": 1, "GroupConvolution": 2}
