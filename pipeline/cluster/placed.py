@@ -93,6 +93,7 @@ class SupervisedShard:
     heard_s: float = 0.0
     summary: Summary | None = None
     over_s: float = 0.0  # since when its run is over
+    was_open: bool = False
     stopped: bool = False  # it has no stream any more
     told: bool = False  # that it waits for room
     done: bool = False

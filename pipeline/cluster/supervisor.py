@@ -168,6 +168,7 @@ class ShardSupervisor:
 
     def _begin(self, number: int, run: SupervisedShard, opened: OpenedShard) -> None:
         self._inbox.connect(number, opened)
+        run.was_open = True
         run.heard_s = self._clock()
         self.moves.silent.pop(opened.node, None)
         log.info("shard placed", node=opened.node, streams=run.names)
@@ -185,7 +186,10 @@ class ShardSupervisor:
         except ShardLost as lost:
             self._lose(number, run, str(lost))
         except TrunklineError as error:
-            self._lose(number, run, f"its run failed: {error}")
+            if run.was_open:
+                self._lose(number, run, f"its run failed: {error}")
+            else:
+                self._refuse(run, str(error))
         else:
             self._settle(number, run)
 
@@ -220,6 +224,14 @@ class ShardSupervisor:
             self._inbox.disconnect(number)
             self._finish(run, "lost")
             run.placed.kill()
+
+    def _refuse(self, run: SupervisedShard, cause: str) -> None:
+        """A new shard cannot run: streams that were added for it end, and those that were to go there stay."""
+        log.error("shard cannot run", streams=run.names, cause=cause)
+        run.placed.kill()
+        run.done = True
+        self._books.end([name for name in run.names if not self._books.is_over(name)], cause, "lost")
+        self.moves.let_go(run)
 
     def _finish(self, run: SupervisedShard, frames: str) -> None:
         run.done = True

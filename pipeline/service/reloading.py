@@ -68,9 +68,11 @@ def reload(read: Callable[[], Config], running: Config, control: Reloadable) -> 
     for key in restart:
         log.warning("configuration not taken over", error=f"{key} is different, which needs a restart")
     done: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    retuned = False
     try:
         if wanted:
             control.tune(wanted)
+            retuned = True
             log.info("settings changed", keys=sorted(wanted))
         for name, settings in after.items():  # before any is removed: a run whose last stream has ended is over
             if name not in before:
@@ -83,7 +85,7 @@ def reload(read: Callable[[], Config], running: Config, control: Reloadable) -> 
             control.remove(name)
             _note(done, "removed", name)
     except TrunklineError as error:
-        extent = "taken over in part" if wanted or _streams(control) != before else "not taken over"
+        extent = "taken over in part" if retuned or _streams(control) != before else "not taken over"
         log.error(f"configuration {extent}", error=str(error))
         raise ConfigError(f"configuration {extent}: {error}") from error
     return Reloaded(

@@ -189,6 +189,25 @@ def test_a_stream_that_its_node_refuses_ends_with_the_cause_and_no_other_does() 
     assert health_of(made, "door") == [("ended", "end of the file")]
 
 
+def test_a_shard_that_cannot_begin_ends_what_was_added_for_it_and_nothing_else() -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        yield
+        made.supervisor.moves.add(StreamSettings(name="shed", source="missing.mp4"))
+        made.placed[2].failure = ConfigError("source is 'missing.mp4', but there is no such file")
+        yield
+        yield
+        made.ends("door", 0, 0)
+        made.ends("yard", 0, 0)
+        while True:
+            yield
+
+    made = MadeCluster(steps)
+    made.run()
+    assert len(made.placed) == 3
+    assert health_of(made, "shed") == [("ended", "source is 'missing.mp4', but there is no such file")]
+    assert health_of(made, "door") == [("ended", "end of the file")]
+
+
 def test_what_others_ask_for_is_done_in_the_thread_of_the_run() -> None:
     asked: list[BaseException | None] = []
 

@@ -151,3 +151,15 @@ def test_a_stream_that_is_switched_off_stays_off_and_takes_its_new_settings(logs
         assert run.calls == [("remove", "door")] and [each.timeout_s for each in control.paused()] == [9.0]
         reload(lambda: Config(streams=(camera("yard"),)), RUNNING, control)
         assert run.calls[1:] == [("add", "door"), ("remove", "door")] and not control.paused()
+
+
+def test_settings_that_cannot_change_are_no_part_that_was_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, control = MadeRun(*RUNNING.streams), Control()
+
+    def refuse(config: Config) -> None:
+        raise ConfigError("not now")
+
+    monkeypatch.setattr(run, "tune", refuse)
+    config = msgspec.structs.replace(RUNNING, inference=InferenceSettings(fps=5.0))
+    with control.of(run), pytest.raises(ConfigError, match="^configuration not taken over: not now$"):
+        reload(lambda: config, RUNNING, control)
