@@ -161,5 +161,5 @@ def test_settings_that_cannot_change_are_no_part_that_was_taken_over(monkeypatch
 
     monkeypatch.setattr(run, "tune", refuse)
     config = msgspec.structs.replace(RUNNING, inference=InferenceSettings(fps=5.0))
-    with control.of(run), pytest.raises(ConfigError, match="^configuration not taken over: not now$"):
+    with control.of(run), pytest.raises(ConfigError, match=r"^configuration not taken over: not now$"):
         reload(lambda: config, RUNNING, control)
