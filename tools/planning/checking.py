@@ -12,7 +12,7 @@ from tools.benchmarking.clip import lengthen, render
 from tools.benchmarking.run import Setup, Tell
 from tools.benchmarking.streams import ScalingFigures, measure_scaling
 from tools.planning.costs import CLIP_S, SIZES, FrameCosts
-from tools.planning.planned import PlannedLoad, demand_of, p99_ms
+from tools.planning.planned import PlannedLoad, busy_cores, p99_ms
 
 
 class CheckedNumber(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ def check(costs: FrameCosts, load: PlannedLoad, cores: int, rows: Sequence[Scali
     found = []
     for row in rows:
         part = replace(load, streams=row.streams)
-        busy, used, p99 = sum(demand_of(costs, part).values()), row.cores_used.median, p99_ms(costs, part, cores)
+        busy, used, p99 = busy_cores(costs, part, cores), row.cores_used.median, p99_ms(costs, part, cores)
         found.append(
             CheckedNumber(
                 streams=row.streams,

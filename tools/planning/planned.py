@@ -55,7 +55,7 @@ def plan(costs: FrameCosts, load: PlannedLoad, here_cores: int) -> Plan:
     return Plan(
         cores=cores,
         p99_ms=None if cores is None else round(p99_ms(costs, load, cores), 1),
-        busy=None if cores is None else round(sum(demand.values()) / cores, 3),
+        busy=None if cores is None else round(busy_cores(costs, load, cores) / cores, 3),
         first=first_limit(costs, load, cores or MAX_CORES),
         demand={name: round(value, 3) for name, value in demand.items()},
         here_cores=here_cores,
@@ -71,6 +71,15 @@ def demand_of(costs: FrameCosts, load: PlannedLoad) -> dict[str, float]:
         "the network": inferred * costs.looking(load.crops),
         "everything else": frames * costs.rest,
     }
+
+
+def busy_cores(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:
+    """Return how many of the cores a load keeps busy: the more they are idle, the more a frame costs, ``idle`` times."""
+    demand = sum(demand_of(costs, load).values())
+    if demand >= cores:
+        return demand
+    # busy = demand * (idle + (1 - idle) * busy / cores)
+    return demand * costs.idle * cores / (cores + demand * (costs.idle - 1.0))
 
 
 def p99_ms(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:

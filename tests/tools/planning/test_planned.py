@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engines.errors import ConfigError
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
@@ -15,7 +16,7 @@ from tools.benchmarking.streams import summarise
 from tools.plan import plan_machine
 from tools.planning.checking import check
 from tools.planning.costs import FrameCosts
-from tools.planning.planned import PlannedLoad, demand_of, holds, most_streams, p99_ms, plan
+from tools.planning.planned import PlannedLoad, busy_cores, demand_of, holds, most_streams, p99_ms, plan
 from tools.planning.queueing import erlang_c, waiting_percentile
 
 COSTS = FrameCosts(size="1080p", decode=5.0, scale=0.4, network=9.7, rest=1.2)
@@ -90,6 +91,18 @@ def test_a_plan_says_how_many_crops_it_counted(
     plan_machine(streams=30, crops=1)
     assert "20.20" in (said := capsys.readouterr().out)
     assert "30 of them inferred with 1 crop each" in " ".join(said.split())
+
+
+def test_a_frame_costs_more_where_cores_are_idle() -> None:
+    cold = structs.replace(COSTS, idle=1.5)
+    little, much, all_ = (PlannedLoad(streams, 5.0, 5.0, 100.0) for streams in (1, 20, 200))
+    assert busy_cores(cold, little, 64) == pytest.approx(1.5 * busy_cores(COSTS, little, 64), rel=0.01)
+    assert busy_cores(COSTS, much, 2) < busy_cores(cold, much, 2) < 2.0
+    busy = busy_cores(cold, much, 2)
+    assert busy == pytest.approx(busy_cores(COSTS, much, 2) * (1.5 - 0.5 * busy / 2)), (
+        "between both, by how busy they are"
+    )
+    assert busy_cores(cold, all_, 2) == busy_cores(COSTS, all_, 2)
 
 
 def test_what_was_run_is_held_against_the_plan_for_as_many_streams() -> None:
