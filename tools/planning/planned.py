@@ -74,7 +74,7 @@ def demand_of(costs: FrameCosts, load: PlannedLoad) -> dict[str, float]:
 
 
 def busy_cores(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:
-    """Return how many of the cores a load keeps busy: the more they are idle, the more a frame costs, ``idle`` times."""
+    """Return how many of the cores a load keeps busy: the more they are idle, the more a frame costs."""
     demand = sum(demand_of(costs, load).values())
     if demand >= cores:
         return demand
