@@ -13,13 +13,14 @@ import typer
 
 from engines.errors import ConfigError
 from engines.files import write_private
+from pipeline.cluster.control import ClusterControl
 from pipeline.cluster.forwarding import run_forwarding
 from pipeline.cluster.ray import run_on_ray
 from pipeline.cluster.shard import Runner
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.limits import set_limits
-from pipeline.service.reloading import Reloaded, reload
+from pipeline.service.reloading import reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -90,7 +91,7 @@ def run(
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
-    removed, thresholds and inference rates.
+    removed, thresholds and inference rates. With --ray SIGHUP takes over streams, and spreads them over the nodes.
     """
     if (web := web or web_address is not None) and ray is not None:
         raise ConfigError("--web is there, but must be left out with --ray: start trunkline view beside it")
@@ -148,15 +149,21 @@ def _run(
     SIGHUP takes over ``again()``, where there is one, and else says so, too, unless ``nohup`` has it ignored.
     """
     set_limits()
-    control = Control()
+    control, shards = Control(), ClusterControl(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     if again is not None:
-        signal.signal(signal.SIGHUP, lambda *_: _in_thread(lambda: reload(again, config, control)))
+        signal.signal(signal.SIGHUP, lambda *_: _in_thread(control_again))
     elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: _stop(stop))
     timer = threading.Timer(seconds or 0.0, stop.set)
     forwards = ray is None and config.streams[0].forward is not None
+
+    def control_again() -> None:
+        assert again is not None
+        reload(again, config, control if ray is None else shards)
+        if ray is not None:
+            shards.spread()
 
     def started(address: str) -> None:
         with suppress(OSError):  # as with the log: who reads it may have gone
@@ -171,7 +178,9 @@ def _run(
             return run_forwarding(config, stop, started)
         if ray is not None:
             runner = Runner(run_pipeline, Control)
-            return run_on_ray(config, ray, runner, stop=stop, wait_for_subscriber_s=wait_s, started=started)
+            return run_on_ray(
+                config, ray, runner, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=shards
+            )
         return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=control)
     finally:
         timer.cancel()
@@ -193,7 +202,7 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     return loaded
 
 
-def _in_thread(reading: Callable[[], Reloaded]) -> None:
+def _in_thread(reading: Callable[[], None]) -> None:
     """Read the configuration again, in a thread: what is removed may take a while. What is refused is logged."""
 
     def read() -> None:

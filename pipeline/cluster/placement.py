@@ -1,7 +1,7 @@
 """Which streams make a shard, on which node it goes, and what a run on several nodes cannot have. Pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -45,10 +45,11 @@ def check_clustered(config: Config) -> None:
         if getattr(sink.options, "clips", False):
             raise ConfigError(f"sinks[{index}].clips is true, but must be false with --ray: packets stay on the nodes")
     for index, stream in enumerate(config.streams):
-        _check_stream(f"streams[{index}]", stream)
+        check_clustered_stream(f"streams[{index}]", stream)
 
 
-def _check_stream(key: str, stream: StreamSettings) -> None:
+def check_clustered_stream(key: str, stream: StreamSettings) -> None:
+    """Refuse a stream that nodes of a cluster cannot have, as :func:`check_clustered` does."""
     if stream.forward is not None:
         raise ConfigError(f"{key}.forward is there, but must be left out with --ray")
     if stream.source == STANDARD_INPUT:
@@ -88,6 +89,80 @@ def needed(settings: RaySettings, node: str | None) -> dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount}
 
 
+@dataclass(frozen=True, slots=True)
+class ShardLoad:
+    """A shard that streams may leave or come to."""
+
+    group: str | None  # ``node`` of its streams
+    node: str  # id of the one that it is on
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMove:
+    """Some streams of one shard that are to be elsewhere: in another shard, or in a new one on a node."""
+
+    source: int
+    target: int | None  # None: a new shard
+    node: str
+    streams: int
+
+
+def next_move(shards: Sequence[ShardLoad], nodes: Collection[NodeResources], settings: RaySettings) -> ShardMove | None:
+    """Return what to move to make the streams of nodes, and then those of shards of a node, more even; None: they are.
+
+    Load is streams for each CPU of a node. Moves that are carried out one after the other come to an end.
+    """
+    for group in dict.fromkeys(shard.group for shard in shards):
+        moves = (_between_nodes(shards, nodes, settings, group), *_within_nodes(shards, nodes, group))
+        if (move := next(filter(None, moves), None)) is not None:
+            return move
+    return None
+
+
+def _between_nodes(
+    shards: Sequence[ShardLoad], nodes: Collection[NodeResources], settings: RaySettings, group: str | None
+) -> ShardMove | None:
+    """From the node with most load that has streams of a group to the one with least that has room for some."""
+    cpus = {node.id: node.resources.get("CPU") or 1.0 for node in nodes}
+    streams = {id_: sum(shard.streams for shard in shards if shard.node == id_) for id_ in cpus}
+    theirs = {id_: _filled(shards, group, id_) for id_ in cpus}
+    wanted, taken = needed(settings, group), defaultdict[str, list[dict[str, float]]](list)
+    for shard in shards:
+        taken[shard.node].append(needed(settings, shard.group))
+    rooms = dict[str, tuple[int | None, int]]()  # by node: the shard that may have more, and how many
+    for node in nodes:
+        open_ = [place for place in theirs[node.id] if shards[place].streams < settings.streams_per_shard]
+        if open_:
+            rooms[node.id] = open_[0], settings.streams_per_shard - shards[open_[0]].streams
+        elif choose_node([node], taken, wanted, ()) is not None:
+            rooms[node.id] = None, settings.streams_per_shard
+    loads = {id_: streams[id_] / cpus[id_] for id_ in cpus}
+    high = max(filter(theirs.get, cpus), key=loads.__getitem__, default=None)
+    low = min(rooms, key=loads.__getitem__, default=None)
+    if high is None or low is None:
+        return None
+    source, (target, room) = theirs[high][-1], rooms[low]
+    even = (streams[high] * cpus[low] - streams[low] * cpus[high]) / (cpus[high] + cpus[low])
+    count = min(int(even), shards[source].streams, room)
+    return ShardMove(source, target, low, count) if count > 0 else None
+
+
+def _within_nodes(
+    shards: Sequence[ShardLoad], nodes: Collection[NodeResources], group: str | None
+) -> Iterator[ShardMove]:
+    for node in nodes:
+        filled = _filled(shards, group, node.id)
+        if filled and (count := (shards[filled[-1]].streams - shards[filled[0]].streams) // 2):
+            yield ShardMove(filled[-1], filled[0], node.id, count)
+
+
+def _filled(shards: Sequence[ShardLoad], group: str | None, node: str) -> list[int]:
+    """The shards of a group on a node that have streams, those with fewest first."""
+    found = [place for place, each in enumerate(shards) if each.streams and (each.group, each.node) == (group, node)]
+    return sorted(found, key=lambda place: shards[place].streams)
+
+
 def choose_node(
     nodes: Collection[NodeResources],
     taken: Mapping[str, Collection[Mapping[str, float]]],
@@ -100,7 +175,7 @@ def choose_node(
         nodes: that are alive, as far as Ray knows.
         taken: what the shards on each node take.
         wanted: what the shard takes.
-        avoided: nodes that fell silent, which Ray takes for alive for a while.
+        avoided: nodes that it must not be, such as those that fell silent, which Ray takes for alive for a while.
     """
 
     def left(node: NodeResources) -> dict[str, float]:

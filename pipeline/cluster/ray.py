@@ -23,6 +23,8 @@ import zmq.auth
 from msgspec import structs
 
 from engines.errors import ConfigError, TrunklineError, one_line
+from pipeline.cluster.control import ClusterControl
+from pipeline.cluster.placed import ShardLost
 from pipeline.cluster.placement import (
     NodeResources,
     check_clustered,
@@ -33,7 +35,7 @@ from pipeline.cluster.placement import (
 )
 from pipeline.cluster.shard import BUFFERED, OpenedShard, Runner, ShardReport, StreamShard
 from pipeline.cluster.stream_books import StreamBooks
-from pipeline.cluster.supervisor import ShardLost, ShardSupervisor
+from pipeline.cluster.supervisor import ShardSupervisor
 from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.summary import Summary
 from pipeline.settings.schema import Config, StreamSettings
@@ -62,6 +64,7 @@ def run_on_ray(
     stop: threading.Event,
     wait_for_subscriber_s: float = 0.0,
     started: Callable[[str], None] = lambda address: None,
+    control: ClusterControl | None = None,
 ) -> Summary:
     """Run every stream of a configuration on the nodes of a cluster until all have ended or ``stop`` is set.
 
@@ -72,6 +75,7 @@ def run_on_ray(
         stop: set it to end the run; frames on their way are finished.
         wait_for_subscriber_s: hold the first frame back until somebody listens, for so long at most.
         started: called with the address of the results socket once all shards are open.
+        control: adds, changes, removes and spreads streams meanwhile.
 
     Raises:
         TrunklineError: something in the configuration or the cluster cannot be had; nothing has run then. Or
@@ -85,15 +89,16 @@ def run_on_ray(
         opened.enter_context(joined(address))
         sinks = opened.enter_context(Sinks(config))
         sinks.attach(runner.make_control())
-        books = opened.enter_context(StreamBooks(names, sinks.send))
+        books = opened.enter_context(StreamBooks(names, sinks.send, config.zmq.spare_streams))
         inbox = opened.enter_context(ShardInbox())
         place = RayPlacement(config, runner, inbox.public_key)
-        supervisor = ShardSupervisor(config, shards_of(config), place, inbox, books, stop)
+        supervisor = ShardSupervisor(config, shards_of(config), place, inbox, books, stop, place.nodes)
         try:
             if supervisor.open():
                 started(sinks.address)
                 sinks.await_subscriber(wait_for_subscriber_s, stop.is_set)
-                supervisor.run()
+                with (control or ClusterControl(config)).of(supervisor):
+                    supervisor.run()
         finally:
             supervisor.close()
         sinks.close()  # what waits is sent, and counted
@@ -151,7 +156,13 @@ class RayPlacement:
         self._config, self._runner, self._driver_key = config, runner, driver_key
         self._placed: list[RayShard] = []
 
-    def __call__(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> "RayShard":
+    def nodes(self) -> list[NodeResources]:
+        """Return those that are alive, as far as Ray knows."""
+        import ray
+
+        return [NodeResources(each["NodeID"], each["Resources"]) for each in ray.nodes() if each["Alive"]]  # type: ignore[no-untyped-call]
+
+    def __call__(self, streams: tuple[StreamSettings, ...], avoided: Collection[str]) -> "RayShard":
         """Start an actor."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -161,8 +172,7 @@ class RayPlacement:
         taken: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
         for shard in self._placed:
             taken[shard.node or ""].append(shard.wanted)
-        nodes = [NodeResources(each["NodeID"], each["Resources"]) for each in ray.nodes() if each["Alive"]]  # type: ignore[no-untyped-call]
-        node = choose_node(nodes, taken, wanted, avoided)
+        node = choose_node(self.nodes(), taken, wanted, avoided)
         strategy = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
         actor = ray.remote(ShardActor).options(
             num_cpus=wanted.pop("CPU", 0.0),
@@ -172,7 +182,7 @@ class RayPlacement:
             max_restarts=0,  # it would come back without what is known of it
             scheduling_strategy=strategy,
         )
-        arguments = (config_of_shard(self._config, streams), resumed, self._runner, self._driver_key, os.getcwd())
+        arguments = (config_of_shard(self._config, streams), self._runner, self._driver_key, os.getcwd())
         shard = RayShard(actor.remote(*arguments), needed(self._config.ray, streams[0].node), node)
         self._placed.append(shard)
         return shard
@@ -181,15 +191,15 @@ class RayPlacement:
 class ShardActor(StreamShard):
     """A shard that finds out where it is."""
 
-    def __init__(self, config: Config, resumed: Resumed, runner: Runner, driver_key: str, folder: str) -> None:
+    def __init__(self, config: Config, runner: Runner, driver_key: str, folder: str) -> None:
         import ray
 
         node, host = ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        super().__init__(config, resumed, runner, driver_key, folder, host, node)
+        super().__init__(config, runner, driver_key, folder, host, node)
 
 
 class RayShard:
-    """An actor, as its supervisor sees it: a :class:`~pipeline.cluster.supervisor.PlacedShard`."""
+    """An actor, as its supervisor sees it: a :class:`~pipeline.cluster.placed.PlacedShard`."""
 
     def __init__(self, actor: Any, wanted: dict[str, float], node: str | None) -> None:
         self.wanted, self.node, self.killed, self.unreachable = wanted, node, False, False
@@ -210,7 +220,7 @@ class RayShard:
         return opened
 
     def report(self) -> ShardReport | None:
-        """See :class:`pipeline.cluster.supervisor.PlacedShard`; asks again now and then."""
+        """See :class:`pipeline.cluster.placed.PlacedShard`; asks again now and then."""
         if self._report is None:
             if time.monotonic() - self._asked_s < ASK_S:
                 return None
@@ -225,6 +235,12 @@ class RayShard:
         if report is not None:
             self.unreachable, self._report = False, None
         return report
+
+    def add(self, settings: StreamSettings, resumed: Resumed) -> None:
+        self._actor.add.remote(settings, resumed)
+
+    def remove(self, name: str) -> None:
+        self._actor.remove.remote(name)
 
     def stop(self) -> None:
         self._actor.stop.remote()
@@ -295,7 +311,7 @@ class ShardInbox:
             heard.close()
 
     def receive(self, timeout_s: float) -> Iterable[tuple[int, Message]]:
-        """See :class:`pipeline.cluster.supervisor.Inbox`; some of the messages, where many wait."""
+        """See :class:`pipeline.cluster.placed.Inbox`; some of the messages, where many wait."""
         for heard, _ in self._poller.poll(round(1000 * timeout_s)):
             shard, subscription = self._shards[heard]
             with suppress(zmq.Again):

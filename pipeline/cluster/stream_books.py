@@ -36,7 +36,7 @@ class _StreamBook:
     """Of one stream: the greatest that was heard of each count. What was published is what arrived."""
 
     def __init__(self) -> None:
-        self.captured = self.published = 0
+        self.captured = self.published = self.base = 0
         self.dropped: Counter[str] = Counter()
         self.state: StreamStatus | None = None
 
@@ -61,15 +61,27 @@ class StreamBooks:
     Args:
         names: of the streams.
         send: publishes a message.
+        spare: how many streams may be added.
 
     Raises:
         ConfigError: there is too little memory.
     """
 
-    def __init__(self, names: Collection[str], send: Callable[[Message], None]) -> None:
+    def __init__(self, names: Collection[str], send: Callable[[Message], None], spare: int = 0) -> None:
         self._send = send
         self._books = {name: _StreamBook() for name in names}
-        self._open = OpenEventLog.create(tuple(names))
+        self._open = OpenEventLog.create(tuple(names), spare)
+
+    def begin(self, stream: str) -> None:
+        """Let a stream begin anew, which may be one more: its books count on, its lines from 0, its source begins.
+
+        Raises:
+            ConfigError: there is no room for one more.
+        """
+        self._open.begin(stream)
+        self._open.forget(stream)
+        books = self._books.setdefault(stream, _StreamBook())
+        books.base, books.state = books.captured, None
 
     def take(self, message: Message) -> None:
         """Publish a message of a shard, and note what it says."""
@@ -106,6 +118,11 @@ class StreamBooks:
         """Note what a shard counted so far; its messages may be on their way."""
         self._books[stream].know(counts.captured, counts.dropped)
 
+    def move(self, message: HealthMessage, cause: str) -> None:
+        """Take the last word of a shard on a stream that goes on elsewhere: it is down until then."""
+        self.know(message.stream, FrameCounts(message.captured, message.published, message.dropped))
+        self._close(message.stream, "down", cause, LOST, "down")
+
     def lose(self, streams: Iterable[str], cause: str) -> None:
         """Their shard is lost: end what is open, count its frames as ``crash``, and tell that they are down."""
         for stream in streams:
@@ -132,11 +149,10 @@ class StreamBooks:
         """Return whether a stream has ended."""
         return self._books[stream].state == "ended"
 
-    def resumed(self, streams: Iterable[str], restarts: int) -> Resumed:
-        """Return where streams go on whose shard was lost."""
-        names = tuple(streams)
-        lines = {name: self._open.line_counts(name) for name in names}
-        return Resumed({name: self._books[name].counts for name in names}, lines, restarts)
+    def resumed(self, stream: str, restarts: int) -> Resumed:
+        """Return where a stream goes on."""
+        books = self._books[stream]
+        return Resumed(books.counts, books.base, self._open.line_counts(stream), restarts)
 
     @property
     def counts(self) -> dict[str, FrameCounts]:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -55,17 +54,19 @@ def await_last_frame(counters: CountsReader, stream: str) -> None:
 
 
 class FrameCounters:
-    """The books of all streams of a run in one process, which count on from ``counts``. Thread-safe."""
+    """The books of all streams of a run in one process. Thread-safe."""
 
-    def __init__(self, counts: Mapping[str, FrameCounts] | None = None) -> None:
-        before = counts or {}
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._captured: Counter[str] = Counter({name: each.captured for name, each in before.items()})
-        self._published: Counter[str] = Counter({name: each.published for name, each in before.items()})
-        self._dropped: defaultdict[str, Counter[str]] = defaultdict(
-            Counter, {name: Counter(each.dropped) for name, each in before.items()}
-        )
+        self._captured, self._published = Counter[str](), Counter[str]()
+        self._dropped: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._states: defaultdict[str, StreamState] = defaultdict(StreamState)
+
+    def count_on(self, stream: str, counts: FrameCounts) -> None:
+        """Take over the books of a stream of which nothing is in flight."""
+        with self._lock:
+            self._captured[stream], self._published[stream] = counts.captured, counts.published
+            self._dropped[stream] = Counter(counts.dropped)
 
     def captured(self, stream: str, count: int = 1) -> None:
         """A source gave frames."""

@@ -53,7 +53,6 @@ class EventPublisher:
         spec: of the model, for its labels.
         config: says which streams have zones and lines, and whether events have crops; None: there are none.
         open_events: where what was announced is kept for the process that replaces this one; None: none does.
-        lines: that lines count on from, by stream and line, where there are no ``open_events``.
 
     Attributes:
         times: how long finished frames took.
@@ -66,13 +65,12 @@ class EventPublisher:
         spec: ModelSpec,
         config: Config | None = None,
         open_events: OpenEventLog | None = None,
-        lines: Mapping[str, Mapping[str, Counts]] | None = None,
     ) -> None:
-        config, before = config or Config(streams=()), lines or {}
-        places = {}
+        config, places = config or Config(streams=()), {}
         for stream in config.streams:
             if (counter := zone_counter_of(stream, spec.objects)) is not None:
-                counter.count_on(open_events.line_counts(stream.name) if open_events else before.get(stream.name, {}))
+                if open_events is not None:
+                    counter.count_on(open_events.line_counts(stream.name))
                 places[stream.name] = counter
         patience_s = SILENT_TIMES * config.tracking.max_lost_s
         self._events = EventLog(spec.objects, spec.scene_labels, places, config.events.best_crops, patience_s)
@@ -113,10 +111,13 @@ class EventPublisher:
         """Refuse a stream with a zone or line for a label that the model does not know, with a ConfigError."""
         check_zones((settings,), self._spec.objects)
 
-    def begin(self, settings: StreamSettings) -> None:
-        """A stream is added whose frames come from now on."""
+    def begin(self, settings: StreamSettings, lines: Mapping[str, Counts] | None = None) -> None:
+        """A stream is added whose frames come from now on; its lines count on from ``lines``, by name."""
+        counter = zone_counter_of(settings, self._spec.objects)
+        if counter is not None and lines is not None:
+            counter.count_on(lines)
         with self._lock:
-            self._events.begin(settings.name, zone_counter_of(settings, self._spec.objects))
+            self._events.begin(settings.name, counter)
 
     def reported(self, report: Health) -> None:
         """What happened to a stream is about to be published: when it is down or over, all that was seen has ended."""

@@ -50,7 +50,7 @@ class Postprocessor:
         self._low_score_ratio = config.tracking.low_score_ratio
         self._thresholds = low_score_thresholds(sure, self._low_score_ratio)
         self._suppression = config.inference.nms
-        self._trackers = Trackers(config.tracking, sure, person, first_id=1 + restarts * TRACKS_PER_RESTART)
+        self._trackers = Trackers(config.tracking, sure, person, _first_id(restarts))
         self._identifier: Identifier | None = None
         if faces is not None and gallery is not None:
             threshold = sure.identity_similarity
@@ -78,6 +78,10 @@ class Postprocessor:
                     self._identifier.tune(wanted.identity_similarity)
             yield batch
 
+    def resume(self, stream: str, restarts: int) -> None:
+        """A stream comes that went on elsewhere so often: no track takes the number of an earlier one."""
+        self._trackers.begin(stream, _first_id(restarts))
+
     def lose(self, stream: str) -> None:
         """All that was seen in a stream has ended, and none of its frames is under way: what comes has new numbers."""
         self._trackers.lose(stream)
@@ -87,6 +91,10 @@ class Postprocessor:
         self._smoothers.forget(stream)
         if self._identifier is not None:
             self._identifier.forget(stream)
+
+
+def _first_id(restarts: int) -> int:
+    return 1 + restarts * TRACKS_PER_RESTART
 
 
 def effective_thresholds(config: Config, model: Model) -> Thresholds:

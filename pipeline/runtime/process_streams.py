@@ -13,6 +13,7 @@ from engines.spec import Model
 from pipeline.events.zones import check_zones
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.reading import Reading
+from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.ring import Ring
 from pipeline.runtime.sharding import choose_shard, shard_count
 from pipeline.runtime.stream_rows import CHANGED, LEFT, REMOVED
@@ -57,7 +58,8 @@ class ProcessStreams:
     def reading(self) -> Reading:
         return self._run.reading()
 
-    def add(self, settings: StreamSettings) -> None:
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
+        assert resumed is None  # shards of a run on several nodes have threads
         with self._holding("added", settings.name):
             self._check(settings)
             self._begin(settings)

@@ -1,4 +1,4 @@
-"""What a run is told of one that was lost with its process or host, and whose streams it takes over."""
+"""What a run is told of a stream that another run had: one that was lost with its process or host, or gave it away."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,14 +9,16 @@ from pipeline.frames.types import Counts
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where the streams of a run go on: books, ``seq`` and lines count on, and a file continues behind its last frame.
+    """Where a stream goes on: books, ``seq`` and lines count on, and a file continues behind its last frame.
 
     Attributes:
-        counts: the books of each stream so far; nothing in them is in flight.
-        lines: how many objects have crossed each line so far, by stream and line.
-        restarts: how many runs were lost before: no track takes the number of theirs.
+        counts: its books so far; nothing in them is in flight.
+        base: how many of its frames were captured before its source was opened at its beginning.
+        lines: how many objects have crossed each of its lines so far.
+        restarts: how often streams went on elsewhere before: no track takes the number of an earlier one.
     """
 
-    counts: Mapping[str, FrameCounts] = field(default_factory=dict)
-    lines: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    counts: FrameCounts
+    base: int = 0
+    lines: Mapping[str, Counts] = field(default_factory=dict)
     restarts: int = 0

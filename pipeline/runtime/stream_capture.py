@@ -26,7 +26,7 @@ class StreamCapture:
         admit: takes a frame that was counted; waits for room, and raises LinkClosed when it is not taken.
         publish: publishes what happens to the stream.
         packets: where its packets go; None: nobody wants them.
-        resumed: it goes on where a lost run was; else it is a new one, whose ``seq`` counts on.
+        base: how many were counted before its source is opened at its beginning; None: all that were.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StreamCapture:
         admit: Callable[[Frame], None],
         publish: Tell,
         packets: PacketTarget | None = None,
-        resumed: bool = False,
+        base: int | None = None,
     ) -> None:
         self.settings = settings  # of which inference_fps may change
         self.stop = threading.Event()
@@ -46,7 +46,7 @@ class StreamCapture:
         self.thread: threading.Thread | None = None
         self._inference, self._source, self._counters, self._take = inference, source, counters, admit
         self._packets: dict[str, PacketTarget] = {} if packets is None else {"packets": packets}
-        self._base = 0 if resumed else counters.of(settings.name).captured
+        self._base = counters.of(settings.name).captured if base is None else base
         self._closed = False
         self._lock = threading.Lock()  # held while a frame is counted, so that none is once it is closed
         self._counted: Frame | None = None  # that was not taken yet

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
+from pipeline.runtime.resuming import Resumed
 from pipeline.settings.schema import Config, StreamSettings, Switch
+
+REMOVED_CAUSE: Final = "removed"  # why a stream has ended that was removed
 
 
 class Streams(Protocol):
@@ -20,8 +23,13 @@ class Streams(Protocol):
         """What the run tells of itself now; any thread may ask, and no frame waits for it."""
         ...
 
-    def add(self, settings: StreamSettings) -> None:
-        """Capture one stream more, of a name that no other has; ConfigError where there is no room for it."""
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
+        """Capture one stream more, of a name that no other has; ConfigError where there is no room for it.
+
+        Args:
+            settings: of the stream.
+            resumed: where it goes on, which another run had; only where stages are threads. None: nowhere.
+        """
         ...
 
     def change(self, settings: StreamSettings) -> None:

@@ -24,7 +24,7 @@ from pipeline.runtime.reading import Reading, StreamReading
 from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.sharding import choose_shard, shard_count, split
 from pipeline.runtime.stream_capture import StreamCapture
-from pipeline.runtime.streams import Attached, check_records
+from pipeline.runtime.streams import REMOVED_CAUSE, Attached, check_records
 from pipeline.runtime.summary import FileEnd, Summary, file_end
 from pipeline.runtime.supervision import HURRY_S, StageThreads, source_patience_s, supervise
 from pipeline.settings.schema import Config, StreamSettings, Switch
@@ -48,31 +48,27 @@ class Pipeline:
         parts: all that the stages need, opened.
         stop: ends the run.
         source: what gives the frames of each stream; None: what its settings name.
-        resumed: where its streams go on; None: nowhere, all of them are new.
+        held: no stream is begun but those that are added, and the run goes on until it is stopped.
     """
 
-    def __init__(
-        self, parts: Parts, stop: threading.Event, source: Capture | None = None, resumed: Resumed | None = None
-    ) -> None:
+    def __init__(self, parts: Parts, stop: threading.Event, source: Capture | None = None, held: bool = False) -> None:
         assert parts.publisher is not None and parts.frame_engine is not None and parts.crops is not None
         self.config, self.parts, self.stop, self.source = parts.config, parts, stop, source
         self.publisher, self.frame_engine = parts.publisher, parts.frame_engine
-        resumed = resumed or Resumed()
-        self._resumed = set(resumed.counts)  # streams that go on and were not started yet
-        self.counters = FrameCounters(resumed.counts)
-        self.events = EventPublisher(self.publisher, self.counters, parts.model.spec, self.config, lines=resumed.lines)
-        self._modes = {stream.name: mode(stream) for stream in self.config.streams}
+        self._held, self._first = held, () if held else self.config.streams
+        self.counters = FrameCounters()
+        self.events = EventPublisher(self.publisher, self.counters, parts.model.spec, self.config)
+        self._modes = {stream.name: mode(stream) for stream in self._first}
         self._shard_of: dict[str, int] = {}  # of every stream there ever was: track numbers of a name go on
         self.shards = [
-            Postprocessor(
-                self.config, parts.model, parts.faces, gallery, self._is_live, resumed.restarts, parts.crops.saw
-            )
+            Postprocessor(self.config, parts.model, parts.faces, gallery, self._is_live, saw=parts.crops.saw)
             for gallery in parts.galleries or (None,) * shard_count(self.config)
         ]
         parts.event_publisher = self.events
         self._off: set[tuple[str, Switch]] = set()
         self.recording = self._recording()
         self.frames = FrameLink(self.config.inference, self._modes, self._dropped, self.config.frames_per_batch)
+        self.frames.expect(held)
         # Only that one ever drops a frame. What a shard reads has a queue for each.
         self.queues: dict[str, list[QueueLink[Any]]] = {}
         for stage in STEPS:
@@ -85,7 +81,7 @@ class Pipeline:
         self._counting = threading.Lock()  # held while one of them is done
         self._streams: dict[str, StreamCapture] = {}
         self._ends: dict[str, FileEnd] = {}
-        self._names = dict.fromkeys(stream.name for stream in self.config.streams)  # those removed since, too
+        self._names = dict.fromkeys(stream.name for stream in self._first)  # those removed since, too
         self._changing = threading.Lock()  # held while a stream is added, changed or removed
 
     def _is_live(self, stream: str) -> bool:
@@ -161,7 +157,7 @@ class Pipeline:
             self.workers.start(FACES.name, partial(self._run_faces, self.parts.faces))
         self._start_stages()
         with self._changing:
-            for stream in self.config.streams:
+            for stream in self._first:
                 self._start(stream)
         try:
             with attached(self):
@@ -260,9 +256,9 @@ class Pipeline:
     def is_on(self, name: str, what: Switch) -> bool:
         return (name, what) not in self._off
 
-    def add(self, settings: StreamSettings) -> None:
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
         with self._changing:
-            self._begin(settings)
+            self._begin(settings, resumed)
 
     def change(self, settings: StreamSettings) -> None:
         with self._changing:
@@ -285,11 +281,11 @@ class Pipeline:
 
     def remove(self, name: str) -> None:
         with self._changing:
-            self._end(self._streams[name], "ended", "removed")
+            self._end(self._streams[name], "ended", REMOVED_CAUSE)
             if self.recording is not None:
                 self.recording.forget(name)
 
-    def _begin(self, settings: StreamSettings) -> None:
+    def _begin(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
         self.events.check(settings)
         if self.stop.is_set():
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over")
@@ -298,14 +294,20 @@ class Pipeline:
             self.frames.add(settings.name, mode(settings))
         except LinkClosed:
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over") from None
-        self.events.begin(settings)
+        self.events.begin(settings, None if resumed is None else resumed.lines)
         if self.recording is not None:
             self.recording.begin(settings, mode(settings) == "freshest")
         self._names[settings.name] = None
-        self._start(settings)
-        self.frames.expect(False)
+        self._start(settings, resumed)
+        self.frames.expect(self._held)
 
-    def _start(self, settings: StreamSettings) -> None:
+    def _start(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
+        if settings.name not in self._shard_of:
+            others = [(self._shard_of[name], self._is_live(name)) for name in self._streams]
+            self._shard_of[settings.name] = choose_shard(len(self.shards), self._is_live(settings.name), others)
+        if resumed is not None:
+            self.counters.count_on(settings.name, resumed.counts)
+            self.shards[self._shard_of[settings.name]].resume(settings.name, resumed.restarts)
         hub = self.parts.packets
         packets = None if hub is None else PacketTarget(hub.inner, self.config.packets)
         capture = StreamCapture(
@@ -316,12 +318,8 @@ class Pipeline:
             self.admit,
             self._send_health,
             packets,
-            settings.name in self._resumed,
+            None if resumed is None else resumed.base,
         )
-        self._resumed.discard(settings.name)
-        if settings.name not in self._shard_of:
-            others = [(self._shard_of[name], self._is_live(name)) for name in self._streams]
-            self._shard_of[settings.name] = choose_shard(len(self.shards), self._is_live(settings.name), others)
         self._streams[settings.name] = capture
         capture.thread = self.sources.start(f"capture {settings.name}", partial(self._capture, capture))
 

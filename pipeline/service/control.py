@@ -9,6 +9,7 @@ from msgspec import structs
 
 from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
+from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.streams import Streams
 from pipeline.settings.check import check_stream
 from pipeline.settings.schema import StreamSettings, Switch
@@ -64,8 +65,17 @@ class Control:
         """The streams whose detection is switched off, by the settings they will have."""
         return tuple(self._paused.copy().values())
 
-    def add(self, settings: StreamSettings) -> None:
+    def check(self, settings: StreamSettings) -> None:
+        """Refuse a stream that could not be captured, with a TrunklineError."""
+        check_stream(settings)
+        check_source(settings)
+
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
         """Capture one stream more.
+
+        Args:
+            settings: of the stream.
+            resumed: where it goes on, which another run had; None: it is new.
 
         Raises:
             TrunklineError: there is a stream of this name, its source cannot be used, a setting is not allowed, there
@@ -75,8 +85,8 @@ class Control:
             if settings.name in self._names(run):
                 raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
             settings = settled(settings)
-            check_settings(settings)
-            run.add(settings)
+            self.check(settings)
+            run.add(settings, resumed)
 
     def change(self, settings: StreamSettings) -> None:
         """Capture the stream of this name by other settings; nothing happens where they are as before.
@@ -94,7 +104,7 @@ class Control:
             settings = settled(settings)
             if known[settings.name] == settings:
                 return
-            check_settings(settings)
+            self.check(settings)
             if settings.name in self._paused:
                 self._paused[settings.name] = settings
             elif structs.replace(known[settings.name], inference_fps=settings.inference_fps) == settings:
@@ -183,9 +193,3 @@ class Control:
 
 def _there_are(names: Collection[str]) -> str:
     return f"there is none of this name, but {', '.join(sorted(names)) or 'none'}"
-
-
-def check_settings(settings: StreamSettings) -> None:
-    """Refuse a stream that could not be captured, with a TrunklineError."""
-    check_stream(settings)
-    check_source(settings)

@@ -1,12 +1,12 @@
 """A configuration that is read again while its run goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from engines.errors import ConfigError, TrunklineError
-from pipeline.service.control import Control, check_settings
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.settings.tuning import tuned, tuning_of
 from pipeline.sources.kind import settled
@@ -24,7 +24,20 @@ class Reloaded(msgspec.Struct, frozen=True):
     needs_restart: tuple[str, ...] = ()  # what else is different, and was not taken over
 
 
-def reload(read: Callable[[], Config], running: Config, control: Control) -> Reloaded:
+class Reloadable(Protocol):
+    """What changes a run, as :class:`pipeline.service.control.Control`."""
+
+    def streams(self) -> tuple[StreamSettings, ...]: ...
+    def paused(self) -> tuple[StreamSettings, ...]: ...
+    def check(self, settings: StreamSettings) -> None: ...
+    def add(self, settings: StreamSettings) -> None: ...
+    def change(self, settings: StreamSettings) -> None: ...
+    def remove(self, name: str) -> None: ...
+    def tuning(self) -> dict[str, Any]: ...
+    def tune(self, keys: Mapping[str, Any]) -> None: ...
+
+
+def reload(read: Callable[[], Config], running: Config, control: Reloadable) -> Reloaded:
     """Take over the streams that were added to a configuration, changed in it and removed from it, and what
     :data:`pipeline.settings.tuning.TUNABLE` names; log each.
 
@@ -45,7 +58,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
         after = {stream.name: settled(stream) for stream in config.streams}
         for name, settings in after.items():
             if before.get(name) != settings:
-                check_settings(settings)
+                control.check(settings)
     except TrunklineError as error:
         log.error("configuration not taken over", error=str(error))
         raise ConfigError(f"configuration not taken over: {error}") from error
@@ -55,9 +68,11 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
     for key in restart:
         log.warning("configuration not taken over", error=f"{key} is different, which needs a restart")
     done: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    retuned = False
     try:
         if wanted:
             control.tune(wanted)
+            retuned = True
             log.info("settings changed", keys=sorted(wanted))
         for name, settings in after.items():  # before any is removed: a run whose last stream has ended is over
             if name not in before:
@@ -70,7 +85,7 @@ def reload(read: Callable[[], Config], running: Config, control: Control) -> Rel
             control.remove(name)
             _note(done, "removed", name)
     except TrunklineError as error:
-        extent = "taken over in part" if wanted or _streams(control) != before else "not taken over"
+        extent = "taken over in part" if retuned or _streams(control) != before else "not taken over"
         log.error(f"configuration {extent}", error=str(error))
         raise ConfigError(f"configuration {extent}: {error}") from error
     return Reloaded(
@@ -83,6 +98,6 @@ def _note(done: dict[str, list[str]], verb: str, name: str) -> None:
     log.info(f"stream {verb}", stream=name)
 
 
-def _streams(control: Control) -> dict[str, StreamSettings]:
+def _streams(control: Reloadable) -> dict[str, StreamSettings]:
     """Those that are there, switched off or not."""
     return {stream.name: stream for stream in (*control.streams(), *control.paused())}

@@ -18,7 +18,6 @@ from pipeline.events.zones import check_zones
 from pipeline.runtime.graph import FACES, STEPS, needs_of
 from pipeline.runtime.parts import open_parts
 from pipeline.runtime.processes import run_processes
-from pipeline.runtime.resuming import Resumed
 from pipeline.runtime.shape import model_of, with_size
 from pipeline.runtime.sharding import shard_count
 from pipeline.runtime.streams import Attached, Streams
@@ -42,7 +41,7 @@ def run(
     started: Callable[[str], None] = lambda address: None,
     source: Capture | None = None,
     control: Control | None = None,
-    resumed: Resumed | None = None,
+    held: bool = False,
 ) -> Summary:
     """Run every stream of a configuration until all have ended or ``stop`` is set.
 
@@ -54,7 +53,8 @@ def run(
         source: what gives the frames of each stream, where stages are threads;
             None: :func:`pipeline.sources.capture.capture`.
         control: adds, changes and removes streams from when ``started`` was called until the run is over.
-        resumed: where its streams go on, whose run was lost; only where stages are threads. None: all are new.
+        held: its streams are not begun: ``control`` adds those, and it goes on until ``stop`` is set; only where stages
+            are threads.
 
     Raises:
         TrunklineError: something in the configuration cannot be had; nothing has run then. Or StageError: a stage
@@ -80,7 +80,7 @@ def run(
         parts.publisher.attach(control)
         started(parts.publisher.address)
         _await_subscriber(parts.publisher, wait_for_subscriber_s, stop)
-        summary = Pipeline(parts, stop, source, resumed).run(attached)
+        summary = Pipeline(parts, stop, source, held).run(attached)
     return replace(summary, sinks=parts.publisher.counts)
 
 

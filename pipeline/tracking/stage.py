@@ -181,6 +181,10 @@ class Trackers:
         for (place, observed, stream), *tracks in zip(rows, objects, faces, links, strict=True):
             done[place] = stream.end(observed, *tracks)
 
+    def begin(self, stream: str, first_id: int) -> None:
+        """A stream of which no frame is under way begins anew; its tracks have numbers from ``first_id`` on."""
+        self._streams[stream] = _StreamTracker(self._rules, first_id)
+
     def lose(self, stream: str) -> None:
         """A stream is interrupted: none of its tracks goes on, and their ends come with its next frame."""
         if stream in self._streams:

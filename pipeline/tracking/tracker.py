@@ -54,11 +54,13 @@ class Tracker:
             shown: of each kind, with the last frame that was inferred.
             size: width and height of the picture.
         """
+        if not any(len(one.ids) for one in shown):
+            return tuple(replace(one, ended=NO_ROWS) for one in shown)
         table, later_s = self.state.table, max(0.0, time_s - (self.state.time_s or 0.0))
         ahead, limits = table.filters.predicted(table.unseen_s + later_s, later_s), np.array([*size, *size])[:, None]
         out = []
         for kind, one in enumerate(shown):
-            (rows,) = ((table.kinds == kind) & np.isin(table.ids, one.ids)).nonzero()
+            (rows,) = ((table.kinds == kind) & (table.ids[:, None] == one.ids).any(axis=1)).nonzero()
             boxes = inside(ahead.take(rows, 1), by_coordinate(one.boxes), np.arange(len(rows)), limits)
             out.append(replace(one, boxes=boxes, ended=NO_ROWS))
         return tuple(out)

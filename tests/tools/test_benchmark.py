@@ -233,6 +233,16 @@ class TestRefusals:
                 "--streams is 1, but must be at least the number of --source, 2",
                 id="fewer streams than sources",
             ),
+            pytest.param(
+                ["streams", "--detect-source", "CLIP"],
+                "--detect-source is given 1 times, but must be given once for each --source, which is given 0 times",
+                id="a smaller copy of nothing",
+            ),
+            pytest.param(
+                ["streams", "--source", "CLIP", "--detect-source", "CLIP", "--seconds", "30"],
+                "--seconds is 30, but must be at most 20 with --detect-source",
+                id="longer than files that are played once",
+            ),
         ],
     )
     def test_what_cannot_be_measured_is_one_sentence(

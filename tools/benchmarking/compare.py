@@ -17,7 +17,8 @@ MORE_IS_BETTER: Final = re.compile(r"(_per_s|_per_s_per_core|ratio_to_(limit|eng
 NEITHER: Final = ("cores_used",)  # more of it is work done faster, or work wasted
 LABELS: Final = ("entry", "backend", "precision", "batch", "streams", "objects", "faces", "named")  # of rows
 SETTINGS: Final = """
-    machine.cpu machine.gpus model.fingerprint model.name clips versions seconds repeats pipeline.streams pipeline.links
+    machine.cpu machine.gpus model.fingerprint model.name clips detect_clips inferred versions seconds repeats
+    pipeline.streams pipeline.links
     streams.p99_ms streams.fps streams.max_queue_delay_ms scaling.fps predecoded.streams predecoded.held
     predecoded.preprocess
 """

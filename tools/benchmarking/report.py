@@ -4,6 +4,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +61,8 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str | None]  # of Python and the packages; None: not installed
     model: ModelIdentity | None  # None: no part needed one
     clips: tuple[BenchmarkClip, ...] = ()  # none: no part needed one
+    detect_clips: tuple[BenchmarkClip, ...] = ()  # that streams and scaling decoded in their place; none: they did not
+    inferred: float | None = None  # frames a second of each stream that the network saw there; None: all
     seconds: float  # for each part
     repeats: int  # that it was divided into; a spread is over them
     engine: EngineReport | UnsetType = UNSET
@@ -74,6 +77,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RUNS: Final = frozenset({BenchmarkPart.pipeline, BenchmarkPart.streams, BenchmarkPart.scaling})
+MAX_DETECT_S: Final = 20.0  # files with smaller copies are not begun again: lengthened ones last 50 s at 30 frames/s
 NEEDS_CLIP: Final = RUNS | {BenchmarkPart.decode, BenchmarkPart.preprocess}
 NEEDS_FRAMES: Final = RUNS | {BenchmarkPart.preprocess}  # the model's frame entry
 NEEDS_MODEL: Final = NEEDS_FRAMES | {BenchmarkPart.engine}
@@ -99,7 +103,8 @@ def measure_parts(wish: Wish, tell: Tell) -> BenchmarkReport:
                 sources = (str(folder / "clip.mp4"),)
                 render(Path(sources[0]), SIZES[wish.clip])
             clips = tuple(describe(source, made=not wish.sources) for source in sources)
-            report = msgspec.structs.replace(report, clips=clips)
+            detect = tuple(describe(source, made=False) for source in wish.detect_source or ())
+            report = msgspec.structs.replace(report, clips=clips, detect_clips=detect, inferred=wish.inferred)
         measures = _measures(wish, model, sources, folder, lambda text: tell(f"Measuring: {text}"))
         for part in parts:
             tell(f"Measuring {part}")
@@ -109,8 +114,14 @@ def measure_parts(wish: Wish, tell: Tell) -> BenchmarkReport:
 
 
 def _check(wish: Wish) -> None:
-    for source in wish.sources:
+    detect = wish.detect_source or ()
+    for source in (*wish.sources, *detect):
         check_file(source)
+    if detect and len(detect) != len(wish.sources):
+        wanted = f"once for each --source, which is given {len(wish.sources)} times"
+        raise ConfigError(f"--detect-source is given {len(detect)} times, but must be given {wanted}")
+    if detect and wish.seconds > MAX_DETECT_S:
+        raise ConfigError(f"--seconds is {wish.seconds:g}, but must be at most {MAX_DETECT_S:g} with --detect-source")
     if wish.streams is not None and wish.streams < len(wish.sources):
         raise ConfigError(
             f"--streams is {wish.streams}, but must be at least the number of --source, {len(wish.sources)}"
@@ -129,13 +140,17 @@ def _measures(
     settings = ModelSettings(path=str(wish.model), backend=wish.backend[0], precision=wish.precision[0], gpu=gpu)
 
     @cache
-    def played(rate: float | None = None) -> tuple[str, ...]:
+    def played(rate: float | None = None, detect: bool = False) -> tuple[str, ...]:
         """Copies of the files that are long enough to be played, with so many pictures a second; None: their own."""
-        copies = (folder / f"{number}-at-{rate}.mkv" for number in range(len(sources)))
-        return tuple(lengthen(source, copy, rate) for source, copy in zip(sources, copies, strict=True))
+        files = tuple(wish.detect_source or ()) if detect else sources
+        copies = (folder / f"{'detect-' * detect}{number}-at-{rate}.mkv" for number in range(len(files)))
+        return tuple(lengthen(source, copy, rate) for source, copy in zip(files, copies, strict=True))
 
     def setup(rate: float | None = None) -> Setup:
         return Setup(played(rate), settings, wish.links, folder, wish.preprocess, wish.decode)
+
+    def cameras(rate: float) -> Setup:
+        return replace(setup(rate), inferred=wish.inferred, detect_sources=played(rate, detect=True))
 
     def engines() -> EngineReport:
         assert model is not None
@@ -161,8 +176,8 @@ def _measures(
         BenchmarkPart.post: lambda: measure_post(seconds),
         BenchmarkPart.transport: lambda: measure_transport(_size(wish), seconds, repeats),
         BenchmarkPart.pipeline: whole,
-        BenchmarkPart.streams: lambda: measure_streams(setup(fps), wish.p99, fps, seconds, most, tell),
-        BenchmarkPart.scaling: lambda: measure_scaling(setup(slow), slow, seconds, most, repeats, tell),
+        BenchmarkPart.streams: lambda: measure_streams(cameras(fps), wish.p99, fps, seconds, most, tell),
+        BenchmarkPart.scaling: lambda: measure_scaling(cameras(slow), slow, seconds, most, repeats, tell),
     }
 
 

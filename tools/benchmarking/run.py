@@ -49,16 +49,22 @@ class Setup:
     folder: Path  # for what a run needs
     preprocess: Literal["cpu", "gpu"] = "cpu"
     decode: Literal["ffmpeg", "nvdec", "vaapi"] = "ffmpeg"
+    inferred: float | None = None  # frames a second of each stream that the network sees; None: all
+    detect_sources: tuple[str, ...] = ()  # smaller copies of the sources, decoded in their place; none: they are not
 
     def config(self, streams: int, pace: Literal["fast", "camera"], **inference: Any) -> Config:
         """Return a run of so many streams, which play the files in turn, over and over."""
         # An empty gallery: nobody is known, and the faces go through the face entry all the same.
         tells_people = {"faces", "identity"} <= set(load_model(self.model.path).spec.network.tasks)
         files = [self.sources[number % len(self.sources)] for number in range(streams)]
-        decoder: dict[str, Any] = {"decode": self.decode, "decode_gpu": self.model.gpu or 0}
+        same: dict[str, Any] = {"decode": self.decode, "decode_gpu": self.model.gpu or 0, "pace": pace}
+        same["loop"] = not self.detect_sources  # two files begin at the same moment once
+        detect = dict(zip(self.sources, self.detect_sources, strict=bool(self.detect_sources)))
+        if self.inferred is not None:
+            inference["fps"] = self.inferred
         return Config(
             streams=tuple(
-                schema.StreamSettings(name=f"s{number:03}", source=file, pace=pace, loop=True, **decoder)
+                schema.StreamSettings(name=f"s{number:03}", source=file, detect_source=detect.get(file), **same)
                 for number, file in enumerate(files)
             ),
             model=self.model,

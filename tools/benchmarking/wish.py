@@ -92,6 +92,12 @@ P99Option = Annotated[
 ]
 FpsOption = Annotated[float, typer.Option(min=0.1, help="streams: frames a second of each.")]
 ScalingFpsOption = Annotated[float, typer.Option(min=0.1, help="scaling: frames a second of each stream.")]
+InferredOption = Annotated[
+    float | None, typer.Option(min=0.1, help="streams, scaling: frames a second of each that are inferred; all.")
+]
+DetectSourceOption = Annotated[
+    list[str] | None, typer.Option(help="streams, scaling: a smaller copy of each --source, decoded in its place.")
+]
 MaxStreamsOption = Annotated[int, typer.Option(min=1, help="streams and scaling: the most at once.")]
 
 
@@ -118,6 +124,8 @@ class Wish:
     fps: FpsOption = 30.0
     scaling_fps: ScalingFpsOption = 5.0
     max_streams: MaxStreamsOption = 32
+    inferred: InferredOption = None
+    detect_source: DetectSourceOption = None
 
     @property
     def sources(self) -> Sequence[str]:

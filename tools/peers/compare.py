@@ -86,9 +86,7 @@ class Settings:
 def compare(
     source: Annotated[Path, typer.Option(help="Video file.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path(ModelSettings().path),
-    precision: Annotated[
-        Precision, typer.Option(help="Trunkline's arithmetic; int8: the loop runs that file, too.")
-    ] = ("auto"),
+    precision: Annotated[Precision, typer.Option(help="Trunkline's arithmetic; int8: the others', too.")] = ("auto"),
     seconds: Annotated[float, typer.Option(min=0.5, help="How long each run is measured.")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often everyone runs.")] = 3,
     only: Annotated[
@@ -206,7 +204,8 @@ def _ready_ultralytics(peer: Peer, settings: Settings) -> Measure:
     variables = {"YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
     source, model = ["--source", str(settings.source)], ["--model", str(settings.model)]
     said(_command(OPENCV_LOOP, settings, [*source, *model, "--record", str(boxes)]), PREPARE_S)
-    export = _command(peer, settings, [*model, "--folder", str(settings.work)], "ultralytics_export")
+    calibrated = ["--calibrate", str(settings.source)] if settings.precision == "int8" else []
+    export = _command(peer, settings, [*model, "--folder", str(settings.work), *calibrated], "ultralytics_export")
     made = last_json(said(export, PREPARE_S, variables))
     arguments = [*source, "--boxes", str(boxes), "--weights", made["weights"], "--size", str(made["size"])]
     return _measure(peer, settings, arguments, variables, {key: made[key] for key in ("width", "macs", "model_macs")})

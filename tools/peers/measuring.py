@@ -7,10 +7,12 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from tools.benchmarking.processes import Usage, usage
@@ -84,3 +86,14 @@ def arguments(what: str | None, *, source: bool = True, model: bool = False) -> 
     if model:
         parser.add_argument("--model", type=Path, required=True, help="model folder")
     return parser
+
+
+def stand_in_for_torchvision() -> None:
+    """Put an empty module in its place where its wheel does not load, as with a CPU build of PyTorch.
+
+    Ultralytics imports it for any video and any data set; a network without NMS calls nothing of it.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        sys.modules["torchvision"] = ModuleType("torchvision")

@@ -52,7 +52,7 @@ ULTRALYTICS: Final = Peer(
     "ultralytics_track",
     "Ultralytics + ByteTrack",
     Group.pipeline,
-    (TORCH, "ultralytics==8.4.190", "openvino==2026.4.1", "lap==0.5.13"),
+    (TORCH, "ultralytics==8.4.190", "openvino==2026.4.1", "lap==0.5.13", "nncf==3.4.0"),
     "track(stream=True) on the OpenVINO export of a YOLO26 of equal cost and input size; boxes and tracks, no more.",
 )
 ROBOFLOW: Final = Peer(

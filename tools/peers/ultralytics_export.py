@@ -1,6 +1,7 @@
 """A YOLO26 of as many multiply-accumulates as a model folder's frame entry, at its input size, exported to OpenVINO.
 
-Nothing is downloaded, so its weights are random: they do not change what it costs to run.
+Nothing is downloaded, so its weights are random: they do not change what it costs to run. With ``--calibrate`` it is
+int8, by Ultralytics' own quantisation.
 """
 
 import json
@@ -11,16 +12,20 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import openvino as ov
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
+from tools.peers.measuring import stand_in_for_torchvision
+
 BASE: Final = "yolo26.yaml"
 WIDTHS: Final = tuple(width / 128 for width in range(8, 129))  # 0.25 is YOLO26's n, 1.0 its m
 DEPTH: Final = 0.5  # of its n
 CHANNELS: Final = 1024  # of its widest layer, times the width
+CALIBRATED: Final = 64  # pictures: random weights have nothing to lose
 HEAD_CHANNELS: Final = 64  # of an attention head
 # Where a convolution's weights stop to be output channels: (out, in, ...) and (groups, out, in, ...).
 SUMMED_FROM: Final = {"Convolution": 1, "GroupConvolution": 2}
@@ -58,15 +63,16 @@ def network(config: dict[str, Any]) -> DetectionModel:
     return made
 
 
-def macs(path: Path) -> int:
+def macs(path: Path, size: int) -> int:
     """Return the multiply-accumulates of one picture: convolutions and matrix products; everything else is small.
 
     Args:
         path: an ONNX file or OpenVINO's XML, with one input, batch first; both are counted alike.
+        size: pixels of a side of its input, where the file is for every size.
     """
     model = ov.Core().read_model(path)
     _batch, *picture = model.input(0).partial_shape
-    model.reshape([1, *(side.get_length() for side in picture)])
+    model.reshape([1, *(side.get_length() if side.is_static else size for side in picture)])
     return sum(_of(node) for node in model.get_ops())
 
 
@@ -81,25 +87,42 @@ def _of(node: ov.Node) -> int:
     return prod([*node.output(0).get_shape(), *summed])
 
 
+def calibration(source: Path, labels: list[str], folder: Path) -> dict[str, Any]:
+    """Return what makes an export int8, calibrated on the first pictures of a video, which are put into ``folder``."""
+    stand_in_for_torchvision()
+    (pictures := folder / "pictures").mkdir()
+    reader = cv2.VideoCapture(str(source))
+    for number in range(CALIBRATED):
+        there, picture = reader.read()
+        if there:
+            cv2.imwrite(str(pictures / f"{number:03}.jpg"), picture)
+    data = {"path": str(folder), "train": "pictures", "val": "pictures", "names": dict(enumerate(labels))}
+    (folder / "pictures.yaml").write_text(json.dumps(data))  # which is YAML, too
+    return {"quantize": 8, "data": str(folder / "pictures.yaml")}
+
+
 def main() -> None:
     """Export; print one line of JSON."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--folder", type=Path, required=True, help="where the export goes")
+    parser.add_argument("--calibrate", type=Path, help="video whose pictures calibrate int8; left out: float")
     options = parser.parse_args()
     spec = json.loads((options.model / "spec.json").read_text())
     labels, size, height = [*spec["objects"], "face"], spec["frame"]["width"], spec["frame"]["height"]
     if size != height:
         raise SystemExit(f"--model has an input of {size}x{height}, but must have a square one")
-    model_macs = macs(options.model / spec["frame"]["file"])
+    model_macs = macs(options.model / spec["frame"]["file"], size)
     config = equal_configuration(len(labels), size, model_macs)
     made = network(config)
     made.names = dict(enumerate(labels))
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.save({"model": made}, options.folder / "equal.pt")
-    exported = Path(YOLO(options.folder / "equal.pt").export(format="openvino", imgsz=size, nms=False, verbose=False))
+    int8 = calibration(options.calibrate, labels, options.folder) if options.calibrate else {}
+    how = {"format": "openvino", "imgsz": size, "nms": False, "verbose": False, **int8}
+    exported = Path(YOLO(options.folder / "equal.pt").export(**how))
     sizes = {"size": size, "width": config["scales"]["n"][1]}
-    costs = {"macs": macs(next(exported.glob("*.xml"))), "model_macs": model_macs}
+    costs = {"macs": macs(next(exported.glob("*.xml")), size), "model_macs": model_macs}
     print(json.dumps({"weights": str(exported), **sizes, **costs}), flush=True)
 
 

@@ -5,18 +5,16 @@ by those that the model finds there (``opencv_loop.py --record``): ByteTrack has
 """
 
 import json
-import sys
 from itertools import cycle
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import torch
 from ultralytics import YOLO
 
-from tools.peers.measuring import Meter, arguments
+from tools.peers.measuring import Meter, arguments, stand_in_for_torchvision
 
-PACKAGES: Final = ("lap", "numpy", "opencv-python", "openvino", "torch", "ultralytics")
+PACKAGES: Final = ("lap", "nncf", "numpy", "opencv-python", "openvino", "torch", "ultralytics")
 COLUMNS: Final = 6  # x0, y0, x1, y1, score, label
 
 
@@ -40,12 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, required=True, help="pixels of its square input")
     parser.add_argument("--boxes", type=Path, required=True, help="what opencv_loop.py recorded of the clip")
     options = parser.parse_args()
-    # Ultralytics imports torchvision for any video; a network without NMS calls nothing of it, so that where its wheel
-    # does not load an empty module will do.
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        sys.modules["torchvision"] = ModuleType("torchvision")
+    stand_in_for_torchvision()
     model = with_boxes(options.weights, json.loads(options.boxes.read_text()))
     how = {"stream": True, "tracker": "bytetrack.yaml", "imgsz": options.size, "verbose": False}
     meter, going = Meter(options.seconds), True

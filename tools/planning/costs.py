@@ -32,6 +32,13 @@ class FrameCosts(msgspec.Struct, frozen=True, kw_only=True):
     scale: float  # to the network's input
     network: float
     rest: float  # everything else: batching, tracks, names, messages
+    idle: float = (
+        1.0  # what a frame costs where cores are idle, in small batches and cold caches, to where they are busy
+    )
+
+    def looking(self, crops: int) -> float:
+        """Return the cost of scaling a picture and so many crops of it, and of the rows that these are in a batch."""
+        return (1 + crops) * (self.scale + self.network)
 
 
 def measure_costs(size: str, model: str, seconds: float, tell: Tell) -> FrameCosts:
@@ -59,4 +66,5 @@ def measure_costs(size: str, model: str, seconds: float, tell: Tell) -> FrameCos
         scale=report.limit.scale_cpu_ms.median,
         network=report.limit.engine_cpu_ms.median,
         rest=max(0.0, report.cpu_ms_beyond_limit.median),
+        idle=max(1.0, report.latency.cpu_ms_per_frame.median / report.throughput.cpu_ms_per_frame.median),
     )

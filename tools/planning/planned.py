@@ -1,7 +1,7 @@
 """From what a frame costs to the machine that some streams need; pure functions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import msgspec
@@ -26,12 +26,14 @@ class PlannedLoad:
         fps: frames a second of each.
         inferred: frames a second of each that the network sees, ``fps`` at the most.
         p99_ms: latency that 99 of 100 frames must keep.
+        crops: parts of each inferred picture that the network sees besides.
     """
 
     streams: int
     fps: float
     inferred: float
     p99_ms: float
+    crops: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +55,7 @@ def plan(costs: FrameCosts, load: PlannedLoad, here_cores: int) -> Plan:
     return Plan(
         cores=cores,
         p99_ms=None if cores is None else round(p99_ms(costs, load, cores), 1),
-        busy=None if cores is None else round(sum(demand.values()) / cores, 3),
+        busy=None if cores is None else round(busy_cores(costs, load, cores) / cores, 3),
         first=first_limit(costs, load, cores or MAX_CORES),
         demand={name: round(value, 3) for name, value in demand.items()},
         here_cores=here_cores,
@@ -66,15 +68,25 @@ def demand_of(costs: FrameCosts, load: PlannedLoad) -> dict[str, float]:
     frames, inferred = load.streams * load.fps / 1e3, load.streams * load.inferred / 1e3
     return {
         "decoding": frames * costs.decode,
-        "the network": inferred * (costs.scale + costs.network),
+        "the network": inferred * costs.looking(load.crops),
         "everything else": frames * costs.rest,
     }
+
+
+def busy_cores(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:
+    """Return how many of the cores a load keeps busy: the more they are idle, the more a frame costs."""
+    demand = sum(demand_of(costs, load).values())
+    if demand >= cores:
+        return demand
+    # busy = demand * (idle + (1 - idle) * busy / cores)
+    return demand * costs.idle * cores / (cores + demand * (costs.idle - 1.0))
 
 
 def p99_ms(costs: FrameCosts, load: PlannedLoad, cores: int) -> float:
     """Return the latency that 99 of 100 inferred frames keep: the work on one of them, and what it waits for a core."""
     share = load.inferred / load.fps
-    whole, between = costs.decode + costs.scale + costs.network + costs.rest, costs.decode + costs.rest
+    between = costs.decode + costs.rest
+    whole = between + costs.looking(load.crops)
     mean = share * whole + (1.0 - share) * between
     square = share * whole**2 + (1.0 - share) * between**2
     rate = load.streams * load.fps / 1e3  # a millisecond
@@ -91,7 +103,7 @@ def most_streams(costs: FrameCosts, load: PlannedLoad, cores: int) -> int:
     low, high = 0, MAX_STREAMS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if holds(costs, PlannedLoad(middle, load.fps, load.inferred, load.p99_ms), cores):
+        if holds(costs, replace(load, streams=middle), cores):
             low = middle
         else:
             high = middle

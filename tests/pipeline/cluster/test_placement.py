@@ -1,12 +1,24 @@
 """Which streams make a shard, and where it goes."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from pipeline.cluster.placement import NodeResources, check_clustered, choose_node, needed, shards_of
+from pipeline.cluster.placement import (
+    NodeResources,
+    ShardLoad,
+    ShardMove,
+    check_clustered,
+    choose_node,
+    needed,
+    next_move,
+    shards_of,
+)
 from pipeline.settings.schema import Config, RaySettings
 from pipeline.sinks.store import StoreSettings
 
@@ -83,3 +95,63 @@ def test_clips_are_refused_and_the_rest_of_a_store_is_not() -> None:
 
 def test_a_camera_of_a_node_that_is_named_is_allowed() -> None:
     check_clustered(config_of({"source": "0", "node": "hall"}))
+
+
+def even(shards: list[ShardLoad], nodes: list[NodeResources], settings: RaySettings) -> list[ShardLoad]:
+    """The shards once all moves are done; a move must leave them more even than they were."""
+    for _ in range(100):
+        if (move := next_move(shards, nodes, settings)) is None:
+            return shards
+        source = shards[move.source]
+        shards[move.source] = replace(source, streams=source.streams - move.streams)
+        if move.target is None:
+            shards.append(ShardLoad(source.group, move.node, move.streams))
+        else:
+            target = shards[move.target]
+            assert (target.node, target.group) == (move.node, source.group)
+            shards[move.target] = replace(target, streams=target.streams + move.streams)
+    raise AssertionError("moves come to no end")
+
+
+@pytest.mark.parametrize(
+    ("shards", "cpus", "expected"),
+    [
+        pytest.param({"a": [8, 8]}, {"a": 4, "b": 4}, {"a": [8], "b": [8]}, id="a whole shard moves to a new node"),
+        pytest.param({"a": [6], "b": [6]}, {"a": 4, "b": 4, "c": 4}, {"a": [4], "b": [4], "c": [4]}, id="part of each"),
+        pytest.param({"a": [4], "b": [4]}, {"a": 4, "b": 4}, {"a": [4], "b": [4]}, id="even as it is"),
+        pytest.param({"a": [4], "b": [5]}, {"a": 4, "b": 4}, {"a": [4], "b": [5]}, id="a single one is left"),
+        pytest.param({"a": [7, 1]}, {"a": 4}, {"a": [4, 4]}, id="shards of one node"),
+        pytest.param({"a": [8]}, {"a": 4, "b": 12}, {"a": [2], "b": [6]}, id="by CPUs"),
+        pytest.param({"a": [8]}, {"a": 4, "b": 0}, {"a": [8]}, id="a node without room"),
+        pytest.param({"a": [8, 8, 8]}, {"a": 4, "b": 8}, {"a": [8], "b": [8, 8]}, id="no more than a shard may have"),
+        pytest.param({}, {"a": 4}, {}, id="no shard"),
+    ],
+)
+def test_streams_are_moved_until_they_are_even(
+    shards: dict[str, list[int]], cpus: dict[str, int], expected: dict[str, list[int]]
+) -> None:
+    nodes = [NodeResources(name, {"CPU": float(count)}) for name, count in cpus.items()]
+    loads = [ShardLoad(None, node, count) for node, counts in shards.items() for count in counts]
+    found: dict[str, list[int]] = {}
+    for shard in even(loads, nodes, RaySettings(streams_per_shard=8)):
+        if shard.streams:
+            found.setdefault(shard.node, []).append(shard.streams)
+    assert {node: sorted(counts) for node, counts in found.items()} == expected
+
+
+def test_streams_of_a_node_of_their_own_stay_on_such_nodes() -> None:
+    nodes = [NodeResources("a", {"CPU": 4.0, "hall": 1.0}), NodeResources("b", {"CPU": 4.0})]
+    assert next_move([ShardLoad("hall", "a", 8)], nodes, RaySettings()) is None
+    nodes.append(NodeResources("c", {"CPU": 4.0, "hall": 1.0}))
+    assert next_move([ShardLoad("hall", "a", 8)], nodes, RaySettings()) == ShardMove(0, None, "c", 4)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 8)), max_size=8),
+    st.lists(st.integers(0, 9), min_size=3, max_size=3),
+)
+def test_moves_come_to_an_end_and_no_stream_is_lost(loads: list[tuple[str, int]], cpus: list[int]) -> None:
+    nodes = [NodeResources(name, {"CPU": float(count)}) for name, count in zip("abc", cpus, strict=True)]
+    shards = even([ShardLoad(None, *load) for load in loads], nodes, RaySettings(streams_per_shard=8))
+    assert sum(shard.streams for shard in shards) == sum(count for _, count in loads)
+    assert all(0 <= shard.streams <= 8 for shard in shards)

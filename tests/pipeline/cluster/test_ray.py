@@ -1,16 +1,19 @@
-"""Streams on the nodes of a real cluster of Ray, of which one is killed."""
+"""Streams on the nodes of a real cluster of Ray, of which one is killed, or one comes."""
 
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from msgspec import structs
 
 from engines.spec import Model
+from pipeline.cluster.control import ClusterControl
 from pipeline.cluster.ray import run_on_ray
 from pipeline.cluster.shard import Runner
 from pipeline.frames.events import Cause
@@ -145,3 +148,41 @@ def test_streams_of_a_dead_node_go_on_elsewhere(
         cluster.remove_node(workers[-1], allow_graceful=False)
         back_s = check_back(run, tuple(sources))
     assert back_s < BACK_S
+
+
+@pytest.mark.slow
+def test_streams_go_to_a_node_that_comes_and_others_are_added_and_removed(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 10 * FPS, (160, 120), FPS)
+    sources = {f"s{number}": {"source": str(clip), "pace": "camera", "loop": True} for number in range(5)}
+    config = make_config(model, sources, ray={"streams_per_shard": 4})
+    *first, shed = config.streams
+    config = structs.replace(config, streams=tuple(first))
+    control = ClusterControl(config)
+    with cluster_of(nodes=1, cpus=4) as (cluster, _):
+        run = Run(config, on_ray(cluster.address), control=control)
+        run.wait(lambda run: all(len(run.frames(stream.name)) > FPS for stream in first))
+        cluster.add_node(wait=False, num_cpus=4, **SMALL)
+        run.wait(lambda run: sum(_went(run, stream.name) for stream in first) == 2)
+        control.add(shed)
+        control.remove(first[0].name)
+        run.wait(lambda run: len(run.frames(shed.name)) > FPS and run.health(first[0].name)[-1].state == "ended")
+        assert len(actors()) == 2
+        summary = run.end_now()
+    check_books(run, summary)
+    gaps_s = []
+    for name in [stream.name for stream in first if _went(run, stream.name)]:
+        times_s = [s for s, each in zip(run.received_s, run.messages, strict=True) if each.stream == name]
+        gaps_s.append(max(later - earlier for earlier, later in pairwise(times_s)))
+    assert check_ends(run, *get_args(Cause))["object", "down"] >= len(gaps_s)
+    print(f"streams that moved were silent for {', '.join(f'{gap_s:.2f}' for gap_s in gaps_s)} s")
+
+
+def _went(run: Run, stream: str) -> bool:
+    """Whether a stream has moved and is up again, with frames."""
+    states = [health.state for health in run.health(stream)]
+    if states[:3] != ["up", "down", "up"]:
+        return False
+    assert run.health(stream)[1].cause == "moved to another shard"
+    return run.frames(stream)[-1].seq + 1 > run.health(stream)[2].captured

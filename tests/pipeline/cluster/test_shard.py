@@ -28,12 +28,13 @@ from tools.start import missing_extra
 
 PATIENCE_S = 30.0
 FRAMES = 10
+NEW = Resumed(FrameCounts(0, 0, {}))
 
 
-def shard_of(config: Config, driver_key: str, resumed: Resumed | None = None) -> StreamShard:
+def shard_of(config: Config, driver_key: str) -> StreamShard:
     config = config_of_shard(config, config.streams)
     runner = Runner(run_pipeline, Control)
-    return StreamShard(config, resumed or Resumed(), runner, driver_key, os.getcwd(), "127.0.0.1", "node")
+    return StreamShard(config, runner, driver_key, os.getcwd(), "127.0.0.1", "node")
 
 
 def test_the_driver_hears_all_and_nobody_else_anything(
@@ -41,13 +42,15 @@ def test_the_driver_hears_all_and_nobody_else_anything(
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", FRAMES, (160, 120))
     with ShardInbox() as inbox:
-        shard = shard_of(make_config(model, {"door": clip}), inbox.public_key)
+        config = make_config(model, {"door": clip})
+        shard = shard_of(config, inbox.public_key)
         opened = shard.opened()
         _, stranger = zmq.auth.create_certificates(tmp_path, "stranger")
         (tmp_path / "shard.key").write_text(opened.server_key)
         with Subscriber(opened.address, server_key=tmp_path / "shard.key", client_key=stranger) as subscriber:
             assert subscriber.receive(0.3) is None
             inbox.connect(3, opened)
+            shard.add(config.streams[0], NEW)
             told: list[Message] = []
             end_s = time.monotonic() + PATIENCE_S
             while not (told and isinstance(told[-1], HealthMessage) and told[-1].state == "ended"):
@@ -56,6 +59,7 @@ def test_the_driver_hears_all_and_nobody_else_anything(
                     assert number == 3
                     told.append(message)
             assert subscriber.receive(0.1) is None
+        shard.stop()
         while (report := shard.report()).summary is None:
             time.sleep(0.01)
     assert [message.seq for message in told if isinstance(message, FrameMessage)] == list(range(FRAMES))

@@ -1,126 +1,15 @@
 """What becomes of the streams of shards that are lost, told without Ray."""
 
-import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from engines.errors import ConfigError, StageError
-from pipeline.cluster.placement import shards_of
-from pipeline.cluster.shard import OpenedShard, ShardReport
-from pipeline.cluster.stream_books import StreamBooks
-from pipeline.cluster.supervisor import ShardLost, ShardSupervisor
+from pipeline.cluster.placed import ShardLost
 from pipeline.frames.counters import FrameCounts
 from pipeline.runtime.resuming import Resumed
-from pipeline.runtime.summary import Summary
-from pipeline.settings.schema import Config, StreamSettings
-from pipeline.wire.messages import EventMessage, HealthMessage, Message, ObjectMessage
-from tests.pipeline.made_messages import AT, frame
-
-
-class MadeShard:
-    """A shard that says and answers what the test makes it."""
-
-    def __init__(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> None:
-        self.names = [stream.name for stream in streams]
-        self.resumed, self.avoided = resumed, set(avoided)
-        self.node = "a"
-        self.failure: Exception | None = None
-        self.silent = self.unreachable = self.stopped = self.killed = False
-        self.summary: Summary | None = None
-
-    def opened(self) -> OpenedShard | None:
-        if self.failure is not None:
-            raise self.failure
-        return OpenedShard("tcp://nowhere:1", "key", self.node)
-
-    def report(self) -> ShardReport | None:
-        if self.failure is not None:
-            raise self.failure
-        return None if self.silent else ShardReport({}, self.summary)
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-class MadeCluster:
-    """One supervised run: two shards of one stream each; the clock goes on by a second at each look."""
-
-    def __init__(self, steps: Callable[["MadeCluster"], Iterator[None]]) -> None:
-        self.now_s = 0.0
-        self.placed: list[MadeShard] = []
-        self.told: list[Message] = []
-        self.waiting: deque[tuple[int, Message]] = deque()
-        self.heard = {0: False, 1: False}
-        self.stop = threading.Event()
-        self._steps = steps(self)
-        rows = [{"name": name, "source": "clip.mp4"} for name in ("door", "yard")]
-        config = msgspec.convert({"streams": rows, "ray": {"streams_per_shard": 1, "timeout_s": 3.0}}, Config)
-        self.books = StreamBooks(("door", "yard"), self.told.append)
-        self.supervisor = ShardSupervisor(
-            config, shards_of(config), self._place, self, self.books, self.stop, lambda: self.now_s
-        )
-
-    def _place(self, streams: tuple[StreamSettings, ...], resumed: Resumed, avoided: Collection[str]) -> MadeShard:
-        self.placed.append(MadeShard(streams, resumed, avoided))
-        return self.placed[-1]
-
-    def connect(self, shard: int, opened: OpenedShard) -> None:
-        self.heard[shard] = True
-
-    def disconnect(self, shard: int) -> None:
-        self.heard[shard] = False
-
-    def receive(self, timeout_s: float) -> Iterator[tuple[int, Message]]:
-        self.now_s += 1.0
-        next(self._steps)
-        while self.waiting:
-            number, message = self.waiting.popleft()
-            if self.heard[number]:
-                yield number, message
-
-    def run(self) -> Summary:
-        assert self.supervisor.open()
-        try:
-            self.supervisor.run()
-        finally:
-            self.supervisor.close()
-        return self.supervisor.summary({})
-
-    def frame(self, stream: str, seq: int, dropped: dict[str, int] | None = None, track: int = 1) -> None:
-        seen = ObjectMessage(track, "person", 0.9, (10.0, 10.0, 20.0, 40.0))
-        self._say(frame(stream, seq, seen, **dropped or {}))
-
-    def begins(self, stream: str, track: int) -> None:
-        box = (10.0, 10.0, 20.0, 40.0)
-        values = {"label": "person", "first_seen": AT, "box": box, "track": track}
-        self._say(EventMessage(stream=stream, seq=0, captured_at=AT, event="new", kind="object", **values))  # type: ignore[arg-type]
-
-    def crosses(self, stream: str, count: int) -> None:
-        counts = {"a_to_b": {"person": count}, "b_to_a": {}}
-        values = {"track": 1, "label": "person", "name": "kerb", "direction": "a_to_b", "counts": counts}
-        self._say(EventMessage(stream=stream, seq=0, captured_at=AT, event="cross", kind="line", **values))  # type: ignore[arg-type]
-
-    def ends(self, stream: str, captured: int, published: int, **dropped: int) -> None:
-        counts = {"captured": captured, "published": published, "dropped": dropped}
-        values = {"state": "ended", "cause": "end of the file", "read": "all"}
-        self._say(HealthMessage(stream=stream, at=AT, **values, **counts))  # type: ignore[arg-type]
-        summary = Summary(1.0, {stream: FrameCounts(captured, published, dropped)}, backend="made", precision="f32")
-        self.shard_of(stream).summary = summary
-
-    def shard_of(self, stream: str) -> MadeShard:
-        return [shard for shard in self.placed if stream in shard.names][-1]
-
-    def _say(self, message: Message) -> None:
-        self.waiting.append((0 if message.stream == "door" else 1, message))
-
-    def of(self, stream: str) -> list[Message]:
-        return [message for message in self.told if message.stream == stream]
+from pipeline.wire.messages import EventMessage, HealthMessage
+from tests.pipeline.cluster.made_cluster import MadeCluster
 
 
 @pytest.fixture
@@ -153,9 +42,10 @@ def test_a_silent_shard_is_placed_elsewhere_and_its_books_go_on(lost: MadeCluste
     summary = lost.run()
     first, second = lost.placed[1:]
     assert first.killed and second.avoided == {"a"}
-    assert second.resumed == Resumed(
-        {"yard": FrameCounts(6, 2, {"stale": 1, "crash": 3})},
-        {"yard": {"kerb": {"a_to_b": {"person": 3}, "b_to_a": {}}}},
+    assert second.resumed["yard"] == Resumed(
+        FrameCounts(6, 2, {"stale": 1, "crash": 3}),
+        base=0,
+        lines={"kerb": {"a_to_b": {"person": 3}, "b_to_a": {}}},
         restarts=1,
     )
     assert summary.streams == {"door": FrameCounts(1, 1, {}), "yard": FrameCounts(7, 3, {"stale": 1, "crash": 3})}

@@ -11,6 +11,7 @@ from structlog.typing import EventDict
 
 from engines.errors import ConfigError
 from pipeline.runtime.reading import Reading
+from pipeline.runtime.resuming import Resumed
 from pipeline.service.control import Control
 from pipeline.service.reloading import Reloaded, reload
 from pipeline.settings.schema import Config, InferenceSettings, StreamSettings, Switch
@@ -31,7 +32,7 @@ class MadeRun:
     def reading(self) -> Reading:
         return Reading()
 
-    def add(self, settings: StreamSettings) -> None:
+    def add(self, settings: StreamSettings, resumed: Resumed | None = None) -> None:
         self._put("add", settings)
 
     def change(self, settings: StreamSettings) -> None:
@@ -150,3 +151,15 @@ def test_a_stream_that_is_switched_off_stays_off_and_takes_its_new_settings(logs
         assert run.calls == [("remove", "door")] and [each.timeout_s for each in control.paused()] == [9.0]
         reload(lambda: Config(streams=(camera("yard"),)), RUNNING, control)
         assert run.calls[1:] == [("add", "door"), ("remove", "door")] and not control.paused()
+
+
+def test_settings_that_cannot_change_are_no_part_that_was_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, control = MadeRun(*RUNNING.streams), Control()
+
+    def refuse(config: Config) -> None:
+        raise ConfigError("not now")
+
+    monkeypatch.setattr(run, "tune", refuse)
+    config = msgspec.structs.replace(RUNNING, inference=InferenceSettings(fps=5.0))
+    with control.of(run), pytest.raises(ConfigError, match=r"^configuration not taken over: not now$"):
+        reload(lambda: config, RUNNING, control)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.settings.schema import Config, ModelSettings
+from pipeline.settings.schema import Config, InferenceSettings, ModelSettings
 from tests.tools.benchmarking.made_watched import make_heard, make_watched
 from tools.benchmarking import streams as module
 from tools.benchmarking.run import Setup
@@ -45,6 +45,24 @@ def test_no_frame_is_given_up_that_could_still_be_in_time(tmp_path: Path, monkey
     assert report.most == 2
     assert {config.inference.preprocess for config in configs} == {"gpu"}, "the rest stays as it was asked for"
     assert {config.inference.max_queue_delay_ms for config in configs} == {report.max_queue_delay_ms} == {140.0}
+
+
+def test_cameras_infer_and_decode_what_was_asked_for(tmp_path: Path) -> None:
+    sources = {"a.mp4": "a-small.mp4", "b.mp4": "b-small.mp4"}
+    setup = Setup(
+        tuple(sources), ModelSettings(), "queue", tmp_path, inferred=5.0, detect_sources=tuple(sources.values())
+    )
+    config = setup.config(3, "camera")
+    assert config.inference.fps == 5.0
+    assert [(stream.source, stream.detect_source) for stream in config.streams] == [
+        ("a.mp4", "a-small.mp4"),
+        ("b.mp4", "b-small.mp4"),
+        ("a.mp4", "a-small.mp4"),
+    ]
+    assert not any(stream.loop for stream in config.streams), "which detect_source does not allow"
+    whole = Setup(tuple(sources), ModelSettings(), "queue", tmp_path).config(2, "camera")
+    assert [stream.detect_source for stream in whole.streams] == [None, None]
+    assert whole.inference == InferenceSettings()
 
 
 def test_a_number_has_failed_when_it_failed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,21 @@
 
 import heapq
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engines.errors import ConfigError
+from tests.tools.benchmarking.made_watched import make_heard, make_watched
+from tools.benchmarking.streams import summarise
 from tools.plan import plan_machine
+from tools.planning.checking import check
 from tools.planning.costs import FrameCosts
-from tools.planning.planned import PlannedLoad, demand_of, holds, most_streams, p99_ms, plan
+from tools.planning.planned import PlannedLoad, busy_cores, demand_of, holds, most_streams, p99_ms, plan
 from tools.planning.queueing import erlang_c, waiting_percentile
 
 COSTS = FrameCosts(size="1080p", decode=5.0, scale=0.4, network=9.7, rest=1.2)
@@ -68,6 +73,45 @@ def test_the_least_number_of_cores_that_holds_is_planned() -> None:
     assert planned.p99_ms <= 100.0
     assert planned.first == "the network"
     assert planned.here_streams == 3
+
+
+def test_a_crop_costs_what_a_picture_costs_to_scale_and_to_infer() -> None:
+    two = replace(LOAD, crops=2)
+    assert demand_of(COSTS, two) == pytest.approx({"decoding": 4.5, "the network": 27.27, "everything else": 1.08})
+    assert p99_ms(COSTS, two, 500) == pytest.approx(5.0 + 3 * (0.4 + 9.7) + 1.2)
+    once, often = (PlannedLoad(30, 30.0, inferred, 100.0, crops) for inferred, crops in ((15.0, 0), (5.0, 2)))
+    assert demand_of(COSTS, once) == pytest.approx(demand_of(COSTS, often)), "as many rows"
+    assert most_streams(COSTS, two, 8) < most_streams(COSTS, LOAD, 8)
+
+
+def test_a_plan_says_how_many_crops_it_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tools.plan.measure_costs", lambda *arguments: COSTS)
+    plan_machine(streams=30, crops=1)
+    assert "20.20" in (said := capsys.readouterr().out)
+    assert "30 of them inferred with 1 crop each" in " ".join(said.split())
+
+
+def test_a_frame_costs_more_where_cores_are_idle() -> None:
+    cold = structs.replace(COSTS, idle=1.5)
+    little, much, all_ = (PlannedLoad(streams, 5.0, 5.0, 100.0) for streams in (1, 20, 200))
+    assert busy_cores(cold, little, 64) == pytest.approx(1.5 * busy_cores(COSTS, little, 64), rel=0.01)
+    assert busy_cores(COSTS, much, 2) < busy_cores(cold, much, 2) < 2.0
+    busy = busy_cores(cold, much, 2)
+    assert busy == pytest.approx(busy_cores(COSTS, much, 2) * (1.5 - 0.5 * busy / 2)), (
+        "between both, by how busy they are"
+    )
+    assert busy_cores(cold, all_, 2) == busy_cores(COSTS, all_, 2)
+
+
+def test_what_was_run_is_held_against_the_plan_for_as_many_streams() -> None:
+    heard = [make_heard(stream="s000")] * 100
+    report = summarise(5.0, {count: [make_watched(heard, cpu_s=cpu_s)] for count, cpu_s in ((1, 1.0), (64, 2.0))})
+    one, many = check(COSTS, PlannedLoad(64, 5.0, 5.0, 100.0), 2, report.rows)
+    assert one.cores_planned == pytest.approx(5 * 16.3 / 1e3, abs=1e-3)
+    assert (one.cores_used, one.error) == (0.1, pytest.approx(0.0815 / 0.1 - 1.0, abs=1e-3))
+    assert one.p99_planned_ms == pytest.approx(16.3) and many.p99_planned_ms is None
 
 
 def test_looking_less_often_moves_the_limit_to_decoding() -> None:
