@@ -115,7 +115,7 @@ def test_the_task_of_the_page_is_the_one_that_there_is() -> None:
     declaration, field = re.findall(r"^```python\n(.*?)^```", section("A task"), re.MULTILINE | re.DOTALL)
     assert declaration == (ROOT / "engines/tasks/mask/__init__.py").read_text()
     assert field.strip() in (ROOT / "pipeline/wire/messages.py").read_text()
-    shipped = tomllib.loads((ROOT / "configs/training/s-mask.toml").read_text())
+    shipped = tomllib.loads((ROOT / "configs/training/s.toml").read_text())
     (shown,) = (
         tomllib.loads(text) for text in re.findall(r"^```toml\n(.*?)^```", section("A task"), re.MULTILINE | re.DOTALL)
     )

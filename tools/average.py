@@ -23,7 +23,7 @@ def average(
 
     What a run forgot comes back in part, at the cost of part of what it learnt.
 
-    Example: trunkline average engines/zoo/s/milestone.pt s --share 0.45 --data DIR --out mean.pt
+    Example: trunkline average runs/s/milestone.pt s --share 0.6 --data DIR --out mean.pt
     """
     try:
         from engines.compiling.averaging import average as mean_of

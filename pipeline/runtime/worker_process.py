@@ -23,6 +23,9 @@ from pipeline.settings.schema import StreamSettings
 FORKING: Final = get_context("forkserver")
 FORKING.set_forkserver_preload([run_worker.__module__, "pipeline.runtime.workers.forking"])
 
+FORK_S: Final = 10.0  # for which it is tried to have a process forked
+RETRY_S: Final = 0.05  # between two tries
+
 log = structlog.get_logger()
 
 
@@ -45,19 +48,26 @@ class Worker:
         context.frames.beat(context.number, UNWATCHED)
         self.opening.begin(time.monotonic())
         self.stuck = False
-        try:
-            ours, theirs = FORKING.Pipe()
-            with closing(theirs):
-                # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
-                process = FORKING.Process(
-                    target=run_worker, args=(self.worker_spec, theirs), name=self.worker_spec.name
-                )
-                process.start()
-        except OSError as error:
-            raise StageError(
-                f"process {self.worker_spec.name!r} cannot be started: {error.strerror or error}"
-            ) from error
-        self.pipe, self.process = ours, process
+        patience = time.monotonic() + FORK_S
+        while True:
+            try:
+                self.pipe, self.process = self._forked()
+                return
+            except (OSError, EOFError) as error:
+                # Who forks them may have been killed, and be neither gone yet nor there: the next try forks another.
+                if isinstance(error, ConnectionError | EOFError) and time.monotonic() < patience:
+                    time.sleep(RETRY_S)
+                    continue
+                why = getattr(error, "strerror", None) or str(error)
+                raise StageError(f"process {self.worker_spec.name!r} cannot be started: {why}") from error
+
+    def _forked(self) -> tuple["Connection[Any, Any]", ForkServerProcess]:
+        ours, theirs = FORKING.Pipe()
+        with closing(theirs):
+            # Not daemons: those may have no children of their own, and _end_with_parent does what daemon would.
+            process = FORKING.Process(target=run_worker, args=(self.worker_spec, theirs), name=self.worker_spec.name)
+            process.start()
+        return ours, process
 
     def leave(self, stream: str) -> None:
         """It captures a stream no longer, nor does one that is started in its place."""
