@@ -46,6 +46,7 @@ class Pulse:
     def __init__(self) -> None:
         self._works: list[Work] = []
         self._lock = threading.Lock()
+        self.begun = threading.Event()  # set with the first stage: who stops right after it has given a sign
 
     @contextmanager
     def stage(self) -> Iterator[Work]:
@@ -53,6 +54,7 @@ class Pulse:
         work = Work()
         with self._lock:
             self._works.append(work)
+        self.begun.set()
         try:
             yield work
         finally:

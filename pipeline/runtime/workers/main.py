@@ -52,8 +52,12 @@ def _beat(context: WorkerContext, pulse: Pulse) -> None:
     """Give signs of life; end with the process that forked this one, since nobody else can tell when this one ends."""
     forked_by = os.getppid()
     while os.getppid() == forked_by:
+        begun = pulse.begun.is_set()
         context.frames.beat(context.number, pulse.sign(time.monotonic_ns()))
-        time.sleep(BEAT_S)
+        if begun:
+            time.sleep(BEAT_S)
+        else:
+            pulse.begun.wait(BEAT_S)
     os._exit(1)
 
 

@@ -124,3 +124,11 @@ def test_the_first_process_may_take_its_time_to_open_and_a_later_one_a_multiple_
     late = [opening.late_s(UNWATCHED, 2000.0 + at * LONGEST_LOOK_S) for at in range(1, 2 * OPENINGS)]
     assert late[: OPENINGS // 2] == [0.0] * (OPENINGS // 2) and late[-1] > 0.0
     assert opening.late_s(7, 3000.0) == opening.late_s(UNWATCHED, 4000.0) == 0.0
+
+
+def test_the_first_stage_is_told_at_once() -> None:
+    """So that a process that stops right after it has begun is not taken for one that opens what it needs."""
+    pulse = Pulse()
+    assert not pulse.begun.is_set()
+    with pulse.stage():
+        assert pulse.begun.is_set()
