@@ -81,6 +81,7 @@ def _set(entry: DatasetSettings) -> dict[str, object]:
     """A set's labels, where its pictures lie, and what is known of their terms."""
     folders = [folder for source in (entry.scene, entry.identity) if source for folder in source.folders]
     folders += [entry.images] if entry.images else []
+    folders += [table["images"] for table in entry.labels.values() if "images" in table]
     return {
         "name": entry.name,
         "labels": list(entry.labelled),
