@@ -237,7 +237,7 @@ def test_a_header_of_anything_does_no_harm(header: dict[str, Any]) -> None:
 WELL_FORMED = {"raw": packed(), "jpeg": packed(JpegEncoder(75))}
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(data=st.data(), encoding=st.sampled_from(sorted(WELL_FORMED)))
 def test_a_message_that_is_damaged_does_no_harm(data: st.DataObject, encoding: str) -> None:
     parts = [bytearray(part) for part in WELL_FORMED[encoding]]
@@ -252,7 +252,7 @@ def test_a_message_that_is_damaged_does_no_harm(data: st.DataObject, encoding: s
     check_anything([bytes(part) for part in parts[:kept]])
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(
     changes=st.fixed_dictionaries(
         {},
