@@ -121,6 +121,13 @@ class MadeCluster:
         values = {"track": 1, "label": "person", "name": "kerb", "direction": "a_to_b", "counts": counts}
         self._say(EventMessage(stream=stream, seq=0, captured_at=AT, event="cross", kind="line", **values))  # type: ignore[arg-type]
 
+    def end_all(self, *streams: str) -> Iterator[None]:
+        """Let files without a frame end, and then nothing more happen."""
+        for stream in streams:
+            self.ends(stream, 0, 0)
+        while True:
+            yield
+
     def ends(self, stream: str, captured: int, published: int, **dropped: int) -> None:
         counts = {"captured": captured, "published": published, "dropped": dropped}
         values = {"state": "ended", "cause": "end of the file", "read": "all"}

@@ -178,10 +178,7 @@ def test_a_stream_that_its_node_refuses_ends_with_the_cause_and_no_other_does() 
         made.placed[2].summary = Summary(1.0, {})
         yield
         yield
-        made.ends("door", 0, 0)
-        made.ends("yard", 0, 0)
-        while True:
-            yield
+        yield from made.end_all("door", "yard")
 
     made = MadeCluster(steps)
     made.run()
@@ -196,10 +193,7 @@ def test_a_shard_that_cannot_begin_ends_what_was_added_for_it_and_nothing_else()
         made.placed[2].failure = ConfigError("source is 'missing.mp4', but there is no such file")
         yield
         yield
-        made.ends("door", 0, 0)
-        made.ends("yard", 0, 0)
-        while True:
-            yield
+        yield from made.end_all("door", "yard")
 
     made = MadeCluster(steps)
     made.run()

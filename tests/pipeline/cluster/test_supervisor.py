@@ -73,10 +73,7 @@ def test_a_shard_whose_address_refuses_is_lost_sooner() -> None:
         while len(made.placed) == 2:
             yield
         assert made.now_s - began_s <= 3.0
-        made.ends("yard", 0, 0)
-        made.ends("door", 0, 0)
-        while True:
-            yield
+        yield from made.end_all("yard", "door")
 
     MadeCluster(steps).run()
 
@@ -86,10 +83,7 @@ def test_a_process_that_died_may_be_started_on_its_node_again() -> None:
         made.shard_of("yard").failure = ShardLost("the actor died")
         yield
         assert made.shard_of("yard").avoided == set()
-        made.ends("yard", 0, 0)
-        made.ends("door", 0, 0)
-        while True:
-            yield
+        yield from made.end_all("yard", "door")
 
     made = MadeCluster(steps)
     made.run()
@@ -143,10 +137,7 @@ def test_messages_that_did_not_arrive_are_counted_as_lost() -> None:
 def test_what_ended_in_a_message_that_did_not_arrive_ends_with_its_stream() -> None:
     def steps(made: MadeCluster) -> Iterator[None]:
         made.begins("door", 1)
-        made.ends("door", 0, 0)
-        made.ends("yard", 0, 0)
-        while True:
-            yield
+        yield from made.end_all("door", "yard")
 
     made = MadeCluster(steps)
     made.run()
