@@ -1,8 +1,9 @@
 """One step of joint training, and all that must be saved to go on exactly."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from engines.training.balancing import build_balance
 from engines.training.checkpoint import DENSE, Checkpoint
 from engines.training.criteria import Learning, build_criteria, criterion
 from engines.training.datasets import PictureSet
-from engines.training.dense import DenseCriterion, DenseTeacher
+from engines.training.dense import DenseCriterion, DenseTargets, DenseTeacher
 from engines.training.ema import Ema
 from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss, joined
@@ -130,6 +131,7 @@ class Trainer:
         )
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
         self.micro_batch_generator = torch.Generator()
+        self.maker = ThreadPoolExecutor(1, "micro-batches")
         self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
         sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
@@ -250,8 +252,8 @@ class Trainer:
         found, statistics = {}, {}
         if self.norms:
             self.norms.begin()
-        for position, draw in self.processes.mine(draws):
-            found[position] = self._backward(draw, gradients)
+        for position, draw, batch in self._made(self.processes.mine(draws)):
+            found[position] = self._backward(draw, batch, gradients)
             if self.norms:
                 statistics[position] = self.norms.take()
         if self.norms:
@@ -260,8 +262,9 @@ class Trainer:
             self._note_gradients(gradients)
         return self.processes.gathered(found)
 
-    def _backward(self, draw: Draw, gradients: Gradients | None = None) -> MicroBatchResult:
-        losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+    def _backward(self, draw: Draw, batch: MicroBatch, gradients: Gradients | None = None) -> MicroBatchResult:
+        torch.manual_seed(draw.seed)  # dropout
+        losses = self._losses(batch, self.settings.datasets[draw.dataset])
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
             gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
@@ -273,8 +276,9 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.network.named_buffers()}
         found = {}
         with torch.no_grad():
-            for position, draw in self.processes.mine(draws):
-                losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+            for position, draw, batch in self._made(self.processes.mine(draws)):
+                torch.manual_seed(draw.seed)
+                losses = self._losses(batch, self.settings.datasets[draw.dataset])
                 found[position] = MicroBatchResult.of(losses).totals
             for name, value in self.network.named_buffers():
                 value.copy_(kept[name])
@@ -287,12 +291,26 @@ class Trainer:
         like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
         self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
 
+    def _made(self, draws: Sequence[tuple[int, Draw]]) -> Iterator[tuple[int, Draw, MicroBatch]]:
+        """The micro-batches of draws, in order; on a CPU the next one is made while the network learns from one."""
+        if self.device.type != "cpu":
+            yield from ((position, draw, self._make(draw)) for position, draw in draws)
+            return
+        coming = [self.maker.submit(self._make, draw) for _, draw in draws[:1]]
+        for place, (position, draw) in enumerate(draws):
+            batch = coming.pop().result()
+            coming += [self.maker.submit(self._make, after) for _, after in draws[place + 1 : place + 2]]
+            yield position, draw, batch
+
     def _make(self, draw: Draw) -> MicroBatch:
         """The pictures and labels of a micro-batch, alike whoever makes them and whenever."""
-        torch.manual_seed(draw.seed)  # dropout
         self.micro_batch_generator.manual_seed(draw.seed)
         rows = draw.rows.to(self.device)
-        return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.size, mosaic=draw.mosaic)
+        data = self.sets[draw.dataset]
+        batch = self.augmenters[draw.dataset](data, rows, draw.size, mosaic=draw.mosaic)
+        if self.dense is None or data.kind != "boxes":
+            return batch
+        return replace(batch, dense=self.dense(batch.pictures, self.grids[draw.size]))
 
     def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[TaskName, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
@@ -301,16 +319,15 @@ class Trainer:
             features, raw = self.forwards[entry.kind](batch.pictures)
             grid = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
             found = {name: self._loss(name, value, batch, grid) for name, value in raw.items()}
-            if self.dense is not None and entry.kind == "boxes":
-                taught = self._taught(self.dense, batch.pictures, grid, features, raw["objects"])
-                found["objects"] = joined(found["objects"], taught)
+            if batch.dense is not None:
+                found["objects"] = joined(found["objects"], self._taught(batch.dense, grid, features, raw["objects"]))
         return {name: loss for name, loss in found.items() if loss is not None}
 
-    def _taught(self, dense: DenseTeacher, pictures: Tensor, grid: Grid, features: Features, raw: Raw) -> Loss:
-        """How far the network's objects are from what the detector says of the same pictures."""
+    def _taught(self, said: DenseTargets, grid: Grid, features: Features, raw: Raw) -> Loss:
+        """How far the network's objects are from what a detector says of the same pictures."""
         head, criterion = self.network.head("objects"), self.criteria[DENSE]
         assert isinstance(head, DetectionHead) and isinstance(criterion, DenseCriterion)
-        return criterion(head, raw, grid, features, dense(pictures, grid))  # type: ignore[no-any-return]  # nn.Module's
+        return criterion(head, raw, grid, features, said)  # type: ignore[no-any-return]  # nn.Module's
 
     def _loss(self, name: TaskName, raw: Raw, batch: MicroBatch, grid: Grid) -> Loss | None:
         learning = Learning(self.network.head(name), grid, self.step, self.settings.steps)
