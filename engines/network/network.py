@@ -46,24 +46,27 @@ class Network(nn.Module):
 
     def frame(self, images: Tensor) -> dict[TaskName, Raw]:
         """The frame entry: uint8 RGB (N, H, W, 3), sides multiples of 32, -> what each of its heads gives."""
-        return self.run("frame", self._tasks_of("frame"), images)
+        return self.run("frame", self.tasks_of("frame"), images)
 
     def face(self, images: Tensor) -> dict[TaskName, Raw]:
         """The face entry: uint8 RGB (N, 112, 112, 3) aligned faces -> what each of its heads gives."""
-        return self.run("face", self._tasks_of("face"), images)
-
-    def only(self, name: TaskName, images: Tensor) -> dict[TaskName, Raw]:
-        """What one head gives, without the other heads and, if it reads no pyramid, without the neck; for training."""
-        return self.run(task(name).entry, (name,), images)
+        return self.run("face", self.tasks_of("face"), images)
 
     def run(self, entry: EntryName, names: Collection[TaskName], images: Tensor) -> dict[TaskName, Raw]:
         """Pictures of an entry -> what the heads of these tasks give."""
+        return self.look(entry, names, images)[1]
+
+    def look(
+        self, entry: EntryName, names: Collection[TaskName], images: Tensor
+    ) -> tuple[Features, dict[TaskName, Raw]]:
+        """As :meth:`run`, with the maps that the heads read."""
         c3, c4, c5 = self.trunk(_pixels(images), entry)
         read = self.neck is not None and any(task(name).pyramid for name in names)
         features = Features(c4, c5, self.neck((c3, c4, c5)) if self.neck is not None and read else None)
-        return {name: self.head(name)(features) for name in names}
+        return features, {name: self.head(name)(features) for name in names}
 
-    def _tasks_of(self, entry: EntryName) -> tuple[TaskName, ...]:
+    def tasks_of(self, entry: EntryName) -> tuple[TaskName, ...]:
+        """Those of the network's tasks whose heads see an entry's pictures."""
         return tuple(name for name in self.tasks if task(name).entry == entry)
 
 

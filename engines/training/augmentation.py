@@ -14,6 +14,7 @@ from torch import Tensor
 from engines.pictures import PADDING_GREY
 from engines.training import degradation, pasting
 from engines.training.datasets import BoxLabels, PictureSet
+from engines.training.dense import DenseTargets
 from engines.training.rendering import render
 from engines.training.settings import AugmentationSettings, DatasetSettings, Shape
 from engines.training.targets import Targets, move, tile, trim
@@ -35,6 +36,7 @@ class MicroBatch:
     scene_targets: Tensor | None = None  # (N, S) a teacher's probabilities
     embeddings: Tensor | None = None  # (N, D) a teacher's, of unit length
     choices: Tensor | None = None  # (K,) the labels that the set tells apart; None: all
+    dense: DenseTargets | None = None  # what a detector says of the pictures
 
 
 def build_augmenters(

@@ -16,6 +16,8 @@ from engines.files import replacing
 from engines.training.settings import TrainingSettings
 from engines.undecodable import UNDECODABLE
 
+DENSE = "dense"  # among the criteria: what a detector's maps were read with, which no other run begins with
+
 # What a file that is no checkpoint, or half of one, makes torch and msgspec raise.
 DAMAGED = (
     EOFError,
@@ -62,7 +64,7 @@ def milestone(checkpoint: Checkpoint) -> Checkpoint:
         checkpoint,
         network={},
         ema=_halved(checkpoint.ema),
-        criteria=_halved(checkpoint.criteria),
+        criteria=_halved({name: v for name, v in checkpoint.criteria.items() if not name.startswith(f"{DENSE}.")}),
         optimiser={},
         queues=[queue.new_empty(0) for queue in checkpoint.queues],
     )

@@ -11,6 +11,7 @@ from engines.errors import TrainingError
 from engines.spec import Model, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, load_checkpoint, milestone, save_checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
+from engines.training.dense import DenseTeacher
 from engines.training.processes import Processes
 from engines.training.settings import TrainingSettings, ValidationSettings
 from engines.training.teaching import teach
@@ -110,7 +111,10 @@ def train(
     sets = teach(sets, teachers, opened)
     for each in sets.sets:
         opened(f"{each.name}: {len(each)} pictures, {len(each.broken)} unreadable")
-    trainer = Trainer(settings, sets.sets, (sets.objects, sets.scenes), device, processes, tasks)
+    dense = None
+    if settings.dense is not None:
+        dense = DenseTeacher(data / settings.dense.detector, settings.dense, sets.objects, torch.get_num_threads())
+    trainer = Trainer(settings, sets.sets, (sets.objects, sets.scenes), device, processes, tasks, dense)
     run = _Run(trainer, out, validate)
     run.begin(resume, init, at_step)
     yield from run.steps(min(settings.steps, stop_at or settings.steps), stop)

@@ -22,6 +22,11 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
+def joined(one: Loss | None, other: Loss) -> Loss:
+    """The sum of two losses of a task, of which there may be one alone."""
+    return other if one is None else Loss(one.total + other.total, {**one.parts, **other.parts})
+
+
 def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
     """Element-wise quality focal loss (Li et al. 2020) of logits against soft targets in [0, 1]."""
     gap = (logits.detach().sigmoid() - target).abs().pow(FOCUS)

@@ -242,6 +242,15 @@ class LossSettings(_TrainingSection, frozen=True, kw_only=True):
         return own
 
 
+class DenseSettings(_TrainingSection, frozen=True, kw_only=True):
+    """A detector that says of every cell of each micro-batch what it sees (:mod:`engines.training.dense`)."""
+
+    detector: str  # ONNX file of a YOLOX, relative to the folder of the data
+    channels: Literal["rgb", "bgr"] = "bgr"  # in which order it takes them
+    weight: NonNegative = 1.0  # of its scores and boxes, beside the labels'
+    maps: NonNegative = 1.0  # of the likeness of our pyramid to the maps that it makes them from
+
+
 class PhaseSettings(_TrainingSection, frozen=True, kw_only=True):
     """A part of the run: how large its pictures are, and whether mosaics are made."""
 
@@ -282,6 +291,7 @@ class TrainingSettings(_TrainingSection, frozen=True, kw_only=True):
     datasets: Annotated[tuple[DatasetSettings, ...], msgspec.Meta(min_length=1)]
     validation_sets: tuple[DatasetSettings, ...] = ()  # where the figures come from; (): the standard folders
     loss: LossSettings = LossSettings()
+    dense: DenseSettings | None = None
     objects: tuple[str, ...] = ()  # the classes that are learnt, in their order; (): all that the sets label
     steps: Positive
     phases: tuple[PhaseSettings, ...] = (PhaseSettings(share=0.85), PhaseSettings(share=0.15, mosaic=False))

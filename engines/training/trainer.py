@@ -1,8 +1,9 @@
 """One step of joint training, and all that must be saved to go on exactly."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -11,21 +12,23 @@ import torch
 from torch import Tensor
 
 from engines.errors import DataError, TrainingError
-from engines.network.features import Grid, anchor_points
+from engines.network.detection_head import DetectionHead
+from engines.network.features import Features, Grid, anchor_points
 from engines.network.network import Raw, build_network
 from engines.spec import TASKS, USUAL_TASKS, Model, NetworkSettings, TaskName
 from engines.training.adopting import adopt_model
 from engines.training.augmentation import MicroBatch, build_augmenters
 from engines.training.balancing import build_balance
-from engines.training.checkpoint import Checkpoint
+from engines.training.checkpoint import DENSE, Checkpoint
 from engines.training.criteria import Learning, build_criteria, criterion
 from engines.training.datasets import PictureSet
+from engines.training.dense import DenseCriterion, DenseTargets, DenseTeacher
 from engines.training.ema import Ema
 from engines.training.gradients import Gradients, cosines, trunk_gradients
-from engines.training.losses import Loss
+from engines.training.losses import Loss, joined
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
-from engines.training.settings import DatasetSettings, Kind, Shape, TrainingSettings
+from engines.training.settings import DatasetSettings, Kind, Shape, TrainingSettings, entry_of
 
 log = structlog.get_logger()
 
@@ -94,6 +97,7 @@ class Trainer:
         device: torch.device,
         processes: Processes | None = None,
         tasks: Collection[TaskName] | None = None,
+        dense: DenseTeacher | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings = _with_tasks(settings, sets, tasks)
@@ -107,7 +111,12 @@ class Trainer:
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
         known = settings.network.tasks
         classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
-        self.criteria = build_criteria(settings, classes).to(device)
+        self.criteria = build_criteria(settings, classes)
+        self.dense = dense if "objects" in known else None
+        if self.dense is not None and settings.dense is not None:
+            widths = self.dense.widths
+            self.criteria[DENSE] = DenseCriterion(settings.dense, self.dense.known, settings.network.neck, widths)
+        self.criteria.to(device)
         weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
         self.balance = build_balance(settings.loss.balance, weights).to(device)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
@@ -122,6 +131,7 @@ class Trainer:
         )
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
         self.micro_batch_generator = torch.Generator()
+        self.maker = ThreadPoolExecutor(1, "micro-batches")
         self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
         sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
@@ -132,9 +142,11 @@ class Trainer:
         self.skipped_in_a_row = 0
         self.means: dict[str, float] = {}
 
-    def _forward_of(self, kind: Kind) -> Callable[[Tensor], Any]:
-        """The heads that pictures of a set of this kind go through."""
-        return self.network.frame if kind == "boxes" else lambda pictures: self.network.only(kind, pictures)
+    def _forward_of(self, kind: Kind) -> Callable[[Tensor], tuple[Features, dict[TaskName, Raw]]]:
+        """What the network makes of pictures of sets of this kind: those with boxes go through all heads of frames."""
+        entry = entry_of(kind)
+        names = self.network.tasks_of(entry) if kind == "boxes" else (kind,)
+        return lambda pictures: self.network.look(entry, names, pictures)
 
     def _compiled(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """One of the network's ways, compiled for each size of its input if the settings say so."""
@@ -240,8 +252,8 @@ class Trainer:
         found, statistics = {}, {}
         if self.norms:
             self.norms.begin()
-        for position, draw in self.processes.mine(draws):
-            found[position] = self._backward(draw, gradients)
+        for position, draw, batch in self._made(self.processes.mine(draws)):
+            found[position] = self._backward(draw, batch, gradients)
             if self.norms:
                 statistics[position] = self.norms.take()
         if self.norms:
@@ -250,8 +262,9 @@ class Trainer:
             self._note_gradients(gradients)
         return self.processes.gathered(found)
 
-    def _backward(self, draw: Draw, gradients: Gradients | None = None) -> MicroBatchResult:
-        losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+    def _backward(self, draw: Draw, batch: MicroBatch, gradients: Gradients | None = None) -> MicroBatchResult:
+        torch.manual_seed(draw.seed)  # dropout
+        losses = self._losses(batch, self.settings.datasets[draw.dataset])
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
             gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
@@ -263,8 +276,9 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.network.named_buffers()}
         found = {}
         with torch.no_grad():
-            for position, draw in self.processes.mine(draws):
-                losses = self._losses(self._make(draw), self.settings.datasets[draw.dataset])
+            for position, draw, batch in self._made(self.processes.mine(draws)):
+                torch.manual_seed(draw.seed)
+                losses = self._losses(batch, self.settings.datasets[draw.dataset])
                 found[position] = MicroBatchResult.of(losses).totals
             for name, value in self.network.named_buffers():
                 value.copy_(kept[name])
@@ -277,21 +291,43 @@ class Trainer:
         like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
         self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
 
+    def _made(self, draws: Sequence[tuple[int, Draw]]) -> Iterator[tuple[int, Draw, MicroBatch]]:
+        """The micro-batches of draws, in order; on a CPU the next one is made while the network learns from one."""
+        if self.device.type != "cpu":
+            yield from ((position, draw, self._make(draw)) for position, draw in draws)
+            return
+        coming = [self.maker.submit(self._make, draw) for _, draw in draws[:1]]
+        for place, (position, draw) in enumerate(draws):
+            batch = coming.pop().result()
+            coming += [self.maker.submit(self._make, after) for _, after in draws[place + 1 : place + 2]]
+            yield position, draw, batch
+
     def _make(self, draw: Draw) -> MicroBatch:
         """The pictures and labels of a micro-batch, alike whoever makes them and whenever."""
-        torch.manual_seed(draw.seed)  # dropout
         self.micro_batch_generator.manual_seed(draw.seed)
         rows = draw.rows.to(self.device)
-        return self.augmenters[draw.dataset](self.sets[draw.dataset], rows, draw.size, mosaic=draw.mosaic)
+        data = self.sets[draw.dataset]
+        batch = self.augmenters[draw.dataset](data, rows, draw.size, mosaic=draw.mosaic)
+        if self.dense is None or data.kind != "boxes":
+            return batch
+        return replace(batch, dense=self.dense(batch.pictures, self.grids[draw.size]))
 
     def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[TaskName, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            raw = self.forwards[entry.kind](batch.pictures)
+            features, raw = self.forwards[entry.kind](batch.pictures)
             grid = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
             found = {name: self._loss(name, value, batch, grid) for name, value in raw.items()}
+            if batch.dense is not None:
+                found["objects"] = joined(found["objects"], self._taught(batch.dense, grid, features, raw["objects"]))
         return {name: loss for name, loss in found.items() if loss is not None}
+
+    def _taught(self, said: DenseTargets, grid: Grid, features: Features, raw: Raw) -> Loss:
+        """How far the network's objects are from what a detector says of the same pictures."""
+        head, criterion = self.network.head("objects"), self.criteria[DENSE]
+        assert isinstance(head, DetectionHead) and isinstance(criterion, DenseCriterion)
+        return criterion(head, raw, grid, features, said)  # type: ignore[no-any-return]  # nn.Module's
 
     def _loss(self, name: TaskName, raw: Raw, batch: MicroBatch, grid: Grid) -> Loss | None:
         learning = Learning(self.network.head(name), grid, self.step, self.settings.steps)
@@ -357,7 +393,7 @@ class Trainer:
         weights = self.network.state_dict() | saved.ema
         self.network.load_state_dict(weights)
         self.ema.network.load_state_dict(weights)
-        self.criteria.load_state_dict(saved.criteria)
+        self.criteria.load_state_dict(self.criteria.state_dict() | saved.criteria)
         self.balance.restore_initial_values(saved.balance)  # the tasks keep their relative weights
 
     def begin_from_model(self, model: Model, at_step: int = 0) -> None:
@@ -383,9 +419,9 @@ class Trainer:
 
     def _knows_others(self, saved: Checkpoint) -> bool:
         """Whether a checkpoint's classes or people are not ours."""
-        return (saved.objects, saved.scenes) != self.labels or _shapes(saved.criteria) != _shapes(
-            self.criteria.state_dict()
-        )
+        ours = _shapes(self.criteria.state_dict())
+        theirs = _shapes(saved.criteria)
+        return (saved.objects, saved.scenes) != self.labels or any(ours.get(name) != theirs[name] for name in theirs)
 
     def _of_other_data(self, saved: Checkpoint) -> bool:
         queues = zip(saved.queues, self.sets, strict=True)

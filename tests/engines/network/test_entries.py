@@ -96,7 +96,7 @@ def test_faces_keep_their_own_landmarks(network: Network, images: Tensor, rows: 
 def test_scenes_are_probabilities(rows: dict[str, Tensor], network: Network, images: Tensor) -> None:
     assert_same(rows["scene"].sum(1), torch.ones(2))
     with torch.no_grad():
-        assert torch.equal(rows["scene"].argmax(1), network.only("scene", images)["scene"].argmax(1))
+        assert torch.equal(rows["scene"].argmax(1), network.run("frame", ("scene",), images)["scene"].argmax(1))
 
 
 @pytest.mark.parametrize(("size", "objects", "faces"), [((32, 32), 21, 21), ((64, 64), 84, 84), ((160, 160), 300, 100)])

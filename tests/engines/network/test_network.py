@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import cast
 
 import msgspec
 import pytest
@@ -57,9 +58,15 @@ def test_the_face_entry_gives_unit_embeddings_and_qualities(network: Network) ->
     assert ((quality >= 0) & (quality <= 1)).all()
 
 
+def scene_of(network: Network, batch: Tensor) -> Tensor:
+    return cast("Tensor", network.run("frame", ("scene",), batch)["scene"])
+
+
 def test_the_scene_alone_is_the_scene_of_the_frame_entry(network: Network) -> None:
     batch = pictures(2, 64, 64)
-    torch.testing.assert_close(network.only("scene", batch)["scene"], network.frame(batch)["scene"], **ROUNDING)
+    torch.testing.assert_close(
+        network.run("frame", ("scene",), batch)["scene"], network.frame(batch)["scene"], **ROUNDING
+    )
 
 
 def test_gradients_of_both_entries_reach_the_same_convolutions(network: Network) -> None:
@@ -166,9 +173,13 @@ def test_every_size_is_a_setting(changes: dict[str, object]) -> None:
 def test_dropout_acts_in_training_alone() -> None:
     settings = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, normalisation="group", dropout=0.5)
     network, batch = wide_awake(settings), pictures(1, 64, 64)
-    assert torch.equal(network.only("scene", batch)["scene"], network.only("scene", batch)["scene"])
+    assert torch.equal(
+        network.run("frame", ("scene",), batch)["scene"], network.run("frame", ("scene",), batch)["scene"]
+    )
     network.train()
-    assert not torch.equal(network.only("scene", batch)["scene"], network.only("scene", batch)["scene"])
+    assert not torch.equal(
+        network.run("frame", ("scene",), batch)["scene"], network.run("frame", ("scene",), batch)["scene"]
+    )
 
 
 def test_scores_start_at_the_prior_and_boxes_at_four_strides() -> None:

@@ -35,7 +35,8 @@ def gradients(trainer: Trainer, kind: str) -> dict[str, float]:
     """Greatest gradient of each part of the network, and of the identity centres, after a micro-batch of one set."""
     trainer.network.train()
     trainer.optimiser.zero_grad(set_to_none=True)
-    trainer._backward(trainer._draw([entry.name for entry in trainer.settings.datasets].index(kind)))  # type: ignore[arg-type]
+    draw = trainer._draw([entry.name for entry in trainer.settings.datasets].index(kind))
+    trainer._backward(draw, trainer._make(draw))
     parts = {name: list(part.parameters()) for name, part in trainer.network.named_children()}
     parts["centres"] = list(trainer.criteria.parameters())
     return {
