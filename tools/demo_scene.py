@@ -66,7 +66,7 @@ PHOTOGRAPHS: Final = {
     ),
     "cameraman": Photograph("skimage", "data/camera.png", (512, 512), "person"),
     "cat": Photograph("skimage", "data/chelsea.png", (451, 300), "cat"),
-    "motorbike": Photograph("skimage", "data/motorcycle_left.png", (741, 500), "motorbike"),
+    "motorcycle": Photograph("skimage", "data/motorcycle_left.png", (741, 500), "motorcycle"),
 }
 BACKDROPS: Final = (
     Photograph("skimage", "data/rocket.jpg", (640, 427), "backdrop"),
@@ -138,7 +138,7 @@ APPEARANCES: Final = (
         ),
     ),
     Appearance(
-        "motorbike",
+        "motorcycle",
         (
             Pose(17.0, -420, 400, 460, -3),
             Pose(18.8, 400, 400, 480, 2, -0.05),
