@@ -30,6 +30,8 @@ TERMS = {
     "else by YOLOX-nano (machine-made); faces by CenterFace (machine-made)",
     "face_recognition_celeba": "CelebA: non-commercial research. Embeddings of dlib's face network as teacher",
     "places": "MiniPlaces, a hundred categories of Places: research",
+    "rooms": "room-classification, six kinds of rooms of Places365: research. Objects by YOLOX-nano (machine-made)",
+    "sports": "Leeds Sports Pose, extended (flickr): research. Objects by YOLOX-nano (machine-made)",
 }
 HEADINGS: dict[Form, str] = {"cpu": "int8", "tensorrt": "int8 for TensorRT"}
 

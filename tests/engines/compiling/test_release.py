@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from engines.compiling import release as releasing
+from engines.compiling.card import model_card
 from engines.compiling.export import Trained
 from engines.compiling.release import release
 from engines.errors import DataError, EngineError
 from engines.spec import USUAL_TASKS, NetworkSettings, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, save_checkpoint
+from engines.training.settings import DenseSettings
 from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import write_data
 from tests.engines.training.made_data import tiny_settings, trainer_on, write_training_data
@@ -81,6 +83,10 @@ def test_a_checkpoint_becomes_a_model_in_place_of_an_old_one(
     assert model.fingerprint in card and "5 of 6 steps" in card and "Stopped early." in card
     for task in USUAL_TASKS:
         assert getattr(done.report, task), task
+    assert "said of every cell" not in card
+    dense = msgspec.structs.replace(checkpoint.settings, dense=DenseSettings(detector="teachers/big.onnx"))
+    taught = model_card(model, replace(checkpoint, settings=dense), done.report, done.parity)
+    assert "The detector `teachers/big.onnx` said of every cell" in taught
 
 
 @pytest.mark.parametrize(
