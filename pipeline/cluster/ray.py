@@ -89,7 +89,7 @@ def run_on_ray(
         opened.enter_context(joined(address))
         sinks = opened.enter_context(Sinks(config))
         sinks.attach(runner.make_control())
-        books = opened.enter_context(StreamBooks(names, sinks.send, config.zmq.spare_streams))
+        books = opened.enter_context(StreamBooks(names, sinks.send, sinks.begin, config.zmq.spare_streams))
         inbox = opened.enter_context(ShardInbox())
         place = RayPlacement(config, runner, inbox.public_key)
         supervisor = ShardSupervisor(config, shards_of(config), place, inbox, books, stop, place.nodes)

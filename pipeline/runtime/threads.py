@@ -295,6 +295,7 @@ class Pipeline:
         except LinkClosed:
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over") from None
         self.events.begin(settings, None if resumed is None else resumed.lines)
+        self.publisher.begin(settings)
         if self.recording is not None:
             self.recording.begin(settings, mode(settings) == "freshest")
         self._names[settings.name] = None

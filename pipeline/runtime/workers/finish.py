@@ -161,6 +161,7 @@ class Ending:
             self._events.forget(settings.name)
             self._open_events.forget(settings.name)
             self._events.begin(settings)
+            self._publisher.begin(settings)
             if self._recording is not None:
                 self._recording.begin(settings, waits_for_nobody(settings))
             self._known[settings.name] = settings

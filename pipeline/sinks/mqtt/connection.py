@@ -27,7 +27,7 @@ CLOSE_S: Final = 2.0  # for what waits, once the run is over
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 
-Heard = Callable[[str, bytes], None]  # topic and payload of what was published to us, in the thread of the connection
+Heard = Callable[[str, bytes], None]  # topic and payload of what was published, in the thread of the connection
 
 log = structlog.get_logger()
 
@@ -51,6 +51,8 @@ class Connection:
         subscriptions: topics whose messages are heard, those that the broker kept left out.
         heard: called with each.
         roots: below which the broker keeps nothing but what is in the outbox.
+        looked_up: below which the broker may have another's state, which is heard before it is replaced.
+        found: called with each such state.
     """
 
     def __init__(
@@ -62,9 +64,12 @@ class Connection:
         subscriptions: tuple[str, ...],
         heard: Heard,
         roots: Callable[[], set[str]],
+        looked_up: str | None,
+        found: Heard,
     ) -> None:
         self._settings, self._tls, self._out = settings, tls, outbox
         self._available, self._subscriptions, self._heard, self._roots = available, subscriptions, heard, roots
+        self._looked_up, self._found = looked_up, found
         # The same whenever it connects: a broker that still holds the old connection gives that one up, last will
         # and all, before it lets the new one in.
         self._client_id = settings.client_id or f"trunkline-{secrets.token_hex(6)}"
@@ -161,9 +166,15 @@ class Connection:
                 await asyncio.sleep(ROUND_S)
                 await self._changed.wait()
 
-    @staticmethod
-    async def _publish(client: aiomqtt.Client, item: Item) -> None:
+    async def _publish(self, client: aiomqtt.Client, item: Item) -> None:
+        if looks := self._is_looked_up(item.topic):  # a broker takes what one client asks in order
+            await client.subscribe(item.topic, qos=1)
         await client.publish(item.topic, item.payload, qos=1, retain=item.retained)
+        if looks:
+            await client.unsubscribe(item.topic)
+
+    def _is_looked_up(self, topic: str) -> bool:
+        return self._looked_up is not None and topic.startswith(f"{self._looked_up}/")
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -173,6 +184,9 @@ class Connection:
                 # The last will of a connection that the broker took for dead later than we did.
                 if payload != ONLINE and not self._closing.is_set():
                     self._out.again((self._available,))
+            elif self._is_looked_up(topic):
+                if message.retain:
+                    self._found(topic, payload)
             elif message.retain:
                 if any(topic.startswith(f"{root}/") for root in self._roots()):
                     self._out.found(topic)

@@ -142,6 +142,7 @@ def test_streams_are_added_changed_and_removed() -> None:
     assert health_of(made, "yard") == [("ended", "removed")]
     assert health_of(made, "shed") == [("down", "changed"), ("ended", "end of the file")]
     assert list(summary.streams) == ["door", "yard", "shed"]
+    assert [(stream.name, stream.source) for stream in made.begun] == [("shed", "clip.mp4"), ("shed", "other.mp4")]
 
 
 def test_a_run_whose_streams_were_all_removed_waits_for_others() -> None:

@@ -101,6 +101,47 @@ def test_a_removed_stream_leaves_nothing(tmp_path: Path) -> None:
         sink.close()
 
 
+def zoned(*zones: str) -> StreamSettings:
+    rows = [{"name": zone, "points": [[0, 0], [1, 0], [1, 1]]} for zone in zones]
+    return msgspec.convert({"name": "door", "source": "0", "zones": rows}, StreamSettings)
+
+
+def zone_entities(port: int) -> dict[str, bool]:
+    """Of the device that a broker has: whether each entity of a zone is there, or is to be taken away."""
+    message = retained(port).get("homeassistant/device/trunkline_door/config", b'{"components": {}}')
+    components = msgspec.json.decode(message)["components"]
+    return {key: len(each) > 1 for key, each in components.items() if key.startswith("zone_") and "count" not in key}
+
+
+def test_home_assistant_is_told_to_take_zones_away_that_a_stream_has_no_more(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        thread = SinkThread("mqtt", MqttSink(settings(broker.port)), 1000)
+        thread.attach(Config(streams=(zoned("mat", "step"),)), Switched())
+        await_that(lambda: zone_entities(broker.port) == {"zone_mat": True, "zone_step": True})
+        thread.begin(zoned("mat", "lawn"))
+        await_that(lambda: zone_entities(broker.port) == {"zone_mat": True, "zone_step": False, "zone_lawn": True})
+        assert "trunkline/door/zone/step" not in retained(broker.port)
+        thread.begin(zoned("step"))
+        await_that(lambda: zone_entities(broker.port) == {"zone_mat": False, "zone_step": True, "zone_lawn": False})
+        thread.finish()
+        assert thread.join(time.monotonic() + 10)
+
+
+def test_home_assistant_is_told_to_take_away_what_an_earlier_run_had(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker, Listener(broker.port) as listener:
+        kept = [{"zone_mat": True, "zone_step": True}, {"zone_mat": True, "zone_step": False}, {"zone_mat": True}]
+        for zones, expected in zip((("mat", "step"), ("mat",), ("mat",)), kept, strict=True):
+            thread = SinkThread("mqtt", MqttSink(settings(broker.port)), 1000)
+            thread.attach(Config(streams=(zoned(*zones),)), Switched())
+            await_that(lambda: retained(broker.port).get("trunkline/status") == b"online")
+            await_that(lambda expected=expected: zone_entities(broker.port) == expected)
+            time.sleep(1.0)  # what comes late may still change it
+            assert zone_entities(broker.port) == expected
+            thread.finish()
+            assert thread.join(time.monotonic() + 10)
+        assert listener.of("homeassistant/device/trunkline_door/config")
+
+
 def test_home_assistant_is_told_again_when_it_is_born(tmp_path: Path) -> None:
     topic = "homeassistant/device/trunkline_door/config"
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:

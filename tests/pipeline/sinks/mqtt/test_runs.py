@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from engines.spec import Model
+from pipeline.service.control import Control
 from pipeline.settings.schema import SinkSettings
 from pipeline.sinks.mqtt import MqttSettings
 from tests.pipeline.made_runs import (
@@ -97,6 +99,34 @@ def test_detection_and_recording_are_switched_from_the_broker(
         summary = run.end_now()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {}
+
+
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+def test_a_zone_that_is_renamed_while_a_run_goes_on_is_renamed_at_the_broker(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, links: Literal["queue", "zmq"]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=FRAMES, size=SIZE)
+    stream = {"source": clip, "loop": True, "pace": "realtime", "timeout_s": 0.5, "zones": [MAT]}
+    control = Control()
+    with Broker(tmp_path) as broker:
+        config = make_config(model, {"door": stream}, links=links, sinks=(sink(broker.port),))
+        run = Run(config, control=control)
+        run.flows("door")
+        await_that(lambda: "trunkline/door/zone/mat" in retained(broker.port))
+        before = config.streams[0]
+        control.change(structs.replace(before, zones=(structs.replace(before.zones[0], name="rug"),)))
+        run.flows("door")
+
+        def told() -> dict[str, bool]:
+            message = msgspec.json.decode(retained(broker.port)["homeassistant/device/trunkline_door/config"])
+            return {key: len(each) > 1 for key, each in message["components"].items() if key.startswith("zone_")}
+
+        await_that(
+            lambda: told() == {"zone_mat": False, "zone_count_mat": False, "zone_rug": True, "zone_count_rug": True}
+        )
+        kept = retained(broker.port)
+        assert [topic for topic in kept if "/zone/" in topic] == ["trunkline/door/zone/rug"]
+        check_books(run, run.end_now())
 
 
 def test_a_stream_that_is_removed_leaves_nothing_at_the_broker(model: Model, tmp_path: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_stream_of_the_configuration_has_its_state_before_its_first_message() 
     }
 
 
+def test_a_stream_with_other_zones_and_lines_has_lost_those_it_had() -> None:
+    told = Told()
+    told.topics.begin(DOOR)
+    state = told(
+        event("zone", "enter", name="mat", counts={"present": {"person": 1}}),
+        event("line", "cross", name="gate", counts={"a_to_b": {"person": 1}, "b_to_a": {}}),
+    )
+    assert {"trunkline/door/zone/mat", "trunkline/door/line/gate"} <= set(state)
+    told.topics.begin(StreamSettings(name="door", source="0", zones=(ZoneSettings(name="step", points=CORNERS),)))
+    state = told()
+    assert [topic for topic in state if "/zone/" in topic or "/line/" in topic] == ["trunkline/door/zone/step"]
+    assert state["trunkline/door/zone/step"] == {"total": 0, "present": {}}
+
+
 def test_counts_follow_the_frames_and_go_back_to_nothing() -> None:
     told = Told()
     assert told(frame("door", "person", "zebra", "zebra"))["trunkline/door/count/zebra"] == 2
