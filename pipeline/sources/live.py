@@ -56,13 +56,13 @@ def read_live(
                         continue
                     check_room(decoded.picture, room_bytes)
                     backoff.reset()
-                    now_s, notes, origin = time.monotonic(), decoded.notes, decoded.origin
+                    now_s, buffered, origin = time.monotonic(), None, decoded.origin
                     if decoded.bursts:
-                        now_s = buffer.due(media.at(decoded.source_s), now_s)
-                        notes = (*notes, buffer.note)
+                        now_s = buffer.due(media.at(decoded.source_s), now_s, decoded.came_s)
+                        buffered = buffer.note
                         if stop.wait(max(0.0, now_s - time.monotonic())):
                             return
-                    condition.picture(decoded.size, decoded.codec, notes)
+                    condition.picture(decoded.size, decoded.codec, decoded.notes, buffered)
                     time_s = timeline.at(now_s if origin is None else origin.time_s)
                     yield Timed(decoded.picture, time_s, origin=origin, given=decoded)
         except SourceError as error:

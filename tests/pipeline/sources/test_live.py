@@ -228,6 +228,22 @@ def test_backoffs_of_two_streams_differ() -> None:
     assert waits[0] != waits[1]
 
 
+def test_condition_tells_each_size_of_a_buffer() -> None:
+    reports: list[Health] = []
+    condition = Condition("door", reports.append)
+    for delay in (1, 1, 2, 2, 1):
+        condition.picture((64, 48), "h264", ("interlaced",), f"buffered by {delay} s")
+    condition.lost("refused")
+    condition.picture((64, 48), "h264", (), "buffered by 1 s")
+    assert [report.cause for report in reports] == [
+        "64x48 h264, interlaced, buffered by 1 s",
+        "64x48 h264, interlaced, buffered by 2 s",
+        "64x48 h264, interlaced, buffered by 1 s",
+        "refused",
+        "64x48 h264, buffered by 1 s",
+    ]
+
+
 def test_condition_tells_changes_alone() -> None:
     reports: list[Health] = []
     condition = Condition("door", reports.append)
