@@ -12,11 +12,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, RequestError
 from pipeline.gallery import Gallery
 from pipeline.settings.defaults import config_of
 from pipeline.settings.load import load
 from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSettings, StreamSettings
+from pipeline.wire.rest import RestClient
 from tests.pipeline.made_runs import write_model
 from tests.ports import free_port
 from tools.main import app
@@ -28,7 +29,7 @@ PATIENCE_S = 60.0
 
 
 def test_a_run_of_sources_keeps_its_events_with_their_pictures() -> None:
-    config = with_events(config_of(["clip.mp4"]))
+    config = with_events(config_of(["clip.mp4"]), clips=True)
     assert [(sink.kind, sink.options.clips) for sink in config.sinks] == [("store", True)] and config.events.best_crops
     assert config.streams[0].pace == "realtime", "who wants to watch a file wants to see it"
 
@@ -70,6 +71,13 @@ def test_the_process_is_told_all_that_the_configuration_does_not_say() -> None:
         "--model": ModelSettings().path,
         "--run": str(os.getpid()),
     }
+
+
+def test_a_run_without_packets_has_a_page_without_moving_pictures() -> None:
+    config = with_events(config_of(["a.mp4"]), clips=False)
+    assert [sink.options.clips for sink in config.sinks] == [False]
+    page = RunPage(["a.mp4"], config, None, packets=False)
+    assert page.with_packets(config) == config and "--packets" not in page._command("tcp://127.0.0.1:7000")
 
 
 def test_store_and_gallery_come_from_the_configuration(tmp_path: Path) -> None:
@@ -159,6 +167,44 @@ def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_r
         run.kill()
         run.wait()
     assert (run.returncode, told.splitlines()[0]) == (0, "clip: captured 5, published 5, dropped none")
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(
+    make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'trunkline[cluster]')")
+    model = write_model(tmp_path / "model")
+    clip = make_clip(tmp_path / "clip.mp4", frames=20, size=(160, 120))
+    url = f"http://127.0.0.1:{free_port()}"
+    stream = f'source = "{clip}"\npace = "camera"\nloop = true\n'
+    text = f'[model]\npath = "{model.path}"\nbackend = "onnxruntime"\n[publish]\naddress = "tcp://127.0.0.1:0"\n'
+    text += f'[web]\naddress = "{url.removeprefix("http://")}"\n[ray]\nnum_cpus = 0.1\n[zmq]\nspare_streams = 2\n'
+    (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "door"\n{stream}{text}')
+    run = _run(tmp_path, "run.toml", "--ray", "local")
+    try:
+        _wait(lambda: _state(url) == "up")
+        with RestClient(url) as client:
+            added = client.add("yard", str(clip), pace="camera", loop=True)
+            assert (added.taken_over, added.written) == (True, True)
+            _wait(lambda: {each.name: each.state for each in client.streams()} == {"door": "up", "yard": "up"})
+            assert client.stream("yard").switches == {"detect": True, "record": True}
+            with pytest.raises(RequestError, match="detect cannot be switched off while a run on several nodes"):
+                client.switch("yard", detect=False)
+            with pytest.raises(RequestError, match="cannot change while a run on several nodes goes on: restart it"):
+                client.tune({"inference.fps": 5})
+            (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "shed"\n{stream}{text}')
+            report = client.reload()
+            assert (report.added, report.removed) == (("shed",), ("door", "yard"))
+            _wait(lambda: client.stream("shed").state == "up")
+        run.send_signal(signal.SIGINT)
+        told, _ = run.communicate(timeout=PATIENCE_S)
+        assert run.returncode == 0, told
+    finally:
+        run.kill()
+        run.wait()
 
 
 @pytest.mark.integration

@@ -236,5 +236,9 @@ def test_what_others_ask_for_is_done_in_the_thread_of_the_run() -> None:
         control.spread()
     with pytest.raises(ConfigError, match=r"inference\.fps cannot change while"):
         control.tune({"inference.fps": 5})
+    control.switch("door", "detect", True)
+    with pytest.raises(ConfigError, match="'door': record cannot be switched off while a run on several nodes"):
+        control.switch("door", "record", False)
+    assert control.is_on("door", "record")
     with pytest.raises(ConfigError, match=r"'yard'\.node is missing"):
         control.add(StreamSettings(name="yard", source="0"))
