@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 import structlog
 
-from engines.errors import one_line
+from engines.errors import kind_and_line
 from pipeline.settings.schema import Config, StreamSettings, Switch
 from pipeline.sinks.books import Lost, SinkBook
 from pipeline.wire.messages import Message
@@ -215,7 +215,7 @@ class SinkThread:
                 while self._in_hand and not self._ended:
                     self._pass_on(self._in_hand[0])
         except Exception as error:  # looking failed: the sink is of no use any more
-            log.error("sink failed", sink=self.name, cause=_cause(error), exc_info=True)
+            log.error("sink failed", sink=self.name, cause=kind_and_line(error), exc_info=True)
         finally:
             if lost := self._give_up("shutdown" if self._over else "dead"):
                 log.error("sink is dead", sink=self.name, messages_lost=lost)
@@ -249,7 +249,7 @@ class SinkThread:
             else:
                 self._book.lose("failed")
         if failure is not None and not self._fails:
-            log.error("sink failed", sink=self.name, cause=_cause(failure), exc_info=failure)
+            log.error("sink failed", sink=self.name, cause=kind_and_line(failure), exc_info=failure)
         elif failure is None and self._fails:
             log.info("sink sends again", sink=self.name, messages_lost=self._book.lost["failed"])
         self._fails = failure is not None
@@ -270,8 +270,4 @@ class SinkThread:
         try:
             self._sink.close()
         except Exception as error:  # its last word is no reason to end the run otherwise
-            log.error("sink cannot be closed", sink=self.name, cause=_cause(error), exc_info=True)
-
-
-def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"
+            log.error("sink cannot be closed", sink=self.name, cause=kind_and_line(error), exc_info=True)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +19,14 @@ from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSett
 from pipeline.wire.rest import RestClient
 from tests.pipeline.made_runs import write_model
 from tests.ports import free_port
+from tests.waiting import until
 from tools.main import app
 from tools.page import RunPage, make_gallery, reachable, with_events
 from tools.view import _gallery, _results, _store
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+LOOK_S = 0.1  # each look is a client of its own
 
 
 def test_a_run_of_sources_keeps_its_events_with_their_pictures() -> None:
@@ -137,13 +138,6 @@ def _state(url: str) -> str | None:
     return streams[0]["state"] if streams else None
 
 
-def _wait(what: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < until_s, "it did not happen"
-        time.sleep(0.1)
-
-
 def _run(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tools.main", "run", *arguments]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -159,7 +153,7 @@ def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_r
     url = f"http://127.0.0.1:{free_port()}"
     run = _run(tmp_path, "clip.mp4", "--model", str(model.path), "--web-address", url.removeprefix("http://"))
     try:
-        _wait(lambda: _state(url) == "ended")
+        until(lambda: _state(url) == "ended", look_s=LOOK_S)
         assert httpx.get(f"{url}/api/streams").json()[0]["captured"] == 5, "it was heard from the first frame on"
         run.send_signal(signal.SIGINT)
         told, _ = run.communicate(timeout=PATIENCE_S)
@@ -185,11 +179,14 @@ def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(
     (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "door"\n{stream}{text}')
     run = _run(tmp_path, "run.toml", "--ray", "local")
     try:
-        _wait(lambda: _state(url) == "up")
+        until(lambda: _state(url) == "up", look_s=LOOK_S)
         with RestClient(url) as client:
             added = client.add("yard", str(clip), pace="camera", loop=True)
             assert (added.taken_over, added.written) == (True, True)
-            _wait(lambda: {each.name: each.state for each in client.streams()} == {"door": "up", "yard": "up"})
+            until(
+                lambda: {each.name: each.state for each in client.streams()} == {"door": "up", "yard": "up"},
+                look_s=LOOK_S,
+            )
             assert client.stream("yard").switches == {"detect": True, "record": True}
             with pytest.raises(RequestError, match="detect cannot be switched off while a run on several nodes"):
                 client.switch("yard", detect=False)
@@ -198,7 +195,7 @@ def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(
             (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "shed"\n{stream}{text}')
             report = client.reload()
             assert (report.added, report.removed) == (("shed",), ("door", "yard"))
-            _wait(lambda: client.stream("shed").state == "up")
+            until(lambda: client.stream("shed").state == "up", look_s=LOOK_S)
         run.send_signal(signal.SIGINT)
         told, _ = run.communicate(timeout=PATIENCE_S)
         assert run.returncode == 0, told
@@ -220,10 +217,10 @@ def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
     run = _run(tmp_path, "run.toml")
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(lambda: _state(url) == "up")
+        until(lambda: _state(url) == "up", look_s=LOOK_S)
         run.send_signal(signal.SIGKILL)
         run.wait()
-        _wait(lambda: _state(url) is None)
+        until(lambda: _state(url) is None, look_s=LOOK_S)
     finally:
         run.kill()
         run.wait()

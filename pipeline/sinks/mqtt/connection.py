@@ -6,14 +6,15 @@ import random
 import secrets
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import aiomqtt
 import structlog
 
-from engines.errors import one_line
+from engines.errors import kind_and_line
+from pipeline.frames.backoff import Backoff
 from pipeline.sinks.mqtt.outbox import Item, Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings
 
@@ -30,14 +31,6 @@ OFFLINE: Final = b"offline"
 Heard = Callable[[str, bytes], None]  # topic and payload of what was published, in the thread of the connection
 
 log = structlog.get_logger()
-
-
-def backoff(random_of: Callable[[float, float], float] = random.uniform) -> Iterator[float]:
-    """Yield waits in seconds: twice as long each time, and at random between half of that and all of it."""
-    wait, longest = BACKOFF_S
-    while True:
-        yield random_of(wait / 2, wait)
-        wait = min(2 * wait, longest)
 
 
 class Connection:
@@ -102,7 +95,7 @@ class Connection:
             self._loop.close()
 
     async def _stay_connected(self) -> None:
-        waits = backoff()
+        waits = Backoff(*BACKOFF_S, random.Random())
         while not self._closing.is_set():
             connected = False
             try:
@@ -114,9 +107,9 @@ class Connection:
             except* (aiomqtt.MqttError, OSError) as group:
                 self._say_lost(group.exceptions[0])
             if connected:
-                waits = backoff()
+                waits.reset()
             self._changed.clear()
-            await self._pause(next(waits))
+            await self._pause(waits.next())
 
     def _client(self) -> aiomqtt.Client:
         settings = self._settings
@@ -219,6 +212,6 @@ class Connection:
 
     def _say_lost(self, error: BaseException) -> None:
         if not self._said_lost:  # once for each time it was lost
-            cause = f"{type(error).__name__}: {one_line(error)}"  # no user or password is in paho's errors
+            cause = kind_and_line(error)  # no user or password is in paho's errors
             log.warning("MQTT broker cannot be reached", broker=self._settings.host, cause=cause)
         self._said_lost = True

@@ -11,19 +11,13 @@ from pipeline.sinks import fan_out
 from pipeline.sinks.base import SinkCounts, SinkThread
 from pipeline.sinks.fan_out import Sinks
 from pipeline.wire.messages import HealthMessage, Message
+from tests.waiting import until
 
 ROOM = 10
 
 
 def message(number: int) -> HealthMessage:
     return HealthMessage(stream="door", at="", state="up", cause=str(number))
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10.0
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 class Kept:

@@ -1,6 +1,5 @@
 """Messages in Trunkline's own topics, and what of them has to be sent."""
 
-import random
 from typing import Any
 
 import msgspec
@@ -8,7 +7,6 @@ import pytest
 
 from engines.errors import ConfigError
 from pipeline.settings.schema import StreamSettings, ZoneSettings
-from pipeline.sinks.mqtt.connection import BACKOFF_S, backoff
 from pipeline.sinks.mqtt.outbox import Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings, tls_context
 from pipeline.sinks.mqtt.topics import OwnTopics
@@ -152,14 +150,6 @@ def test_what_is_cleared_is_told_and_then_forgotten() -> None:
     out.sent(items)
     out.again()
     assert [item.topic for item in out.take(10)] == ["ab"], "a thousand removed streams leave nothing here"
-
-
-def test_waits_double_to_a_limit_and_are_jittered() -> None:
-    waits = backoff(random.Random(1).uniform)
-    first = [next(waits) for _ in range(20)]
-    bounds = [min(BACKOFF_S[0] * 2**step, BACKOFF_S[1]) for step in range(20)]
-    assert all(bound / 2 <= wait <= bound for wait, bound in zip(first, bounds, strict=True))
-    assert len(set(first)) == 20
 
 
 @pytest.mark.parametrize(
