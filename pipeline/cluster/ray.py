@@ -121,7 +121,7 @@ def joined(address: str) -> Iterator[None]:
     try:
         with _kept_signals():
             ray.init(address=address, logging_level=logging.WARNING, **own)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # where its processes do not start in time, Ray raises just that
         raise ConfigError(f"--ray is {address!r}, but no cluster can be joined there: {one_line(error)}") from error
     try:
         yield
