@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,11 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 from engines.errors import ConfigError, RequestError
+from pipeline.cluster.control import ClusterControl
 from pipeline.gallery import Gallery
+from pipeline.service.reloading import reload
 from pipeline.settings.defaults import config_of
 from pipeline.settings.load import load
 from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSettings, StreamSettings
 from pipeline.wire.rest import RestClient
+from tests.pipeline.cluster.made_cluster import MadeCluster
 from tests.pipeline.made_runs import write_model
 from tests.ports import free_port
 from tests.waiting import until
@@ -164,44 +170,45 @@ def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_r
 
 
 @pytest.mark.integration
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(
-    make_clip: Callable[..., Path], tmp_path: Path
-) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'trunkline[cluster]')")
-    model = write_model(tmp_path / "model")
-    clip = make_clip(tmp_path / "clip.mp4", frames=20, size=(160, 120))
-    url = f"http://127.0.0.1:{free_port()}"
-    stream = f'source = "{clip}"\npace = "camera"\nloop = true\n'
-    text = f'[model]\npath = "{model.path}"\nbackend = "onnxruntime"\n[publish]\naddress = "tcp://127.0.0.1:0"\n'
-    text += f'[web]\naddress = "{url.removeprefix("http://")}"\n[ray]\nnum_cpus = 0.1\n[zmq]\nspare_streams = 2\n'
-    (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "door"\n{stream}{text}')
-    run = _run(tmp_path, "run.toml", "--ray", "local")
+def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(tmp_path: Path) -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        while True:
+            time.sleep(0.01)
+            yield
+
+    made, file, url = MadeCluster(steps), tmp_path / "run.toml", f"http://127.0.0.1:{free_port()}"
+    streams = [f'[[streams]]\nname = "{name}"\nsource = "clip.mp4"\n' for name in ("door", "yard")]
+    rest = f'[web]\naddress = "{url.removeprefix("http://")}"\naccounts = "{tmp_path}/accounts.sqlite"\n'
+    file.write_text("".join(streams) + rest)
+    config = load(file)
+    control, page = ClusterControl(config), RunPage([str(file)], config, None, packets=False)
+    running = threading.Thread(target=made.run)
+    running.start()
     try:
-        until(lambda: _state(url) == "up", look_s=LOOK_S)
-        with RestClient(url) as client:
-            added = client.add("yard", str(clip), pace="camera", loop=True)
+        with control.of(made.supervisor), RestClient(url) as client:
+            page.start("tcp://127.0.0.1:9", control, lambda: reload(lambda: load(file), config, control))
+            until(lambda: _answers(client), look_s=LOOK_S)
+            assert [each.name for each in client.streams()] == ["door", "yard"]
+            added = client.add("shed", "clip.mp4")
             assert (added.taken_over, added.written) == (True, True)
-            until(
-                lambda: {each.name: each.state for each in client.streams()} == {"door": "up", "yard": "up"},
-                look_s=LOOK_S,
-            )
-            assert client.stream("yard").switches == {"detect": True, "record": True}
+            assert client.stream("shed").switches == {"detect": True, "record": True}
             with pytest.raises(RequestError, match="detect cannot be switched off while a run on several nodes"):
-                client.switch("yard", detect=False)
+                client.switch("shed", detect=False)
             with pytest.raises(RequestError, match="cannot change while a run on several nodes goes on: restart it"):
                 client.tune({"inference.fps": 5})
-            (tmp_path / "run.toml").write_text(f'[[streams]]\nname = "shed"\n{stream}{text}')
-            report = client.reload()
-            assert (report.added, report.removed) == (("shed",), ("door", "yard"))
-            until(lambda: client.stream("shed").state == "up", look_s=LOOK_S)
-        run.send_signal(signal.SIGINT)
-        told, _ = run.communicate(timeout=PATIENCE_S)
-        assert run.returncode == 0, told
+            file.write_text("".join(streams) + rest)
+            assert client.reload().removed == ("shed",)
+            until(lambda: made.placed[2].removed == ["shed"])
     finally:
-        run.kill()
-        run.wait()
+        made.stop.set()
+        running.join(PATIENCE_S)
+        page.stop()
+
+
+def _answers(client: RestClient) -> bool:
+    with suppress(RequestError):
+        return bool(client.streams())
+    return False
 
 
 @pytest.mark.integration
