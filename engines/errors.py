@@ -85,6 +85,11 @@ class StageError(TrunklineError):
     """A stage crashed too often."""
 
 
+def kind_and_line(error: BaseException) -> str:
+    """Return the kind of an error that nobody expected, and what it says."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def one_line(error: BaseException) -> str:
     """What another library's error says, without its line breaks and cut to a length that a person reads."""
     text = " ".join(str(error).split())

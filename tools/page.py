@@ -12,8 +12,7 @@ import msgspec
 from engines.spec import load_model
 from pipeline.gallery import Gallery
 from pipeline.runtime.logs import LogSettings, configure_logging, log_settings
-from pipeline.service.control import Control
-from pipeline.service.control_socket import ControlSocket
+from pipeline.service.control_socket import Controllable, ControlSocket
 from pipeline.service.page_process import PageProcess
 from pipeline.service.reloading import Reloaded
 from pipeline.settings.schema import GALLERY, Config, EventSettings, ModelSettings, SinkSettings, WebSettings
@@ -30,9 +29,9 @@ def make_gallery(model: str | None) -> None:
         Gallery(GALLERY, loaded.fingerprint).close()
 
 
-def with_events(config: Config) -> Config:
-    """Return the same run with its events kept, with their pictures and clips, and files at their own pace."""
-    store = SinkSettings(kind=STORE, options=StoreSettings(clips=True))
+def with_events(config: Config, clips: bool) -> Config:
+    """Return the same run with its events kept, with their pictures and ``clips``, and files at their own pace."""
+    store = SinkSettings(kind=STORE, options=StoreSettings(clips=clips))
     return msgspec.structs.replace(
         config,
         streams=tuple(msgspec.structs.replace(stream, pace="realtime") for stream in config.streams),
@@ -56,16 +55,18 @@ class RunPage:
         what: what ``trunkline run`` was given.
         config: what is run.
         address: HOST:PORT to serve on; None: as the configuration says.
+        packets: whether the run sends packets, which moving pictures need.
 
     Raises:
         ModuleNotFoundError: the extra ``web`` is not installed.
     """
 
-    def __init__(self, what: list[str], config: Config, address: str | None) -> None:
+    def __init__(self, what: list[str], config: Config, address: str | None, packets: bool = True) -> None:
         if importlib.util.find_spec("litestar") is None:
             raise ModuleNotFoundError("No module named 'litestar'", name="litestar")
         # Only this user may read what cameras see.
         self._folder = HeldFolder("page")
+        self._packets = packets
         self._what, self._config, self._address = what, self.with_packets(config), address
         self._process: PageProcess | None = None
         self._control = Path(self._folder.name) / "control"
@@ -74,7 +75,9 @@ class RunPage:
         configure_logging(dataclasses.replace(log_settings() or LogSettings(), file=self._log))
 
     def with_packets(self, config: Config) -> Config:
-        """Return the same run with its packets sent to where the page reads them."""
+        """Return the same run with its packets, if there are any, sent to where the page reads them."""
+        if not self._packets:
+            return config
         address = config.packets.address or f"ipc://{self._folder.name}/packets"
         return msgspec.structs.replace(config, packets=msgspec.structs.replace(config.packets, address=address))
 
@@ -85,7 +88,7 @@ class RunPage:
         settings = self._config.web or WebSettings()
         check_place(settings if self._address is None else msgspec.structs.replace(settings, address=self._address))
 
-    def start(self, results: str, control: Control, reload: Callable[[], Reloaded] | None) -> None:
+    def start(self, results: str, control: Controllable, reload: Callable[[], Reloaded] | None) -> None:
         """Serve what is heard at an address, and let the page change the run.
 
         Args:

@@ -20,7 +20,7 @@ from pipeline.cluster.shard import Runner
 from pipeline.runtime.summary import Summary
 from pipeline.service.control import Control
 from pipeline.service.limits import set_limits
-from pipeline.service.reloading import reload
+from pipeline.service.reloading import Reloaded, reload
 from pipeline.service.run import run as run_pipeline
 from pipeline.settings.defaults import config_of, with_default_gallery
 from pipeline.settings.load import load
@@ -91,16 +91,15 @@ def run(
     only a part could be read; 4, of one nothing could be. What was not read, and why, is in the summary.
 
     SIGHUP, or trunkline reload, reads the configuration again and takes over the streams that were added, changed and
-    removed, thresholds and inference rates. With --ray SIGHUP takes over streams, and spreads them over the nodes.
+    removed, thresholds and inference rates. With --ray both take over streams, and spread them over the nodes.
     """
-    if (web := web or web_address is not None) and ray is not None:
-        raise ConfigError("--web is there, but must be left out with --ray: start trunkline view beside it")
-    if web and not _is_file(what):
+    web = web or web_address is not None
+    if web and ray is None and not _is_file(what):
         make_gallery(model)
     loaded = _wanted(what, insecure, metrics, model)
     if web and not _is_file(what):
-        loaded = with_events(loaded)
-    page = RunPage(what, loaded, web_address) if ray is None and (web or loaded.web is not None) else None
+        loaded = with_events(loaded, clips=ray is None)
+    page = RunPage(what, loaded, web_address, packets=ray is None) if web or loaded.web is not None else None
 
     def again() -> Config:
         config = _wanted(what, insecure, metrics)
@@ -149,39 +148,39 @@ def _run(
     SIGHUP takes over ``again()``, where there is one, and else says so, too, unless ``nohup`` has it ignored.
     """
     set_limits()
-    control, shards = Control(), ClusterControl(config)
+    alone, shards = Control(), ClusterControl(config)
+    control = alone if ray is None else shards
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stop(stop))
     if again is not None:
-        signal.signal(signal.SIGHUP, lambda *_: _in_thread(control_again))
+        signal.signal(signal.SIGHUP, lambda *_: _in_thread(reloaded))
     elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: _stop(stop))
     timer = threading.Timer(seconds or 0.0, stop.set)
     forwards = ray is None and config.streams[0].forward is not None
 
-    def control_again() -> None:
+    def reloaded() -> Reloaded:
         assert again is not None
-        reload(again, config, control if ray is None else shards)
+        report = reload(again, config, control)
         if ray is not None:
             shards.spread()
+        return report
 
     def started(address: str) -> None:
         with suppress(OSError):  # as with the log: who reads it may have gone
             typer.echo(f"{'forwarding to' if forwards else 'publishing on'} {address}", err=True)
         if page is not None:
-            page.start(address, control, None if again is None else lambda: reload(again, config, control))
+            page.start(address, control, None if again is None else reloaded)
         if seconds is not None:
             timer.start()
 
     try:
         if forwards:
             return run_forwarding(config, stop, started)
-        if ray is not None:
-            runner = Runner(run_pipeline, Control)
-            return run_on_ray(
-                config, ray, runner, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=shards
-            )
-        return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=control)
+        if ray is None:
+            return run_pipeline(config, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=alone)
+        runner = Runner(run_pipeline, Control)
+        return run_on_ray(config, ray, runner, stop=stop, wait_for_subscriber_s=wait_s, started=started, control=shards)
     finally:
         timer.cancel()
 
@@ -202,7 +201,7 @@ def _wanted(what: list[str], insecure: bool, metrics: bool, model: str | None = 
     return loaded
 
 
-def _in_thread(reading: Callable[[], None]) -> None:
+def _in_thread(reading: Callable[[], object]) -> None:
     """Read the configuration again, in a thread: what is removed may take a while. What is refused is logged."""
 
     def read() -> None:

@@ -8,7 +8,7 @@ from engines.errors import ConfigError
 from pipeline.cluster.placement import check_clustered_stream
 from pipeline.cluster.supervisor import ShardSupervisor
 from pipeline.settings.check import check_stream
-from pipeline.settings.schema import Config, StreamSettings
+from pipeline.settings.schema import Config, StreamSettings, Switch
 from pipeline.settings.tuning import tuning_of
 from pipeline.sources.kind import settled
 
@@ -64,6 +64,19 @@ class ClusterControl:
     def remove(self, name: str) -> None:
         """Capture a stream no longer; ConfigError where there is none of this name, or no run goes on."""
         self._call(lambda run: run.moves.remove(name))
+
+    def is_on(self, stream: str, what: Switch) -> bool:
+        """Whether something of a stream is switched on; all is."""
+        return True
+
+    def switch(self, stream: str, what: Switch, on: bool) -> None:
+        """Refuse it, unless it is so.
+
+        Raises:
+            ConfigError: it is to be off.
+        """
+        if not on:
+            raise ConfigError(f"stream {stream!r}: {what} cannot be switched off while a run on several nodes goes on")
 
     def spread(self) -> None:
         """Make the streams of nodes and shards even; ConfigError where no run goes on."""

@@ -79,7 +79,7 @@ class StreamMoves:
         """
         if settings.name in [stream.name for stream in self.streams()]:
             raise ConfigError(f"stream {settings.name!r} cannot be added: there is one of this name already")
-        self._books.begin(settings.name)
+        self._books.begin(settings)
         if settings.name not in self.names:
             self.names.append(settings.name)
         self._give(settings, self._shard_for(settings))
@@ -242,6 +242,6 @@ class StreamMoves:
         name = move.settings.name
         move.source.streams = tuple(stream for stream in move.source.streams if stream.name != name)
         if move.anew:
-            self._books.begin(name)
+            self._books.begin(move.settings)
         self._restarts += 1
         self._give(move.settings, self._shard_for(move.settings) if target.done or target.stopped else target)

@@ -89,7 +89,7 @@ def run_on_ray(
         opened.enter_context(joined(address))
         sinks = opened.enter_context(Sinks(config))
         sinks.attach(runner.make_control())
-        books = opened.enter_context(StreamBooks(names, sinks.send, config.zmq.spare_streams))
+        books = opened.enter_context(StreamBooks(names, sinks.send, sinks.begin, config.zmq.spare_streams))
         inbox = opened.enter_context(ShardInbox())
         place = RayPlacement(config, runner, inbox.public_key)
         supervisor = ShardSupervisor(config, shards_of(config), place, inbox, books, stop, place.nodes)
@@ -121,7 +121,7 @@ def joined(address: str) -> Iterator[None]:
     try:
         with _kept_signals():
             ray.init(address=address, logging_level=logging.WARNING, **own)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # where its processes do not start in time, Ray raises just that
         raise ConfigError(f"--ray is {address!r}, but no cluster can be joined there: {one_line(error)}") from error
     try:
         yield

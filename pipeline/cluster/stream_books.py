@@ -19,6 +19,7 @@ from pipeline.frames.events import Cause
 from pipeline.frames.types import Health, StreamStatus
 from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.resuming import Resumed
+from pipeline.settings.schema import StreamSettings
 from pipeline.wire.build import health_message
 from pipeline.wire.messages import EventMessage, FaceMessage, FrameMessage, HealthMessage, Message, ObjectMessage
 
@@ -61,27 +62,36 @@ class StreamBooks:
     Args:
         names: of the streams.
         send: publishes a message.
+        begun: is told of each stream that begins anew.
         spare: how many streams may be added.
 
     Raises:
         ConfigError: there is too little memory.
     """
 
-    def __init__(self, names: Collection[str], send: Callable[[Message], None], spare: int = 0) -> None:
-        self._send = send
+    def __init__(
+        self,
+        names: Collection[str],
+        send: Callable[[Message], None],
+        begun: Callable[[StreamSettings], None],
+        spare: int = 0,
+    ) -> None:
+        self._send, self._begun = send, begun
         self._books = {name: _StreamBook() for name in names}
         self._open = OpenEventLog.create(tuple(names), spare)
 
-    def begin(self, stream: str) -> None:
+    def begin(self, settings: StreamSettings) -> None:
         """Let a stream begin anew, which may be one more: its books count on, its lines from 0, its source begins.
 
         Raises:
             ConfigError: there is no room for one more.
         """
+        stream = settings.name
         self._open.begin(stream)
         self._open.forget(stream)
         books = self._books.setdefault(stream, _StreamBook())
         books.base, books.state = books.captured, None
+        self._begun(settings)
 
     def take(self, message: Message) -> None:
         """Publish a message of a shard, and note what it says."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from engines.arrays import Double
 from pipeline.frames.types import Result
 
 FOLD: Final = 256  # frames that are worked in together
+SKIPPED, FIRST_SIZE = 0, 1  # of what StageTimes counts: frames, and batches by their size, from 1 on
+MAX_SIZE: Final = 1024  # frames of a batch that are counted as such
 BATCHES_OPEN: Final = 64  # batches whose frames may come by turns: more than shards have waiting
 
 
@@ -112,16 +115,24 @@ class StageTimes:
     """How long frames spend in each step from capture to message, and in what batches. Used by one thread at a time.
 
     A frame is only noted. What it says is worked in, FOLD frames at once, or when somebody asks.
+
+    Args:
+        counts: int64 (FIRST_SIZE + largest batch,), perhaps in shared memory, where a process that died has counted
+            frames that were not inferred and batches; None: of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: npt.NDArray[np.int64] | None = None) -> None:
+        self._counts = np.zeros(FIRST_SIZE + MAX_SIZE, np.int64) if counts is None else counts
         self._noted: list[tuple[int, ...]] = []  # when each frame passed its steps, nanoseconds
         steps = ("wait", "preprocess", "queue", "infer", "post", "total")
         self._steps = {name: LatencyHistogram() for name in steps}
         self._sizes: dict[int, int] = {}  # frames so far of the last batches, by when the engine began each
-        self._batches: Counter[int] = Counter()
         self._engine = LatencyHistogram()  # of batches
-        self.skipped = 0  # frames that were not inferred
+
+    @property
+    def skipped(self) -> int:
+        """How many frames were not inferred."""
+        return int(self._counts[SKIPPED])
 
     def add(self, result: Result) -> None:
         """Note a finished frame."""
@@ -138,7 +149,7 @@ class StageTimes:
         if len(self._noted) >= FOLD:
             self._fold()
         if result.skipped:
-            self.skipped += 1
+            self._counts[SKIPPED] += 1
         else:
             self._count(timestamps.infer_started_ns, timestamps.infer_ended_ns)
 
@@ -157,8 +168,9 @@ class StageTimes:
         size = self._sizes[started_ns] = self._sizes.pop(started_ns, 0) + 1
         if size == 1:
             self._engine.add((ended_ns - started_ns) / 1e6)
-        self._batches[size - 1] -= 1
-        self._batches[size] += 1
+        if (place := FIRST_SIZE - 1 + size) < len(self._counts):
+            self._counts[place] += 1
+            self._counts[place - 1] -= size > 1
         if len(self._sizes) > BATCHES_OPEN:
             del self._sizes[next(iter(self._sizes))]
 
@@ -178,4 +190,9 @@ class StageTimes:
 
     def batches(self) -> dict[int, int]:
         """How many batches of each size the frames came in."""
-        return {size: count for size, count in sorted(self._batches.items()) if size and count}
+        return batches_of(self._counts)
+
+
+def batches_of(counts: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Return how many batches of each size a :class:`StageTimes` has counted."""
+    return {size: count for size, count in enumerate(counts[FIRST_SIZE:].tolist(), 1) if count}

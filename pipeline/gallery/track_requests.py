@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from engines.errors import EnrollError, GalleryError, one_line
+from engines.errors import EnrollError, GalleryError, kind_and_line
 from pipeline.frames.clock import timestamp
 from pipeline.gallery.gallery import Gallery, Terms, clean_name
 from pipeline.gallery.views import BestViews, View, encode_photo
@@ -98,7 +98,7 @@ def _answering(row: int, request: Request, tracks: Tracks) -> Callable[[Gallery]
         except GalleryError as error:
             _refuse(gallery, row, str(error))
         except Exception as error:  # the asking process waits for an answer and gets the error this way
-            _refuse(gallery, row, f"it failed: {type(error).__name__}: {one_line(error)}")
+            _refuse(gallery, row, f"it failed: {kind_and_line(error)}")
             raise
 
     return answer

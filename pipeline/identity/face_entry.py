@@ -13,6 +13,7 @@ from engines.engine import Engine
 
 MAX_CROPS: Final = 16  # in one run, and so of one frame
 ROOM: Final = 4 * MAX_CROPS  # crops that may wait
+FACE_RUNS, FACE_CROPS, FACE_WORDS = 0, 1, 2  # of what a FaceQueue counts
 
 Crops = npt.NDArray[np.uint8]  # (N, 112, 112, 3) RGB, aligned faces
 Outputs = dict[str, npt.NDArray[np.generic]]  # (N, ...) by name
@@ -75,13 +76,15 @@ class FaceBatch:
 class FaceQueue:
     """The face entry behind a bounded queue, for a thread of its own: :meth:`embed` the :meth:`batches`.
 
+    Args:
+        engine: of the face entry.
+
     Attributes:
-        runs: calls of the engine so far.
-        crops: faces embedded so far.
+        counts: int64 (FACE_WORDS,), perhaps in shared memory: calls of the engine so far, and faces embedded.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.runs = self.crops = 0
+        self.counts = np.zeros(FACE_WORDS, np.int64)
         self._engine = engine
         self._waiting: deque[FaceRequest] = deque()
         self._changed = threading.Condition()
@@ -132,8 +135,7 @@ class FaceQueue:
                 outputs = self._engine.infer(crops)
                 self._engine.spec.check_outputs(outputs, len(crops))
                 batch.answer(outputs)
-                self.runs += 1
-                self.crops += len(crops)
+                self.counts += 1, len(crops)
             yield batch
 
     def close(self) -> None:

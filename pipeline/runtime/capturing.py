@@ -9,7 +9,8 @@ from typing import Literal
 
 import structlog
 
-from engines.errors import one_line
+from engines.errors import kind_and_line
+from pipeline.frames.backoff import Backoff
 from pipeline.frames.counters import CountsReader, await_last_frame
 from pipeline.frames.types import Frame, Health
 from pipeline.runtime.link import LinkClosed
@@ -18,7 +19,6 @@ from pipeline.runtime.supervision import MAX_CRASHES, CrashLimit, Held
 from pipeline.settings.redact import redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.kind import is_live
-from pipeline.sources.live import Backoff
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ def keep_capturing(
                 held.drop("shutdown")
                 return
             except Exception as error:  # whatever a source, a driver or a decoder does, the other streams go on
-                cause = redact_in(f"capture crashed: {type(error).__name__}: {one_line(error)}", settings.source)
+                cause = redact_in(f"capture crashed: {kind_and_line(error)}", settings.source)
                 trace, lost = redact_in(traceback.format_exc(), settings.source), held.drop("crash")
                 log.error("capture crashed", stream=settings.name, frames_lost=lost, exception=trace)
             if not limit.allows(time.monotonic()) and not is_live(settings):

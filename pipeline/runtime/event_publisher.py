@@ -4,6 +4,9 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 from engines.spec import ModelSpec
 from pipeline.events.log import EventLog
 from pipeline.events.zones import check_zones, zone_counter_of
@@ -53,6 +56,7 @@ class EventPublisher:
         spec: of the model, for its labels.
         config: says which streams have zones and lines, and whether events have crops; None: there are none.
         open_events: where what was announced is kept for the process that replaces this one; None: none does.
+        batches: where batches are counted, see :class:`pipeline.frames.stage_times.StageTimes`; None: here alone.
 
     Attributes:
         times: how long finished frames took.
@@ -65,6 +69,7 @@ class EventPublisher:
         spec: ModelSpec,
         config: Config | None = None,
         open_events: OpenEventLog | None = None,
+        batches: npt.NDArray[np.int64] | None = None,
     ) -> None:
         config, places = config or Config(streams=()), {}
         for stream in config.streams:
@@ -79,7 +84,7 @@ class EventPublisher:
         self._open_events = open_events
         self._unsent: deque[EventMessage] = deque()  # a crash while sending must not lose an end
         self._lock = threading.Lock()  # frames come from the thread of each shard, the ends of streams from others
-        self.times = StageTimes()
+        self.times = StageTimes(batches)
 
     def update(self, result: Result) -> None:
         """Send one frame and its events."""

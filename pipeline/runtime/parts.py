@@ -17,7 +17,7 @@ from pipeline.inference import stage
 from pipeline.inference.views import CropChoices
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.postprocess import Postprocessor
-from pipeline.runtime.sink_counts import SinkCounters
+from pipeline.runtime.run_books import RunBooks
 from pipeline.settings.schema import Config
 from pipeline.settings.sinks import wants_packets
 from pipeline.sinks.fan_out import Sinks
@@ -77,7 +77,7 @@ def open_parts(
     opened: ExitStack,
     shards: int = 1,
     folder: str | None = None,
-    sinks: "SinkCounters | None" = None,
+    books: "RunBooks | None" = None,
 ) -> Parts:
     """Open what some stages need, as far as the run has it.
 
@@ -88,7 +88,7 @@ def open_parts(
         opened: closes it.
         shards: that share these parts.
         folder: of the sockets between processes; None: there are none.
-        sinks: where what becomes of messages is counted; None: in this process alone.
+        books: where what becomes of messages is counted; None: in this process alone.
 
     Raises:
         TrunklineError: something cannot be had.
@@ -102,7 +102,7 @@ def open_parts(
         if wants_packets(config):
             parts.packets = opened.enter_context(PacketHub(config.packets, folder))
         address = None if parts.packets is None else parts.packets.address
-        parts.publisher = opened.enter_context(Sinks(config, address, None if sinks is None else sinks.rows))
+        parts.publisher = opened.enter_context(Sinks(config, address, None if books is None else books.sinks))
     if "traces" in needs and config.traces.endpoint is not None:
         from pipeline.runtime.tracing import Traces
 

@@ -20,7 +20,9 @@ from msgspec import structs
 
 from engines.errors import ConfigError, StageError, TrunklineError
 from engines.spec import Model
+from pipeline.frames.stage_times import SKIPPED, batches_of
 from pipeline.frames.types import Health
+from pipeline.identity.face_entry import FACE_CROPS, FACE_RUNS
 from pipeline.runtime.asking import SwitchRequest, answer
 from pipeline.runtime.event_publisher import SUBSCRIBERS_BACK_S, settle
 from pipeline.runtime.graph import Link, ProcessPlan
@@ -29,8 +31,8 @@ from pipeline.runtime.open_event_log import OpenEventLog
 from pipeline.runtime.process_streams import ProcessStreams
 from pipeline.runtime.reading import NO_TIMES, Reading, StreamReading
 from pipeline.runtime.ring import MAX_PROCESSES, Ring
+from pipeline.runtime.run_books import RunBooks
 from pipeline.runtime.sharding import shard_count
-from pipeline.runtime.sink_counts import SinkCounters
 from pipeline.runtime.sizing import rings, shares
 from pipeline.runtime.streams import Attached
 from pipeline.runtime.summary import Summary
@@ -41,7 +43,7 @@ from pipeline.runtime.workers.spec import Done, Told, WorkerRefused, WorkerSpec
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, PublishSettings, StreamSettings
 from pipeline.sinks.base import StreamSwitches
-from pipeline.sinks.fan_out import Sinks, count_of
+from pipeline.sinks.fan_out import Sinks
 from pipeline.sources.capture import waits_for_nobody
 from pipeline.wire.build import health_message
 from pipeline.wire.held_folder import HeldFolder
@@ -73,9 +75,9 @@ def run_processes(
             HeldFolder() as folder,
             rings(config, model) as (frames, inputs),
             closing(OpenEventLog.create(names, config.zmq.spare_streams)) as open_events,
-            closing(SinkCounters.create(count_of(config))) as sinks,
+            closing(RunBooks.create(config)) as books,
         ):
-            supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, sinks, switches)
+            supervisor = ProcessSupervisor(config, folder, frames, inputs, open_events, books, switches)
             streams = ProcessStreams(supervisor, model, stop)
             try:
                 seconds = supervisor.run(stop, wait_for_subscriber_s, started, partial(attached, streams))
@@ -101,10 +103,10 @@ class ProcessSupervisor:
         frames: Ring,
         inputs: Ring,
         open_events: OpenEventLog,
-        sinks: SinkCounters,
+        books: RunBooks,
         switches: StreamSwitches,
     ) -> None:
-        self.config, self.frames, self.open_events, self._sinks = config, frames, open_events, sinks
+        self.config, self.frames, self.open_events, self._books = config, frames, open_events, books
         self._inputs, self._switches = inputs, switches
         self._room = Wakeup()
         self._wakeups = {stream.name: Wakeup() for stream in config.streams if not waits_for_nobody(stream)}
@@ -138,7 +140,7 @@ class ProcessSupervisor:
             log_settings(),
             0,
             self.open_events,
-            self._sinks,
+            self._books,
         )
         return Worker(worker_spec)
 
@@ -210,8 +212,7 @@ class ProcessSupervisor:
                     worker.begun(time.monotonic())
                     self._reported |= reported
                 case Done(reported):
-                    for key, value in reported.items():  # what every shard counts is added up
-                        self._reported[key] = self._reported.get(key, 0) + value if isinstance(value, int) else value
+                    self._reported |= reported
                 case WorkerRefused(error):
                     worker.refused(error)
                 case SwitchRequest():
@@ -334,7 +335,7 @@ class ProcessSupervisor:
         if not owed and not names:
             return
         config = structs.replace(self.config, publish=self._bound())
-        with Sinks(config, rows=self._sinks.rows) as publisher:
+        with Sinks(config, rows=self._books.sinks) as publisher:
             if owed:
                 settle(publisher, self.open_events, "stopped")
             else:
@@ -367,18 +368,20 @@ class ProcessSupervisor:
 
     def summary(self, seconds: float) -> Summary:
         """What a run of so many seconds tells, once it has ended."""
-        reported = self._reported
+        reported, books = self._reported, self._books
+        rows = {name: self.frames.streams.row(name) for name in self.frames.streams.names}
+        left_out = {name: count for name, row in rows.items() if (count := books.left_out(row))}
         return Summary(
             seconds=seconds,
-            streams={name: self.frames.of(name) for name in self.frames.streams.names},
+            streams={name: self.frames.of(name) for name in rows},
             stages_ms=reported.get("stages_ms", {}),
-            batches=reported.get("batches", {}),
-            skipped=reported.get("carried", 0),
+            batches=batches_of(books.batches),
+            skipped=int(books.batches[SKIPPED]),
             backend=reported.get("backend"),
             precision=reported.get("precision"),
-            face_runs=reported.get("face_runs", 0),
-            face_crops=reported.get("face_crops", 0),
-            left_out=reported.get("left_out"),
-            ends=reported.get("ends", {}),
+            face_runs=int(books.faces[:, FACE_RUNS].sum()),
+            face_crops=int(books.faces[:, FACE_CROPS].sum()),
+            left_out=None if self.config.record.directory is None else left_out,
+            ends={name: end for name, row in rows.items() if (end := books.end_of(row)) is not None},
             sinks=reported.get("sinks", {}),
         )

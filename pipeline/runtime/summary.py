@@ -26,7 +26,7 @@ class Summary:
 
     seconds: float
     streams: dict[str, FrameCounts]
-    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)  # as the process saw it that published last
     batches: dict[int, int] = field(default_factory=dict)  # how many of each size
     skipped: int = 0  # frames that were not inferred, since nothing moved
     backend: str | None = None

@@ -13,7 +13,7 @@ import structlog
 from engines.errors import ConfigError, StageError
 from pipeline.frames.counters import FrameCounters
 from pipeline.frames.types import Frame, Health, Inferred, Result
-from pipeline.identity.face_entry import FaceQueue
+from pipeline.identity.face_entry import FACE_CROPS, FACE_RUNS, FaceQueue
 from pipeline.inference.stage import room_between
 from pipeline.runtime.event_publisher import EventPublisher
 from pipeline.runtime.graph import FACES, STEPS, Stage, chained
@@ -295,6 +295,7 @@ class Pipeline:
         except LinkClosed:
             raise ConfigError(f"stream {settings.name!r} cannot be added: the run is over") from None
         self.events.begin(settings, None if resumed is None else resumed.lines)
+        self.publisher.begin(settings)
         if self.recording is not None:
             self.recording.begin(settings, mode(settings) == "freshest")
         self._names[settings.name] = None
@@ -367,8 +368,8 @@ class Pipeline:
             skipped=times.skipped,
             backend=self.frame_engine.backend,
             precision=self.frame_engine.precision,
-            face_runs=faces.runs if faces else 0,
-            face_crops=faces.crops if faces else 0,
+            face_runs=int(faces.counts[FACE_RUNS]) if faces else 0,
+            face_crops=int(faces.counts[FACE_CROPS]) if faces else 0,
             left_out=self.recording.left_out if self.recording else None,
             ends=dict(self._ends),
         )

@@ -7,12 +7,14 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
 
 from engines.errors import ConfigError, RequestError
 from pipeline.database import FileKind, SqliteFile
@@ -124,6 +126,7 @@ class Accounts:
         self._hashing = threading.Semaphore(2)  # each takes 64 MiB for a while
         self._nobody = self._hasher.hash(secrets.token_urlsafe())  # so that unknown names take as long
         self._failures: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)
+        self._unreadable: set[str] = set()  # users of whose stored passwords it was logged
 
     def first_password(self) -> str | None:
         """Make the administrator where there is no user yet, and return the password that is good for one login."""
@@ -181,7 +184,7 @@ class Accounts:
         tried = (("user", name[:64]), ("from", address))
         self._count_failure(tried)  # before the password is looked at: many at once must not all get through
         rows = self._file.rows("SELECT name, role, streams, password, once FROM users WHERE name = ?", name)
-        if not self._fits(rows[0][3] if rows else self._nobody, password) or not rows:
+        if not self._fits(name, rows[0][3] if rows else self._nobody, password) or not rows:
             raise RequestError(401, "user and password do not fit")
         for key in tried:
             self._failures.pop(key, None)
@@ -290,12 +293,33 @@ class Accounts:
         with self._hashing:
             return self._hasher.hash(password)
 
-    def _fits(self, stored: str, password: str) -> bool:
+    def _fits(self, name: str, stored: str, password: str) -> bool:
+        if len(password) > MAX_PASSWORD:
+            return False
         try:
             with self._hashing:
-                return len(password) <= MAX_PASSWORD and self._hasher.verify(stored, password)
-        except (Argon2Error, InvalidHashError):
+                return self._hasher.verify(stored, password)
+        except VerifyMismatchError:
             return False
+        except (Argon2Error, InvalidHashError, UnicodeEncodeError) as error:
+            if stored != self._nobody:
+                self._say_unreadable(name, error)
+            with suppress(Argon2Error), self._hashing:  # as long as a wrong password takes
+                self._hasher.verify(self._nobody, password)
+            return False
+
+    def _say_unreadable(self, name: str, error: Exception) -> None:
+        """Log, once for each user, that nobody can log in as one; whoever tries is told what any other is."""
+        if name in self._unreadable:
+            return
+        self._unreadable.add(name)
+        structlog.get_logger().error(
+            "stored password cannot be checked",
+            user=name,
+            path=str(self.path),
+            cause=str(error) if isinstance(error, Argon2Error) else "it is no hash of Argon2",  # others quote it
+            remedy="put a copy of the file in its place, or have an administrator remove the user and add them again",
+        )
 
     def _count_failure(self, tried: Collection[tuple[str, str]]) -> None:
         """Take a login for failed until it is not; RequestError 429 where too many did."""

@@ -102,14 +102,6 @@ class Hosts:
             raise RequestError(403, f"the Origin header is {origin[:100]!r}, but must be this server's")
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this host can reach an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
 from engines.errors import ConfigError, RequestError, TrunklineError
-from pipeline.service.control import SWITCHES, Control
-from pipeline.service.reloading import Reloaded
+from pipeline.service.control import SWITCHES
+from pipeline.service.reloading import Reloadable, Reloaded
 from pipeline.settings.schema import StreamSettings, Switch
 
 MAX_LINE: Final = 1_000_000  # bytes
@@ -81,6 +81,13 @@ _requests = msgspec.json.Decoder(Request)
 _answers = msgspec.json.Decoder(ControlAnswer)
 
 
+class Controllable(Reloadable, Protocol):
+    """What changes a run, as :class:`pipeline.service.control.Control`."""
+
+    def is_on(self, stream: str, what: Switch) -> bool: ...
+    def switch(self, stream: str, what: Switch, on: bool) -> None: ...
+
+
 class ControlSocket:
     """Lets processes of this user change a run.
 
@@ -90,7 +97,7 @@ class ControlSocket:
         reload: reads the configuration again; None: the run has no file of it.
     """
 
-    def __init__(self, path: Path, control: Control, reload: Callable[[], Reloaded] | None = None) -> None:
+    def __init__(self, path: Path, control: Controllable, reload: Callable[[], Reloaded] | None = None) -> None:
         self._control, self._reload = control, reload
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._server.bind(str(path))

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 import structlog
 
-from engines.errors import one_line
-from pipeline.settings.schema import Config, Switch
+from engines.errors import kind_and_line
+from pipeline.settings.schema import Config, StreamSettings, Switch
 from pipeline.sinks.books import Lost, SinkBook
 from pipeline.wire.messages import Message
 
@@ -101,6 +101,15 @@ class Attached(Protocol):
         ...
 
 
+@runtime_checkable
+class Follows(Protocol):
+    """A sink that has to know the streams which are added to the run, and those that are changed."""
+
+    def begin(self, stream: StreamSettings) -> None:
+        """Called before the first message of a stream that was added or goes on by other settings."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SinkCounts:
     """What became of the messages of a run."""
@@ -129,8 +138,8 @@ class SinkThread:
 
     def __init__(self, name: str, sink: Sink, room: int, book: SinkBook | None = None) -> None:
         self.name, self._sink, self._room = name, sink, room
-        self._waiting: deque[Message] = deque()
-        self._in_hand: deque[Message] = deque()  # taken out by the thread together, and not sent yet
+        self._waiting: deque[Message | StreamSettings] = deque()
+        self._in_hand: deque[Message | StreamSettings] = deque()  # taken out by the thread together, and not sent yet
         self._changed = threading.Condition()  # of all here
         self._over = self._ended = False
         self._book = SinkBook() if book is None else book
@@ -161,6 +170,13 @@ class SinkThread:
             log.info("sink takes messages again", sink=self.name, messages_lost=lost)
         elif changed:
             log.warning("sink loses messages", sink=self.name, cause="it is slower than they come", waiting=self._room)
+
+    def begin(self, stream: StreamSettings) -> None:
+        """Let the sink know of a stream that was added or changed, if it wants to, after the messages that wait."""
+        if isinstance(self._sink, Follows):
+            with self._changed:
+                self._waiting.append(stream)
+                self._changed.notify_all()
 
     @property
     def counts(self) -> SinkCounts:
@@ -199,7 +215,7 @@ class SinkThread:
                 while self._in_hand and not self._ended:
                     self._pass_on(self._in_hand[0])
         except Exception as error:  # looking failed: the sink is of no use any more
-            log.error("sink failed", sink=self.name, cause=_cause(error), exc_info=True)
+            log.error("sink failed", sink=self.name, cause=kind_and_line(error), exc_info=True)
         finally:
             if lost := self._give_up("shutdown" if self._over else "dead"):
                 log.error("sink is dead", sink=self.name, messages_lost=lost)
@@ -213,22 +229,27 @@ class SinkThread:
             self._waiting.clear()
             return not self._ended and (bool(self._in_hand) or not self._over)
 
-    def _pass_on(self, message: Message) -> None:
+    def _pass_on(self, item: Message | StreamSettings) -> None:
         failure = None
         try:
-            self._sink.send(message)
+            if not isinstance(item, StreamSettings):
+                self._sink.send(item)
+            elif isinstance(self._sink, Follows):
+                self._sink.begin(item)
         except Exception as error:  # whatever a sink does, the run and the other sinks go on
             failure = error
         with self._changed:
             if self._ended:
                 return  # it was counted when the thread was left behind
             self._in_hand.popleft()
-            if failure is None:
+            if isinstance(item, StreamSettings):
+                pass  # no message: it is in no book
+            elif failure is None:
                 self._book.note_sent()
             else:
                 self._book.lose("failed")
         if failure is not None and not self._fails:
-            log.error("sink failed", sink=self.name, cause=_cause(failure), exc_info=failure)
+            log.error("sink failed", sink=self.name, cause=kind_and_line(failure), exc_info=failure)
         elif failure is None and self._fails:
             log.info("sink sends again", sink=self.name, messages_lost=self._book.lost["failed"])
         self._fails = failure is not None
@@ -236,7 +257,8 @@ class SinkThread:
     def _give_up(self, cause: Lost) -> int:
         """Take nothing more; how many messages are lost by that."""
         with self._changed:
-            lost = 0 if self._ended else len(self._waiting) + len(self._in_hand)
+            left = () if self._ended else (*self._waiting, *self._in_hand)
+            lost = sum(not isinstance(item, StreamSettings) for item in left)
             self._ended = True
             if lost:
                 self._book.lose(cause, lost)
@@ -248,8 +270,4 @@ class SinkThread:
         try:
             self._sink.close()
         except Exception as error:  # its last word is no reason to end the run otherwise
-            log.error("sink cannot be closed", sink=self.name, cause=_cause(error), exc_info=True)
-
-
-def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"
+            log.error("sink cannot be closed", sink=self.name, cause=kind_and_line(error), exc_info=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engines.errors import ConfigError
 from pipeline.settings.entry_points import load_from
-from pipeline.settings.schema import Config, SinkSettings
+from pipeline.settings.schema import Config, SinkSettings, StreamSettings
 from pipeline.sinks.base import (
     CLOSE_S,
     GROUP,
@@ -61,6 +61,11 @@ class Sinks:
         """Let sinks know the run before its first message, and what they may change of it."""
         for thread in self._threads:
             thread.attach(self._config, switches)
+
+    def begin(self, stream: StreamSettings) -> None:
+        """Let sinks know of a stream that was added or goes on by other settings, before its first message."""
+        for thread in self._threads:
+            thread.begin(stream)
 
     def await_subscriber(self, patience_s: float, stopped: Callable[[], bool]) -> bool:
         """Wait until somebody subscribed; see :meth:`pipeline.sinks.zmq.Publisher.await_subscriber`."""

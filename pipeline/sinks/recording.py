@@ -5,6 +5,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from engines.priority import give_way
@@ -16,6 +18,8 @@ from pipeline.sinks.video import Recorder
 
 ROOM: Final = 8  # frames that wait for the recorder, of all streams together ...
 MIN_ROOM: Final = 2  # ... but so many of each
+
+GIVEN, RECORDED, RECORDING_WORDS = 0, 1, 2
 
 log = structlog.get_logger()
 
@@ -44,6 +48,8 @@ class Recording:
         wanted: whether a stream is to be recorded now. Its video is finished with the first frame that is not wanted,
             and the next that is begins another.
         book: where what becomes of frames is counted; None: in one of its own.
+        rows: gives the int64 (RECORDING_WORDS,) of each stream, perhaps in shared memory, where a process that died
+            has counted: frames that were given, and those that are in a file. None: nobody asks for them.
     """
 
     def __init__(
@@ -54,7 +60,10 @@ class Recording:
         done: Callable[[Result], object] = lambda result: None,
         wanted: Callable[[str], bool] = lambda stream: True,
         book: SinkBook | None = None,
+        rows: Callable[[str], npt.NDArray[np.int64]] | None = None,
     ) -> None:
+        self._rows = rows or (lambda stream: np.zeros(RECORDING_WORDS, np.int64))
+        self._frames: dict[str, _StreamFrames] = {}
         self._recorder, self._live, self._done, self._wanted = recorder, frozenset(live), done, wanted
         self._off: set[str] = set()  # streams whose last frame was not wanted
         self._room = recorder_room(len(streams))
@@ -78,6 +87,7 @@ class Recording:
             return
         with self._changed:
             self._book.give()
+            self._frames_of(stream).give()
             taken = not self._abandoned and (stream not in self._live or self._waiting[stream] < self._room)
             if taken:
                 self._items.append((result, counts))
@@ -112,7 +122,7 @@ class Recording:
     def left_out(self) -> dict[str, int]:
         """How many frames are missing in the recording, of each stream that has such."""
         with self._changed:
-            return dict(self._left_out + self._recorder.unwritten)
+            return dict(self._left_out + Counter({stream: self._recorder.missing(stream) for stream in self._frames}))
 
     @property
     def counts(self) -> SinkCounts:
@@ -141,6 +151,9 @@ class Recording:
             log.exception("recording failed")
         finally:
             self.abandon()
+            with self._changed:
+                for stream, frames in self._frames.items():
+                    frames.know(self._recorder.missing(stream))
 
     def finish(self) -> None:
         """No frame comes any more; those that wait are still recorded."""
@@ -180,8 +193,16 @@ class Recording:
         with self._changed:
             if recorded:
                 self._book.note_sent()
+                frames = self._frames_of(stream)
+                frames.taken += 1
+                frames.know(self._recorder.missing(stream))
             else:
                 self._leave_out(stream, "failed")
+
+    def _frames_of(self, stream: str) -> "_StreamFrames":
+        if stream not in self._frames:
+            self._frames[stream] = _StreamFrames(self._rows(stream))
+        return self._frames[stream]
 
     def _leave_out(self, stream: str, cause: Lost) -> None:
         self._left_out[stream] += 1
@@ -197,6 +218,21 @@ class Recording:
                 self._waiting[item[0].frame.stream] -= 1
                 self._changed.notify_all()
             return item
+
+
+class _StreamFrames:
+    """The frames of one stream, counted on from where a process that died had counted."""
+
+    def __init__(self, row: npt.NDArray[np.int64]) -> None:
+        self._row, self._before = row, int(row[RECORDED])
+        self.taken = 0  # by the recorder
+
+    def give(self) -> None:
+        self._row[GIVEN] += 1
+
+    def know(self, missing: int) -> None:
+        """So many of those that were taken are in no file."""
+        self._row[RECORDED] = self._before + self.taken - missing
 
 
 def recorder_room(streams: int) -> int:

@@ -138,6 +138,11 @@ class Recorder:
         self.unwritten: Counter[str] = Counter()  # frames that were taken, and that no file has
         self._causes: dict[str, str] = {}  # why frames of a stream, or of ALL, are left out at present
 
+    def missing(self, stream: str) -> int:
+        """How many frames of a stream were taken, and would be in no file if this process were killed now."""
+        video = self._videos.get(stream)
+        return self.unwritten[stream] + (0 if video is None else video.unwritten)
+
     def begin(self, settings: StreamSettings) -> None:
         """A stream is added, or has other zones and lines from here on."""
         self._settings[settings.name] = settings

@@ -174,9 +174,9 @@ class Publisher:
         ConfigError: as of :class:`ZmqSink`.
     """
 
-    def __init__(self, settings: PublishSettings, name: str = "publish", book: SinkBook | None = None) -> None:
+    def __init__(self, settings: PublishSettings, book: SinkBook | None = None) -> None:
         self._sink = ZmqSink(settings)
-        self.thread = SinkThread(name, self._sink, settings.high_water_mark + BURST, book)
+        self.thread = SinkThread("publish", self._sink, settings.high_water_mark + BURST, book)
 
     @property
     def address(self) -> str:

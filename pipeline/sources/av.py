@@ -20,7 +20,7 @@ from pipeline.sources.address import is_pictures, is_pipe, local_path
 from pipeline.sources.ahead import ReadAhead
 from pipeline.sources.base import Decoded, Given, Incomplete, Missed, yuv_bytes
 from pipeline.sources.causes import check_address
-from pipeline.sources.decode import Decoder
+from pipeline.sources.decode import Decoder, PacketMark
 from pipeline.sources.display import displayed_width, pixel_aspect
 from pipeline.sources.kind import is_live
 from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
@@ -249,8 +249,15 @@ def _packets(
     if not bursts:
         yield from packets
         return
-    with closing(ReadAhead(packets, container.close)) as ahead:
+    with closing(ReadAhead(_marked(packets), container.close)) as ahead:
         yield from ahead
+
+
+def _marked(packets: "Iterator[av.Packet[VideoStream]]") -> "Iterator[av.Packet[VideoStream]]":
+    """Mark when each came."""
+    for packet in packets:
+        packet.opaque = PacketMark(came_s=time.monotonic())
+        yield packet
 
 
 def _demuxed(

@@ -31,6 +31,7 @@ class Decoded:
     notes: tuple[str, ...] = ()  # what is unusual about the source, for people
     damaged: bool = False  # it is shown though parts of it could not be decoded
     bursts: bool = False  # pictures come in bursts, and are to be shown by their own times
+    came_s: float | None = None  # when its packet did, time.monotonic(), where it was read ahead
     packet: object | None = None  # marks the packet that it came of: its ``opaque``
     rotation: Literal[0, 90, 180, 270] = 0  # by which its pixels were turned clockwise
 

@@ -15,17 +15,28 @@ class Condition:
         self._health = health
         self._size: tuple[int, int] | None = None  # of the pictures while the stream is up
         self._told: frozenset[str] = frozenset()  # what is unusual
+        self._buffered: str | None = None
         self._down_cause: str | None = None
 
-    def picture(self, size: tuple[int, int], codec: str, notes: tuple[str, ...] = ()) -> None:
-        """A picture of ``size`` (width, height) came, of a source with something unusual about it."""
-        if size == self._size and self._told.issuperset(notes):
+    def picture(
+        self, size: tuple[int, int], codec: str, notes: tuple[str, ...] = (), buffered: str | None = None
+    ) -> None:
+        """A picture of ``size`` (width, height) came.
+
+        Args:
+            size: of it.
+            codec: for people.
+            notes: what is unusual about the source; each is news once.
+            buffered: by how much it is; another value is news.
+        """
+        if size == self._size and self._told.issuperset(notes) and buffered == self._buffered:
             return
         if self._size is not None and self._size != size:
             self._report("down", f"the picture size changed from {_by(self._size)} to {_by(size)}")
         self._told = self._told.union(notes) if size == self._size else frozenset(notes)
-        self._size, self._down_cause = size, None
-        self._report("up", ", ".join((f"{_by(size)} {codec}", *notes)))
+        self._size, self._down_cause, self._buffered = size, None, buffered
+        told = (f"{_by(size)} {codec}", *notes) if buffered is None else (f"{_by(size)} {codec}", *notes, buffered)
+        self._report("up", ", ".join(told))
 
     def lost(self, cause: str) -> None:
         """The stream gives no pictures; while that lasts, only a new cause is news."""

@@ -24,10 +24,11 @@ FLAGS: Final = Flags.output_corrupt | Flags.unaligned | Flags.copy_opaque
 
 
 @dataclass(frozen=True, slots=True)
-class _Number:
-    """Marks a packet; an object of its own for each, since PyAV knows them by their identity."""
+class PacketMark:
+    """Marks a packet, as its ``opaque``; an object of its own for each, since PyAV knows them by their identity."""
 
-    value: int
+    number: int | None = None  # as it was decoded
+    came_s: float | None = None  # when it did, time.monotonic(), where it was read ahead
 
 
 class DecodesPackets(Protocol):
@@ -75,7 +76,7 @@ class Decoder:
             yield Missed(1, "encrypted")
             return
         number, self._count = self._count, self._count + 1
-        packet.opaque = _Number(number)
+        packet.opaque = PacketMark(number, mark_of(packet).came_s)
         if not (packet.is_discard or is_hidden(self._context.name, packet)):
             self._ledger.sent(number)
         if self._threads:
@@ -149,5 +150,10 @@ def is_hidden(codec: str, packet: "av.Packet[VideoStream]") -> bool:
     return codec in ("vp8", "libvpx") and not memoryview(packet)[0] & VP8_SHOWN
 
 
+def mark_of(item: "av.Packet[VideoStream] | av.VideoFrame") -> PacketMark:
+    """Return the mark of a packet, or of the packet that a frame came of."""
+    return item.opaque if isinstance(item.opaque, PacketMark) else PacketMark()
+
+
 def _number(item: "av.Packet[VideoStream] | av.VideoFrame") -> int | None:
-    return item.opaque.value if isinstance(item.opaque, _Number) else None
+    return mark_of(item).number

@@ -11,11 +11,11 @@ import structlog
 from av.video.stream import VideoStream
 
 from engines.errors import SourceError
+from pipeline.frames.backoff import Backoff
 from pipeline.frames.types import Frame
 from pipeline.settings.redact import redact
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.kind import is_live
-from pipeline.sources.live import Backoff
 from pipeline.sources.opening import opened
 from pipeline.sources.packets import PacketTap, PacketTarget
 

@@ -10,6 +10,7 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import local_path
 from pipeline.sources.base import Decoded, Missed
 from pipeline.sources.cropping import NOTE, crops
+from pipeline.sources.decode import mark_of
 from pipeline.sources.deinterlace import Deinterlacer
 from pipeline.sources.display import Look, Tags, pixel_aspect, planar, planes_of
 
@@ -76,6 +77,7 @@ class Viewer:
             notes=self._notes,
             damaged=frame.is_corrupt,
             bursts=self._bursts,
+            came_s=mark_of(frame).came_s,
             packet=frame.opaque,
             rotation=self._look.orientation.clockwise,
         )

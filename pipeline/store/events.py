@@ -285,17 +285,13 @@ class EventStore:
             clips: whether the clips of what shows them go, too, though others may be seen in them.
         """
         with self.file.transaction() as db:
-            shown = [(number,) for number in showing(db, name)]
-            if clips:
-                found = (db.execute("SELECT clip FROM events WHERE id = ?", number).fetchone() for number in shown)
-                gone = list({clip for clip in found if clip[0] is not None})
-            else:
-                gone = []
+            shown = showing(db, name)
+            gone = {clip for clip in shown.values() if clip is not None} if clips else set()
             # The name first: where a row becomes small, SQLite moves others, and leaves copies of them.
             changed = rename(db, name, None)
-            db.executemany("UPDATE events SET snapshot = NULL WHERE id = ?", shown)
-            db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", gone)
-        self._delete_clips(clip for (clip,) in gone)
+            db.executemany("UPDATE events SET snapshot = NULL WHERE id = ?", [(number,) for number in shown])
+            db.executemany("UPDATE events SET clip = NULL WHERE clip = ?", [(clip,) for clip in gone])
+        self._delete_clips(gone)
         self.file.empty_log()
         return changed
 

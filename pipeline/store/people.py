@@ -12,16 +12,16 @@ FIRST_SEEN: Final = "json_extract(CAST(body AS TEXT), '$.first_seen')"
 NEVER: Final = 2**63
 
 
-def showing(db: sqlite3.Connection, name: str) -> set[int]:
-    """Return the numbers of the events that name a person, and of all others of the same face and the body it is of.
+def showing(db: sqlite3.Connection, name: str) -> dict[int, str | None]:
+    """Return the events that name a person, and all others of the same face and the body it is of: numbers, and clips.
 
     Somebody is seen before they are recognised, and the picture of a body shows its face.
     """
-    found: set[int] = set()
+    found: dict[int, str | None] = {}
     tracks: dict[tuple[str, int, tuple[str, ...]], _Track] = {}
-    select = "SELECT id, at_ns, stream, track, body FROM events WHERE person = ?"
-    for number, at_ns, stream, face, body in db.execute(select, (name,)).fetchall():
-        found.add(number)
+    select = "SELECT id, at_ns, stream, track, body, clip FROM events WHERE person = ?"
+    for number, at_ns, stream, face, body, clip in db.execute(select, (name,)).fetchall():
+        found[number] = clip
         of = (json.loads(body).get("best_face") or {}).get("object")
         for track, kinds in ((face, FACE), (of, BODY)):
             if track is not None:
@@ -35,20 +35,20 @@ class _Track:
     """The events of all tracks that had one number: it is given anew by each run."""
 
     def __init__(self, db: sqlite3.Connection, stream: str, number: int, kinds: tuple[str, ...]) -> None:
-        marks = ", ".join("?" * len(kinds))
+        columns, marks = f"id, at_ns, kind, clip, {FIRST_SEEN}", ", ".join("?" * len(kinds))
         self._rows = db.execute(
-            f"SELECT id, at_ns, kind, {FIRST_SEEN} FROM events WHERE track = ? AND stream = ? AND kind IN ({marks})",
+            f"SELECT {columns} FROM events WHERE track = ? AND stream = ? AND kind IN ({marks})",
             (number, stream, *kinds),
         ).fetchall()
-        self._begun = sorted({_ns(first) for _, _, kind, first in self._rows if kind == kinds[0] and first})
+        self._begun = sorted({_ns(first) for _, _, kind, _, first in self._rows if kind == kinds[0] and first})
 
-    def seen_at(self, at_ns: int) -> set[int]:
-        """Return the numbers of the events of that track which there was at a moment."""
+    def seen_at(self, at_ns: int) -> dict[int, str | None]:
+        """Return the events of that track which there was at a moment: their numbers, and their clips."""
         place = bisect_right(self._begun, at_ns)
         if place == 0:
-            return set()
+            return {}
         begin, end = self._begun[place - 1], (*self._begun, NEVER)[place]
-        return {number for number, at, _, _ in self._rows if begin <= at < end}
+        return {number: clip for number, at, _, clip, _ in self._rows if begin <= at < end}
 
 
 def _ns(moment: str) -> int:

@@ -33,8 +33,9 @@ from pipeline.sinks.webhook.spool import SUFFIX, Delivery
 from pipeline.store import EventStore
 from pipeline.wire.messages import EventMessage, FrameMessage
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, make_config, write_model
-from tests.pipeline.sinks.mqtt.made_broker import Broker, Wire, await_that, cuttable, retained
+from tests.pipeline.sinks.mqtt.made_broker import Broker, Wire, cuttable, retained
 from tests.pipeline.sinks.webhook.made_server import OK, Server, answer, cut_short, hang_up, reset, rubbish
+from tests.waiting import until
 
 RATE_HZ, STREAMS = 25, ("door", "yard", "attic")
 PICTURES = [Picture.from_rgb(np.full((48, 64, 3), grey, np.uint8)) for grey in (40, 220)]
@@ -176,7 +177,7 @@ def fail(folder: Path, seconds: float, window_s: float, seed: int) -> dict[str, 
             calm = time.monotonic()
             targets.storm(window_s)
             windows.append((began, calm, time.monotonic()))
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"online", PATIENCE_S)
+        until(lambda: retained(broker.port).get("trunkline/status") == b"online", PATIENCE_S)
         summary = run.end_now()
         check_books(run, summary)
         kept = retained(broker.port)

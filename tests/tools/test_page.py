@@ -4,31 +4,39 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, RequestError
+from pipeline.cluster.control import ClusterControl
 from pipeline.gallery import Gallery
+from pipeline.service.reloading import reload
 from pipeline.settings.defaults import config_of
 from pipeline.settings.load import load
 from pipeline.settings.schema import GALLERY, Config, ModelSettings, PublishSettings, StreamSettings
+from pipeline.wire.rest import RestClient
+from tests.pipeline.cluster.made_cluster import MadeCluster
 from tests.pipeline.made_runs import write_model
 from tests.ports import free_port
+from tests.waiting import until
 from tools.main import app
 from tools.page import RunPage, make_gallery, reachable, with_events
 from tools.view import _gallery, _results, _store
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+LOOK_S = 0.1  # each look is a client of its own
 
 
 def test_a_run_of_sources_keeps_its_events_with_their_pictures() -> None:
-    config = with_events(config_of(["clip.mp4"]))
+    config = with_events(config_of(["clip.mp4"]), clips=True)
     assert [(sink.kind, sink.options.clips) for sink in config.sinks] == [("store", True)] and config.events.best_crops
     assert config.streams[0].pace == "realtime", "who wants to watch a file wants to see it"
 
@@ -70,6 +78,13 @@ def test_the_process_is_told_all_that_the_configuration_does_not_say() -> None:
         "--model": ModelSettings().path,
         "--run": str(os.getpid()),
     }
+
+
+def test_a_run_without_packets_has_a_page_without_moving_pictures() -> None:
+    config = with_events(config_of(["a.mp4"]), clips=False)
+    assert [sink.options.clips for sink in config.sinks] == [False]
+    page = RunPage(["a.mp4"], config, None, packets=False)
+    assert page.with_packets(config) == config and "--packets" not in page._command("tcp://127.0.0.1:7000")
 
 
 def test_store_and_gallery_come_from_the_configuration(tmp_path: Path) -> None:
@@ -129,13 +144,6 @@ def _state(url: str) -> str | None:
     return streams[0]["state"] if streams else None
 
 
-def _wait(what: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < until_s, "it did not happen"
-        time.sleep(0.1)
-
-
 def _run(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "tools.main", "run", *arguments]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -151,7 +159,7 @@ def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_r
     url = f"http://127.0.0.1:{free_port()}"
     run = _run(tmp_path, "clip.mp4", "--model", str(model.path), "--web-address", url.removeprefix("http://"))
     try:
-        _wait(lambda: _state(url) == "ended")
+        until(lambda: _state(url) == "ended", look_s=LOOK_S)
         assert httpx.get(f"{url}/api/streams").json()[0]["captured"] == 5, "it was heard from the first frame on"
         run.send_signal(signal.SIGINT)
         told, _ = run.communicate(timeout=PATIENCE_S)
@@ -159,6 +167,48 @@ def test_of_sources_the_page_is_there_from_the_first_frame_and_stays_until_the_r
         run.kill()
         run.wait()
     assert (run.returncode, told.splitlines()[0]) == (0, "clip: captured 5, published 5, dropped none")
+
+
+@pytest.mark.integration
+def test_a_run_on_several_nodes_is_listed_and_changed_through_its_page(tmp_path: Path) -> None:
+    def steps(made: MadeCluster) -> Iterator[None]:
+        while True:
+            time.sleep(0.01)
+            yield
+
+    made, file, url = MadeCluster(steps), tmp_path / "run.toml", f"http://127.0.0.1:{free_port()}"
+    streams = [f'[[streams]]\nname = "{name}"\nsource = "clip.mp4"\n' for name in ("door", "yard")]
+    rest = f'[web]\naddress = "{url.removeprefix("http://")}"\naccounts = "{tmp_path}/accounts.sqlite"\n'
+    file.write_text("".join(streams) + rest)
+    config = load(file)
+    control, page = ClusterControl(config), RunPage([str(file)], config, None, packets=False)
+    running = threading.Thread(target=made.run)
+    running.start()
+    try:
+        with control.of(made.supervisor), RestClient(url) as client:
+            page.start("tcp://127.0.0.1:9", control, lambda: reload(lambda: load(file), config, control))
+            until(lambda: _answers(client), look_s=LOOK_S)
+            assert [each.name for each in client.streams()] == ["door", "yard"]
+            added = client.add("shed", "clip.mp4")
+            assert (added.taken_over, added.written) == (True, True)
+            assert client.stream("shed").switches == {"detect": True, "record": True}
+            with pytest.raises(RequestError, match="detect cannot be switched off while a run on several nodes"):
+                client.switch("shed", detect=False)
+            with pytest.raises(RequestError, match="cannot change while a run on several nodes goes on: restart it"):
+                client.tune({"inference.fps": 5})
+            file.write_text("".join(streams) + rest)
+            assert client.reload().removed == ("shed",)
+            until(lambda: made.placed[2].removed == ["shed"])
+    finally:
+        made.stop.set()
+        running.join(PATIENCE_S)
+        page.stop()
+
+
+def _answers(client: RestClient) -> bool:
+    with suppress(RequestError):
+        return bool(client.streams())
+    return False
 
 
 @pytest.mark.integration
@@ -174,10 +224,10 @@ def test_a_run_serves_its_page_which_ends_with_it_however_it_ends(
     run = _run(tmp_path, "run.toml")
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(lambda: _state(url) == "up")
+        until(lambda: _state(url) == "up", look_s=LOOK_S)
         run.send_signal(signal.SIGKILL)
         run.wait()
-        _wait(lambda: _state(url) is None)
+        until(lambda: _state(url) is None, look_s=LOOK_S)
     finally:
         run.kill()
         run.wait()

@@ -1,7 +1,6 @@
 import csv
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from engines.training.datasets import load_sets
 from engines.training.settings import load_settings
 from engines.training.trainer import Trainer
 from tests.engines.training.made_data import write_training_data
+from tests.sessions import ended_with_all_it_started
 from tools.main import app
 
 CONFIG = """
@@ -218,7 +218,7 @@ def test_two_processes_train_the_weights_of_one(config: Path, data: Path, tmp_pa
     assert run(config, "--data", data, "--out", alone, "--stop-at", 2).exit_code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     train = ["-m", "tools.main", "train", config, "--data", data, "--out", together, "--stop-at", 2]
-    done = subprocess.run([*map(str, launch + train)], capture_output=True, text=True, timeout=100, check=False)
+    done = ended_with_all_it_started([*map(str, launch + train)], timeout_s=100)
     assert done.returncode == 0, done.stderr
     before = begun(data, config)
     for file, step, close in (("checkpoint-previous.pt", 1, 2e-6), ("checkpoint.pt", 2, 1e-3)):

@@ -7,6 +7,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.frames.types import Carrier, Health, Result, Ticket
 from pipeline.runtime.asking import AskedSwitches, locked
 from pipeline.runtime.event_publisher import EventPublisher, settle
@@ -15,7 +18,7 @@ from pipeline.runtime.parts import open_parts
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.shape import model_of
 from pipeline.runtime.stream_rows import REMOVED
-from pipeline.runtime.summary import FileEnd, file_end
+from pipeline.runtime.summary import file_end
 from pipeline.runtime.supervision import StageThreads, supervise
 from pipeline.runtime.workers.postprocess import Shard
 from pipeline.runtime.workers.spec import Done, Pipe, Told, WorkerSpec, drop
@@ -37,17 +40,17 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
     with ExitStack() as opened:
         model = model_of(config)
         needs = needs_of((*stages, FACES) if alone else stages)
-        parts = open_parts(config, model, needs, opened, folder=context.folder, sinks=worker_spec.sink_counters)
+        parts = open_parts(config, model, needs, opened, folder=context.folder, books=worker_spec.books)
         publisher = parts.publisher
         assert publisher is not None
         say = locked(pipe)
         switches = AskedSwitches(pipe, say, context.frames.streams)
         publisher.attach(switches)
         events = parts.event_publisher = EventPublisher(
-            publisher, context.frames, model.spec, config, worker_spec.open_events
+            publisher, context.frames, model.spec, config, worker_spec.open_events, worker_spec.books.batches
         )
         ending = Ending(worker_spec, publisher, parts.recorder, events)
-        shard = Shard(worker_spec, model, parts, ending.heard, pulse) if alone else None
+        shard = Shard(worker_spec, 0, model, parts, ending.heard, pulse) if alone else None
         receiver = Receiver[Carrier](context, ending.heard if shard is None else shard.heard)
         say(Told({"address": publisher.address}))
         settle(publisher, worker_spec.open_events, "crash")
@@ -69,10 +72,7 @@ def finish(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -> Non
         if shard is not None:
             shard.end()
         ending.end()
-    times = events.times
-    done = {"stages_ms": times.summary(), "batches": times.batches(), "carried": times.skipped}
-    done |= {"left_out": ending.left_out, "ends": ending.ends, "sinks": publisher.counts}
-    say(Done(done | ({} if shard is None else shard.counts)))
+    say(Done({"stages_ms": events.times.summary(), "sinks": publisher.counts}))
 
 
 @contextmanager
@@ -106,14 +106,14 @@ class Ending:
         self._context, self._publisher = worker_spec.context, publisher
         self._open_events = worker_spec.open_events
         self._known = {stream.name: stream for stream in worker_spec.config.streams}
-        self.ends: dict[str, FileEnd] = {}
+        self._books = worker_spec.books
         self._recording: Recording | None = None
         self._recorder = StageThreads(lambda: None)  # it tells of its failures itself
         if recorder is not None:
             live = [stream.name for stream in worker_spec.config.streams if waits_for_nobody(stream)]
             wanted = partial(self._context.frames.streams.is_on, what="record")
             self._recording = Recording(
-                recorder, tuple(self._known), live, self._give_back, wanted, publisher.record_book
+                recorder, tuple(self._known), live, self._give_back, wanted, publisher.record_book, self._recorded
             )
             publisher.count("record", self._recording)
             self._recorder.start("record", self._recording.run)
@@ -127,10 +127,9 @@ class Ending:
         self._context.frames.published(self._context.number, _ticket(result))
         self._recording.take(result, counts)
 
-    @property
-    def left_out(self) -> dict[str, int] | None:
-        """How many frames the recording has not, by stream; None: there is none."""
-        return None if self._recording is None else self._recording.left_out
+    def _recorded(self, stream: str) -> npt.NDArray[np.int64]:
+        row: npt.NDArray[np.int64] = self._books.recorded[self._context.frames.streams.row(stream)]
+        return row
 
     def _give_back(self, result: Result) -> None:
         self._context.frames.release(self._context.number, [_ticket(result)])
@@ -146,7 +145,8 @@ class Ending:
             case HealthReport(report, account):
                 self._events.reported(report)
                 self._publisher.send(health_message(report, account))
-                self.ends |= file_end(report)
+                for stream, end in file_end(report).items():
+                    self._books.end(self._context.frames.streams.row(stream), end)
                 if report.state == "ended":
                     self._end(report.stream)
                 self._context.frames.tell(report.stream, report.state)
@@ -161,6 +161,7 @@ class Ending:
             self._events.forget(settings.name)
             self._open_events.forget(settings.name)
             self._events.begin(settings)
+            self._publisher.begin(settings)
             if self._recording is not None:
                 self._recording.begin(settings, waits_for_nobody(settings))
             self._known[settings.name] = settings

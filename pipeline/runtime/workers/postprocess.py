@@ -27,10 +27,11 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
         model = model_of(config)
         parts = open_parts(config, model, needs_of((*stages, FACES)), opened)
         sender: Sender[Result] = Sender(context, context.plan.finish)
-        shard = Shard(worker_spec, model, parts, sender.tell, pulse)
+        number = context.number - context.plan.readers("inferred")[0]
+        shard = Shard(worker_spec, number, model, parts, sender.tell, pulse)
         receiver = Receiver[Inferred](context, shard.heard)
         if worker_spec.restarts:
-            sender.tell(ShardRestarted(context.number - context.plan.readers("inferred")[0]))
+            sender.tell(ShardRestarted(number))
         pipe.send(Told({}))
         step = chained(stages, parts)
         supervise(
@@ -43,7 +44,7 @@ def postprocess(worker_spec: WorkerSpec, pipe: "Pipe[Any, Any]", pulse: Pulse) -
         )
         shard.end()
         sender.close()
-    pipe.send(Done(shard.counts))
+    pipe.send(Done({}))
 
 
 class Shard:
@@ -51,6 +52,7 @@ class Shard:
 
     Args:
         worker_spec: of the process.
+        shard: its number.
         model: of the run.
         parts: gets the postprocessor.
         pass_on: lets who publishes hear what happened to a stream, once it was taken note of here.
@@ -60,6 +62,7 @@ class Shard:
     def __init__(
         self,
         worker_spec: WorkerSpec,
+        shard: int,
         model: Model,
         parts: Parts,
         pass_on: Callable[[ControlMessage], None],
@@ -83,6 +86,7 @@ class Shard:
         self._config, self._tuning = worker_spec.config, tuning_of(worker_spec.config)
         self._thread = StageThreads(self._close_faces)
         if parts.faces is not None:
+            parts.faces.counts = worker_spec.books.faces[shard]
             embed, batches = FACES.make(parts), parts.faces.batches
             dropped = partial(drop, worker_spec.context)
             self._thread.start(
@@ -123,12 +127,6 @@ class Shard:
         self._crops.discard()
         self._close_faces()
         self._thread.join()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What the face entry did."""
-        faces = self._faces
-        return {} if faces is None else {"face_runs": faces.runs, "face_crops": faces.crops}
 
     def _close_faces(self) -> None:
         if self._faces is not None:

@@ -8,7 +8,7 @@ from engines.errors import TrunklineError
 from pipeline.frames.types import Frame
 from pipeline.runtime.logs import LogSettings
 from pipeline.runtime.open_event_log import OpenEventLog
-from pipeline.runtime.sink_counts import SinkCounters
+from pipeline.runtime.run_books import RunBooks
 from pipeline.runtime.wakeup import Wakeup
 from pipeline.runtime.zmq_link import WorkerContext
 from pipeline.settings.schema import Config, StreamSettings
@@ -32,7 +32,7 @@ class WorkerSpec:
     logs: LogSettings | None
     restarts: int  # how many processes before this one played the part
     open_events: OpenEventLog  # of what was announced to subscribers and has not ended
-    sink_counters: SinkCounters
+    books: RunBooks
     added: bool = False  # its streams came while the run went on: who publishes hears of them first
 
 

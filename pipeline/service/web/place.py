@@ -7,9 +7,9 @@ import msgspec
 
 from engines.errors import ConfigError
 from pipeline.service.accounts import Accounts
-from pipeline.service.auth import is_loopback
 from pipeline.service.web.certificate import check_certificate, own_certificate
 from pipeline.settings.schema import HostPort, WebSettings
+from pipeline.wire.curve import is_loopback
 
 
 def check_place(settings: WebSettings) -> None:

@@ -15,13 +15,14 @@ import structlog
 import uvicorn
 
 from pipeline.service.accounts import Accounts
-from pipeline.service.auth import Hosts, is_loopback
+from pipeline.service.auth import Hosts
 from pipeline.service.web.app import make_app
 from pipeline.service.web.certificate import fingerprint
 from pipeline.service.web.hub import Hub
 from pipeline.service.web.place import certificate_of, listening, split_address
 from pipeline.service.web.site import Places, Site
 from pipeline.settings.schema import StreamSettings, WebSettings
+from pipeline.wire.curve import is_loopback
 from pipeline.wire.links import SnapshotLinks
 
 END_S: Final = 3.0  # that open requests have when the server is to end

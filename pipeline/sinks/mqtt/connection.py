@@ -6,14 +6,15 @@ import random
 import secrets
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import aiomqtt
 import structlog
 
-from engines.errors import one_line
+from engines.errors import kind_and_line
+from pipeline.frames.backoff import Backoff
 from pipeline.sinks.mqtt.outbox import Item, Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings
 
@@ -27,17 +28,9 @@ CLOSE_S: Final = 2.0  # for what waits, once the run is over
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 
-Heard = Callable[[str, bytes], None]  # topic and payload of what was published to us, in the thread of the connection
+Heard = Callable[[str, bytes], None]  # topic and payload of what was published, in the thread of the connection
 
 log = structlog.get_logger()
-
-
-def backoff(random_of: Callable[[float, float], float] = random.uniform) -> Iterator[float]:
-    """Yield waits in seconds: twice as long each time, and at random between half of that and all of it."""
-    wait, longest = BACKOFF_S
-    while True:
-        yield random_of(wait / 2, wait)
-        wait = min(2 * wait, longest)
 
 
 class Connection:
@@ -51,6 +44,8 @@ class Connection:
         subscriptions: topics whose messages are heard, those that the broker kept left out.
         heard: called with each.
         roots: below which the broker keeps nothing but what is in the outbox.
+        looked_up: below which the broker may have another's state, which is heard before it is replaced.
+        found: called with each such state.
     """
 
     def __init__(
@@ -62,9 +57,12 @@ class Connection:
         subscriptions: tuple[str, ...],
         heard: Heard,
         roots: Callable[[], set[str]],
+        looked_up: str | None,
+        found: Heard,
     ) -> None:
         self._settings, self._tls, self._out = settings, tls, outbox
         self._available, self._subscriptions, self._heard, self._roots = available, subscriptions, heard, roots
+        self._looked_up, self._found = looked_up, found
         # The same whenever it connects: a broker that still holds the old connection gives that one up, last will
         # and all, before it lets the new one in.
         self._client_id = settings.client_id or f"trunkline-{secrets.token_hex(6)}"
@@ -97,7 +95,7 @@ class Connection:
             self._loop.close()
 
     async def _stay_connected(self) -> None:
-        waits = backoff()
+        waits = Backoff(*BACKOFF_S, random.Random())
         while not self._closing.is_set():
             connected = False
             try:
@@ -109,9 +107,9 @@ class Connection:
             except* (aiomqtt.MqttError, OSError) as group:
                 self._say_lost(group.exceptions[0])
             if connected:
-                waits = backoff()
+                waits.reset()
             self._changed.clear()
-            await self._pause(next(waits))
+            await self._pause(waits.next())
 
     def _client(self) -> aiomqtt.Client:
         settings = self._settings
@@ -161,9 +159,15 @@ class Connection:
                 await asyncio.sleep(ROUND_S)
                 await self._changed.wait()
 
-    @staticmethod
-    async def _publish(client: aiomqtt.Client, item: Item) -> None:
+    async def _publish(self, client: aiomqtt.Client, item: Item) -> None:
+        if looks := self._is_looked_up(item.topic):  # a broker takes what one client asks in order
+            await client.subscribe(item.topic, qos=1)
         await client.publish(item.topic, item.payload, qos=1, retain=item.retained)
+        if looks:
+            await client.unsubscribe(item.topic)
+
+    def _is_looked_up(self, topic: str) -> bool:
+        return self._looked_up is not None and topic.startswith(f"{self._looked_up}/")
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -173,6 +177,9 @@ class Connection:
                 # The last will of a connection that the broker took for dead later than we did.
                 if payload != ONLINE and not self._closing.is_set():
                     self._out.again((self._available,))
+            elif self._is_looked_up(topic):
+                if message.retain:
+                    self._found(topic, payload)
             elif message.retain:
                 if any(topic.startswith(f"{root}/") for root in self._roots()):
                     self._out.found(topic)
@@ -205,6 +212,6 @@ class Connection:
 
     def _say_lost(self, error: BaseException) -> None:
         if not self._said_lost:  # once for each time it was lost
-            cause = f"{type(error).__name__}: {one_line(error)}"  # no user or password is in paho's errors
+            cause = kind_and_line(error)  # no user or password is in paho's errors
             log.warning("MQTT broker cannot be reached", broker=self._settings.host, cause=cause)
         self._said_lost = True

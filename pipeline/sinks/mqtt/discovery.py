@@ -1,18 +1,24 @@
 """Home Assistant's discovery: one device for each stream, in the device-based form of Home Assistant 2024.11.
 
-One retained message, ``<discovery>/device/<id>/config``, has the device and all its entities (``cmps``).
+One retained message, ``<discovery>/device/<id>/config``, has the device and all its entities (``components``). Home
+Assistant keeps an entity that a later message leaves out, and takes one away that has its ``platform`` and no more.
 """
 
 import re
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from zlib import crc32
 
+import msgspec
+
+from engines.undecodable import UNDECODABLE
 from pipeline.sinks.mqtt.settings import MqttSettings
 from pipeline.sinks.mqtt.topics import as_json, level
 
 Component = dict[str, Any]
 # Home Assistant takes 255 characters as a state, and shows a longer one as unknown.
+PLATFORMS: Final = frozenset({"binary_sensor", "sensor", "image", "switch", "text"})
 PEOPLE: Final = "{{ value_json.names | join(', ') | truncate(255, True, '...', 0) }}"
 
 
@@ -23,9 +29,14 @@ def device_id(settings: MqttSettings, stream: str) -> str:
     return plain if plain == wanted else f"{plain}_{crc32(wanted.encode()):08x}"  # "a.b" is not "a_b"
 
 
+def devices_root(settings: MqttSettings) -> str:
+    """Return below which topic all devices are."""
+    return f"{settings.discovery}/device"
+
+
 def config_topic(settings: MqttSettings, stream: str) -> str:
     """Return where Home Assistant looks for a stream's device."""
-    return f"{settings.discovery}/device/{device_id(settings, stream)}/config"
+    return f"{devices_root(settings)}/{device_id(settings, stream)}/config"
 
 
 def birth_topic(settings: MqttSettings) -> str:
@@ -34,7 +45,12 @@ def birth_topic(settings: MqttSettings) -> str:
 
 
 def device(
-    settings: MqttSettings, stream: str, zones: Collection[str], commands: Collection[str], version: str
+    settings: MqttSettings,
+    stream: str,
+    zones: Collection[str],
+    commands: Collection[str],
+    version: str,
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Return the message of a stream's device.
 
@@ -44,6 +60,7 @@ def device(
         zones: names of its zones.
         commands: that are taken for it, see :class:`pipeline.sinks.mqtt.settings.MqttSettings`.
         version: of Trunkline.
+        former: entities that were told before, as :func:`entities` gives them; those that are no more are taken away.
     """
     root, own = f"{settings.root}/{stream}", device_id(settings, stream)
     components = _presence(root, stream, settings) | _zones(root, zones) | _commands(root, commands)
@@ -54,10 +71,28 @@ def device(
             "device": {"identifiers": [own], "name": stream, "manufacturer": "Trunkline", "sw_version": version},
             "origin": {"name": "Trunkline", "sw_version": version},
             "availability": [{"topic": f"{settings.root}/status"}],
-            "components": components,
+            "components": {key: {"platform": platform} for key, platform in former.items()} | components,
             "qos": 1,
         }
     )
+
+
+class _Device(msgspec.Struct):
+    components: dict[str, dict[str, Any]]
+
+
+def entities(message: bytes) -> dict[str, str]:
+    """Return the platform of each entity that a device's message has, by key; nothing of what is no such message."""
+    try:
+        components = msgspec.json.decode(message, type=_Device).components
+    except UNDECODABLE:
+        return {}
+    return {
+        key: component["platform"]
+        for key, component in components.items()
+        # One unknown platform, and Home Assistant refuses the whole device.
+        if len(component) > 1 and component.get("platform") in PLATFORMS and re.fullmatch(r"[a-z0-9_]+", key)
+    }
 
 
 def _presence(root: str, stream: str, settings: MqttSettings) -> dict[str, Component]:

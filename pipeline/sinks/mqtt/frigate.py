@@ -5,6 +5,7 @@ counts by camera and zone, snapshots, ``available``.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -70,8 +71,10 @@ class FrigateTopics:
 
     def begin(self, stream: StreamSettings) -> None:
         self._known(stream.name)
-        for zone in stream.zones:
-            self._zone(stream.name, zone.name, {})
+        names = {zone.name for zone in stream.zones}
+        self._leave_zones(stream.name, kept=names)
+        for zone in names:
+            self._zone(stream.name, zone, {})
 
     def tell(self, message: Message) -> None:
         self._known(message.stream)
@@ -92,13 +95,7 @@ class FrigateTopics:
         self._reviews.end(stream)
         self._labels.pop(stream, None)
         self._out.clear(f"{self._prefix}/{stream}")
-        for zone, counts in list(self._zones.items()):
-            if counts.pop(stream, None) is not None and not counts:
-                del self._zones[zone]
-                self._labels.pop(zone, None)
-                self._out.clear(f"{self._prefix}/{level(zone)}")
-            elif counts:
-                self._sum_zone(zone)
+        self._leave_zones(stream)
         self._tracked = {key: value for key, value in self._tracked.items() if key[0] != stream}
         self._named = {key: value for key, value in self._named.items() if key[0] != stream}
 
@@ -121,6 +118,17 @@ class FrigateTopics:
     def _zone(self, stream: str, zone: str, present: dict[str, int]) -> None:
         self._zones.setdefault(zone, {})[stream] = present
         self._sum_zone(zone)
+
+    def _leave_zones(self, stream: str, kept: Collection[str] = ()) -> None:
+        for zone, counts in list(self._zones.items()):
+            if zone in kept or counts.pop(stream, None) is None:
+                continue
+            if counts:
+                self._sum_zone(zone)
+            else:
+                del self._zones[zone]
+                self._labels.pop(zone, None)
+                self._out.clear(f"{self._prefix}/{level(zone)}")
 
     def _sum_zone(self, zone: str) -> None:
         """Frigate's zones of one name are one, whichever camera sees them."""

@@ -1,5 +1,6 @@
 """The sink: messages become topics, which a connection brings to the broker."""
 
+from collections import deque
 from collections.abc import Mapping
 from importlib.metadata import version
 
@@ -12,7 +13,7 @@ from pipeline.sinks.mqtt.frigate import FrigateTopics
 from pipeline.sinks.mqtt.outbox import Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings, tls_context
 from pipeline.sinks.mqtt.topics import Dialect, OwnTopics
-from pipeline.wire.messages import EventMessage, FrameMessage, HealthMessage, Message
+from pipeline.wire.messages import FrameMessage, HealthMessage, Message
 
 
 class MqttSink:
@@ -34,18 +35,34 @@ class MqttSink:
         self._topics: Dialect = (FrigateTopics if settings.dialect == "frigate" else OwnTopics)(settings, self._out)
         self._commands: Commands | None = None
         self._zones: dict[str, set[str]] = {}  # of each stream that is there
+        self._entities: dict[str, dict[str, str]] = {}  # of each: those that Home Assistant was told, their platforms
+        self._found: deque[tuple[str, bytes]] = deque()  # devices that the broker had before they were told
         birth = (discovery.birth_topic(settings),) if settings.discovers else ()
         commands = tuple(f"{settings.root}/+/{TOPICS[settings.dialect][each]}/set" for each in settings.commands)
         self._connection = Connection(
-            settings, tls, self._out, self._topics.available, birth + commands, self._heard, self._topics.roots
+            settings,
+            tls,
+            self._out,
+            self._topics.available,
+            birth + commands,
+            self._heard,
+            self._topics.roots,
+            discovery.devices_root(settings) if settings.discovers else None,
+            lambda topic, payload: self._found.append((topic, payload)),
         )
 
     def attach(self, config: Config, switches: StreamSwitches) -> None:
         """Learn what the run is, before its first message."""
         self._commands = Commands(self._settings, config, switches, self._out)
         for stream in config.streams:
-            self._topics.begin(stream)
-            self._begin(stream)
+            self.begin(stream)
+
+    def begin(self, stream: StreamSettings) -> None:
+        """Learn of a stream before its first message."""
+        self._topics.begin(stream)
+        self._zones[stream.name] = {zone.name for zone in stream.zones}
+        self._tell_switches()
+        self._discover(stream.name)
 
     def send(self, message: Message) -> None:
         """Take one message; never waits."""
@@ -53,17 +70,24 @@ class MqttSink:
             self._forget(message.stream)
             return
         if message.stream not in self._zones:
-            self._begin(StreamSettings(name=message.stream, source=""))
-        elif isinstance(message, EventMessage) and message.kind == "zone" and message.name is not None:
-            self._zone(message.stream, message.name)
+            self.begin(StreamSettings(name=message.stream, source=""))
         if isinstance(message, FrameMessage) and self._commands is not None:
             self._commands.saw(message)
         self._topics.tell(message)
 
     def look(self) -> None:
-        """Tell how the switches are."""
+        """Tell how the switches are, and take entities away that an earlier run has told."""
+        self._tell_switches()
+        streams = {discovery.config_topic(self._settings, stream): stream for stream in self._zones.copy()}
+        while self._found:
+            topic, payload = self._found.popleft()
+            if (stream := streams.get(topic)) is not None:
+                self._entities[stream] = discovery.entities(payload) | self._entities[stream]
+                self._discover(stream)
+
+    def _tell_switches(self) -> None:
         if self._commands is not None:
-            self._commands.look(self._zones)
+            self._commands.look(self._zones.copy())
 
     @property
     def lost(self) -> Mapping[str, int]:
@@ -86,19 +110,9 @@ class MqttSink:
             return False
         return self._commands is None or not self._commands.is_paused(message.stream)
 
-    def _begin(self, stream: StreamSettings) -> None:
-        self._zones[stream.name] = {zone.name for zone in stream.zones}
-        self.look()
-        self._discover(stream.name)
-
-    def _zone(self, stream: str, zone: str) -> None:
-        """An event's zone may be of a stream that was added or changed, whose settings are not told."""
-        if zone not in self._zones[stream]:
-            self._zones[stream].add(zone)
-            self._discover(stream)
-
     def _forget(self, stream: str) -> None:
         self._zones.pop(stream, None)
+        self._entities.pop(stream, None)
         self._topics.forget(stream)
         if self._settings.discovers:
             self._out.clear(discovery.config_topic(self._settings, stream))
@@ -106,7 +120,9 @@ class MqttSink:
     def _discover(self, stream: str) -> None:
         if self._settings.discovers:
             commands = () if self._commands is None else self._commands.allowed
-            body = discovery.device(self._settings, stream, self._zones[stream], commands, version("trunkline"))
+            told = self._entities.setdefault(stream, {})
+            body = discovery.device(self._settings, stream, self._zones[stream], commands, version("trunkline"), told)
+            told |= discovery.entities(body)
             self._out.set(discovery.config_topic(self._settings, stream), body)
 
     def _heard(self, topic: str, payload: bytes) -> None:

@@ -30,7 +30,7 @@ class Dialect(Protocol):
     available: str  # the topic that says whether Trunkline is there
 
     def begin(self, stream: StreamSettings) -> None:
-        """A stream of the configuration: what is told of it before its first message."""
+        """What is told of a stream before its first message; of one that was changed, its former zones are no more."""
         ...
 
     def tell(self, message: Message) -> None:
@@ -61,6 +61,8 @@ class OwnTopics:
 
     def begin(self, stream: StreamSettings) -> None:
         self._known(stream.name)
+        for kind in ("zone", "line"):
+            self._out.clear(f"{self.root(stream.name)}/{kind}")
         for zone in stream.zones:
             self._out.set(f"{self.root(stream.name)}/zone/{zone.name}", as_json({"total": 0, "present": {}}))
 

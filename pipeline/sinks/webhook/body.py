@@ -10,7 +10,7 @@ import jinja2
 import jinja2.sandbox
 import msgspec
 
-from engines.errors import ConfigError, MessageError, one_line
+from engines.errors import ConfigError, MessageError, kind_and_line, one_line
 from pipeline.sinks.webhook.settings import WebhookSettings
 from pipeline.wire.links import SnapshotLinks
 from pipeline.wire.messages import EventMessage, encode
@@ -82,7 +82,7 @@ class Writer:
             rendered = self._template.render(event=event, snapshot=snapshot, snapshot_url=url, id=identifier)
             return rendered.encode()
         except Exception as error:  # whatever an expression raises, TypeError and ZeroDivisionError among them
-            raise MessageError(f"the template fails: {type(error).__name__}: {one_line(error)}") from None
+            raise MessageError(f"the template fails: {kind_and_line(error)}") from None
 
 
 def _json(message: EventMessage, url: str | None) -> bytes:

@@ -12,7 +12,8 @@ from typing import Final
 import httpx
 import structlog
 
-from engines.errors import MessageError, one_line
+from engines.errors import MessageError, kind_and_line, one_line
+from pipeline.frames.backoff import Backoff
 from pipeline.sinks.webhook.body import signed
 from pipeline.sinks.webhook.settings import WebhookSettings
 from pipeline.sinks.webhook.spool import Delivery, Spool
@@ -83,7 +84,7 @@ class Deliverer:
 
     def _deliver(self, name: str, delivery: Delivery) -> None:
         """Try until it has arrived, is refused or too old, or the spool is closed."""
-        wait, longest = self._backoff_s
+        backoff, longest_s = Backoff(*self._backoff_s, random.Random()), self._backoff_s[1]
         while True:
             if time.time() - delivery.at_ns / 1e9 > self._settings.max_age_s:
                 self._spool.lose(name, "expired")
@@ -96,9 +97,8 @@ class Deliverer:
                 return
             except TryLaterError as error:
                 self._say_failing(str(error))
-                if not self._spool.wait(max(random.uniform(wait / 2, wait), min(error.after_s, longest))):
+                if not self._spool.wait(max(backoff.next(), min(error.after_s, longest_s))):
                     return
-                wait = min(2 * wait, longest)
             else:
                 if self._failing:
                     log.info("webhook delivers again", host=self._target.host)
@@ -119,9 +119,9 @@ class Deliverer:
                 self._post(delivery, address)
                 return
             except httpx.ConnectError as error:
-                failure = _cause(error)  # the next address may answer
+                failure = kind_and_line(error)  # the next address may answer
             except httpx.HTTPError as error:
-                raise TryLaterError(_cause(error)) from None
+                raise TryLaterError(kind_and_line(error)) from None
         raise TryLaterError(failure)
 
     def _post(self, delivery: Delivery, address: str) -> None:
@@ -172,7 +172,3 @@ def _retry_after(answer: httpx.Response) -> float:
         return float(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _cause(error: httpx.HTTPError) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"

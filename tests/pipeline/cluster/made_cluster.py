@@ -62,6 +62,7 @@ class MadeCluster:
         self.now_s = 0.0
         self.placed: list[MadeShard] = []
         self.told: list[Message] = []
+        self.begun: list[StreamSettings] = []
         self.waiting: deque[tuple[int, Message]] = deque()
         self.heard: dict[int, bool] = {}
         self.nodes: list[NodeResources] = []
@@ -69,7 +70,7 @@ class MadeCluster:
         self._steps = steps(self)
         rows = [{"name": name, "source": "clip.mp4"} for name in ("door", "yard")]
         config = msgspec.convert({"streams": rows, "ray": {"streams_per_shard": 1, "timeout_s": 3.0}}, Config)
-        self.books = StreamBooks(("door", "yard"), self.told.append, spare=4)
+        self.books = StreamBooks(("door", "yard"), self.told.append, self.begun.append, spare=4)
         self.supervisor = ShardSupervisor(
             config,
             shards_of(config),

@@ -142,6 +142,7 @@ def test_streams_are_added_changed_and_removed() -> None:
     assert health_of(made, "yard") == [("ended", "removed")]
     assert health_of(made, "shed") == [("down", "changed"), ("ended", "end of the file")]
     assert list(summary.streams) == ["door", "yard", "shed"]
+    assert [(stream.name, stream.source) for stream in made.begun] == [("shed", "clip.mp4"), ("shed", "other.mp4")]
 
 
 def test_a_run_whose_streams_were_all_removed_waits_for_others() -> None:
@@ -235,5 +236,9 @@ def test_what_others_ask_for_is_done_in_the_thread_of_the_run() -> None:
         control.spread()
     with pytest.raises(ConfigError, match=r"inference\.fps cannot change while"):
         control.tune({"inference.fps": 5})
+    control.switch("door", "detect", True)
+    with pytest.raises(ConfigError, match="'door': record cannot be switched off while a run on several nodes"):
+        control.switch("door", "record", False)
+    assert control.is_on("door", "record")
     with pytest.raises(ConfigError, match=r"'yard'\.node is missing"):
         control.add(StreamSettings(name="yard", source="0"))

@@ -86,6 +86,18 @@ def test_an_address_without_a_cluster_is_refused_at_once(model: Model, tmp_path:
         run_on_ray(config, address, Runner(run_pipeline, Control), stop=threading.Event())
 
 
+def test_a_cluster_that_does_not_start_is_refused_in_a_sentence(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'trunkline[cluster]')")
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray has it
+
+    monkeypatch.setattr(ray, "init", init)
+    config = make_config(model, {"door": "rtsp://127.0.0.1:9/door"})
+    with pytest.raises(ConfigError, match="no cluster can be joined there: The current node timed out during startup"):
+        run_on_ray(config, "local", Runner(run_pipeline, Control), stop=threading.Event())
+
+
 def test_without_ray_the_extra_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     config = make_config(model, {"door": tmp_path / "clip.mp4"})

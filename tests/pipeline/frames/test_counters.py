@@ -128,6 +128,15 @@ def test_frames_whose_batch_began_together_are_one_batch() -> None:
     assert times.batches() == {1: 2, 3: 2}
 
 
+def test_batches_are_counted_on_from_where_another_has_stopped_and_those_beyond_its_room_as_the_largest() -> None:
+    counts = np.zeros(3, np.int64)
+    for _ in range(2):
+        times = StageTimes(counts)
+        for started_ms in (5, 6, 6, 7, 7, 7):
+            times.add(timed(1, 3, started_ms, 25, 31))
+    assert times.batches() == {1: 2, 2: 4}
+
+
 def test_a_run_without_frames_had_no_batches() -> None:
     assert StageTimes().batches() == {}
 

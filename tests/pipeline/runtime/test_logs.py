@@ -12,7 +12,7 @@ import structlog
 from pipeline.runtime.logs import LogSettings, configure_logging
 from pipeline.sinks.base import SinkThread
 from pipeline.wire.messages import HealthMessage, Message
-from tests.pipeline.sinks.mqtt.made_broker import await_that
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_log_on_a_full_disk_costs_lines_and_nobody_who_writes_them(monkeypatch
     thread = SinkThread("made", Failing(), 10)
     for _ in range(3):
         thread.send(message)
-    await_that(lambda: thread.counts.lost == {"failed": 3})
+    until(lambda: thread.counts.lost == {"failed": 3})
     thread.finish()
 
 

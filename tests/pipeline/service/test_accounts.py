@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from structlog.testing import capture_logs
 
 from engines.errors import ConfigError, RequestError
 from pipeline.service.accounts import FAILURES, FAILURES_S, SESSION_S, Accounts
@@ -87,12 +88,39 @@ def test_logins_that_fail_are_limited_by_address_then_by_user(accounts: Accounts
 
 
 def test_whoever_fails_from_many_addresses_is_limited_too(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "_fits", lambda stored, password: False)
+    monkeypatch.setattr(accounts, "_fits", lambda name, stored, password: False)
     for row in range(FAILURES["user"]):
         with pytest.raises(RequestError, match="do not fit"):
             accounts.login("admin", "wrong", None, f"10.0.1.{row}")
     with pytest.raises(RequestError, match="try again in 300 s"):
         accounts.login("admin", "wrong", None, "10.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        ("password = 'nothing of the kind'", "it is no hash of Argon2"),
+        ("password = ''", "it is no hash of Argon2"),
+        ("password = replace(password, '$v=19$', '$v=1z$')", "Decoding failed"),
+        ("password = substr(password, 1, 40) || 'ÿ' || substr(password, 42)", "it is no hash of Argon2"),
+    ],
+)
+def test_a_damaged_password_is_told_in_the_log_once_and_to_whoever_tries_as_a_wrong_one(
+    damage: str, cause: str, accounts: Accounts, tmp_path: Path
+) -> None:
+    good, password = accounts.add_user("ada", "admin", ()), accounts.add_user("eve", "viewer", ())
+    with sqlite3.connect(tmp_path / "accounts.sqlite") as db:
+        db.execute(f"UPDATE users SET {damage} WHERE name = 'eve'")
+        ((stored,),) = db.execute("SELECT password FROM users WHERE name = 'eve'").fetchall()
+    with capture_logs() as lines:
+        refused(401, accounts, "eve", password, OWN)
+        refused(401, accounts, "eve", "wrong")
+        refused(401, accounts, "ada", "wrong")
+        refused(409, accounts, "ada", good)
+    (told,) = lines
+    assert (told["log_level"], told["user"], told["cause"]) == ("error", "eve", cause)
+    assert str(tmp_path / "accounts.sqlite") in told["path"] and "remove the user" in told["remedy"]
+    assert not [value for value in told.values() if password in value or (stored and stored[9:] in value)]
 
 
 def test_the_last_administrator_stays(accounts: Accounts) -> None:

@@ -19,6 +19,7 @@ from tests.pipeline.made_runs import (
     EMBEDDING,
     Run,
     check_books,
+    frames_in,
     make_config,
     video_of,
 )
@@ -35,12 +36,6 @@ def test_annotated_videos_hold_every_published_frame(
     for name, count in (("door", FRAMES), ("yard", 23)):
         with av.open(str(video_of(tmp_path / "videos", name))) as container:
             assert sum(1 for _ in container.decode(video=0)) == count
-
-
-def recorded(video: Path) -> int:
-    """How many frames a video has."""
-    with av.open(str(video)) as container:
-        return sum(1 for _ in container.decode(video=0))
 
 
 def slow_down_recording(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -62,7 +57,7 @@ def test_a_slow_recorder_costs_a_live_stream_frames_of_the_recording_alone(
     check_books(run, summary)
     published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
     assert left_out > published / 4
-    assert recorded(video_of(tmp_path, "door")) == published - left_out
+    assert frames_in(video_of(tmp_path, "door")) == published - left_out
     assert summary.to_json()["recording"] == {"left_out": {"door": left_out}}
     assert summary.to_json()["sinks"]["record"] == {"sent": published - left_out, "lost": {"full": left_out}}
     assert run.health("door")[-1].sinks["record"]["full"] > 0
@@ -76,10 +71,10 @@ def test_a_slow_recorder_still_has_all_of_a_file_and_a_camera_beside_it_goes_on(
     run = Run(make_config(model, streams, record={"directory": str(tmp_path)}))
     summary = run.end()
     check_books(run, summary)
-    assert recorded(video_of(tmp_path, "tape")) == FRAMES
+    assert frames_in(video_of(tmp_path, "tape")) == FRAMES
     published, left_out = summary.streams["door"].published, (summary.left_out or {})["door"]
     assert published > FRAMES / 2, "at the pace of the recorder a quarter of them would have come"
-    assert recorded(video_of(tmp_path, "door")) == published - left_out
+    assert frames_in(video_of(tmp_path, "door")) == published - left_out
 
 
 @pytest.mark.parametrize("closing_fails_too", [False, True])

@@ -11,19 +11,13 @@ from pipeline.sinks import fan_out
 from pipeline.sinks.base import SinkCounts, SinkThread
 from pipeline.sinks.fan_out import Sinks
 from pipeline.wire.messages import HealthMessage, Message
+from tests.waiting import until
 
 ROOM = 10
 
 
 def message(number: int) -> HealthMessage:
     return HealthMessage(stream="door", at="", state="up", cause=str(number))
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10.0
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 class Kept:
@@ -69,6 +63,31 @@ def test_messages_come_in_order_and_the_sink_is_closed_in_its_thread() -> None:
     assert sink.heard == [str(number) for number in range(500)]
     assert sink.closed_in == "sink kept"
     assert (thread.counts.sent, thread.counts.lost) == (500, {})
+
+
+def test_a_stream_that_begins_is_told_between_the_messages_before_and_after_and_is_none_itself(
+    gate: threading.Event,
+) -> None:
+    class Following(Kept):
+        def begin(self, stream: StreamSettings) -> None:
+            self.heard.append(stream.name)
+            if stream.name == "broken":
+                raise OSError("the disk is full")
+
+    sink = Following(gate.wait)
+    threads = [SinkThread("following", sink, 100), SinkThread("other", Kept(), 100)]
+    for thread in threads:
+        thread.send(message(0))
+        thread.begin(StreamSettings(name="yard", source="0"))
+        thread.send(message(1))
+        thread.begin(StreamSettings(name="broken", source="0"))
+        thread.send(message(2))
+    gate.set()
+    for thread in threads:
+        thread.finish()
+        assert thread.join(time.monotonic() + 10.0)
+        assert (thread.counts.sent, thread.counts.lost, thread.counts.waiting) == (3, {}, 0)
+    assert sink.heard == ["0", "yard", "1", "broken", "2"]
 
 
 def test_a_sink_that_blocks_for_ever_loses_what_finds_no_room_and_nobody_waits(gate: threading.Event) -> None:

@@ -3,7 +3,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, cast
@@ -154,11 +153,9 @@ class HeldRecorder:
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.written: list[tuple[str, int]] = []
-        self.closed, self.unwritten = False, Counter[str]()
+        self.closed = False
         self._lets, self._fails_at = threading.Semaphore(0), fails_at
-
-    def let(self, frames: int) -> None:
-        self._lets.release(frames)
+        self.let = self._lets.release
 
     def write(self, result: Result, counts: Mapping[str, Counts]) -> bool:
         self._lets.acquire()
@@ -166,6 +163,9 @@ class HeldRecorder:
             raise ValueError("a picture that cannot be encoded")
         self.written.append((result.frame.stream, result.frame.seq))
         return True
+
+    def missing(self, stream: str) -> int:
+        return 0
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,6 @@ from engines.errors import ConfigError, SourceError
 from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.capture import capture, check_source, mode, picture_bytes
-from pipeline.sources.jitter import MIN_DELAY_S, JitterBuffer
 from pipeline.sources.kind import is_live, settled
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import drawn, write_clip
@@ -359,15 +358,3 @@ def write_picture(path: Path, number: int) -> None:
         encoded.width, encoded.height, encoded.pix_fmt = 64, 48, "rgb24"
         container.mux(encoded.encode(av.VideoFrame.from_ndarray(drawn(number, (64, 48)), "rgb24")))
         container.mux(encoded.encode())
-
-
-def test_a_jitter_buffer_grows_by_what_comes_late() -> None:
-    buffer = JitterBuffer()
-    assert buffer.due(0.0, 100.0) == 100.0 + MIN_DELAY_S
-    assert buffer.due(1.0, 100.1) == 101.0 + MIN_DELAY_S
-    assert buffer.note == "buffered by 0.5 s"
-    assert buffer.due(2.0, 104.0) == 104.0  # 1.5 s late
-    assert buffer.note == "buffered by 2 s"
-    assert buffer.due(3.0, 105.1) == 105.1
-    assert buffer.note == "buffered by 4 s"
-    assert buffer.due(4.0, 104.1) == 106.1

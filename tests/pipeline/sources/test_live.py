@@ -12,12 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.frames.types import Health
 from pipeline.sources.condition import Condition
-from pipeline.sources.live import Backoff
 from tests.pipeline.made_captures import PATIENCE_S, Captured
 from tests.pipeline.made_clips import drawn
 
@@ -207,25 +204,20 @@ def test_leaving_early_closes_the_connection(transport_stream: bytes) -> None:
         )
 
 
-@given(min_s=st.floats(0.01, 5), factor=st.floats(1, 100), seed=st.integers(0, 999))
-def test_backoff_doubles_up_to_its_limit_with_jitter_below(min_s: float, factor: float, seed: int) -> None:
-    backoff = Backoff(min_s, min_s * factor, random.Random(seed))
-    for attempt in range(12):
-        limit_s = min(min_s * 2**attempt, min_s * factor)
-        assert limit_s / 2 <= backoff.next() <= limit_s * (1 + 1e-9)
-
-
-def test_backoff_begins_again_after_a_success() -> None:
-    backoff = Backoff(1.0, 60.0, random.Random(0))
-    for _ in range(5):
-        backoff.next()
-    backoff.reset()
-    assert backoff.next() <= 1.0
-
-
-def test_backoffs_of_two_streams_differ() -> None:
-    waits = [[Backoff(1.0, 60.0, random.Random(seed)).next() for _ in range(3)] for seed in (1, 2)]
-    assert waits[0] != waits[1]
+def test_condition_tells_each_size_of_a_buffer() -> None:
+    reports: list[Health] = []
+    condition = Condition("door", reports.append)
+    for delay in (1, 1, 2, 2, 1):
+        condition.picture((64, 48), "h264", ("interlaced",), f"buffered by {delay} s")
+    condition.lost("refused")
+    condition.picture((64, 48), "h264", (), "buffered by 1 s")
+    assert [report.cause for report in reports] == [
+        "64x48 h264, interlaced, buffered by 1 s",
+        "64x48 h264, interlaced, buffered by 2 s",
+        "64x48 h264, interlaced, buffered by 1 s",
+        "refused",
+        "64x48 h264, buffered by 1 s",
+    ]
 
 
 def test_condition_tells_changes_alone() -> None:

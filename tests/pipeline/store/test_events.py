@@ -264,6 +264,21 @@ def test_who_is_renamed_is_found_and_forgotten_by_the_new_name(store: EventStore
     assert store.forget_person("Grace") == 2
 
 
+def test_forgetting_asks_for_the_events_of_a_person_and_for_none_of_them_again(store: EventStore) -> None:
+    """Thousands may show one person; each statement is one more that others wait for."""
+    ids = store.add([event(number, person="Ada", track=number) for number in range(1, 21)])
+    for number in ids:
+        store.attach_clip(number, f"{number}.mp4")
+    asked: list[str] = []
+    with store.file.transaction() as db:
+        db.set_trace_callback(asked.append)
+    store.forget_person("Ada", clips=True)
+    with store.file.transaction() as db:
+        db.set_trace_callback(None)
+    assert [store.get(number).clip for number in ids] == [None] * 20
+    assert sum(statement.lstrip().startswith("SELECT") for statement in asked) <= 2 + len(ids), "one for each track"
+
+
 def test_clips_of_who_is_forgotten_go_when_they_are_to_and_others_stay(store: EventStore) -> None:
     clips = store.folder / CLIPS
     clips.mkdir()

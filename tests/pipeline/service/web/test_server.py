@@ -6,8 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,7 @@ from pipeline.service.web.certificate import own_certificate
 from pipeline.service.web.place import check_place, split_address
 from pipeline.settings.schema import WebSettings
 from tests.ports import free_port
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -68,24 +67,17 @@ def test_the_servers_own_certificate_is_made_once_for_its_names_with_a_private_k
     assert own_certificate(tmp_path, ()) == (certificate, key) and certificate.read_bytes() == before
 
 
-def wait_for(what: Callable[[], object], patience_s: float = 60.0) -> None:
-    until_s = time.monotonic() + patience_s
-    while not what():
-        assert time.monotonic() < until_s, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_a_page_that_ends_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     code = f"import os, time; open({str(marks)!r}, 'a').write('x'); time.sleep(600)"
     page = PageProcess([sys.executable, "-c", code])
     page.start()
     try:
-        wait_for(lambda: marks.exists() and marks.read_text() == "x")
+        until(lambda: marks.exists() and marks.read_text() == "x")
         first = page.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: marks.read_text() == "xx")
+        until(lambda: marks.read_text() == "xx")
         assert page.pid != first
     finally:
         page.stop()
@@ -111,12 +103,12 @@ def test_beyond_this_host_there_is_tls_and_a_login(tmp_path: Path) -> None:
     with (tmp_path / "err").open("w") as err:
         server = subprocess.Popen(command, cwd=tmp_path, stderr=err, env=os.environ | {"PYTHONPATH": str(root)})
     try:
-        wait_for(lambda: "good for one login" in (tmp_path / "err").read_text())
+        until(lambda: "good for one login" in (tmp_path / "err").read_text())
         found = re.search(r"the password (\S+),", (tmp_path / "err").read_text())
         assert found is not None
         url = f"https://127.0.0.1:{port}"
         with httpx.Client(base_url=url, verify=False) as client:
-            wait_for(lambda: _answers(client))
+            until(lambda: _answers(client))
             assert client.get("/api/me").status_code == 401
             login = {"user": "admin", "password": found[1], "new": "correct horse battery"}
             assert client.post("/api/login", json=login).json()["role"] == "admin"

@@ -57,7 +57,9 @@ def faults(message: dict[str, Any]) -> list[str]:
     for item in message.get("availability", ()):
         found += _unknown("availability", item, AVAILABILITY_ITEM)
         found += [] if _is_topic(item.get("topic")) else ["availability has no topic"]
-    ids = [component.get("unique_id") for component in message.get("components", {}).values()]
+    # What has its platform alone is taken away.
+    kept = [component for component in message.get("components", {}).values() if set(component) != {"platform"}]
+    ids = [component.get("unique_id") for component in kept]
     found += ["two entities have one unique_id"] if len(set(ids)) != len(ids) else []
     for key, component in message.get("components", {}).items():
         found += [f"{key}: {fault}" for fault in _faults_of_entity(component)]
@@ -68,6 +70,8 @@ def _faults_of_entity(component: dict[str, Any]) -> list[str]:
     platform = component.get("platform")
     if platform not in PLATFORMS:
         return [f"platform is {platform!r}"]
+    if set(component) == {"platform"}:
+        return []
     found = _unknown(str(platform), component, ENTITY | PLATFORMS[str(platform)])
     found += [f"{key} is missing" for key in ("unique_id", REQUIRED[str(platform)]) if key not in component]
     for key, value in component.items():

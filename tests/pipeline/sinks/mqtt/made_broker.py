@@ -16,6 +16,7 @@ import aiomqtt
 import pytest
 
 from tests.ports import free_port
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -149,7 +150,7 @@ class Listener:
         """Wait until all is heard that the broker has by now: each client gets it in the order in which it came."""
         mark = f"mark/{secrets.token_hex(4)}"
         self.publish(mark, "here")
-        await_that(lambda: mark in self.last)
+        until(lambda: mark in self.last)
 
     @property
     def last(self) -> dict[str, bytes]:
@@ -166,13 +167,6 @@ class Listener:
         if self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(PATIENCE_S)
-
-
-def await_that(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    end = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def retained(port: int, **options: object) -> dict[str, bytes]:

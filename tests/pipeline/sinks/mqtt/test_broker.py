@@ -16,8 +16,9 @@ from engines.errors import ConfigError
 from pipeline.settings.schema import Config, IdentitySettings, RecordSettings, StreamSettings
 from pipeline.sinks.base import SinkThread
 from pipeline.sinks.mqtt import MqttSettings, MqttSink
-from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, await_that, cuttable, retained
+from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, cuttable, retained
 from tests.pipeline.sinks.mqtt.made_messages import CROP, event, frame, health
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 DOOR = Config(streams=(StreamSettings(name="door", source="0"),))
@@ -30,7 +31,7 @@ def settings(port: int, **keys: object) -> MqttSettings:
 
 def told(sink: MqttSink, port: int, **options: object) -> None:
     """Wait until a broker keeps what it should, and nothing else."""
-    await_that(lambda: retained(port, **options) == sink.state)
+    until(lambda: retained(port, **options) == sink.state)
 
 
 def test_state_events_and_snapshots_arrive_and_the_last_word_is_offline(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_state_events_and_snapshots_arrive_and_the_last_word_is_offline(tmp_path
         sink.send(event("zone", "enter", name="mat", counts={"present": {"person": 2}}))
         sink.send(event("object", "ended", best_crop=CROP))
         told(sink, broker.port)
-        await_that(lambda: len(listener.of("trunkline/door/event")) == 2)
+        until(lambda: len(listener.of("trunkline/door/event")) == 2)
         listener.catch_up()
         last = listener.last
         assert (last["trunkline/door/count/person"], last["trunkline/door/count/dog"]) == (b"2", b"1")
@@ -55,18 +56,18 @@ def test_state_events_and_snapshots_arrive_and_the_last_word_is_offline(tmp_path
         ]
         assert last["trunkline/status"] == b"online"
         sink.close()
-        await_that(lambda: retained(broker.port)["trunkline/status"] == b"offline")
+        until(lambda: retained(broker.port)["trunkline/status"] == b"offline")
         assert sink.lost == {}
 
 
 def test_a_sink_that_dies_leaves_the_last_will(tmp_path: Path) -> None:
     with Broker(tmp_path) as broker, cuttable(broker.port) as wire:
         sink = MqttSink(settings(wire.port))
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"online")
+        until(lambda: retained(broker.port).get("trunkline/status") == b"online")
         wire.cut()
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"offline")
+        until(lambda: retained(broker.port).get("trunkline/status") == b"offline")
         wire.mend()
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"online")
+        until(lambda: retained(broker.port).get("trunkline/status") == b"online")
         sink.close()
 
 
@@ -77,16 +78,16 @@ def test_what_an_earlier_run_left_behind_is_taken_away_and_that_of_others_stays(
         sink = MqttSink(settings(broker.port, discovery=""))
         sink.attach(DOOR, Switched())
         kept = {"trunkline/yard/count/person": b"3", "else/where": b"3"}
-        await_that(lambda: retained(broker.port) == {**sink.state, **kept})
+        until(lambda: retained(broker.port) == {**sink.state, **kept})
         sink.close()
 
 
 def test_a_will_that_comes_late_does_not_stay(tmp_path: Path) -> None:
     with Broker(tmp_path) as broker, Listener(broker.port) as other:
         sink = MqttSink(settings(broker.port))
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"online")
+        until(lambda: retained(broker.port).get("trunkline/status") == b"online")
         other.publish("trunkline/status", "offline", retain=True)
-        await_that(lambda: retained(broker.port).get("trunkline/status") == b"online")
+        until(lambda: retained(broker.port).get("trunkline/status") == b"online")
         sink.close()
 
 
@@ -97,8 +98,49 @@ def test_a_removed_stream_leaves_nothing(tmp_path: Path) -> None:
         sink.send(frame("yard", "person"))
         told(sink, broker.port)
         sink.send(health("ended", "removed", stream="yard"))
-        await_that(lambda: set(retained(broker.port)) == {"trunkline/status"})
+        until(lambda: set(retained(broker.port)) == {"trunkline/status"})
         sink.close()
+
+
+def zoned(*zones: str) -> StreamSettings:
+    rows = [{"name": zone, "points": [[0, 0], [1, 0], [1, 1]]} for zone in zones]
+    return msgspec.convert({"name": "door", "source": "0", "zones": rows}, StreamSettings)
+
+
+def zone_entities(port: int) -> dict[str, bool]:
+    """Of the device that a broker has: whether each entity of a zone is there, or is to be taken away."""
+    message = retained(port).get("homeassistant/device/trunkline_door/config", b'{"components": {}}')
+    components = msgspec.json.decode(message)["components"]
+    return {key: len(each) > 1 for key, each in components.items() if key.startswith("zone_") and "count" not in key}
+
+
+def test_home_assistant_is_told_to_take_zones_away_that_a_stream_has_no_more(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        thread = SinkThread("mqtt", MqttSink(settings(broker.port)), 1000)
+        thread.attach(Config(streams=(zoned("mat", "step"),)), Switched())
+        until(lambda: zone_entities(broker.port) == {"zone_mat": True, "zone_step": True})
+        thread.begin(zoned("mat", "lawn"))
+        until(lambda: zone_entities(broker.port) == {"zone_mat": True, "zone_step": False, "zone_lawn": True})
+        assert "trunkline/door/zone/step" not in retained(broker.port)
+        thread.begin(zoned("step"))
+        until(lambda: zone_entities(broker.port) == {"zone_mat": False, "zone_step": True, "zone_lawn": False})
+        thread.finish()
+        assert thread.join(time.monotonic() + 10)
+
+
+def test_home_assistant_is_told_to_take_away_what_an_earlier_run_had(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker, Listener(broker.port) as listener:
+        kept = [{"zone_mat": True, "zone_step": True}, {"zone_mat": True, "zone_step": False}, {"zone_mat": True}]
+        for zones, expected in zip((("mat", "step"), ("mat",), ("mat",)), kept, strict=True):
+            thread = SinkThread("mqtt", MqttSink(settings(broker.port)), 1000)
+            thread.attach(Config(streams=(zoned(*zones),)), Switched())
+            until(lambda: retained(broker.port).get("trunkline/status") == b"online")
+            until(lambda expected=expected: zone_entities(broker.port) == expected)
+            time.sleep(1.0)  # what comes late may still change it
+            assert zone_entities(broker.port) == expected
+            thread.finish()
+            assert thread.join(time.monotonic() + 10)
+        assert listener.of("homeassistant/device/trunkline_door/config")
 
 
 def test_home_assistant_is_told_again_when_it_is_born(tmp_path: Path) -> None:
@@ -106,11 +148,11 @@ def test_home_assistant_is_told_again_when_it_is_born(tmp_path: Path) -> None:
     with Broker(tmp_path) as broker, Listener(broker.port) as listener:
         sink = MqttSink(settings(broker.port))
         sink.attach(DOOR, Switched())
-        await_that(lambda: topic in listener.last)
+        until(lambda: topic in listener.last)
         told(sink, broker.port)
         count = len(listener.of(topic))
         listener.publish("homeassistant/status", "online")
-        await_that(lambda: len(listener.of(topic)) > count)
+        until(lambda: len(listener.of(topic)) > count)
         sink.close()
 
 
@@ -137,15 +179,15 @@ def test_detection_is_switched_off_and_on_where_commands_are_allowed(tmp_path: P
         sink = MqttSink(settings(broker.port, commands=["detect"]))
         sink.attach(DOOR, switched)
         state = "trunkline/door/detect/state"
-        await_that(lambda: listener.last.get(state) == b"ON")
+        until(lambda: listener.last.get(state) == b"ON")
         listener.publish("trunkline/door/detect/set", "OFF")
-        await_that(lambda: listener.last[state] == b"OFF")
+        until(lambda: listener.last[state] == b"OFF")
         sink.send(health("ended", "removed"))  # as the run says then
         listener.publish("trunkline/door/detect/set", "off")
-        await_that(lambda: b"must be ON or OFF" in listener.last.get("trunkline/door/detect/refused", b""))
+        until(lambda: b"must be ON or OFF" in listener.last.get("trunkline/door/detect/refused", b""))
         assert state in retained(broker.port), "a stream that is off can be switched on again"
         listener.publish("trunkline/door/detect/set", "ON")
-        await_that(lambda: listener.last[state] == b"ON")
+        until(lambda: listener.last[state] == b"ON")
         listener.publish("trunkline/street/detect/set", "OFF")  # of another run, perhaps
         sink.close()
         assert switched.calls == [("door", "detect", False), ("door", "detect", True)]
@@ -159,13 +201,13 @@ def test_recording_is_switched_by_the_dialect_s_topics_and_what_others_switch_is
             sink = MqttSink(settings(broker.port, commands=["detect", "record"], dialect=dialect))
             sink.attach(config, switched)
             state = f"{dialect}/door/{name}/state"
-            await_that(lambda state=state: listener.last.get(state) == b"ON")
+            until(lambda state=state: listener.last.get(state) == b"ON")
             listener.publish(f"{dialect}/door/{name}/set", "OFF")
-            await_that(lambda state=state: listener.last[state] == b"OFF")
+            until(lambda state=state: listener.last[state] == b"OFF")
             switched.off = {"detect"}  # by somebody else
             sink.look()
-            await_that(lambda dialect=dialect: listener.last[f"{dialect}/door/detect/state"] == b"OFF")
-            await_that(lambda state=state: listener.last[state] == b"ON")
+            until(lambda dialect=dialect: listener.last[f"{dialect}/door/detect/state"] == b"OFF")
+            until(lambda state=state: listener.last[state] == b"ON")
             sink.close()
             assert switched.calls == [("door", "record", False)]
 
@@ -191,9 +233,9 @@ def test_commands_that_are_not_allowed_or_were_retained_do_nothing(tmp_path: Pat
         for sink in (allowed, other):
             sink.attach(DOOR, switched)
         told_state = {"trunkline/door/detect/state", "b/door/count/person"}
-        await_that(lambda: told_state <= set(listener.last))
+        until(lambda: told_state <= set(listener.last))
         listener.publish("b/door/detect/set", "OFF")
-        await_that(lambda: "trunkline/door/detect/set" not in retained(broker.port))
+        until(lambda: "trunkline/door/detect/set" not in retained(broker.port))
         for sink in (allowed, other):
             sink.close()
         assert switched.calls == []
@@ -205,11 +247,11 @@ def test_enrolling_without_a_single_unnamed_face_is_refused_with_a_sentence(tmp_
         sink = MqttSink(settings(broker.port, commands=["enroll"]))
         sink.attach(config, Switched())
         sink.send(frame("door", "person", "person", names=(None, None)))
-        await_that(lambda: "trunkline/door/people" in listener.last)
+        until(lambda: "trunkline/door/people" in listener.last)
         listener.publish("trunkline/door/enroll/set", "Ada")
-        await_that(lambda: b"2 faces without a name" in listener.last.get("trunkline/door/enroll/refused", b""))
+        until(lambda: b"2 faces without a name" in listener.last.get("trunkline/door/enroll/refused", b""))
         listener.publish("trunkline/door/enroll/set", '{"name": "Ada", "track": 50}')
-        await_that(lambda: b"people.sqlite" in listener.last["trunkline/door/enroll/refused"])
+        until(lambda: b"people.sqlite" in listener.last["trunkline/door/enroll/refused"])
         sink.close()
 
 
@@ -274,10 +316,10 @@ def test_a_broker_that_is_not_there_costs_the_oldest_events_alone_and_they_are_c
         thread = SinkThread("mqtt", MqttSink(settings(broker.port, events_kept=5)), 1000)
         for track in range(12):
             thread.send(event(track=track))
-        await_that(lambda: thread.counts.lost == {"unsent": 7})
+        until(lambda: thread.counts.lost == {"unsent": 7})
         broker.start()
         with Listener(broker.port) as listener:
-            await_that(lambda: len(listener.of("trunkline/door/event")) >= 5)
+            until(lambda: len(listener.of("trunkline/door/event")) >= 5)
         tracks = {msgspec.json.decode(body)["track"] for body in listener.of("trunkline/door/event")}
         assert tracks == {7, 8, 9, 10, 11}
         thread.finish()
@@ -325,4 +367,4 @@ def test_no_state_is_stuck_after_a_storm_of_reconnects(tmp_path: Path, dialect: 
         told(sink, broker.port)
         sink.close()
         status = {"trunkline": "trunkline/status", "frigate": "frigate/available"}[dialect]
-        await_that(lambda: retained(broker.port)[status] == b"offline")
+        until(lambda: retained(broker.port)[status] == b"offline")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.sinks.mqtt.discovery import config_topic, device
+from pipeline.sinks.mqtt.discovery import config_topic, device, entities
 from pipeline.sinks.mqtt.settings import MqttSettings
 from tests.pipeline.sinks.mqtt.home_assistant_rules import MAX_STATE, PLATFORMS, faults, rendered
 
@@ -90,6 +90,44 @@ def test_there_is_an_entity_for_all_that_is_asked_for() -> None:
         *("zone_mat", "zone_count_mat", "detect", "record", "enroll"),
     }
     assert not {"detect", "record", "enroll"} & set(told()["components"]), "switches that nobody may use are not shown"
+
+
+def test_what_was_told_before_and_is_no_more_is_taken_away() -> None:
+    settings = msgspec.convert({"host": "a"}, MqttSettings)
+    before = device(settings, "door", ("mat", "Step"), ("detect",), "1.2.3")
+    after = device(settings, "door", ("mat", "lawn"), (), "1.2.3", entities(before))
+    value = json.loads(after)
+    assert faults(value) == []
+    gone = {key: each for key, each in value["components"].items() if len(each) == 1}
+    step = [key for key in gone if key.startswith("zone_")]
+    assert {key: gone[key]["platform"] for key in step} == {
+        key: "sensor" if "count" in key else "binary_sensor" for key in step
+    }
+    assert len(step) == 2 and gone.keys() - step == {"detect"} and gone["detect"] == {"platform": "switch"}
+    assert set(entities(after)) == set(entities(device(settings, "door", ("mat", "lawn"), (), "1.2.3")))
+    assert json.loads(device(settings, "door", ("mat", "lawn"), (), "1.2.3", entities(after)))["components"].keys() == (
+        entities(after).keys()
+    ), "what was taken away is left out by the next run"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"{}",
+        b'{"components": 3}',
+        b'{"components": {"a": []}}',
+        b'{"components": {"a": {"name": "no platform"}}}',
+        b'{"components": {"a": {"platform": 3, "name": "x"}}}',
+        b'{"components": {"a": {"platform": "nonsense", "name": "x"}}}',
+        b'{"components": {"a/#": {"platform": "sensor", "name": "x"}}}',
+        b'{"components": {"a": {"platform": "sensor"}}}',
+    ],
+)
+def test_what_others_left_as_a_device_takes_nothing_away(message: bytes) -> None:
+    assert entities(message) == {}
 
 
 def test_names_that_differ_have_ids_that_differ_and_that_home_assistant_takes() -> None:

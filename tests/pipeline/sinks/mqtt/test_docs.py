@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.settings.schema import Config, StreamSettings
 from pipeline.sinks.mqtt import MqttSettings, MqttSink
-from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, await_that, retained
+from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, retained
 from tests.pipeline.sinks.mqtt.made_messages import event, face, frame, health
 from tests.pipeline.sinks.mqtt.test_broker import Switched
+from tests.waiting import until
 
 PAGE = (Path(__file__).parents[4] / "docs" / "mqtt.md").read_text()
 DOOR = Config(streams=(StreamSettings(name="door", source="0"),))
@@ -39,12 +40,12 @@ def test_each_example_is_what_a_broker_keeps(tmp_path: Path, dialect: str) -> No
             event("identity", "new", track=50, label="Ada", score=0.71, best_face=face("Ada")),
         ):
             sink.send(message)
-        await_that(lambda: retained(broker.port) == sink.state)
+        until(lambda: retained(broker.port) == sink.state)
         kept = retained(broker.port)
         assert {topic: kept.get(topic) for topic in documented(dialect)} == documented(dialect)
         if dialect == "frigate":
             blocks = re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL)
-            await_that(lambda: len(listener.of("frigate/events")) == len(listener.of("frigate/reviews")) == 3)
+            until(lambda: len(listener.of("frigate/events")) == len(listener.of("frigate/reviews")) == 3)
             for topic, block in zip(("events", "reviews"), blocks, strict=True):
                 assert json.loads(listener.of(f"frigate/{topic}")[-1]) == json.loads(block)
         sink.close()

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.settings.schema import StreamSettings
 from pipeline.sinks.mqtt.frigate import FrigateTopics
 from pipeline.sinks.mqtt.outbox import Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings
@@ -82,6 +83,24 @@ def test_counts_by_camera_and_by_zone_and_pictures() -> None:
     assert state["frigate/door/person/snapshot"] == CROP.jpeg
     told(health("down", "timed out"))
     assert told.out.state["frigate/door/all"] == b"0"
+
+
+def test_a_stream_with_other_zones_takes_its_share_of_those_it_had_along() -> None:
+    def zoned(stream: str, *zones: str) -> StreamSettings:
+        rows = [{"name": zone, "points": [[0, 0], [1, 0], [1, 1]]} for zone in zones]
+        return msgspec.convert({"name": stream, "source": "0", "zones": rows}, StreamSettings)
+
+    told = Told()
+    for stream in (zoned("door", "mat", "step"), zoned("yard", "mat")):
+        told.topics.begin(stream)
+        told(event("zone", "enter", stream=stream.name, name="mat", counts={"present": {"dog": 1}}))
+    assert told.out.state["frigate/mat/dog"] == b"2"
+    told.topics.begin(zoned("door", "lawn"))
+    state = told.out.state
+    assert (state["frigate/mat/dog"], state["frigate/lawn/all"]) == (b"1", b"0")
+    assert not [topic for topic in state if topic.startswith("frigate/step/")]
+    told.topics.begin(zoned("yard"))
+    assert not [topic for topic in told.out.state if topic.startswith("frigate/mat/")]
 
 
 def test_a_removed_stream_takes_its_share_of_a_zone_along() -> None:

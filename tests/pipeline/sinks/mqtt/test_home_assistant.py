@@ -12,7 +12,7 @@ import subprocess
 import msgspec
 import pytest
 
-from pipeline.sinks.mqtt.discovery import device
+from pipeline.sinks.mqtt.discovery import device, entities
 from pipeline.sinks.mqtt.settings import MqttSettings
 
 INTERPRETER = os.environ.get("TRUNKLINE_HOME_ASSISTANT")
@@ -31,6 +31,8 @@ async def main():
     for key, component in device["components"].items():
         config = discovery.MQTTDiscoveryPayload(component)
         platform = config.pop("platform")
+        if not config:
+            continue  # what has nothing else is taken away
         discovery._merge_common_device_options(config, device)
         config |= {"device": device["device"], "origin": device["origin"]}
         importlib.import_module(f"homeassistant.components.mqtt.{platform}").DISCOVERY_SCHEMA(dict(config))
@@ -46,7 +48,8 @@ asyncio.run(main())
 @pytest.mark.skipif(INTERPRETER is None, reason="TRUNKLINE_HOME_ASSISTANT names no interpreter with Home Assistant")
 def test_home_assistant_takes_every_entity_and_refuses_one_that_is_none() -> None:
     settings = msgspec.convert({"host": "a", "commands": ["detect", "record", "enroll"]}, MqttSettings)
-    message = device(settings, "door.a", ("mat", "Yard.2"), settings.commands, "0.1.0")
+    told = device(settings, "door.a", ("mat", "Yard.2"), settings.commands, "0.1.0")
+    message = device(settings, "door.a", ("mat", "lawn"), settings.commands, "0.1.0", entities(told))
 
     def read(payload: bytes) -> subprocess.CompletedProcess[bytes]:
         assert INTERPRETER is not None
@@ -54,6 +57,6 @@ def test_home_assistant_takes_every_entity_and_refuses_one_that_is_none() -> Non
 
     done = read(message)
     assert done.returncode == 0, done.stderr.decode()
-    assert set(json.loads(done.stdout)) == set(json.loads(message)["components"])
+    assert set(json.loads(done.stdout)) == set(entities(message)) < set(json.loads(message)["components"])
     wrong = read(message.replace(b'"occupancy"', b'"nonsense"'))
     assert wrong.returncode != 0 and b"BinarySensorDeviceClass" in wrong.stderr

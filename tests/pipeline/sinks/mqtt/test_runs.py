@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from engines.spec import Model
+from pipeline.service.control import Control
 from pipeline.settings.schema import SinkSettings
 from pipeline.sinks.mqtt import MqttSettings
 from tests.pipeline.made_runs import (
@@ -21,7 +23,8 @@ from tests.pipeline.made_runs import (
     write_model,
 )
 from tests.pipeline.service.test_control import Controlled
-from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, await_that, retained
+from tests.pipeline.sinks.mqtt.made_broker import Broker, Listener, retained
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 FRAMES, SIZE = 20, (64, 48)
@@ -48,7 +51,7 @@ def test_a_run_leaves_the_broker_as_it_ended(
         summary = run.end()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {} and summary.sinks["mqtt"].sent == len(run.messages)
-        await_that(lambda: retained(broker.port)["trunkline/status"] == b"offline")
+        until(lambda: retained(broker.port)["trunkline/status"] == b"offline")
         kept = retained(broker.port)
         assert (kept["trunkline/status"], kept["trunkline/door/count/person"]) == (b"offline", b"0")
         assert msgspec.json.decode(kept["trunkline/door/zone/mat"])["total"] == 0
@@ -77,14 +80,14 @@ def test_detection_and_recording_are_switched_from_the_broker(
 
         def switch(what: str, value: bytes) -> None:
             listener.publish(f"trunkline/door/{what}/set", value.decode())
-            await_that(lambda: listener.last.get(f"trunkline/door/{what}/state") == value)
+            until(lambda: listener.last.get(f"trunkline/door/{what}/state") == value)
 
         run.wait(lambda run: bool(run.frames("door")) and bool(videos_of(tmp_path / "video", "door")))
         switch("record", b"OFF")
         run.wait(lambda run: is_finished(video_of(tmp_path / "video", "door")))
         switch("detect", b"OFF")
         run.wait(lambda run: run.health("door")[-1].state == "ended")
-        await_that(lambda: listener.last["trunkline/door/count/person"] == b"0")
+        until(lambda: listener.last["trunkline/door/count/person"] == b"0")
         seen = len(run.frames("door")), len(run.frames("yard"))
         run.wait(lambda run: len(run.frames("yard")) > seen[1] + 5)
         assert len(run.frames("door")) == seen[0]
@@ -93,10 +96,36 @@ def test_detection_and_recording_are_switched_from_the_broker(
         assert listener.last["trunkline/door/record/state"] == b"OFF", "one switch moved another"
         switch("record", b"ON")
         run.wait(lambda run: len(videos_of(tmp_path / "video", "door")) == 2)
-        await_that(lambda: listener.last["trunkline/door/count/person"] == b"1")
+        until(lambda: listener.last["trunkline/door/count/person"] == b"1")
         summary = run.end_now()
         check_books(run, summary)
         assert summary.sinks["mqtt"].lost == {}
+
+
+@pytest.mark.parametrize("links", ["queue", "zmq"])
+def test_a_zone_that_is_renamed_while_a_run_goes_on_is_renamed_at_the_broker(
+    model: Model, make_clip: Callable[..., Path], tmp_path: Path, links: Literal["queue", "zmq"]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=FRAMES, size=SIZE)
+    stream = {"source": clip, "loop": True, "pace": "realtime", "timeout_s": 0.5, "zones": [MAT]}
+    control = Control()
+    with Broker(tmp_path) as broker:
+        config = make_config(model, {"door": stream}, links=links, sinks=(sink(broker.port),))
+        run = Run(config, control=control)
+        run.flows("door")
+        until(lambda: "trunkline/door/zone/mat" in retained(broker.port))
+        before = config.streams[0]
+        control.change(structs.replace(before, zones=(structs.replace(before.zones[0], name="rug"),)))
+        run.flows("door")
+
+        def told() -> dict[str, bool]:
+            message = msgspec.json.decode(retained(broker.port)["homeassistant/device/trunkline_door/config"])
+            return {key: len(each) > 1 for key, each in message["components"].items() if key.startswith("zone_")}
+
+        until(lambda: told() == {"zone_mat": False, "zone_count_mat": False, "zone_rug": True, "zone_count_rug": True})
+        kept = retained(broker.port)
+        assert [topic for topic in kept if "/zone/" in topic] == ["trunkline/door/zone/rug"]
+        check_books(run, run.end_now())
 
 
 def test_a_stream_that_is_removed_leaves_nothing_at_the_broker(model: Model, tmp_path: Path) -> None:
@@ -104,7 +133,7 @@ def test_a_stream_that_is_removed_leaves_nothing_at_the_broker(model: Model, tmp
         run = Controlled(model, "door", "yard", sinks=(sink(broker.port, commands=["detect"]),))
         run.flows("yard")
         run.control.switch("yard", "detect", False)
-        await_that(lambda: retained(broker.port).get("trunkline/yard/detect/state") == b"OFF")
+        until(lambda: retained(broker.port).get("trunkline/yard/detect/state") == b"OFF")
         run.control.remove("yard")
-        await_that(lambda: not [topic for topic in retained(broker.port) if "yard" in topic])
+        until(lambda: not [topic for topic in retained(broker.port) if "yard" in topic])
         check_books(run, run.end_now())

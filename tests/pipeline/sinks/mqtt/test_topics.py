@@ -1,6 +1,5 @@
 """Messages in Trunkline's own topics, and what of them has to be sent."""
 
-import random
 from typing import Any
 
 import msgspec
@@ -8,7 +7,6 @@ import pytest
 
 from engines.errors import ConfigError
 from pipeline.settings.schema import StreamSettings, ZoneSettings
-from pipeline.sinks.mqtt.connection import BACKOFF_S, backoff
 from pipeline.sinks.mqtt.outbox import Outbox
 from pipeline.sinks.mqtt.settings import MqttSettings, tls_context
 from pipeline.sinks.mqtt.topics import OwnTopics
@@ -47,6 +45,20 @@ def test_a_stream_of_the_configuration_has_its_state_before_its_first_message() 
         "trunkline/door/scene": {"label": None},
         "trunkline/door/zone/mat": {"total": 0, "present": {}},
     }
+
+
+def test_a_stream_with_other_zones_and_lines_has_lost_those_it_had() -> None:
+    told = Told()
+    told.topics.begin(DOOR)
+    state = told(
+        event("zone", "enter", name="mat", counts={"present": {"person": 1}}),
+        event("line", "cross", name="gate", counts={"a_to_b": {"person": 1}, "b_to_a": {}}),
+    )
+    assert {"trunkline/door/zone/mat", "trunkline/door/line/gate"} <= set(state)
+    told.topics.begin(StreamSettings(name="door", source="0", zones=(ZoneSettings(name="step", points=CORNERS),)))
+    state = told()
+    assert [topic for topic in state if "/zone/" in topic or "/line/" in topic] == ["trunkline/door/zone/step"]
+    assert state["trunkline/door/zone/step"] == {"total": 0, "present": {}}
 
 
 def test_counts_follow_the_frames_and_go_back_to_nothing() -> None:
@@ -138,14 +150,6 @@ def test_what_is_cleared_is_told_and_then_forgotten() -> None:
     out.sent(items)
     out.again()
     assert [item.topic for item in out.take(10)] == ["ab"], "a thousand removed streams leave nothing here"
-
-
-def test_waits_double_to_a_limit_and_are_jittered() -> None:
-    waits = backoff(random.Random(1).uniform)
-    first = [next(waits) for _ in range(20)]
-    bounds = [min(BACKOFF_S[0] * 2**step, BACKOFF_S[1]) for step in range(20)]
-    assert all(bound / 2 <= wait <= bound for wait, bound in zip(first, bounds, strict=True))
-    assert len(set(first)) == 20
 
 
 @pytest.mark.parametrize(

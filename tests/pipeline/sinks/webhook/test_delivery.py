@@ -22,7 +22,6 @@ from pipeline.sinks.webhook import WebhookSettings, WebhookSink
 from pipeline.sinks.webhook.delivering import Deliverer
 from pipeline.sinks.webhook.spool import Spool
 from pipeline.sinks.webhook.targets import Target
-from tests.pipeline.sinks.mqtt.made_broker import await_that
 from tests.pipeline.sinks.mqtt.made_messages import CROP, event
 from tests.pipeline.sinks.mqtt.test_broker import certificates
 from tests.pipeline.sinks.webhook.made_server import (
@@ -38,6 +37,7 @@ from tests.pipeline.sinks.webhook.made_server import (
     rubbish,
 )
 from tests.ports import free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 QUICK = (0.01, 0.05)
@@ -80,7 +80,7 @@ def test_it_is_tried_again_until_it_has_arrived_and_in_order(tmp_path: Path, fai
         sink = WebhookSink(settings(server.port, tmp_path / "spool", secret=KEY, timeout_s=0.3), backoff_s=QUICK)
         for track in (1, 2, 3):
             sink.send(event(track=track))
-        await_that(lambda: len(server.got) == 3)
+        until(lambda: len(server.got) == 3)
         sink.close()
         assert tracks(server.got) == [1, 2, 3] and server.tries == 6
         assert all(proved(got) for got in server.got)
@@ -95,7 +95,7 @@ def test_what_is_refused_is_lost_and_counted_and_no_redirect_is_followed(tmp_pat
         thread = SinkThread("hook", WebhookSink(settings(server.port, tmp_path / "spool"), backoff_s=QUICK), 10)
         thread.send(event(track=1))
         thread.send(event(track=2))
-        await_that(lambda: len(server.got) == 1)
+        until(lambda: len(server.got) == 1)
         thread.finish()
         assert thread.join(time.monotonic() + 10)
         assert tracks(server.got) == [2] and other.tries == 0
@@ -131,7 +131,7 @@ def test_what_a_killed_program_left_is_delivered_by_the_next(tmp_path: Path) -> 
     with Server() as server:
         sink = WebhookSink(settings(server.port, spool), backoff_s=QUICK)
         sink.send(event(track=5))
-        await_that(lambda: len(server.got) == 6)
+        until(lambda: len(server.got) == 6)
         sink.close()
         assert tracks(server.got) == [0, 1, 2, 3, 4, 5]
 
@@ -155,7 +155,7 @@ def test_what_is_too_old_is_lost_and_counted(tmp_path: Path) -> None:
     with Server(*[answer(500)] * 1000) as server:
         sink = WebhookSink(settings(server.port, tmp_path / "spool", max_age_s=0.2), backoff_s=QUICK)
         sink.send(event())
-        await_that(lambda: sink.lost == {"expired": 1})
+        until(lambda: sink.lost == {"expired": 1})
         sink.close()
         assert server.tries > 1
 
@@ -167,7 +167,7 @@ def test_a_damaged_file_costs_itself_alone(tmp_path: Path) -> None:
     with Server() as server:
         sink = WebhookSink(settings(server.port, spool), backoff_s=QUICK)
         sink.send(event(track=8))
-        await_that(lambda: tracks(server.got) == [8])
+        until(lambda: tracks(server.got) == [8])
         sink.close()
         assert sink.lost == {"unreadable": 1}
 
@@ -196,7 +196,7 @@ def test_a_name_that_changes_its_mind_reaches_nobody_else(tmp_path: Path) -> Non
         from pipeline.sinks.webhook.spool import Delivery
 
         spool.put(Delivery("msg_1", time.time_ns(), Body("application/json", b"{}")))
-        await_that(lambda: spool.lost == {"refused": 1})
+        until(lambda: spool.lost == {"refused": 1})
         spool.close()
         deliverer.join(5.0)
         assert server.tries == 0
@@ -214,7 +214,7 @@ def test_tls_is_checked_against_the_name_though_a_number_is_connected_to(tmp_pat
         sink = WebhookSink(right_name, trusts, QUICK)
         for each in (refused, sink):
             each.send(event(track=3))
-        await_that(lambda: tracks(server.got) == [3])
+        until(lambda: tracks(server.got) == [3])
         for each in (refused, sink):
             each.close()
         assert len(server.got) == 1
@@ -224,7 +224,7 @@ def received(tmp_path: Path, **keys: Any) -> Got:
     with Server() as server:
         sink = WebhookSink(settings(server.port, tmp_path / "spool", **keys), backoff_s=QUICK)
         sink.send(event(best_crop=CROP))
-        await_that(lambda: len(server.got) == 1)
+        until(lambda: len(server.got) == 1)
         sink.close()
         return server.got[0]
 
@@ -301,7 +301,7 @@ def test_no_log_has_the_address_s_path_or_a_secret(tmp_path: Path, caplog: pytes
         url = f"http://127.0.0.1:{server.port}/services/s3cret"
         sink = WebhookSink(settings(server.port, tmp_path / "spool", url=url, **keys), backoff_s=QUICK)
         sink.send(event())
-        await_that(lambda: sink.lost == {"refused": 1})
+        until(lambda: sink.lost == {"refused": 1})
         sink.close()
     assert not any(word in caplog.text for word in ("s3cret", "t0ken", KEY))
 
@@ -312,7 +312,7 @@ def test_a_template_that_fails_for_an_event_costs_that_event_alone(tmp_path: Pat
         thread = SinkThread("hook", WebhookSink(settings(server.port, tmp_path / "a", template=template)), 10)
         for track in (2, 5):
             thread.send(event(track=track))
-        await_that(lambda: tracks(server.got) == [2])
+        until(lambda: tracks(server.got) == [2])
         assert thread.counts.lost == {"failed": 1}
         thread.finish()
         assert thread.join(time.monotonic() + 10)

@@ -14,11 +14,11 @@ from pipeline.sinks.store import stored_form
 from pipeline.sinks.webhook import WebhookSink
 from pipeline.wire.links import SnapshotLinks
 from tests.pipeline.service.web.made_site import client_of, made_site, stored
-from tests.pipeline.sinks.mqtt.made_broker import await_that
 from tests.pipeline.sinks.mqtt.made_messages import CROP, event
 from tests.pipeline.sinks.mqtt.test_broker import Switched
 from tests.pipeline.sinks.webhook.made_server import Server
 from tests.pipeline.sinks.webhook.test_delivery import settings
+from tests.waiting import until
 
 SECRET = "a secret of thirty-two characters"
 RUN = Config(
@@ -37,7 +37,7 @@ def delivered(folder: Path, *messages: Any, **keys: Any) -> list[dict[str, Any]]
         sink.attach(RUN, Switched())
         for message in messages:
             sink.send(message)
-        await_that(lambda: len(server.got) == len(messages))
+        until(lambda: len(server.got) == len(messages))
         sink.close()
         return [msgspec.json.decode(got.body) for got in server.got]
 
