@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,8 +20,9 @@ import cv2
 import msgspec
 import uvicorn
 from litestar import Litestar, Request, Response, WebSocket, delete, get, patch, post, put, websocket
+from litestar.datastructures import MultiDict
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
 from tests.pipeline.service.web import made_page_video as footage
@@ -70,9 +72,9 @@ class MadeRun:
         return self.base_ns + index * 10**9 // footage.FPS
 
     def add_event(self, stream: str = "door", **fields: Any) -> dict[str, Any]:
-        """Store an event and publish it."""
+        """Store an event and publish it; ``body`` has fields of its message that are not as usual."""
         identifier = len(self.events) + 1
-        at = fields.pop("at_ns", time.time_ns())
+        at, other = fields.pop("at_ns", time.time_ns()), fields.pop("body", {})
         event = {
             "id": identifier, "at": stamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
             "label": "person", "person": None, "place": None, "score": 0.91, "has_snapshot": True, "clip": False,
@@ -83,12 +85,24 @@ class MadeRun:
             "box": footage.moving_box(95, stream),
             "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
             "cause": "gone" if event["event"] == "ended" else None, "name": event["place"],
-            "direction": "a_to_b" if event["kind"] == "line" else None,
+            "direction": "a_to_b" if event["kind"] == "line" else None, "best_face": None,
         }  # fmt: skip
-        self.events.append(event | {"body": body})
+        self.events.append(event | {"body": body | other})
         self.publish({"type": "event", "schema": 1, "stream": stream, "seq": self.index, "captured_at": stamp(at),
                       "event": event["event"], "kind": event["kind"]})  # fmt: skip
         return self.events[-1]
+
+    def add_visit(self, stream: str, track: int, at_ns: int, name: str | None = None) -> None:
+        """Store what is told of a person who has gone, and whose face was seen, and known where there is a name."""
+        begin_ns = at_ns - 6 * 10**9
+        body = {"first_seen": stamp(begin_ns), "duration_s": 6.0}
+        face = body | {"best_face": {"track": track + 500, "object": track}}
+        seen: dict[str, Any] = {"stream": stream, "person": name, "track": track + 500, "body": face, "score": 0.78}
+        self.add_event(stream, event="new", track=track, at_ns=begin_ns, body=body)
+        if name is not None:
+            self.add_event(**seen | {"kind": "identity", "event": "new", "label": name, "at_ns": at_ns - 2 * 10**9})
+        self.add_event(**seen | {"kind": "face", "event": "ended", "label": None, "at_ns": at_ns - 10**9})
+        self.add_event(stream, event="ended", track=track, at_ns=at_ns, body=body, clip=True)
 
     def publish(self, message: dict[str, Any]) -> None:
         """Send a message to every open page."""
@@ -267,10 +281,18 @@ def _live_routes(run: MadeRun) -> list[Any]:
     return [streams, stream, switch, live, video, mjpeg, zones, put_zones]
 
 
-Several = FromQuery[list[str] | None]
-
-
 def _event_routes(run: MadeRun) -> list[Any]:
+    def fitting(query: MultiDict[str]) -> list[dict[str, Any]]:
+        names = ("stream", "event", "kind", "label", "person", "place")
+        fields = {name: query.getall(name) for name in names if name in query}
+        least, since, until = float(query.get("min_score", "0")), query.get("since", ""), query.get("until", "~")
+        return [
+            each
+            for each in run.events
+            if all(each[name] in wanted for name, wanted in fields.items())
+            and (each["score"] >= least and since <= each["at"] < until)
+        ]
+
     def one(number: int) -> dict[str, Any]:
         for event in run.events:
             if event["id"] == number:
@@ -278,32 +300,22 @@ def _event_routes(run: MadeRun) -> list[Any]:
         raise _refuse(404, f"there is no event {number}")
 
     @get("/api/events")
-    async def events(
-        stream: Several = None,
-        event: Several = None,
-        kind: Several = None,
-        label: FromQuery[str | None] = None,
-        person: FromQuery[str | None] = None,
-        place: FromQuery[str | None] = None,
-        min_score: FromQuery[float | None] = None,
-        limit: FromQuery[int] = 50,
-        cursor: FromQuery[str | None] = None,
-        until: FromQuery[str | None] = None,
-    ) -> dict[str, Any]:
-        found = [
-            each
-            for each in sorted(run.events, key=lambda each: each["at"], reverse=True)
-            if (not stream or each["stream"] in stream)
-            and (not event or each["event"] in event)
-            and (not kind or each["kind"] in kind)
-            and all(value is None or each[key] == value for key, value in (("label", label), ("person", person)))
-            and (place is None or each["place"] == place)
-            and (min_score is None or each["score"] >= min_score)
-            and (until is None or each["at"] < until)
-        ]
-        begin = int(cursor or 0)
+    async def events(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        query = request.query_params
+        found = sorted(fitting(query), key=lambda each: (each["at"], each["id"]), reverse=True)
+        limit, begin = int(query.get("limit", "50")), int(query.get("cursor", "0"))
         more = begin + limit < len(found)
         return {"events": found[begin : begin + limit], "next": str(begin + limit) if more else None}
+
+    @get("/api/events/counts")
+    async def counts(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        query = request.query_params
+        step_s = int(query["step_s"])
+        found: Counter[tuple[int, str | None]] = Counter()
+        for each in fitting(query):
+            found[int(datetime.fromisoformat(each["at"]).timestamp()) // step_s * step_s, each["label"]] += 1
+        told = [{"at": stamp(at * 10**9), "label": label, "count": many} for (at, label), many in sorted(found.items())]
+        return {"step_s": step_s, "counts": told}
 
     @get("/api/events/{number:int}")
     async def event_of(number: FromPath[int]) -> dict[str, Any]:
@@ -342,7 +354,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
             for row in range(125)
         ]
 
-    return [events, event_of, remove, picture, clip, boxes]
+    return [events, counts, event_of, remove, picture, clip, boxes]
 
 
 def _people_routes(run: MadeRun) -> list[Any]:
@@ -439,20 +451,25 @@ def fill(run: MadeRun) -> None:
     second = 10**9
     rows: list[tuple[str, dict[str, Any]]] = [
         ("yard", {"label": "cat", "event": "ended"}),
-        ("door", {"kind": "face", "event": "ended", "label": None}),
+        ("door", {"kind": "face"}),
         ("door", {"kind": "zone", "event": "enter", "place": "steps"}),
         ("hall", {"label": "person", "event": "new", "score": 0.87}),
         ("door", {"kind": "line", "event": "cross", "place": "threshold", "clip": True}),
-        ("hall", {"kind": "face", "event": "ended", "label": None, "score": 0.78}),
+        ("hall", {"kind": "face"}),
         ("yard", {"kind": "zone", "event": "dwell", "label": "cat", "place": "bench", "score": 0.82}),
-        ("hall", {"kind": "identity", "event": "new", "label": "Karl", "person": "Karl", "score": 0.74}),
+        ("hall", {"kind": "face", "name": "Karl"}),
         ("door", {"event": "ended", "clip": True}),
     ]
     for number in range(56):
         stream, fields = rows[number % len(rows)]
-        run.add_event(stream, at_ns=time.time_ns() - (56 - number) * 97 * second, **fields)
+        at_ns = time.time_ns() - (56 - number) * 97 * second
+        if fields.get("kind") == "face":
+            run.add_visit(stream, number + 1, at_ns, fields.get("name"))
+        else:
+            run.add_event(stream, at_ns=at_ns, **fields)
     for stream, wanted in (("door", 6), ("hall", 3)):
-        ids = [event["id"] for event in run.events if event["stream"] == stream and event["kind"] == "face"][-wanted:]
+        faces = [event for event in run.events if event["stream"] == stream and event["kind"] == "face"]
+        ids = [event["id"] for event in faces if event["person"] is None][-wanted:]
         run.unknown.append({"group": ids[0], "count": len(ids) * 3, "last_at": run.events[ids[-1] - 1]["at"],
                             "streams": [stream], "event_ids": ids, "flaw": None})  # fmt: skip
     run.unknown.append(run.unknown[-1] | {"group": 6, "count": 2, "flaw": "is 33 pixels high, but must be at least 40"})
