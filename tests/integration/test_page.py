@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipeline.frames.clock import timestamp
 from tests.integration.made_browser import Page, browser, in_browser, run, server, shown, sync_api, visit, wait_until
-from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun, stamp
+from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun
 from tests.pipeline.service.web.made_page_video import CODE_BITS, CODE_CELL, moving_box
 
 __all__ = ["browser", "run", "server", "visit"]  # fixtures
@@ -117,7 +118,13 @@ def test_a_stream_that_is_down_says_why(visit: Callable[..., Page], run: MadeRun
     expect(tile).to_contain_text("gate is down: rtsp://10.0.0.14:554/stream1 does not answer (connection refused).")
     run.down["hall"] = "the cable is cut"
     run.publish(
-        {"type": "health", "stream": "hall", "at": stamp(time.time_ns()), "state": "down", "cause": "the cable is cut"}
+        {
+            "type": "health",
+            "stream": "hall",
+            "at": timestamp(time.time_ns()),
+            "state": "down",
+            "cause": "the cable is cut",
+        }
     )
     expect(page.locator("[data-stream=hall]")).to_contain_text("hall is down: the cable is cut")
 
@@ -151,7 +158,7 @@ def test_what_was_seen_has_one_row_the_latest_word_on_it(visit: Callable[..., Pa
         one["body"]["first_seen"] = first_seen
         return one
 
-    first_seen = stamp(time.time_ns())
+    first_seen = timestamp(time.time_ns())
     began = told("new")
     page = visit("#/events?stream=yard&label=dog")
     rows = page.locator("tl-events li")
@@ -184,10 +191,10 @@ def test_a_person_and_their_face_and_name_are_one_row(visit: Callable[..., Page]
     expect(rows).to_have_text(told)
     expect(page.locator("tl-events li .of-face")).to_have_count(3)
     # Somebody who is still there, as it is told: the body, the face, the name.
-    there: dict[str, Any] = {"event": "new", "body": {"first_seen": stamp(now_ns)}}
+    there: dict[str, Any] = {"event": "new", "body": {"first_seen": timestamp(now_ns)}}
     run.add_event("yard", track=9, **there)
     expect(rows).to_have_text(["Person appeared", *told])
-    there["body"] = {"first_seen": stamp(now_ns + 10**6), "best_face": {"track": 11, "object": 9}}
+    there["body"] = {"first_seen": timestamp(now_ns + 10**6), "best_face": {"track": 11, "object": 9}}
     run.add_event("yard", track=11, kind="face", label=None, **there)
     expect(page.locator("tl-events li .of-face")).to_have_count(4)
     expect(rows).to_have_text(["Person appeared", *told])
