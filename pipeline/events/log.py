@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from engines.meanings import NONE_OF_THESE
 from pipeline.events.crops import FACE_MARGIN, BestCrops
 from pipeline.events.history import FaceViews, TrackHistory, TrackRecord
 from pipeline.events.zones import Timestamp, ZoneCounter, ZoneEvent
@@ -96,7 +97,7 @@ class StreamEvents:
 
     def _scene_events(self, result: Result) -> Iterator[Event]:
         before, row = self._scene, result.scene_label
-        if row < 0:
+        if row < 0 or self._scenes[row] == NONE_OF_THESE:  # that no known scene is seen is the end of one, and no other
             if before is not None:
                 self._scene = None
                 yield self._scene_event("ended", before, cause="withdrawn")

@@ -3,12 +3,13 @@
 The sinks, runtime, service and cluster rooms may import it. It knows events as rows and as JSON, not the wire.
 """
 
-from pipeline.store.events import CLIPS, EventStore, NewEvent, Page, StoredEvent, boxes_of
+from pipeline.store.events import CLIPS, EventCount, EventStore, NewEvent, Page, StoredEvent, boxes_of
 from pipeline.store.query import EventQuery
 from pipeline.store.retention import KeepRule, Retention, prune
 
 __all__ = [
     "CLIPS",
+    "EventCount",
     "EventQuery",
     "EventStore",
     "KeepRule",

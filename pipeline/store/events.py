@@ -125,6 +125,14 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     body: msgspec.Raw  # JSON
 
 
+class EventCount(msgspec.Struct, frozen=True):
+    """How many events there were with a label, in a step of time."""
+
+    at_ns: int  # when the step begins, Unix time
+    label: str | None
+    count: int
+
+
 class Page(msgspec.Struct, frozen=True):
     """Events, newest first, and where the next page goes on; None: there is none."""
 
@@ -243,6 +251,22 @@ class EventStore:
         where, values = query.where()
         index = IndexWalk.to(self.file, query).index
         return int(self.file.rows(f"SELECT count(*) FROM events INDEXED BY {index} WHERE {where}", *values)[0][0])
+
+    def counts(self, query: EventQuery, step_ns: int) -> list[EventCount]:
+        """Return how many events a query asks for in each step of time that has any, by label, the oldest first.
+
+        Args:
+            query: what they must be like.
+            step_ns: length of a step, 1 or more; steps begin at its multiples since 1970.
+        """
+        where, values = query.where()
+        rows = self.file.rows(
+            f"SELECT at_ns / ? AS step, label, count(*) FROM events INDEXED BY {query.for_counts()} WHERE {where}"
+            " GROUP BY step, label ORDER BY step, label",
+            step_ns,
+            *values,
+        )
+        return [EventCount(step * step_ns, label, count) for step, label, count in rows]
 
     def delete(self, numbers: Sequence[int]) -> int:
         """Delete events with their snapshots, and the clips that no other event has; return how many there were."""

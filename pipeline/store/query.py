@@ -32,6 +32,17 @@ INDEXES: Final = {
     "by_score": ("score",),
 }
 
+# Those that hold all that a count by time and label looks at, by the column that leads them, the ones that tell most
+# first; behind a column that is not one value rows lie in no order of time, which a count does not need.
+COUNTING: Final = {
+    "track": "by_track",
+    "person": "by_person",
+    "place": "by_place",
+    "label": "by_label",
+    "stream": "by_stream",
+    "event": "by_event",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnFilter:
@@ -92,6 +103,11 @@ class EventQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Return the index along which all that may fit comes in the order of time."""
         ones = {each.column for each in self.conditions() if each.is_one}
         return next((name for name, led in INDEXES.items() if ones.issuperset(led)), BY_TIME)
+
+    def for_counts(self) -> str:
+        """Return the index along which all that fits is counted by time and label, without a look at its rows."""
+        columns = {each.column for each in self.conditions()}
+        return next((index for column, index in COUNTING.items() if column in columns), BY_TIME)
 
 
 def joined(conditions: Iterable[ColumnFilter]) -> tuple[str, list[object]]:

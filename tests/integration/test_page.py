@@ -3,13 +3,17 @@
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipeline.frames.clock import timestamp
 from tests.integration.made_browser import Page, browser, in_browser, run, server, shown, sync_api, visit, wait_until
-from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun, stamp
+from tests.pipeline.service.web.made_page_server import MadePageServer, MadeRun
 from tests.pipeline.service.web.made_page_video import CODE_BITS, CODE_CELL, moving_box
 
 __all__ = ["browser", "run", "server", "visit"]  # fixtures
@@ -114,7 +118,13 @@ def test_a_stream_that_is_down_says_why(visit: Callable[..., Page], run: MadeRun
     expect(tile).to_contain_text("gate is down: rtsp://10.0.0.14:554/stream1 does not answer (connection refused).")
     run.down["hall"] = "the cable is cut"
     run.publish(
-        {"type": "health", "stream": "hall", "at": stamp(time.time_ns()), "state": "down", "cause": "the cable is cut"}
+        {
+            "type": "health",
+            "stream": "hall",
+            "at": timestamp(time.time_ns()),
+            "state": "down",
+            "cause": "the cable is cut",
+        }
     )
     expect(page.locator("[data-stream=hall]")).to_contain_text("hall is down: the cable is cut")
 
@@ -148,7 +158,7 @@ def test_what_was_seen_has_one_row_the_latest_word_on_it(visit: Callable[..., Pa
         one["body"]["first_seen"] = first_seen
         return one
 
-    first_seen = stamp(time.time_ns())
+    first_seen = timestamp(time.time_ns())
     began = told("new")
     page = visit("#/events?stream=yard&label=dog")
     rows = page.locator("tl-events li")
@@ -167,12 +177,63 @@ def test_what_was_seen_has_one_row_the_latest_word_on_it(visit: Callable[..., Pa
 
 
 @in_browser
+def test_a_person_and_their_face_and_name_are_one_row(visit: Callable[..., Page], run: MadeRun) -> None:
+    run.events.clear()
+    now_ns = time.time_ns()
+    run.add_visit("yard", 7, now_ns - 10**12, "Karl")  # of a run before, that gave the same numbers
+    alone = {"kind": "face", "label": None, "track": 7, "body": {"best_face": {"track": 7, "object": None}}}
+    run.add_event("yard", at_ns=now_ns - 60 * 10**9, **alone)
+    run.add_visit("yard", 8, now_ns - 31 * 10**9)
+    run.add_visit("yard", 7, now_ns - 30 * 10**9, "Ada")
+    page = visit("#/events")
+    rows = page.locator("tl-events li strong")
+    told = ["Ada gone after 6.0 s", "Person gone after 6.0 s", "A face gone after 4.0 s", "Karl gone after 6.0 s"]
+    expect(rows).to_have_text(told)
+    expect(page.locator("tl-events li .of-face")).to_have_count(3)
+    # Somebody who is still there, as it is told: the body, the face, the name.
+    there: dict[str, Any] = {"event": "new", "body": {"first_seen": timestamp(now_ns)}}
+    run.add_event("yard", track=9, **there)
+    expect(rows).to_have_text(["Person appeared", *told])
+    there["body"] = {"first_seen": timestamp(now_ns + 10**6), "best_face": {"track": 11, "object": 9}}
+    run.add_event("yard", track=11, kind="face", label=None, **there)
+    expect(page.locator("tl-events li .of-face")).to_have_count(4)
+    expect(rows).to_have_text(["Person appeared", *told])
+    run.add_event("yard", track=11, kind="identity", label="Eve", person="Eve", **there)
+    expect(rows).to_have_text(["Eve recognised", *told])
+    page.goto(page.url + "?kind=face")
+    expect(rows).to_have_text(["A face appeared", "Ada gone after 6.0 s", "A face gone after 6.0 s", *told[2:]])
+
+
+@in_browser
+def test_a_name_that_was_taken_back_is_nobodys(visit: Callable[..., Page], run: MadeRun) -> None:
+    run.events.clear()
+    run.add_visit("yard", 7, time.time_ns(), "Ada")
+    wrong, end = (event for event in run.events if event["person"] == "Ada")
+    end["person"] = None
+    withdrawn = {"event": "ended", "label": "Ada", "person": "Ada", "body": wrong["body"] | {"cause": "withdrawn"}}
+    run.add_event("yard", kind="identity", track=wrong["track"], at_ns=time.time_ns() - 15 * 10**8, **withdrawn)
+    page = visit("#/events")
+    expect(page.locator("tl-events li strong")).to_have_text(["Person gone after 6.0 s"])
+
+
+@in_browser
+def test_that_no_known_scene_is_seen_has_no_row(visit: Callable[..., Page], run: MadeRun) -> None:
+    run.events.clear()
+    for label in ("none of these", "parking_lot", "none of these"):  # as earlier versions stored it
+        run.add_event("yard", kind="scene", event="changed", track=None, label=label)
+    page = visit("#/events")
+    expect(page.locator("tl-events li strong")).to_have_text(["Scene: parking lot"])
+
+
+@in_browser
 def test_a_wrong_name_is_taken_back(visit: Callable[..., Page], run: MadeRun) -> None:
-    event = next(event for event in run.events if event["person"] == "Karl")
-    page = visit(f"#/events/{event['id']}?person=Karl")
+    named = [event["id"] for event in run.events if event["person"] == "Karl"]
+    page = visit(f"#/events/{named[-2]}?person=Karl")  # the name; the end of the face tells it, too
+    rows = page.locator("tl-events li")
+    expect(rows).to_have_count(len(named) // 2)
     page.get_by_role("button", name="This is not Karl").click()
-    expect(page.locator(f"tl-events li[data-id='{event['id']}']")).to_have_count(0)
-    assert ("DELETE", f"/api/people/Karl/views/{event['id']}", None) in run.sent
+    expect(rows).to_have_count(len(named) // 2 - 1)
+    assert sorted(run.sent) == [("DELETE", f"/api/people/Karl/views/{number}", None) for number in named[-2:]]
 
 
 @in_browser
@@ -193,6 +254,7 @@ def test_filters_stand_in_the_address_and_survive_a_reload(visit: Callable[..., 
 
 @in_browser
 def test_a_long_list_goes_on_and_stays_short_in_memory(visit: Callable[..., Page], run: MadeRun) -> None:
+    run.events.clear()
     for number in range(450):
         run.add_event("hall", at_ns=time.time_ns() - 10**12 - number * 10**9, has_snapshot=False)
     page = visit("#/events?stream=hall")
@@ -214,6 +276,80 @@ def test_a_long_list_goes_on_and_stays_short_in_memory(visit: Callable[..., Page
     identifiers = page.evaluate("[...document.querySelectorAll('tl-events li')].map((row) => row.dataset.id)")
     assert len(set(identifiers)) == len(identifiers)
     assert identifiers.index(last) == kept - 1, "what was given up comes again behind what was kept"
+
+
+def busy_morning(run: MadeRun, zone: str) -> datetime:
+    """Let three people and a car come at 9:20 of today by a zone's clock, and others later; Return 9:15 of today."""
+    quarter = datetime.now(ZoneInfo(zone)).replace(hour=9, minute=15, second=0, microsecond=0)
+    run.events.clear()
+    people = ((5, "door", "person"),) * 3
+    for track, (minutes, stream, label) in enumerate((*people, (5, "yard", "car"), (150, "yard", "cat")), 1):
+        at_ns = round((quarter + timedelta(minutes=minutes)).timestamp() * 1e9)
+        for event in ("new", "ended"):
+            run.add_event(stream, event=event, label=label, track=track, at_ns=at_ns)
+    return quarter
+
+
+@in_browser
+def test_the_timeline_tells_what_happened_when_and_is_worked_by_keyboard(
+    visit: Callable[..., Page], run: MadeRun
+) -> None:
+    quarter = busy_morning(run, "Asia/Kolkata")
+    page = visit("#/events", timezone_id="Asia/Kolkata", locale="en-GB")
+    strip = page.get_by_role("slider", name="When it happened")
+    expect(strip).to_have_attribute("aria-valuetext", "11:45 – 12:00: cat 1")
+    expect(page.locator(".bar")).to_have_count(3)
+    expect(page.locator(".legend")).to_have_text("person 3car 1cat 1")
+    heights = page.evaluate("[...document.querySelectorAll('.bar')].map((bar) => bar.height.baseVal.value)")
+    assert heights == [pytest.approx(72), pytest.approx(24), pytest.approx(24)], "as much as there was"
+    strip.focus()
+    for _ in range(2):
+        page.keyboard.press("PageUp")
+    expect(strip).to_have_attribute("aria-valuetext", "09:45 – 10:00: nothing")
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    expect(strip).to_have_attribute("aria-valuetext", "09:15 – 09:30: person 3, car 1")
+    expect(page.locator("tl-events li")).to_have_count(5)
+    page.keyboard.press("Enter")
+    expect(page.locator("tl-events li")).to_have_count(4)
+    since, until = (moment.astimezone(UTC) for moment in (quarter, quarter + timedelta(minutes=15)))
+    address = parse_qs(page.evaluate("location.hash").partition("?")[2])
+    assert address == {"since": [f"{since:%FT%T}.000Z"], "until": [f"{until:%FT%T}.000Z"]}
+    expect(strip).to_be_focused()
+    expect(strip).to_have_attribute("aria-valuetext", "09:20 – 09:21: person 3, car 1")  # its hour, in minutes
+    page.get_by_role("link", name="Zones and lines").click()
+    wait_until(page, "location.hash.startsWith('#/events?kind=zone&kind=line&since=')")
+    expect(page.locator(".bar")).to_have_count(0)
+    strip.focus()
+    page.keyboard.press("Escape")
+    wait_until(page, "location.hash === '#/events?kind=zone&kind=line'")
+
+
+@in_browser
+@pytest.mark.parametrize("touch", [False, True], ids=["mouse", "finger"])
+def test_a_quarter_of_an_hour_of_the_timeline_is_chosen_by_pointing_at_it(
+    touch: bool, visit: Callable[..., Page], run: MadeRun
+) -> None:
+    quarter = busy_morning(run, "Asia/Kolkata")
+    size = {"width": 360, "height": 740} if touch else {"width": 1280, "height": 860}
+    page = visit("#/events?stream=door", timezone_id="Asia/Kolkata", has_touch=touch, viewport=size)
+    expect(page.locator(".bar")).to_have_count(1)
+    box = page.locator(".strip").bounding_box()
+    assert box["height"] >= 44, "a finger finds it"
+    at = box["x"] + (9 * 4 + 1.5) / 96 * box["width"], box["y"] + 20
+    if touch:
+        page.touchscreen.tap(*at)
+    else:
+        page.mouse.click(*at)
+    wait_until(page, "location.hash.includes('since=')")
+    expect(page.locator("tl-events li")).to_have_count(3)
+    address = parse_qs(page.evaluate("location.hash").partition("?")[2])
+    assert (address["stream"], address["since"]) == (["door"], [f"{quarter.astimezone(UTC):%FT%T}.000Z"])
+    page.get_by_role("button", name="Earlier").click()  # the hour before
+    expect(page.locator("tl-events .empty")).to_be_visible()
+    page.get_by_title("Show this day alone").click()
+    expect(page.locator("tl-events li")).to_have_count(3)
+    expect(page.locator(".bar")).to_have_count(1)
 
 
 @in_browser

@@ -199,6 +199,40 @@ def test_what_is_written_has_a_contrast_of_4_5(visit: Callable[..., Page], schem
 
 
 @in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_bars_of_the_timeline_have_a_contrast_of_3(visit: Callable[..., Page], run: MadeRun, scheme: str) -> None:
+    labels = ["person", "car", "cat", "dog", "bicycle", "truck", *"abcdefgh"]
+    run.events.clear()
+    for label in labels:
+        run.add_event("yard", event="new", label=label)
+    page = visit("#/events", color_scheme=scheme)
+    expect(page.locator(".bar")).to_have_count(len(labels))
+    painted = page.evaluate(
+        """() => {
+            const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+            const rgb = (colour) => {
+                context.fillStyle = colour;
+                context.fillRect(0, 0, 1, 1);
+                return [...context.getImageData(0, 0, 1, 1).data].join();
+            };
+            const grounds = ["surface", "raised"].map((name) => {
+                const probe = document.body.appendChild(document.createElement("i"));
+                probe.style.color = `var(--${name})`;
+                return rgb(getComputedStyle(probe).color);
+            });
+            const bars = [...document.querySelectorAll(".bar")].map((bar) => rgb(getComputedStyle(bar).fill));
+            return [grounds, [...new Set(bars)]];
+        }"""
+    )
+    grounds, bars = painted
+    assert len(bars) == 8, "all colours that a label may have"
+    for bar in bars:
+        for ground in grounds:  # of what is chosen, the raised one
+            light, deep = sorted((luminance(bar), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (deep + 0.05) >= 3, f"{bar} on {ground} in {scheme}"
+
+
+@in_browser
 def test_a_phone_shows_all_without_scrolling_sideways(visit: Callable[..., Page]) -> None:
     page = visit("#/live", viewport={"width": 360, "height": 740})
     for view in ("live", "live/door", "events", "people", "zones", "system"):

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 import anyio
 import msgspec
 from litestar import Request, Response, delete, get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 from litestar.response import Stream
 
 from engines.errors import RequestError
@@ -21,6 +22,8 @@ from pipeline.store import EventQuery, StoredEvent, boxes_of
 from pipeline.wire.links import PATH
 
 CHUNK: Final = 2**18  # bytes
+DAY_S: Final = 86_400
+MAX_STEPS: Final = 1000  # of one answer with counts
 _BEGAN: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z_", re.ASCII)
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -71,9 +74,22 @@ def event_out(event: StoredEvent) -> EventOut:
     )
 
 
-@get("/api/events", opt=needs("viewer"), sync_to_thread=True)
-def events(
-    site: TheSite,
+class EventCountOut(msgspec.Struct):
+    """How many events there were with a label, from a moment on."""
+
+    at: str
+    label: str | None
+    count: int
+
+
+class EventCountsOut(msgspec.Struct):
+    """Counts of events in steps of time, the oldest first; steps without events are left out."""
+
+    step_s: int
+    counts: list[EventCountOut]
+
+
+def wanted_events(
     reader: TheReader,
     stream: Several = None,
     event: Several = None,
@@ -85,16 +101,14 @@ def events(
     min_score: FromQuery[float | None] = None,
     since: FromQuery[str | None] = None,
     until: FromQuery[str | None] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
-    cursor: FromQuery[str | None] = None,
-) -> EventsOut:
-    """Return what happened in the streams that the reader may see, the latest first."""
+) -> EventQuery | None:
+    """Return what a request looks for, in the streams that the reader may see; None: there are none."""
     for name in stream or ():
         permit(reader, "viewer", name)
     streams = tuple(stream or (() if reader.role == "admin" else reader.streams))
     if not streams and reader.role != "admin":
-        return EventsOut([], None)
-    query = EventQuery(
+        return None
+    return EventQuery(
         streams=streams,
         events=tuple(event or ()),
         kinds=tuple(kind or ()),
@@ -106,8 +120,40 @@ def events(
         since_ns=None if since is None else moment_ns("since", since),
         until_ns=None if until is None else moment_ns("until", until),
     )
-    page = site.store().page(query, limit, cursor)
+
+
+WANTED: Final = {"wanted": Provide(wanted_events, sync_to_thread=False)}
+Wanted = NamedDependency[SkipValidation[EventQuery | None]]
+
+
+@get("/api/events", opt=needs("viewer"), dependencies=WANTED, sync_to_thread=True)
+def events(
+    site: TheSite,
+    wanted: Wanted,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50,
+    cursor: FromQuery[str | None] = None,
+) -> EventsOut:
+    """Return what happened in the streams that the reader may see, the latest first."""
+    if wanted is None:
+        return EventsOut([], None)
+    page = site.store().page(wanted, limit, cursor)
     return EventsOut([event_out(each) for each in page.events], page.next)
+
+
+@get("/api/events/counts", opt=needs("viewer"), dependencies=WANTED, sync_to_thread=True)
+def counts(
+    site: TheSite, wanted: Wanted, step_s: Annotated[int, QueryParameter(ge=1, le=DAY_S)] = 900
+) -> EventCountsOut:
+    """Return how many events there were in each step of the time asked for, by label."""
+    if wanted is None:
+        return EventCountsOut(step_s, [])
+    if wanted.since_ns is None or wanted.until_ns is None:
+        raise RequestError(400, "since and until must both be given: events are counted between them")
+    step_ns = step_s * 10**9
+    if wanted.until_ns - wanted.since_ns > MAX_STEPS * step_ns:
+        raise RequestError(400, f"until must be {MAX_STEPS} steps of step_s = {step_s} after since at the most")
+    found = site.store().counts(wanted, step_ns)
+    return EventCountsOut(step_s, [EventCountOut(timestamp(each.at_ns), each.label, each.count) for each in found])
 
 
 def moment_ns(name: str, text: str) -> int:
@@ -255,4 +301,4 @@ async def _part(file: Path, first: int, last: int) -> AsyncIterator[bytes]:
             yield chunk
 
 
-ROUTES = (events, event, remove_event, snapshot, linked_snapshot, clip, boxes)
+ROUTES = (events, counts, event, remove_event, snapshot, linked_snapshot, clip, boxes)

@@ -1,6 +1,7 @@
 """The server's process: from settings to a socket that is served."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import secrets
@@ -8,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ from pipeline.wire.links import SnapshotLinks
 
 END_S: Final = 3.0  # that open requests have when the server is to end
 LOOK_S: Final = 1.0  # how often it is looked whether the run is still there
+M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 
 log = structlog.get_logger()
 
@@ -54,6 +57,7 @@ def serve(
     Raises:
         ConfigError: something of it cannot be used.
     """
+    share_one_heap()
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it tells of each viewer who leaves while something is sent
     host, port = split_address(settings.address)
     loopback = is_loopback(host)
@@ -82,6 +86,16 @@ def serve(
         if tls is not None:
             log.info("certificate", sha256=fingerprint(tls[0]))
         asyncio.run(server.serve(sockets=[opened]))
+
+
+def share_one_heap() -> None:
+    """Let all threads of this process allocate from one heap, so that what one has freed serves another.
+
+    Requests are answered by threads that come and go. With a heap for each, as glibc has it, the free parts of all of
+    them grow for hours. Where the C library is another one, nothing is done.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _uvicorn(site: Site, tls: tuple[Path, Path] | None) -> uvicorn.Config:

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from engines.meanings import NONE_OF_THESE
 from pipeline.events.log import EventLog
 from pipeline.events.zones import ZoneCounter
 from pipeline.frames.events import Event
@@ -164,6 +165,21 @@ def test_a_scene_begins_changes_and_ends(log: EventLog) -> None:
         ("new", "scene", None, "street", None),
         ("changed", "scene", None, "room", "street"),
         ("ended", "scene", None, "room", None),
+    ]
+
+
+def test_none_of_these_is_the_end_of_a_scene_and_no_scene() -> None:
+    log = EventLog(OBJECTS, ("street", NONE_OF_THESE))
+    ended = [
+        event
+        for i, scene in enumerate([1, 0, 1, 1, 0, -1, 1, -1])
+        for event in update(log, result(i / 10, scene=scene))
+    ]
+    assert [(event.event, event.label, event.previous, event.cause) for event in ended] == [
+        ("new", "street", None, None),
+        ("ended", "street", None, "withdrawn"),
+        ("new", "street", None, None),
+        ("ended", "street", None, "withdrawn"),
     ]
 
 

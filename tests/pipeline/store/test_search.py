@@ -1,6 +1,7 @@
 """A page of events costs about the same whatever is asked for, and pages together are all that fits, once."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -71,6 +72,23 @@ def test_each_filter_and_each_pair_of_them_finds_what_fits_newest_first(store: E
         rows = store.file.rows(f"SELECT id FROM events NOT INDEXED WHERE {where} ORDER BY at_ns DESC", *values)
         assert [each.id for each in store.matching(query)] == [number for (number,) in rows], query
         assert store.count(query) == len(rows), query
+
+
+def test_what_is_counted_is_all_that_fits_and_rows_are_not_looked_at(store: EventStore) -> None:
+    step_ns = 900 * SECOND
+    for query in queries():
+        where, values = query.where()
+        rows = store.file.rows(
+            f"SELECT at_ns, label FROM events NOT INDEXED WHERE {where} ORDER BY at_ns, label", *values
+        )
+        expected = Counter((at_ns // step_ns * step_ns, label) for at_ns, label in rows)
+        found = {(each.at_ns, each.label): each.count for each in store.counts(query, step_ns)}
+        assert found == expected, query
+        index = query.for_counts()
+        ((*_, plan),) = store.file.rows(
+            f"EXPLAIN QUERY PLAN SELECT at_ns, label FROM events INDEXED BY {index} WHERE {where}", *values
+        )
+        assert "COVERING INDEX" in plan or query.track is not None, f"{query}: {plan}"
 
 
 def test_pages_that_looked_far_say_where_the_next_one_goes_on(store: EventStore) -> None:

@@ -105,10 +105,7 @@ class App extends HTMLElement {
     if (!session.role) return;
     const address = readAddress();
     const view = VIEWS.includes(address.view) && (isAdmin() || !ONLY_ADMIN.includes(address.view)) ? address.view : "live";
-    for (const link of this.nav.querySelectorAll("[data-view]")) {
-      if (link.dataset.view === view) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
-    }
+    for (const link of this.nav.querySelectorAll("[data-view]")) link.ariaCurrent = link.dataset.view === view ? "page" : null;
     if (this.dataset.view !== view || !this.main.firstElementChild) {
       this.dataset.view = view;
       document.title = `${text.views[view]} · ${text.title}`;

@@ -27,18 +27,9 @@ function fill(element, props, children) {
 }
 
 const PATHS = {
-  live: "M4 6h11v12H4zM15 10l5-3v10l-5-3",
-  events: "M4 6h16M4 12h16M4 18h10",
-  people: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c0-4 4-6 8-6s8 2 8 6",
-  zones: "M5 8l7-4 7 5-2 10-10 1z",
-  system: "M4 5h16v11H4zM9 20h6M12 16v4",
-  theme: "M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z",
-  leave: "M10 4H5v16h5M10 12h10M16 8l4 4-4 4",
-  close: "M6 6l12 12M18 6L6 18",
-  back: "M15 5l-7 7 7 7",
-  next: "M9 5l7 7-7 7",
-  play: "M8 5l11 7-11 7z",
-  full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
+  live: "M4 6h11v12H4zM15 10l5-3v10l-5-3", events: "M4 6h16M4 12h16M4 18h10", people: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c0-4 4-6 8-6s8 2 8 6",
+  zones: "M5 8l7-4 7 5-2 10-10 1z", system: "M4 5h16v11H4zM9 20h6M12 16v4", theme: "M12 4a8 8 0 1 0 8 8 6 6 0 0 1-8-8z", leave: "M10 4H5v16h5M10 12h10M16 8l4 4-4 4",
+  close: "M6 6l12 12M18 6L6 18", back: "M15 5l-7 7 7 7", next: "M9 5l7 7-7 7", play: "M8 5l11 7-11 7z", full: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
   face: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM9 10h.01M15 10h.01M8.5 15c2 2 5 2 7 0",
 };
 
@@ -53,6 +44,30 @@ export function say(sentence, bad = false) {
   const note = h("p", { class: bad ? "toast bad" : "toast" }, sentence);
   box.append(note);
   setTimeout(() => note.remove(), bad ? 9000 : 4000);
+}
+
+/** Do it; Return whether it was done: where the server refuses, its sentence is said. */
+export async function attempt(action) {
+  try {
+    await action();
+    return true;
+  } catch (error) {
+    say(error.message, true);
+    return false;
+  }
+}
+
+/** An element that hears nothing any more once it has left the page. */
+export class View extends HTMLElement {
+  #left = new AbortController();
+
+  listen(target, type, heard) {
+    target.addEventListener(type, heard, { signal: this.#left.signal });
+  }
+
+  disconnectedCallback() {
+    this.#left.abort();
+  }
 }
 
 /** Show a modal dialog with a heading and a close button; Return it. It leaves the page when it is closed. */

@@ -1,16 +1,20 @@
-// One event: its clip with the way of the track drawn over it, or its snapshot; its facts; what can be done with it.
+// One event: its clip with boxes drawn over it, or its snapshot; its facts; what can be done with it.
 
 import { call, get, isAdmin, part } from "./api.js";
-import { dialog, h, icon, say } from "./dom.js";
+import { attempt, dialog, h, icon, say } from "./dom.js";
 import { duration, percent, whenOf } from "./format.js";
-import { colourOf, Overlay } from "./overlay.js";
+import { Overlay } from "./overlay.js";
 import { text } from "./text.js";
+import { thingsOf } from "./things.js";
 
 const [ROUNDING_S, HELD_S] = [0.006, 1]; // of capture times; how long a picture's boxes are shown without others
-const BEFORE_S = 3; // how long before its event a clip begins, where the server does not say when it does
+const BEFORE_S = 3; // how long before its event a clip is played
 
-/** Show an event's dialog; Return it, or null where the event is gone. `newer`, `older`: addresses or null; `all`: numbers of what is deleted with it; `removed`, `changed`: told. */
-export async function showEvent(id, newer, older, all, removed, changed) {
+/**
+ * Show an event's dialog; Return it, or null where the event is gone. `thing`: what it tells of, where that is known;
+ * `newer`, `older`: addresses or null; `removed`, told the numbers of what was deleted, and `changed`: callbacks.
+ */
+export async function showEvent(id, thing, newer, older, removed, changed) {
   let event;
   try {
     event = await get(`/api/events/${id}`);
@@ -18,18 +22,20 @@ export async function showEvent(id, newer, older, all, removed, changed) {
     say(error.status === 404 ? text.events.gone : error.message, true);
     return null;
   }
+  const { events, face, name } = thing ?? thingsOf([event])[0];
+  event.person ??= name;
   const words = text.happened(event);
   const step = (address, label, picture) => h("a", { class: "button", href: address ?? "", "aria-label": label, title: label, hidden: !address }, icon(picture));
   const box = dialog(words, text.close,
-    event.clip ? clip(event, words) : event.has_snapshot ? h("img", { class: "snapshot", src: `/api/events/${id}/snapshot.jpg`, alt: text.events.snapshotOf(words) }) : way(event),
+    event.clip ? clip(event, words) : event.has_snapshot && h("img", { class: "snapshot", src: `/api/events/${id}/snapshot.jpg`, alt: text.events.snapshotOf(words) }),
     facts(event),
     h("footer", {},
       step(newer, text.events.newer, "back"), step(older, text.events.older, "next"), h("div", { class: "spring" }),
       event.clip && h("a", { class: "button", href: `/api/events/${id}/clip.mp4`, download: `trunkline-${id}.mp4` }, text.events.download),
       event.has_snapshot && h("a", { class: "button", href: `/api/events/${id}/snapshot.jpg`, download: `trunkline-${id}.jpg` }, text.events.downloadSnapshot),
-      isAdmin() && event.kind === "face" && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
-      isAdmin() && event.person && h("button", { onclick: () => takeBack(event, box, changed) }, text.events.notThem(event.person)),
-      isAdmin() && h("button", { class: "danger", onclick: () => remove(all, box, removed) }, text.events.remove)));
+      isAdmin() && face && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
+      isAdmin() && event.person && h("button", { onclick: () => takeBack(event.person, events, box, changed) }, text.events.notThem(event.person)),
+      isAdmin() && h("button", { class: "danger", onclick: () => remove(events, box, removed) }, text.events.remove)));
   box.dataset.id = id;
   box.addEventListener("keydown", ({ key, target }) => {
     const address = target.tagName === "VIDEO" ? null : { ArrowLeft: newer, ArrowRight: older }[key];
@@ -38,26 +44,21 @@ export async function showEvent(id, newer, older, all, removed, changed) {
   return box;
 }
 
-/** This event does not show that person: what it taught is taken back. */
-async function takeBack({ id, person }, box, changed) {
-  try {
-    await call("DELETE", `/api/people/${part(person)}/views/${id}`);
-  } catch (error) {
-    return say(error.message, true);
-  }
+/** These events do not show that person: what they taught is taken back. */
+async function takeBack(person, events, box, changed) {
+  const isDone = await attempt(async () => {
+    for (const { id } of events.filter((one) => one.person === person)) await call("DELETE", `/api/people/${part(person)}/views/${id}`);
+  });
+  if (!isDone) return;
   box.close();
   changed();
   say(text.events.takenBack(person));
 }
 
-async function remove(ids, box, removed) {
-  if (!confirm(text.events.sure)) return;
-  try {
-    for (const id of ids) await call("DELETE", `/api/events/${id}`);
-  } catch (error) {
-    return say(error.message, true);
-  }
-  removed();
+async function remove(events, box, removed) {
+  const ids = events.map(({ id }) => id);
+  if (!confirm(text.events.sure) || !await attempt(async () => { for (const id of ids) await call("DELETE", `/api/events/${id}`); })) return;
+  removed(ids);
   box.close();
   say(text.events.removed);
 }
@@ -76,20 +77,18 @@ function facts(event) {
   return h("dl", { class: "facts" }, lines.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
 }
 
-/** The clip, and over it where the track was at the time that is shown. */
+/** The clip, and over it what was seen in the picture that is shown. */
 function clip(event, words) {
   const address = `/api/events/${event.id}/clip.mp4`;
   const trouble = h("p", { class: "picture-note", hidden: true }, text.events.brokenClip);
   const video = h("video", { src: address, controls: true, ".muted": true, autoplay: true, playsinline: true, "aria-label": `${text.events.clip}: ${words}`, onerror: () => { trouble.hidden = false; } });
   const overlay = new Overlay(h("canvas", { "aria-hidden": "true" }));
-  let began = Date.parse(event.body.first_seen ?? event.at) - BEFORE_S * 1000;
   // The server may tell when the clip's first picture was taken. Events share a clip: it is played from this one on.
   fetch(address, { headers: { Range: "bytes=0-0" } }).then((answer) => {
-    began = Date.parse(answer.headers.get("X-Captured-At")) || began;
-    const from = (Date.parse(event.body.first_seen ?? event.at) - began) / 1000 - BEFORE_S;
+    const from = (Date.parse(event.body.first_seen ?? event.at) - Date.parse(answer.headers.get("X-Captured-At"))) / 1000 - BEFORE_S;
     if (from > 0) video.currentTime = from;
   }).catch(() => {});
-  // What was seen in each frame, where the run has kept it; else the way of the track.
+  // What was seen in each frame, where the run has kept it.
   let frames = [];
   get(`/api/events/${event.id}/boxes`).then((seen) => { frames = seen; }).catch(() => {});
   const shown = (_, { mediaTime }) => {
@@ -97,7 +96,6 @@ function clip(event, words) {
     const seen = frames.length ? seenAt(frames, mediaTime) : null;
     if (!overlay.begin(seen?.size ?? [video.videoWidth, video.videoHeight])) return;
     if (seen) overlay.frame(named(seen, event), othersThan(event, seen));
-    else if (!frames.length) drawTrack(overlay, event, (began + mediaTime * 1000 - Date.parse(event.body.first_seen)) / 1000);
   };
   video.requestVideoFrameCallback(shown);
   return h("div", { class: "clip" }, video, overlay.canvas, trouble);
@@ -112,7 +110,7 @@ function seenAt(frames, mediaTime) {
 
 /** The same with the name that the event tells: none is kept beside a clip. */
 function named(seen, { kind, track, person }) {
-  const known = (face) => person && (kind === "face" || kind === "identity") && face.track === track;
+  const known = (face) => person && (kind === "object" ? face.object : face.track) === track;
   return { ...seen, faces: seen.faces.map((face) => ({ ...face, identity: known(face) ? { name: person } : null })) };
 }
 
@@ -123,27 +121,4 @@ function othersThan({ kind, track }, { objects, faces }) {
   if (kind === "scene" || !own) return () => false;
   const object = ofFace ? own.object : track;
   return (other, isFace) => isFace ? (ofFace ? other !== track : faces.find((face) => face.track === other).object !== track) : other !== object;
-}
-
-function drawTrack(overlay, event, seconds) {
-  const { path, box } = event.body;
-  const colour = colourOf(event.label);
-  const here = path && overlay.path(path, seconds, colour);
-  if (!here || !box) return;
-  // The path says where the foot of an object is, or the middle of a face; the box keeps its last size.
-  const [wide, high] = [box[2] - box[0], box[3] - box[1]];
-  const top = event.kind === "object" ? here[1] - high : here[1] - high / 2;
-  overlay.box([here[0] - wide / 2, top, here[0] + wide / 2, top + high], colour, event.person || event.label || "");
-}
-
-/** Without clip and snapshot: the way alone. */
-function way(event) {
-  const { path, box } = event.body;
-  if (!path?.length) return null;
-  const overlay = new Overlay(h("canvas", { role: "img", "aria-label": text.events.wayThrough }));
-  const xs = path.map(([, x]) => x).concat(box ? [box[0], box[2]] : []);
-  const ys = path.map(([, , y]) => y).concat(box ? [box[1], box[3]] : []);
-  const size = [Math.max(...xs) * 1.1, Math.max(...ys) * 1.1];
-  requestAnimationFrame(() => overlay.begin(size) && drawTrack(overlay, event, path.at(-1)[0]));
-  return h("div", { class: "clip way" }, overlay.canvas);
 }

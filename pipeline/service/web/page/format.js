@@ -3,11 +3,13 @@
 import { text } from "./text.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 
 export const timeOf = (at) => clock.format(new Date(at));
+export const minuteOf = (at) => minute.format(new Date(at));
 export const whenOf = (at) => full.format(new Date(at));
 export const dateOf = (at) => date.format(new Date(at));
 

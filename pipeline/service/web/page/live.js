@@ -1,12 +1,13 @@
 // Live: all streams in a grid, or one large with its figures; what happened just now beside it.
 
 import { call, get, hub, isAdmin, part } from "./api.js";
-import { h, icon, say } from "./dom.js";
-import { eventRow, thingOf } from "./event_row.js";
+import { attempt, h, icon, say, View } from "./dom.js";
+import { drawRows } from "./event_row.js";
 import { count, ms, sum } from "./format.js";
 import "./picture.js";
 import { streams } from "./streams.js";
 import { text } from "./text.js";
+import { thingsOf } from "./things.js";
 
 const RECENT = 14;
 const RECENT_KINDS = ["object", "identity", "zone", "line"];
@@ -36,7 +37,7 @@ class Tile {
   }
 }
 
-class Live extends HTMLElement {
+class Live extends View {
   #tiles = new Map();
   #name = "";
   #timer = 0;
@@ -60,18 +61,13 @@ class Live extends HTMLElement {
       h("div", { class: "with-side" },
         h("div", { class: "stage" }, this.grid),
         h("aside", {}, this.facts, h("section", {}, h("header", { class: "head small" }, this.recentTitle, h("div", { class: "spring" }), this.more), this.recent))));
-    this.onChange = () => this.draw();
-    this.onEvent = ({ detail }) => RECENT_KINDS.includes(detail.kind) && this.soon();
-    this.onState = ({ detail }) => detail && this.soon();
-    streams.addEventListener("change", this.onChange);
-    hub.addEventListener("event", this.onEvent);
-    hub.addEventListener("state", this.onState);
+    this.listen(streams, "change", () => this.draw());
+    this.listen(hub, "event", ({ detail }) => RECENT_KINDS.includes(detail.kind) && this.soon());
+    this.listen(hub, "state", ({ detail }) => detail && this.soon());
   }
 
   disconnectedCallback() {
-    streams.removeEventListener("change", this.onChange);
-    hub.removeEventListener("event", this.onEvent);
-    hub.removeEventListener("state", this.onState);
+    super.disconnectedCallback();
     clearTimeout(this.#timer);
   }
 
@@ -116,15 +112,10 @@ class Live extends HTMLElement {
     const { facts, none, video } = text.live;
     const scene = hub.last(row.name)?.scene?.[0];
     const lines = [
-      [facts.state, text.state[row.state]],
-      [facts.rate, text.rate(row.fps)],
-      [facts.p50, row.latency_ms?.p50 ? ms(row.latency_ms.p50) : none],
-      [facts.p99, row.latency_ms?.p99 ? ms(row.latency_ms.p99) : none],
-      [facts.captured, count(row.captured)],
-      [facts.published, count(row.published)],
-      [facts.dropped, sum(row.dropped) ? text.droppedBy(row.dropped) : none],
-      [facts.size, row.size ? row.size.join(" × ") : none],
-      [facts.video, video[row.video](row.codec)],
+      [facts.state, text.state[row.state]], [facts.rate, text.rate(row.fps)],
+      ...["p50", "p99"].map((part) => [facts[part], row.latency_ms?.[part] ? ms(row.latency_ms[part]) : none]),
+      [facts.captured, count(row.captured)], [facts.published, count(row.published)], [facts.dropped, sum(row.dropped) ? text.droppedBy(row.dropped) : none],
+      [facts.size, row.size ? row.size.join(" × ") : none], [facts.video, video[row.video](row.codec)],
       [facts.scene, scene?.label.replaceAll("_", " ") ?? none],
     ];
     this.figures.replaceChildren(...lines.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -149,13 +140,11 @@ class Live extends HTMLElement {
   async switchOver(what, button) {
     const [name, on] = [this.#name, button.getAttribute("aria-pressed") !== "true"];
     button.disabled = true; // a source may take its time to end
-    try {
+    await attempt(async () => {
       const states = await call("PUT", `/api/streams/${part(name)}/switches`, { [what]: on });
       if (name === this.#name) this.drawSwitches(states);
       say(text.live.switched(name, what, on));
-    } catch (error) {
-      say(error.message, true);
-    }
+    });
     button.disabled = false;
   }
 
@@ -172,10 +161,7 @@ class Live extends HTMLElement {
     if (name) query.append("stream", name);
     const page = await get(`/api/events?${query}`).catch(() => null);
     if (!page || name !== this.#name) return;
-    const known = new Map([...this.recent.children].map((row) => [row.dataset.id, row]));
-    const suffix = new URLSearchParams(name ? { stream: name } : {});
-    const isLatest = (event, at) => !thingOf(event) || page.events.findIndex((one) => thingOf(one) === thingOf(event)) === at;
-    this.recent.replaceChildren(...page.events.filter(isLatest).slice(0, RECENT).map((event) => known.get(String(event.id)) ?? eventRow(event, suffix)));
+    drawRows(this.recent, thingsOf(page.events).slice(0, RECENT), new URLSearchParams(name ? { stream: name } : {}));
     if (!page.events.length) this.recent.append(h("li", { class: "muted" }, text.live.nothing));
   }
 }

@@ -22,8 +22,6 @@ class Login extends HTMLElement {
     this.querySelector("input").focus();
   }
 
-  route() {}
-
   async send(event) {
     event.preventDefault();
     const form = event.target;

@@ -1,4 +1,4 @@
-// What is drawn over a picture: boxes, faces, names, zones, lines, and the way a track went.
+// What is drawn over a picture: boxes, faces, names, zones and lines.
 
 const COLOURS = ["#4cc9f0", "#ffd166", "#f78fb3", "#b8a1ff", "#7ee081", "#ff9f6b", "#8fd3c8", "#e0e36a"];
 const NAMED = "#5cf2a6";
@@ -37,11 +37,6 @@ export class Overlay {
     this.context.clearRect(0, 0, wide, high);
     this.context.setTransform(this.scale, 0, 0, this.scale, (wide - width * this.scale) / 2, (high - height * this.scale) / 2);
     return true;
-  }
-
-  clear() {
-    this.context.setTransform(1, 0, 0, 1, 0, 0);
-    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
   picture(bitmap) {
@@ -130,32 +125,4 @@ export class Overlay {
     const top = at.reduce((best, one) => (one[1] < best[1] ? one : best));
     this.label([...top, ...top], name, closed ? "#5eead4" : "#ffd166");
   }
-
-  /** The way of a track up to a time in seconds: [[seconds, x, y]]; Return where it was then, or null. */
-  path(points, until, colour) {
-    const { context, unit } = this;
-    const here = positionAt(points, until);
-    if (!here) return null;
-    context.beginPath();
-    points.filter(([at]) => at <= until).forEach(([, x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)));
-    context.lineTo(...here);
-    context.lineWidth = 3 * unit;
-    context.strokeStyle = colour;
-    context.stroke();
-    context.beginPath();
-    context.arc(...here, 4 * unit, 0, 2 * Math.PI);
-    context.fillStyle = colour;
-    context.fill();
-    return here;
-  }
-}
-
-/** Where a track was, between the two points around that time; null before it began and after it ended. */
-export function positionAt(points, seconds) {
-  if (!points?.length || seconds < points[0][0] || seconds > points.at(-1)[0] + 0.2) return null;
-  const after = points.findIndex(([at]) => at > seconds);
-  if (after <= 0) return after === 0 ? null : points.at(-1).slice(1);
-  const [[t0, x0, y0], [t1, x1, y1]] = [points[after - 1], points[after]];
-  const share = (seconds - t0) / (t1 - t0);
-  return [x0 + share * (x1 - x0), y0 + share * (y1 - y0)];
 }

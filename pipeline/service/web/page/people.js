@@ -1,7 +1,7 @@
 // People: who is known, unknown faces in groups that wait for a name, and who is on a photo.
 
 import { call, get, isAdmin, part, post } from "./api.js";
-import { dialog, h, icon, say } from "./dom.js";
+import { attempt, dialog, h, icon, say } from "./dom.js";
 import { dateOf, lastOf, toLocal, whenOf } from "./format.js";
 import { Overlay } from "./overlay.js";
 import { text } from "./text.js";
@@ -38,13 +38,11 @@ class People extends HTMLElement {
   }
 
   async load() {
-    try {
+    await attempt(async () => {
       this.#people = await get("/api/people");
       this.drawKnown();
       if (isAdmin()) this.drawGroups(await get(`/api/people/unknown?days=${DAYS}`));
-    } catch (error) {
-      say(error.message, true);
-    }
+    });
   }
 
   drawKnown() {
@@ -93,12 +91,7 @@ class People extends HTMLElement {
 
   /** Do it, tell it, load anew; Return whether it was done. */
   async change(action, done) {
-    try {
-      await action();
-    } catch (error) {
-      say(error.message, true);
-      return false;
-    }
+    if (!await attempt(action)) return false;
     say(done);
     await this.load();
     return true;

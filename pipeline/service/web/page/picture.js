@@ -1,13 +1,12 @@
 // One stream's live picture: H.264 through Media Source Extensions, else MJPEG, else boxes on a dark field.
 
 import { hub, part, socketAddress } from "./api.js";
-import { h } from "./dom.js";
+import { h, View } from "./dom.js";
 import { Overlay } from "./overlay.js";
 import { text } from "./text.js";
 
 const [BEHIND_S, MOST_BEHIND_S] = [0.4, 3]; // behind the newest picture: its message has to be there when it is shown
-const TOO_FAR_S = 1.1; // behind that
-const KEEP_S = 10;
+const [TOO_FAR_S, KEEP_S] = [1.1, 10]; // behind that; of what was shown
 const [BASES, ROUNDING_S] = [500, 0.002];
 const MJPEG_AT_ONCE = 4; // a browser opens six connections to a server, and requests need one, too
 const RETRY_MS = 1500;
@@ -15,7 +14,7 @@ const [LOOKS, LOOK_MS] = [10, 40];
 let mjpegOpen = 0;
 
 /** `<tl-picture>`: set `stream` (a row of /api/streams) and `show` {boxes, zones}. `shown`: the message drawn last. */
-export class LivePicture extends HTMLElement {
+class LivePicture extends View {
   show = { boxes: true, zones: true };
   shown = null;
   mode = "none";
@@ -32,18 +31,15 @@ export class LivePicture extends HTMLElement {
     this.note = h("p", { class: "picture-note", hidden: true });
     this.replaceChildren(this.video, canvas, this.note);
     this.overlay = new Overlay(canvas);
-    this.onFrame = ({ detail }) => detail.stream === this.#stream?.name && this.mode !== "mse" && this.draw();
-    hub.addEventListener("frame", this.onFrame);
-    this.onVisible = () => this.#start();
-    document.addEventListener("visibilitychange", this.onVisible);
+    this.listen(hub, "frame", ({ detail }) => detail.stream === this.#stream?.name && this.mode !== "mse" && this.draw());
+    this.listen(document, "visibilitychange", () => this.#start());
     this.sizes = new ResizeObserver(() => this.draw());
     this.sizes.observe(canvas);
     this.#start();
   }
 
   disconnectedCallback() {
-    hub.removeEventListener("frame", this.onFrame);
-    document.removeEventListener("visibilitychange", this.onVisible);
+    super.disconnectedCallback();
     this.sizes.disconnect();
     this.#stop();
   }
@@ -56,10 +52,6 @@ export class LivePicture extends HTMLElement {
     const anew = !before || before.name !== row.name || before.video !== row.video || (before.state !== row.state && row.state === "up");
     if (this.isConnected && anew) this.#start();
     else if (this.isConnected) this.draw();
-  }
-
-  get stream() {
-    return this.#stream;
   }
 
   /** Draw what belongs to the picture that is shown now. */
@@ -179,9 +171,8 @@ export class LivePicture extends HTMLElement {
       const answer = await fetch(`/api/mjpeg/${part(this.#stream.name)}?fps=5`, { signal });
       if (!answer.ok) throw new Error(text.refused(answer.status));
       this.#say(why);
-      for await (const [headers, jpeg] of parts(answer.body.getReader())) {
+      for await (const [capturedMs, jpeg] of parts(answer.body.getReader())) {
         const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
-        const capturedMs = Date.parse(headers["x-captured-at"]) || Date.now();
         // Its message comes a little later: wait for it, so that boxes and picture change together.
         for (let left = LOOKS; left && !(hub.last(this.#stream.name)?.capturedMs >= capturedMs - 1); left -= 1) await new Promise((done) => { setTimeout(done, LOOK_MS); });
         if (signal.aborted) return bitmap.close();
@@ -199,28 +190,21 @@ export class LivePicture extends HTMLElement {
   }
 }
 
-const END_OF_HEAD = [13, 10, 13, 10];
-const letters = new TextDecoder("latin1");
+const letters = new TextDecoder("latin1"); // a character a byte
 
-/** The parts of a multipart/x-mixed-replace body: [headers, bytes]. A part must tell its Content-Length. */
+/** The parts of a multipart/x-mixed-replace body: [when it was captured, bytes]. A part must tell its Content-Length. */
 async function* parts(reader) {
   let kept = new Uint8Array(0);
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const joined = new Uint8Array(kept.length + value.length);
-    joined.set(kept);
-    joined.set(value, kept.length);
-    kept = joined;
-    for (;;) {
-      const head = kept.findIndex((byte, at) => byte === 13 && END_OF_HEAD.every((one, index) => kept[at + index] === one));
-      if (head < 0) break;
-      const lines = letters.decode(kept.subarray(0, head)).split("\r\n").filter((line) => line.includes(":"));
-      const headers = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(":")).trim().toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]));
-      const end = head + 4 + Number(headers["content-length"]);
+    kept = new Uint8Array(await new Blob([kept, value]).arrayBuffer());
+    for (let head; (head = letters.decode(kept).match(/^[^]*?\r\n\r\n/)?.[0]);) {
+      const told = (name) => head.match(new RegExp(`^${name}:(.*)`, "im"))?.[1];
+      const end = head.length + Number(told("content-length"));
       if (Number.isNaN(end)) throw new Error(text.noLength);
       if (kept.length < end) break;
-      yield [headers, kept.slice(head + 4, end)];
+      yield [Date.parse(told("x-captured-at")) || Date.now(), kept.slice(head.length, end)];
       kept = kept.slice(end);
     }
   }

@@ -1,7 +1,7 @@
 // System: what the server tells of itself, whatever that is; and who may come in.
 
 import { call, get, part, post, session } from "./api.js";
-import { h, say } from "./dom.js";
+import { attempt, h } from "./dom.js";
 import { bytes, count, whenOf } from "./format.js";
 import { text } from "./text.js";
 
@@ -47,24 +47,17 @@ class System extends HTMLElement {
     if (this.isConnected) this.timer = setTimeout(() => this.load(), EVERY_MS);
   }
 
-  async loadAccess() {
-    try {
-      const [users, tokens, audit] = await Promise.all([get("/api/users"), get("/api/tokens").catch(() => []), get("/api/audit")]);
-      this.drawAccess(users, tokens, audit);
-    } catch (error) {
-      say(error.message, true);
-    }
+  loadAccess() {
+    return attempt(async () => this.drawAccess(...await Promise.all([get("/api/users"), get("/api/tokens").catch(() => []), get("/api/audit")])));
   }
 
-  async change(action) {
-    try {
+  change(action) {
+    return attempt(async () => {
       const answer = await action();
       const { tokenOnce, userOnce } = text.system;
       this.once = answer?.token ? tokenOnce(answer.token) : answer?.password ? userOnce(answer.name, answer.password) : "";
       await this.loadAccess();
-    } catch (error) {
-      say(error.message, true);
-    }
+    });
   }
 
   drawAccess(users, tokens, audit) {

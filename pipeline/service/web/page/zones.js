@@ -1,7 +1,7 @@
 // Zones and lines, drawn on the live picture with mouse, touch or keyboard; the server checks them as the configuration.
 
 import { call, get, part } from "./api.js";
-import { h, s, say } from "./dom.js";
+import { attempt, h, s, say, View } from "./dom.js";
 import { streams } from "./streams.js";
 import { text } from "./text.js";
 
@@ -9,10 +9,11 @@ const STEP = 0.01; // of the picture, for an arrow key
 const LARGE_STEP = 0.05;
 const NEAR = 0.02; // as near as this, a point closes the zone
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const moved = (point, { key, shiftKey }) => point.map((value, axis) => within(value + ARROWS[key][axis] * (shiftKey ? LARGE_STEP : STEP)));
 const within = (value) => Math.round(Math.min(1, Math.max(0, value)) * 10_000) / 10_000;
 const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) < NEAR;
 
-class Zones extends HTMLElement {
+class Zones extends View {
   #wanted = "";
   #name = "";
   #saved = "";
@@ -37,12 +38,7 @@ class Zones extends HTMLElement {
         h("div", { class: "stage" }, h("div", { class: "editor" }, this.picture, this.tags, this.surface), this.hint),
         h("aside", { class: "card" }, this.list, this.state,
           h("div", { class: "inline" }, h("button", { class: "main", onclick: () => this.save() }, text.save), h("button", { onclick: () => this.load() }, text.zones.revert)))));
-    this.onChange = () => this.route(this.#wanted);
-    streams.addEventListener("change", this.onChange);
-  }
-
-  disconnectedCallback() {
-    streams.removeEventListener("change", this.onChange);
+    this.listen(streams, "change", () => this.route(this.#wanted));
   }
 
   route(name) {
@@ -59,12 +55,11 @@ class Zones extends HTMLElement {
   }
 
   async load() {
-    try {
+    const isThere = await attempt(async () => {
       const { zones, lines } = await get(`/api/streams/${part(this.#name)}/zones`);
       this.shapes = [...zones.map((one) => ({ kind: "zone", ...one })), ...lines.map((one) => ({ kind: "line", ...one }))];
-    } catch (error) {
-      return say(error.message, true);
-    }
+    });
+    if (!isThere) return;
     for (const tool of this.tools) tool.disabled = false;
     this.#saved = this.#sent;
     this.drawing = null;
@@ -146,8 +141,7 @@ class Zones extends HTMLElement {
 
   key(event) {
     if (event.target !== this.surface || !this.drawing) return;
-    const arrow = ARROWS[event.key];
-    if (arrow) this.cross = this.cross.map((value, axis) => within(value + arrow[axis] * (event.shiftKey ? LARGE_STEP : STEP)));
+    if (event.key in ARROWS) this.cross = moved(this.cross, event);
     else if (event.key === "Enter" || event.key === " ") this.put();
     else if (event.key === "Backspace") this.drawing.points.pop();
     else if (event.key === "Escape") this.drawing = null;
@@ -161,9 +155,7 @@ class Zones extends HTMLElement {
     const [x, y] = shape.points[index];
     const change = (point) => { shape.points[index] = point; this.draw(); this.surface.querySelector(`[data-corner="${this.shapes.indexOf(shape)}-${index}"]`)?.focus(); };
     const keys = (event) => {
-      const arrow = ARROWS[event.key];
-      const step = event.shiftKey ? LARGE_STEP : STEP;
-      if (arrow) change(shape.points[index].map((value, axis) => within(value + arrow[axis] * step)));
+      if (event.key in ARROWS) change(moved(shape.points[index], event));
       else if (event.key === "Delete" && shape.kind === "zone" && shape.points.length > 3) { shape.points.splice(index, 1); this.draw(); this.surface.querySelector(".corner")?.focus(); }
       else if (event.key === "Enter" && shape.kind === "zone") {
         const after = shape.points[(index + 1) % shape.points.length];
@@ -177,11 +169,9 @@ class Zones extends HTMLElement {
       event.preventDefault();
       event.stopPropagation();
       this.surface.setPointerCapture(event.pointerId);
-      const going = (moved) => change(this.at(moved));
-      const done = () => { this.surface.removeEventListener("pointermove", going); this.surface.removeEventListener("pointerup", done); this.surface.removeEventListener("pointercancel", done); };
-      this.surface.addEventListener("pointermove", going);
-      this.surface.addEventListener("pointerup", done);
-      this.surface.addEventListener("pointercancel", done);
+      const over = new AbortController();
+      this.surface.addEventListener("pointermove", (pointed) => change(this.at(pointed)), { signal: over.signal });
+      for (const end of ["pointerup", "pointercancel"]) this.surface.addEventListener(end, () => over.abort(), { signal: over.signal });
     };
     // An ellipse of its own size in both directions: the drawing is stretched over the picture.
     return s("ellipse", { class: "corner", cx: x * 1000, cy: y * 1000, ...this.radii(7), tabindex: "0", role: "button", "aria-label": text.zones.corner(shape.name, index + 1),

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 import zipfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,11 +20,14 @@ import cv2
 import msgspec
 import uvicorn
 from litestar import Litestar, Request, Response, WebSocket, delete, get, patch, post, put, websocket
+from litestar.datastructures import MultiDict
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
+from pipeline.frames.clock import timestamp
 from tests.pipeline.service.web import made_page_video as footage
+from tests.pipeline.service.web.made_page_system import system_routes
 from tools.demo_scene import PHOTOGRAPHS
 
 PAGE = Path(__file__).parents[4] / "pipeline" / "service" / "web" / "page"
@@ -35,11 +39,6 @@ CSP = (
 )
 LATE_S = 0.06  # from a picture to its message
 CSRF = "made-token"
-
-
-def stamp(ns: int) -> str:
-    """RFC 3339 in milliseconds, as messages tell it."""
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass
@@ -70,25 +69,37 @@ class MadeRun:
         return self.base_ns + index * 10**9 // footage.FPS
 
     def add_event(self, stream: str = "door", **fields: Any) -> dict[str, Any]:
-        """Store an event and publish it."""
+        """Store an event and publish it; ``body`` has fields of its message that are not as usual."""
         identifier = len(self.events) + 1
-        at = fields.pop("at_ns", time.time_ns())
+        at, other = fields.pop("at_ns", time.time_ns()), fields.pop("body", {})
         event = {
-            "id": identifier, "at": stamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
+            "id": identifier, "at": timestamp(at), "stream": stream, "event": "ended", "kind": "object", "track": 1,
             "label": "person", "person": None, "place": None, "score": 0.91, "has_snapshot": True, "clip": False,
         } | fields  # fmt: skip
         points = [(second / 5, footage.moving_box(second * 5, stream)) for second in range(20)]
         body = {
-            "first_seen": stamp(at - 4 * 10**9), "last_seen": stamp(at), "duration_s": 4.0, "best_score": 0.94,
+            "first_seen": timestamp(at - 4 * 10**9), "last_seen": timestamp(at), "duration_s": 4.0, "best_score": 0.94,
             "box": footage.moving_box(95, stream),
             "path": [(at_s, (box[0] + box[2]) / 2, box[3]) for at_s, box in points],
             "cause": "gone" if event["event"] == "ended" else None, "name": event["place"],
-            "direction": "a_to_b" if event["kind"] == "line" else None,
+            "direction": "a_to_b" if event["kind"] == "line" else None, "best_face": None,
         }  # fmt: skip
-        self.events.append(event | {"body": body})
-        self.publish({"type": "event", "schema": 1, "stream": stream, "seq": self.index, "captured_at": stamp(at),
+        self.events.append(event | {"body": body | other})
+        self.publish({"type": "event", "schema": 1, "stream": stream, "seq": self.index, "captured_at": timestamp(at),
                       "event": event["event"], "kind": event["kind"]})  # fmt: skip
         return self.events[-1]
+
+    def add_visit(self, stream: str, track: int, at_ns: int, name: str | None = None) -> None:
+        """Store what is told of a person who has gone, and whose face was seen, and known where there is a name."""
+        begin_ns = at_ns - 6 * 10**9
+        body = {"first_seen": timestamp(begin_ns), "duration_s": 6.0}
+        face = body | {"best_face": {"track": track + 500, "object": track}}
+        seen: dict[str, Any] = {"stream": stream, "person": name, "track": track + 500, "body": face, "score": 0.78}
+        self.add_event(stream, event="new", track=track, at_ns=begin_ns, body=body)
+        if name is not None:
+            self.add_event(**seen | {"kind": "identity", "event": "new", "label": name, "at_ns": at_ns - 2 * 10**9})
+        self.add_event(**seen | {"kind": "face", "event": "ended", "label": None, "at_ns": at_ns - 10**9})
+        self.add_event(stream, event="ended", track=track, at_ns=at_ns, body=body, clip=True)
 
     def publish(self, message: dict[str, Any]) -> None:
         """Send a message to every open page."""
@@ -106,7 +117,7 @@ class MadeRun:
         faces = [{"track": 1, "object": 1, "score": 0.98, "box": face, "landmarks": [], "identity": identity}]
         return {
             "type": "frame", "schema": 1, "stream": stream, "seq": index, "size": footage.SIZE,
-            "captured_at": stamp(self.captured_ns(index)),
+            "captured_at": timestamp(self.captured_ns(index)),
             "objects": [{"track": 1, "label": label, "score": 0.91, "box": box}],
             "faces": faces if stream == "door" else [], "scene": [{"label": "street", "score": 0.83}],
             "timings_ms": {"queue": 2.0, "infer": 6.0, "post": 0.7, "total": 8.7}, "dropped": {},
@@ -180,7 +191,7 @@ def app(run: MadeRun) -> Litestar:
 
     routes = [index, page, login, logout, me, *_live_routes(run), *_event_routes(run), *_people_routes(run)]
     return Litestar(
-        [*routes, *_system_routes(run)],
+        [*routes, *system_routes(run)],
         before_request=gate,
         exception_handlers={HTTPException: _error},
         response_headers={"Content-Security-Policy": CSP, "Cache-Control": "no-store"},
@@ -241,7 +252,7 @@ def _live_routes(run: MadeRun) -> list[Any]:
                 number = run.index
                 jpeg = bytes(cv2.imencode(".jpg", footage.draw(number, name, run.coded))[1])
                 head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n"
-                yield f"{head}X-Captured-At: {stamp(run.captured_ns(number))}\r\n\r\n".encode() + jpeg + b"\r\n"
+                yield f"{head}X-Captured-At: {timestamp(run.captured_ns(number))}\r\n\r\n".encode() + jpeg + b"\r\n"
                 await asyncio.sleep(0.2)
 
         return Stream(parts(), media_type="multipart/x-mixed-replace; boundary=x")
@@ -267,10 +278,18 @@ def _live_routes(run: MadeRun) -> list[Any]:
     return [streams, stream, switch, live, video, mjpeg, zones, put_zones]
 
 
-Several = FromQuery[list[str] | None]
-
-
 def _event_routes(run: MadeRun) -> list[Any]:
+    def fitting(query: MultiDict[str]) -> list[dict[str, Any]]:
+        names = ("stream", "event", "kind", "label", "person", "place")
+        fields = {name: query.getall(name) for name in names if name in query}
+        least, since, until = float(query.get("min_score", "0")), query.get("since", ""), query.get("until", "~")
+        return [
+            each
+            for each in run.events
+            if all(each[name] in wanted for name, wanted in fields.items())
+            and (each["score"] >= least and since <= each["at"] < until)
+        ]
+
     def one(number: int) -> dict[str, Any]:
         for event in run.events:
             if event["id"] == number:
@@ -278,32 +297,24 @@ def _event_routes(run: MadeRun) -> list[Any]:
         raise _refuse(404, f"there is no event {number}")
 
     @get("/api/events")
-    async def events(
-        stream: Several = None,
-        event: Several = None,
-        kind: Several = None,
-        label: FromQuery[str | None] = None,
-        person: FromQuery[str | None] = None,
-        place: FromQuery[str | None] = None,
-        min_score: FromQuery[float | None] = None,
-        limit: FromQuery[int] = 50,
-        cursor: FromQuery[str | None] = None,
-        until: FromQuery[str | None] = None,
-    ) -> dict[str, Any]:
-        found = [
-            each
-            for each in sorted(run.events, key=lambda each: each["at"], reverse=True)
-            if (not stream or each["stream"] in stream)
-            and (not event or each["event"] in event)
-            and (not kind or each["kind"] in kind)
-            and all(value is None or each[key] == value for key, value in (("label", label), ("person", person)))
-            and (place is None or each["place"] == place)
-            and (min_score is None or each["score"] >= min_score)
-            and (until is None or each["at"] < until)
-        ]
-        begin = int(cursor or 0)
+    async def events(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        query = request.query_params
+        found = sorted(fitting(query), key=lambda each: (each["at"], each["id"]), reverse=True)
+        limit, begin = int(query.get("limit", "50")), int(query.get("cursor", "0"))
         more = begin + limit < len(found)
         return {"events": found[begin : begin + limit], "next": str(begin + limit) if more else None}
+
+    @get("/api/events/counts")
+    async def counts(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        query = request.query_params
+        step_s = int(query["step_s"])
+        found: Counter[tuple[int, str | None]] = Counter()
+        for each in fitting(query):
+            found[int(datetime.fromisoformat(each["at"]).timestamp()) // step_s * step_s, each["label"]] += 1
+        told = [
+            {"at": timestamp(at * 10**9), "label": label, "count": many} for (at, label), many in sorted(found.items())
+        ]
+        return {"step_s": step_s, "counts": told}
 
     @get("/api/events/{number:int}")
     async def event_of(number: FromPath[int]) -> dict[str, Any]:
@@ -322,7 +333,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
     async def clip(number: FromPath[int]) -> Response[bytes]:
         event = one(number)
         began = datetime.fromisoformat(event["body"]["first_seen"]).timestamp() - 1
-        headers = {"X-Captured-At": stamp(round(began * 1e9))}
+        headers = {"X-Captured-At": timestamp(round(began * 1e9))}
         return Response(
             footage.encode(event["stream"], footage.LOOP - footage.FPS, 125, run.coded).whole,
             media_type="video/mp4",
@@ -342,7 +353,7 @@ def _event_routes(run: MadeRun) -> list[Any]:
             for row in range(125)
         ]
 
-    return [events, event_of, remove, picture, clip, boxes]
+    return [events, counts, event_of, remove, picture, clip, boxes]
 
 
 def _people_routes(run: MadeRun) -> list[Any]:
@@ -395,43 +406,10 @@ def _people_routes(run: MadeRun) -> list[Any]:
 def add_person(run: MadeRun, name: str, views: int = 5, **fields: Any) -> dict[str, Any]:
     """Put somebody into the made gallery."""
     run.people[name] = {
-        "name": name, "embeddings": views, "photos": views, "added_at": stamp(time.time_ns()), "consent": None,
+        "name": name, "embeddings": views, "photos": views, "added_at": timestamp(time.time_ns()), "consent": None,
         "expires_at": None, "expired": False,
     } | fields  # fmt: skip
     return run.people[name]
-
-
-def _system_routes(run: MadeRun) -> list[Any]:
-    @get("/api/system")
-    async def system() -> dict[str, Any]:
-        counts = [12, 240, 610, 180, 40, 9, 2]
-        latency = {"bounds_ms": [5.0, 10.0, 20.0, 30.0, 50.0, 100.0], "counts": counts}
-        return {
-            "machine": {"cpu": "made", "cores": 2, "backends": {"openvino": "2026.1", "onnxruntime": "1.24"}},
-            "model": "engines/zoo/n",
-            "results": "tcp://127.0.0.1:5555",
-            "streams": [run.row(name) | {"latency": latency} for name in run.video],
-            "happened": [{"at": stamp(time.time_ns()), "stream": "gate", "state": "down", "cause": "made"}],
-            "log": [f"{stamp(time.time_ns())} [info     ] stream up  stream={name}" for name in run.video],
-        }
-
-    @get("/api/users")
-    async def users() -> list[dict[str, Any]]:
-        return [{"name": "ada", "role": "admin", "streams": [], "added_at": stamp(run.base_ns)}]
-
-    @post("/api/users")
-    async def add_user(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
-        return {"name": data["name"], "password": "once-1234"}
-
-    @get("/api/tokens")
-    async def tokens() -> list[dict[str, Any]]:
-        return []
-
-    @get("/api/audit")
-    async def audit() -> list[dict[str, Any]]:
-        return [{"id": 1, "at": stamp(run.base_ns), "who": "ada", "address": "127.0.0.1", "action": "login"}]
-
-    return [system, users, add_user, tokens, audit]
 
 
 def fill(run: MadeRun) -> None:
@@ -439,20 +417,25 @@ def fill(run: MadeRun) -> None:
     second = 10**9
     rows: list[tuple[str, dict[str, Any]]] = [
         ("yard", {"label": "cat", "event": "ended"}),
-        ("door", {"kind": "face", "event": "ended", "label": None}),
+        ("door", {"kind": "face"}),
         ("door", {"kind": "zone", "event": "enter", "place": "steps"}),
         ("hall", {"label": "person", "event": "new", "score": 0.87}),
         ("door", {"kind": "line", "event": "cross", "place": "threshold", "clip": True}),
-        ("hall", {"kind": "face", "event": "ended", "label": None, "score": 0.78}),
+        ("hall", {"kind": "face"}),
         ("yard", {"kind": "zone", "event": "dwell", "label": "cat", "place": "bench", "score": 0.82}),
-        ("hall", {"kind": "identity", "event": "new", "label": "Karl", "person": "Karl", "score": 0.74}),
+        ("hall", {"kind": "face", "name": "Karl"}),
         ("door", {"event": "ended", "clip": True}),
     ]
     for number in range(56):
         stream, fields = rows[number % len(rows)]
-        run.add_event(stream, at_ns=time.time_ns() - (56 - number) * 97 * second, **fields)
+        at_ns = time.time_ns() - (56 - number) * 97 * second
+        if fields.get("kind") == "face":
+            run.add_visit(stream, number + 1, at_ns, fields.get("name"))
+        else:
+            run.add_event(stream, at_ns=at_ns, **fields)
     for stream, wanted in (("door", 6), ("hall", 3)):
-        ids = [event["id"] for event in run.events if event["stream"] == stream and event["kind"] == "face"][-wanted:]
+        faces = [event for event in run.events if event["stream"] == stream and event["kind"] == "face"]
+        ids = [event["id"] for event in faces if event["person"] is None][-wanted:]
         run.unknown.append({"group": ids[0], "count": len(ids) * 3, "last_at": run.events[ids[-1] - 1]["at"],
                             "streams": [stream], "event_ids": ids, "flaw": None})  # fmt: skip
     run.unknown.append(run.unknown[-1] | {"group": 6, "count": 2, "flaw": "is 33 pixels high, but must be at least 40"})

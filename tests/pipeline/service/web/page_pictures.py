@@ -1,9 +1,13 @@
-"""Pictures of the page for the docs: ``python -m tests.pipeline.service.web.page_pictures docs/images``."""
+"""Pictures of the page for the docs: ``python -m tests.pipeline.service.web.page_pictures docs/images``.
+
+After the folder may stand ``light``: the docs have the dark colours.
+"""
 
 import io
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -36,7 +40,7 @@ def take(page: Page, address: str, ready: str, file: Path) -> None:
     picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, scheme: Literal["dark", "light"] = "dark") -> None:
     """Write pictures of all views, on a desktop and on a phone."""
     run = MadeRun(coded=False)
     fill(run)
@@ -53,7 +57,7 @@ def main(folder: Path) -> None:
         for screen, (width, height) in SCREENS.items():
             context = browser.new_context(
                 viewport={"width": width, "height": height},
-                color_scheme="dark",
+                color_scheme=scheme,
                 locale="en-GB",
                 has_touch=screen == "phone",
             )
@@ -66,5 +70,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     began = time.monotonic()
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "light" if sys.argv[2:] == ["light"] else "dark")
     print(f"done in {time.monotonic() - began:.0f} s")

@@ -9,7 +9,7 @@ from litestar.testing import TestClient
 from engines.errors import RequestError
 from pipeline.service.web.events import byte_range
 from pipeline.store import EventStore, boxes_of
-from tests.pipeline.service.web.made_site import client_of, event, made_site, stored
+from tests.pipeline.service.web.made_site import bearer, client_of, event, made_site, stored
 
 
 @pytest.fixture
@@ -49,12 +49,51 @@ def test_events_are_chosen(query: str, found: list[int], client: TestClient, tmp
     assert [each["id"] for each in client.get(f"/api/events?{query}").json()["events"]] == found
 
 
+DAY = "since=1970-01-01T00:00:00Z&until=1970-01-02T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [("00:00", "car", 1), ("00:00", "person", 2), ("00:15", None, 1), ("01:00", "person", 1)]),
+        ("&stream=yard", [("00:00", "car", 1)]),
+        ("&kind=object&event=new", [("00:00", "car", 1), ("00:00", "person", 2)]),
+        ("&label=person&step_s=3600", [("00:00", "person", 2), ("01:00", "person", 1)]),
+        ("&person=Ada", [("00:15", None, 1)]),
+        ("&min_score=0.95", []),
+    ],
+)
+def test_events_are_counted_by_time_and_label(
+    query: str, found: list[tuple[str, str | None, int]], client: TestClient, tmp_path: Path
+) -> None:
+    others = event(1.0, stream="yard", label="car"), event(900.0, kind="face", label=None, person="Ada")
+    late = event(3600.0, event="ended"), event(86_400.0)
+    stored(tmp_path, event(0.0), event(899.999), *others, *late)
+    counts = client.get(f"/api/events/counts?{DAY}{query}").json()["counts"]
+    assert [(each["at"][11:16], each["label"], each["count"]) for each in counts] == found
+
+
+def test_a_viewers_counts_are_those_of_their_streams(tmp_path: Path) -> None:
+    stored(tmp_path, event(1.0), event(2.0, stream="yard"), event(3.0, stream="yard"))
+    site = made_site(tmp_path, login=True)
+    with client_of(site) as client:
+        answers = [
+            client.get(f"https://127.0.0.1:8080/api/events/counts?{DAY}", headers=bearer(site, "viewer", *streams))
+            for streams in ((), ("yard",))
+        ]
+    assert [[each["count"] for each in answer.json()["counts"]] for answer in answers] == [[], [2]]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
         ("/api/events?since=yesterday", 400, "since must be a moment"),
         ("/api/events?limit=9999", 400, "limit"),
         ("/api/events?cursor=a", 404, "cursor must be one that a page of events gave"),
+        ("/api/events/counts", 400, "since and until must both be given"),
+        (f"/api/events/counts?{DAY}&step_s=60", 400, "until must be 1000 steps of step_s = 60 after since"),
+        (f"/api/events/counts?{DAY}&step_s=0", 400, "step_s"),
+        ("/api/events/counts?since=0001-01-01&until=9999-12-31", 400, "until must be 1000 steps"),
         ("/api/events/99", 404, "event 99: is not in the store"),
         ("/api/events/1/snapshot.jpg", 404, "event 1 has no picture"),
         ("/api/events/1/clip.mp4", 404, "event 1 has no clip"),

@@ -22,6 +22,7 @@ VIEWER: Final = {
     "GET /api/streams",
     "GET /api/mjpeg/{name}",
     "GET /api/events",
+    "GET /api/events/counts",
     "GET /api/events/{number}",
     "GET /api/events/{number}/snapshot.jpg",
     "GET /api/events/{number}/clip.mp4",

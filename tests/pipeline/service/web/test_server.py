@@ -1,5 +1,6 @@
 """The server's process, its certificate, and being started again."""
 
+import ctypes
 import os
 import re
 import signal
@@ -20,6 +21,8 @@ from pipeline.service.web.place import check_place, split_address
 from pipeline.settings.schema import WebSettings
 from tests.ports import free_port
 from tests.waiting import until
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of libraries, which have heaps of their own
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,31 @@ def test_a_page_that_cannot_be_served_is_refused_before_the_run_begins(
         places = {"folder": tmp_path, "taken": taken.getsockname()[1]}
         with pytest.raises(ConfigError, match=sentence):
             check_place(WebSettings(**{key: value.format(**places) for key, value in given.items()}))
+
+
+HEAPS = """
+import ctypes, sys, threading
+from pipeline.service.web.server import share_one_heap
+if "shared" in sys.argv:
+    share_one_heap()
+c = ctypes.CDLL(None)
+all_there = threading.Barrier(4)
+threads = [threading.Thread(target=lambda: (c.malloc(100_000), all_there.wait())) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+c.malloc_info(0, ctypes.c_void_p.in_dll(c, "stdout"))
+c.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library is not glibc")
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "as it is without"])
+def test_threads_of_the_server_share_one_heap(shared: bool) -> None:
+    command = [sys.executable, "-c", HEAPS, *(["shared"] if shared else [])]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | ONE_THREAD).stdout
+    assert (told.count("<heap nr") == 1) == shared
 
 
 def test_the_servers_own_certificate_is_made_once_for_its_names_with_a_private_key(tmp_path: Path) -> None:
