@@ -28,7 +28,7 @@ from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss, joined
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
-from engines.training.settings import DatasetSettings, Kind, Shape, TrainingSettings, entry_of
+from engines.training.settings import Kind, Shape, TrainingSettings, entry_of
 
 log = structlog.get_logger()
 
@@ -263,8 +263,7 @@ class Trainer:
         return self.processes.gathered(found)
 
     def _backward(self, draw: Draw, batch: MicroBatch, gradients: Gradients | None = None) -> MicroBatchResult:
-        torch.manual_seed(draw.seed)  # dropout
-        losses = self._losses(batch, self.settings.datasets[draw.dataset])
+        losses = self._losses(batch, draw)
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
             gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
@@ -277,9 +276,7 @@ class Trainer:
         found = {}
         with torch.no_grad():
             for position, draw, batch in self._made(self.processes.mine(draws)):
-                torch.manual_seed(draw.seed)
-                losses = self._losses(batch, self.settings.datasets[draw.dataset])
-                found[position] = MicroBatchResult.of(losses).totals
+                found[position] = MicroBatchResult.of(self._losses(batch, draw)).totals
             for name, value in self.network.named_buffers():
                 value.copy_(kept[name])
         return self.processes.gathered(found)
@@ -312,12 +309,13 @@ class Trainer:
             return batch
         return replace(batch, dense=self.dense(batch.pictures, self.grids[draw.size]))
 
-    def _losses(self, batch: MicroBatch, entry: DatasetSettings) -> dict[TaskName, Loss]:
+    def _losses(self, batch: MicroBatch, draw: Draw) -> dict[TaskName, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""
+        torch.manual_seed(draw.seed)  # dropout
         bf16 = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            features, raw = self.forwards[entry.kind](batch.pictures)
-            grid = self.grids[batch.pictures.shape[2], batch.pictures.shape[1]]
+            features, raw = self.forwards[self.sets[draw.dataset].kind](batch.pictures)
+            grid = self.grids[draw.size]
             found = {name: self._loss(name, value, batch, grid) for name, value in raw.items()}
             if batch.dense is not None:
                 found["objects"] = joined(found["objects"], self._taught(batch.dense, grid, features, raw["objects"]))

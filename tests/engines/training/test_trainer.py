@@ -91,11 +91,10 @@ def test_a_head_that_was_not_taught_does_not_move_at_all(data: Path) -> None:
 
 
 def test_scenes_at_the_size_of_a_face_are_still_scenes(data: Path) -> None:
-    trainer = trainer_on(data, tiny_settings("identities", "scenes"))
-    batch = trainer._make(trainer._draw(1))
-    entry = msgspec.structs.replace(dataset("scenes"), size=128)
-    assert set(trainer._losses(batch, entry)) == {"scene"}
-    assert set(trainer._losses(trainer._make(trainer._draw(0)), trainer.settings.datasets[0])) == {"identity"}
+    trainer = trainer_on(data, tiny_settings(datasets=(dataset("identities"), dataset("scenes", size=128))))
+    for place, kind in enumerate(("identity", "scene")):
+        draw = trainer._draw(place)
+        assert set(trainer._losses(trainer._make(draw), draw)) == {kind}
 
 
 def losses_before_and_after(data: Path, kind: str, steps: int) -> tuple[dict[str, float], dict[str, float]]:
