@@ -1,9 +1,8 @@
 """One step of joint training, and all that must be saved to go on exactly."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from engines.network.features import Features, Grid, anchor_points
 from engines.network.network import Raw, build_network
 from engines.spec import TASKS, USUAL_TASKS, Model, NetworkSettings, TaskName
 from engines.training.adopting import adopt_model
-from engines.training.augmentation import MicroBatch, build_augmenters
+from engines.training.augmentation import MicroBatch
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import DENSE, Checkpoint
 from engines.training.criteria import Learning, build_criteria, criterion
@@ -26,6 +25,7 @@ from engines.training.dense import DenseCriterion, DenseTargets, DenseTeacher
 from engines.training.ema import Ema
 from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss, joined
+from engines.training.micro_batches import Draw, MicroBatchMaker
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
 from engines.training.settings import Kind, Shape, TrainingSettings, entry_of
@@ -33,17 +33,6 @@ from engines.training.settings import Kind, Shape, TrainingSettings, entry_of
 log = structlog.get_logger()
 
 MAX_SKIPPED_IN_A_ROW = 10  # steps whose gradients are not finite; a run that meets more does not recover
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A micro-batch before it is made: the same in every process."""
-
-    dataset: int
-    rows: Tensor  # (N,) int64
-    size: Shape  # of its pictures
-    mosaic: bool
-    seed: int  # of everything random in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +101,8 @@ class Trainer:
         known = settings.network.tasks
         classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
         self.criteria = build_criteria(settings, classes)
-        self.dense = dense if "objects" in known else None
-        if self.dense is not None and settings.dense is not None:
-            widths = self.dense.widths
-            self.criteria[DENSE] = DenseCriterion(settings.dense, self.dense.known, settings.network.neck, widths)
+        if dense is not None and settings.dense is not None and "objects" in known:
+            self.criteria[DENSE] = DenseCriterion(settings.dense, dense.known, settings.network.neck, dense.widths)
         self.criteria.to(device)
         weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
         self.balance = build_balance(settings.loss.balance, weights).to(device)
@@ -130,11 +117,9 @@ class Trainer:
             settings.micro_batches,
         )
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
-        self.micro_batch_generator = torch.Generator()
-        self.maker = ThreadPoolExecutor(1, "micro-batches")
-        self.augmenters = build_augmenters(settings.datasets, self.sets, self.micro_batch_generator)
         sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
+        self.maker = MicroBatchMaker(settings.datasets, self.sets, self.grids, dense if "objects" in known else None)
         self.forwards = {kind: self._compiled(self._forward_of(kind)) for kind in {s.kind for s in sets}}
         self.step = 0
         self.began = 0  # the step at which the learning rate began to rise
@@ -252,7 +237,7 @@ class Trainer:
         found, statistics = {}, {}
         if self.norms:
             self.norms.begin()
-        for position, draw, batch in self._made(self.processes.mine(draws)):
+        for position, draw, batch in self.maker.made(self.processes.mine(draws)):
             found[position] = self._backward(draw, batch, gradients)
             if self.norms:
                 statistics[position] = self.norms.take()
@@ -275,7 +260,7 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.network.named_buffers()}
         found = {}
         with torch.no_grad():
-            for position, draw, batch in self._made(self.processes.mine(draws)):
+            for position, draw, batch in self.maker.made(self.processes.mine(draws)):
                 found[position] = MicroBatchResult.of(self._losses(batch, draw)).totals
             for name, value in self.network.named_buffers():
                 value.copy_(kept[name])
@@ -287,27 +272,6 @@ class Trainer:
     def _note_gradients(self, mine: Gradients) -> None:
         like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
         self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
-
-    def _made(self, draws: Sequence[tuple[int, Draw]]) -> Iterator[tuple[int, Draw, MicroBatch]]:
-        """The micro-batches of draws, in order; on a CPU the next one is made while the network learns from one."""
-        if self.device.type != "cpu":
-            yield from ((position, draw, self._make(draw)) for position, draw in draws)
-            return
-        coming = [self.maker.submit(self._make, draw) for _, draw in draws[:1]]
-        for place, (position, draw) in enumerate(draws):
-            batch = coming.pop().result()
-            coming += [self.maker.submit(self._make, after) for _, after in draws[place + 1 : place + 2]]
-            yield position, draw, batch
-
-    def _make(self, draw: Draw) -> MicroBatch:
-        """The pictures and labels of a micro-batch, alike whoever makes them and whenever."""
-        self.micro_batch_generator.manual_seed(draw.seed)
-        rows = draw.rows.to(self.device)
-        data = self.sets[draw.dataset]
-        batch = self.augmenters[draw.dataset](data, rows, draw.size, mosaic=draw.mosaic)
-        if self.dense is None or data.kind != "boxes":
-            return batch
-        return replace(batch, dense=self.dense(batch.pictures, self.grids[draw.size]))
 
     def _losses(self, batch: MicroBatch, draw: Draw) -> dict[TaskName, Loss]:
         """The losses of the tasks that the micro-batch's set labels, or a teacher, and no others."""

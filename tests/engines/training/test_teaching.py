@@ -114,7 +114,7 @@ def test_a_taught_set_teaches_the_heads_that_its_labels_do_not(data: Path, taugh
     assert {name.split(".")[0] for name in trainer.means} == {"objects", "faces", "gradient"}
     everything = Trainer(tiny_settings(), taught.sets, (taught.objects, taught.scenes), CPU)
     draw = everything._draw([each.name for each in taught.sets].index("face_detection"))
-    losses = everything._losses(everything._make(draw), draw)
+    losses = everything._losses(everything.maker.make(draw), draw)
     assert set(losses) == {"objects", "faces"} | ({"scene"} if not draw.mosaic else set())
 
 
@@ -129,7 +129,7 @@ def test_the_teachers_word_counts_as_the_settings_say(
     with_teacher, without = (Trainer(settings, each, ((), ()), CPU) for each in (sets, plain))
     draws = [trainer._draw(0) for trainer in (with_teacher, without)]
     one, other = (
-        trainer._losses(trainer._make(draw), draw)["identity"].total
+        trainer._losses(trainer.maker.make(draw), draw)["identity"].total
         for trainer, draw in zip((with_teacher, without), draws, strict=True)
     )
     assert (abs(float(one.detach()) - float(other.detach())) > 1e-3) == moved

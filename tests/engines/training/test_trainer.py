@@ -36,7 +36,7 @@ def gradients(trainer: Trainer, kind: str) -> dict[str, float]:
     trainer.network.train()
     trainer.optimiser.zero_grad(set_to_none=True)
     draw = trainer._draw([entry.name for entry in trainer.settings.datasets].index(kind))
-    trainer._backward(draw, trainer._make(draw))
+    trainer._backward(draw, trainer.maker.make(draw))
     parts = {name: list(part.parameters()) for name, part in trainer.network.named_children()}
     parts["centres"] = list(trainer.criteria.parameters())
     return {
@@ -94,7 +94,7 @@ def test_scenes_at_the_size_of_a_face_are_still_scenes(data: Path) -> None:
     trainer = trainer_on(data, tiny_settings(datasets=(dataset("identities"), dataset("scenes", size=128))))
     for place, kind in enumerate(("identity", "scene")):
         draw = trainer._draw(place)
-        assert set(trainer._losses(trainer._make(draw), draw)) == {kind}
+        assert set(trainer._losses(trainer.maker.make(draw), draw)) == {kind}
 
 
 def losses_before_and_after(data: Path, kind: str, steps: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -173,7 +173,7 @@ def test_the_last_share_of_a_run_has_no_mosaics(data: Path) -> None:
 
     def most_boxes(step: int) -> int:
         trainer.step = step
-        targets = trainer._make(trainer._draw(0)).objects
+        targets = trainer.maker.make(trainer._draw(0)).objects
         assert targets is not None
         return targets.boxes.shape[1]
 
