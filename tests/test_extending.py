@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from engines.errors import ConfigError
+from pipeline.settings import entry_points
 from pipeline.settings.load import load
 from pipeline.wire.messages import FrameMessage, decode
 from tests.pipeline.made_runs import dark_then_bright, write_model
@@ -105,6 +106,7 @@ def test_the_example_of_a_source(tmp_path: Path) -> None:
 def test_a_sink_s_own_keys_are_checked_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = build("A sink", tmp_path).replace("labels", "label")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(entry_points, "_found", entry_points._found.__wrapped__)  # others have looked already
     (tmp_path / "site.toml").write_text(f'[[streams]]\nname = "door"\nsource = "0"\n{sink}')
     with pytest.raises(ConfigError, match=r"sinks\[0\].label is not a key of a sink 'csv'; the keys here are kind,"):
         load(tmp_path / "site.toml")

@@ -12,6 +12,7 @@ from pipeline.settings.schema import PublishSettings, StreamSettings
 from pipeline.sinks.zmq import Publisher
 from pipeline.sources.network import check_secret
 from pipeline.wire.client import Subscriber
+from pipeline.wire.curve import is_loopback
 from pipeline.wire.messages import HealthMessage
 from tools.main import app
 
@@ -86,3 +87,11 @@ def test_a_list_without_a_key_and_a_folder_that_is_none_are_refused(keys: Path) 
         Publisher(PublishSettings(address="tcp://127.0.0.1:0", curve_secret_file=secret, clients=str(keys / "none")))
     with pytest.raises(ConfigError, match="must be a folder"):
         check_secret(StreamSettings(name="a", source="x", curve_secret_file=secret, clients=str(keys / "none")))
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("0.0.0.0", False), ("cam", False)],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
