@@ -140,7 +140,7 @@ def test_an_event_appears_while_the_page_is_open_and_its_clip_plays(visit: Calla
     expect(first).to_contain_text("Bicycle gone")
     assert page.locator("tl-events li", has_text="Dog").count() == 0, "it does not fit the filter"
     first.locator("a").click()
-    wait_until(page, "document.querySelector('dialog video').currentTime > 0.2")
+    wait_until(page, "document.querySelector('dialog video')?.currentTime > 0.2")
     found = page.evaluate(BOX_OF_CLIP)
     step = (moving_box(60)[0] - moving_box(50)[0]) / 10
     assert all(abs(left - moving_box(number)[0]) < step + 1.5 for number, left in found), f"under a frame off: {found}"
