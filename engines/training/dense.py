@@ -54,7 +54,7 @@ class DenseTeacher:
     def __init__(self, file: Path, settings: DenseSettings, objects: Sequence[str], threads: int) -> None:
         import onnxruntime
 
-        graph, maps = _cut(file)
+        graph = _cut(file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -66,7 +66,7 @@ class DenseTeacher:
         self.input = self.session.get_inputs()[0].name
         found = self._run(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
         classes = found[0].shape[1] - BOX_VALUES
-        self.widths = tuple(each.shape[1] for each in found[maps:])
+        self.widths = tuple(each.shape[1] for each in found[len(STRIDES) :])
         names = names_in(self.session.get_modelmeta().custom_metadata_map) or COCO_NAMES
         if len(names) != classes:
             raise ModelError(f"detector {file}: tells {classes} classes apart, but names {len(names)}")
@@ -137,11 +137,10 @@ def unlikeness(own: Tensor, theirs: Tensor) -> Tensor:
     return 1 - (a * b).sum(1).mean()
 
 
-def _cut(file: Path) -> tuple[bytes, int]:
-    """A YOLOX's graph that gives each level's outputs before decoding, and then the maps that those are made from.
+def _cut(file: Path) -> bytes:
+    """A YOLOX's graph, for pictures of any number and size, that ends before its boxes are decoded.
 
-    Returns:
-        The graph, for pictures of any number and size, and how many levels it has.
+    It gives the outputs of each of STRIDES, and then the maps that those are made from.
     """
     import onnx
 
@@ -172,7 +171,7 @@ def _cut(file: Path) -> tuple[bytes, int]:
     for dimension, name in zip(graph.input[0].type.tensor_type.shape.dim, ("n", "", "h", "w"), strict=True):
         if name:
             dimension.dim_param = name
-    return model.SerializeToString(), len(maps)
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def _levels(graph: "onnx.GraphProto", made_by: dict[str, Any]) -> list[str] | None:

@@ -101,7 +101,8 @@ class Trainer:
         known = settings.network.tasks
         classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
         self.criteria = build_criteria(settings, classes)
-        if dense is not None and settings.dense is not None and "objects" in known:
+        dense = dense if "objects" in known else None
+        if dense is not None and settings.dense is not None:
             self.criteria[DENSE] = DenseCriterion(settings.dense, dense.known, settings.network.neck, dense.widths)
         self.criteria.to(device)
         weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
@@ -119,7 +120,7 @@ class Trainer:
         self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
         sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
-        self.maker = MicroBatchMaker(settings.datasets, self.sets, self.grids, dense if "objects" in known else None)
+        self.maker = MicroBatchMaker(settings.datasets, self.sets, self.grids, dense)
         self.forwards = {kind: self._compiled(self._forward_of(kind)) for kind in {s.kind for s in sets}}
         self.step = 0
         self.began = 0  # the step at which the learning rate began to rise
