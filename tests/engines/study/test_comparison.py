@@ -18,8 +18,10 @@ from engines.study.comparison import (
     shortened,
 )
 from engines.study.runs import StudyRun
+from engines.training.augmentation import MicroBatch
 from engines.training.checkpoint import Checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
+from engines.training.micro_batches import Draw
 from engines.training.sampling import SetSampler
 from engines.training.settings import TrainingSettings, ValidationSettings
 from engines.training.trainer import Trainer
@@ -42,14 +44,15 @@ def trainer_of(run: StudyRun[TrainingSettings], loaded: LoadedDatasets) -> Train
 
 def shown(trainer: Trainer) -> list[tuple[str, Tensor]]:
     """The set and the pictures of every micro-batch of the run that the network learns from."""
-    found, make = [], trainer._make
+    found: list[tuple[str, Tensor]] = []
+    make = trainer.maker.make
 
-    def watched(draw):  # type: ignore[no-untyped-def]  # a private step of the trainer
+    def watched(draw: Draw) -> MicroBatch:
         batch = make(draw)
         found.append((trainer.sets[draw.dataset].name, batch.pictures.clone()))
         return batch
 
-    trainer._make = watched  # type: ignore[method-assign]
+    trainer.maker.make = watched  # type: ignore[method-assign]
     while trainer.step < trainer.settings.steps:
         trainer.train_step()
     return found
