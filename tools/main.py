@@ -41,7 +41,7 @@ VERBS = {
     "plan": Verb("Say which machine some streams need, from a minute's measurement.", "tools.plan:plan_machine"),
     "data": Verb("Check and look at the training data.", "tools.data:app"),
     "train": Verb("Train the network.", "tools.train:train"),
-    "average": Verb("Take the mean of a run's weights and of those that it began with.", "tools.average:average"),
+    "average": Verb("Take the mean of the weights of a run and of another one or a model.", "tools.average:average"),
     "evaluate": Verb("Score a model, or the tracker, on a folder of data; do a study.", "tools.evaluate:app"),
     "crossval": Verb("Train and score a configuration fold by fold; compare settings.", "tools.crossval:crossval"),
     "compile": Verb("Make a model folder from a checkpoint.", "tools.compile:compile_model"),

@@ -1,4 +1,4 @@
-"""The mean of the weights of two networks, of which one began with the other's."""
+"""The mean of the weights of two networks, one of which began with the other's, or both with a third's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from engines.arrays import Pixels
 from engines.compiling.calibrating import face_calibration, frame_calibration
 from engines.errors import DataError
 from engines.network.network import Network, build_network
-from engines.spec import EntryName, Model
+from engines.spec import EntryName, Model, ModelSpec
 from engines.training.adopting import adopt_model
 from engines.training.checkpoint import Checkpoint
 
@@ -23,38 +23,60 @@ FACES: Final = 1024
 BATCH: Final[dict[EntryName, int]] = {"frame": 16, "face": 64}
 
 
-def average(trained: Checkpoint, began_with: Model, share: float, data: Path) -> Checkpoint:
-    """Return ``share`` of a run's averaged weights and the rest of those of the model that it began with.
+def average(trained: Checkpoint, other: Checkpoint | Model, share: float) -> Checkpoint:
+    """Return ``share`` of a run's averaged weights and the rest of those of another run or of a model.
 
     What a run forgets comes back in part, at the cost of part of what it learnt; see "Robust fine-tuning of zero-shot
-    models" (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903). Classes that the model does not know keep the
-    run's weights. The statistics of batch normalisation do not average: they are measured anew on training pictures.
+    models" (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903). Classes that a model does not know keep the run's
+    weights. The statistics of batch normalisation are averaged as well, which serves networks that are near to each
+    other; for others see :func:`normalised`.
 
     Args:
         trained: the run's checkpoint or milestone.
-        began_with: a model of the same network.
+        other: of the same network; one that the run began with, or that began with what the run began with.
         share: in [0, 1].
+
+    Raises:
+        DataError: the networks differ, or what two runs call their classes.
+    """
+    settings, labels = trained.settings.network, (trained.objects, trained.scenes)
+    new = {name: value.float() if value.is_floating_point() else value for name, value in trained.ema.items()}
+    if isinstance(other, Checkpoint):
+        if other.settings.network != settings or (other.objects, other.scenes) != labels:
+            raise DataError("the networks or the classes of both runs differ, so they have no mean")
+        old = other.ema
+    else:
+        if msgspec.structs.replace(other.spec.network, tasks=settings.tasks) != settings:
+            raise DataError(f"model {other.path}: its network is not that of the run, so they have no mean")
+        old = adopt_model(other, new, labels)
+    return _with_weights(trained, {name: _mean(new[name], old[name], share) for name in new})
+
+
+def normalised(checkpoint: Checkpoint, spec: ModelSpec, data: Path) -> Checkpoint:
+    """Return a checkpoint whose statistics of batch normalisation are measured anew on training pictures.
+
+    Args:
+        checkpoint: of any weights.
+        spec: of a model with the sizes of its pictures.
         data: folder with the training data.
 
     Raises:
-        DataError: the networks differ, or there are too few pictures.
+        DataError: there are too few pictures.
     """
-    settings = trained.settings.network
-    if msgspec.structs.replace(began_with.spec.network, tasks=settings.tasks) != settings:
-        raise DataError(f"model {began_with.path}: its network is not that of the run, so they have no mean")
-    new = {name: value.float() if value.is_floating_point() else value for name, value in trained.ema.items()}
-    old = adopt_model(began_with, new, (trained.objects, trained.scenes))
-    network = build_network(settings, len(trained.objects), len(trained.scenes))
-    network.load_state_dict({name: _mean(new[name], old[name], share) for name in new})
-    sets, spec = trained.settings.datasets, began_with.spec
+    network = build_network(checkpoint.settings.network, len(checkpoint.objects), len(checkpoint.scenes))
+    network.load_state_dict(checkpoint.ema)
+    sets = checkpoint.settings.datasets
     pictures: dict[EntryName, list[Pixels]] = {}
     if spec.frame is not None:
         pictures["frame"] = frame_calibration(data, spec.frame, FRAMES, sets).pictures
     if spec.face is not None:
         pictures["face"] = face_calibration(data, FACES, sets).pictures
     measure_normalisation(network, pictures)
-    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    return replace(trained, network=state, ema=state)
+    return _with_weights(checkpoint, {name: value.detach().clone() for name, value in network.state_dict().items()})
+
+
+def _with_weights(checkpoint: Checkpoint, weights: dict[str, Tensor]) -> Checkpoint:
+    return replace(checkpoint, network=weights, ema=weights)
 
 
 def measure_normalisation(network: Network, pictures: Mapping[EntryName, Sequence[Pixels]]) -> None:
