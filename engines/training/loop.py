@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from engines.errors import TrainingError
+from engines.errors import ConfigError, TrainingError
 from engines.spec import Model, TaskName, load_model
 from engines.training.checkpoint import Checkpoint, load_checkpoint, milestone, save_checkpoint
 from engines.training.datasets import LoadedDatasets, load_sets
@@ -103,6 +103,7 @@ def train(
         opened: called with one line per set once they are in memory.
 
     Raises:
+        ConfigError: stages of a network that begins with fresh weights are frozen.
         DataError: data or checkpoint cannot be used.
         TrainingError: losses, weights or the gradients of many steps in a row are no longer numbers; the last
             checkpoint is from before.
@@ -144,6 +145,11 @@ class _Run:
             self.trainer.begin_from_model(load_model(init), at_step)
         elif init is not None:
             self.trainer.begin_from(load_checkpoint(init))
+        elif self.trainer.frozen:
+            stages = self.trainer.settings.frozen_stages
+            raise ConfigError(
+                f"frozen_stages must be 0 in a run that begins with fresh weights, got {stages}: add --init"
+            )
         self.out.mkdir(parents=True, exist_ok=True)
 
     def steps(self, end: int, stop: Callable[[], bool]) -> Generator[Progress, None, None]:

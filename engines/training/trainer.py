@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engines.errors import DataError, TrainingError
 from engines.network.detection_head import DetectionHead
@@ -98,6 +98,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
+        trunk, stages = self.network.trunk, settings.frozen_stages
+        self.frozen = nn.ModuleList([trunk.stem, *trunk.stages[:stages]] if stages else []).requires_grad_(False)
+        self.shared = [p for p in trunk.parameters() if p.requires_grad]
         known = settings.network.tasks
         classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
         self.criteria = build_criteria(settings, classes)
@@ -108,7 +111,7 @@ class Trainer:
         weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
         self.balance = build_balance(settings.loss.balance, weights).to(device)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.requires_grad]
         self.ema = Ema(self.network, settings.ema_decay)
         self.norms = NormStatistics(self.network) if self.processes.count > 1 else None
         self.set_sampler = SetSampler(
@@ -169,12 +172,13 @@ class Trainer:
                 weight.
         """
         self.network.train()
+        self.frozen.eval()
         rate = self.learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         draws = [draw for draw in map(self._draw, self.set_sampler.step()) if draw.dataset in self.learnt]
-        measured = self.settings.gradient_steps and self.step % self.settings.gradient_steps == 0
+        measured = self.shared and self.settings.gradient_steps and self.step % self.settings.gradient_steps == 0
         found = self._run(draws, Gradients() if measured else None)
         for task, value in ((task, value) for each in found for task, value in each.totals.items()):
             if not math.isfinite(value):
@@ -252,7 +256,7 @@ class Trainer:
         losses = self._losses(batch, draw)
         weighted = {task: self.balance.weigh(task, loss.total) for task, loss in losses.items()}
         if gradients is not None:
-            gradients.add(trunk_gradients(weighted, list(self.network.trunk.parameters())))
+            gradients.add(trunk_gradients(weighted, self.shared))
         torch.stack(list(weighted.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return MicroBatchResult.of(losses)
 
@@ -271,7 +275,7 @@ class Trainer:
         self.means[name] = value if name not in self.means else 0.98 * self.means[name] + 0.02 * value
 
     def _note_gradients(self, mine: Gradients) -> None:
-        like = torch.cat([p.flatten() for p in self.network.trunk.parameters()])
+        like = torch.cat([p.flatten() for p in self.shared])
         self.means.update(cosines(self.processes.sum(mine.sums, TASKS, like.detach().float())))
 
     def _losses(self, batch: MicroBatch, draw: Draw) -> dict[TaskName, Loss]:

@@ -9,7 +9,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from engines.errors import DataError, TrainingError
+from engines.errors import ConfigError, DataError, TrainingError
 from engines.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from engines.training.loop import PREVIOUS, Progress, train
 from engines.training.settings import TrainingSettings
@@ -245,6 +245,27 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(
     name = "trunk.stem.conv.weight"
     assert torch.equal(second.network[name], first.ema[name])
     assert torch.equal(second.criteria["identity.cosface.centres"], first.criteria["identity.cosface.centres"])
+
+
+def test_frozen_stages_stay_as_the_run_began_and_the_others_learn(
+    data: Path, straight: Straight, tmp_path: Path
+) -> None:
+    first = load_checkpoint(straight.folder / "checkpoint.pt").ema
+    frozen = tiny_settings(frozen_stages=2, gradient_steps=1)
+    run(frozen, data, tmp_path / "second", init=straight.folder / "checkpoint.pt", stop_at=2)
+    second = load_checkpoint(tmp_path / "second/checkpoint.pt")
+    for weights in (second.network, second.ema):
+        same = {name for name, value in weights.items() if torch.equal(value, first[name])}
+        still = {name for name in weights if name.startswith(("trunk.stem.", "trunk.stages.0.", "trunk.stages.1."))}
+        assert same & still == still  # statistics of the normalisation among them
+        assert not {f"trunk.stages.{number}.down.conv.weight" for number in (2, 3)} & same
+    assert second.means["gradient.objects"] > 0
+
+
+def test_stages_of_fresh_weights_are_not_frozen(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="frozen_stages must be 0 in a run that begins with fresh weights, got 1"):
+        run(tiny_settings(frozen_stages=1), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_milestone_is_small_and_another_run_begins_with_it(data: Path, straight: Straight, tmp_path: Path) -> None:
