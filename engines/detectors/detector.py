@@ -120,15 +120,7 @@ def open_detector(
     Raises:
         ModelError: the file cannot be opened, or its layout or classes are not known.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
-        raise ModelError(f"detector {file}: cannot be opened: {one_line(error)}") from error
+    session = open_session(str(file), file, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     names = tuple(names) or names_in(metadata)
     size = _input_size(session, size, file)
@@ -140,6 +132,23 @@ def open_detector(
     if not names:
         _check_count(detector, shapes, file)
     return detector
+
+
+def open_session(graph: str | bytes, file: Path, threads: int) -> Any:
+    """Open an ONNX file, or the content of one that was made of ``file``, in ONNX Runtime.
+
+    Raises:
+        ModelError: it cannot be opened.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
+        raise ModelError(f"detector {file}: cannot be opened: {one_line(error)}") from error
 
 
 def _input_size(session: Any, wanted: tuple[int, int] | None, file: Path) -> tuple[int, int]:

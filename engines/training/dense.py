@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.data.names import COCO_NAMES, coco_name
+from engines.detectors.detector import open_session
 from engines.detectors.layout import names_in
 from engines.errors import ModelError, one_line
 from engines.network.detection_head import DetectionHead
@@ -52,16 +53,7 @@ class DenseTeacher:
     """
 
     def __init__(self, file: Path, settings: DenseSettings, objects: Sequence[str], threads: int) -> None:
-        import onnxruntime
-
-        graph = _cut(file)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises classes of its own for each kind of damage
-            raise ModelError(f"detector {file}: cannot be opened: {one_line(error)}") from error
+        self.session = open_session(_cut(file), file, threads)
         self.bgr = settings.channels == "bgr"
         self.input = self.session.get_inputs()[0].name
         found = self._run(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
