@@ -30,6 +30,7 @@ TERMS = {
     "else by YOLOX-nano (machine-made); faces by CenterFace (machine-made)",
     "face_recognition_celeba": "CelebA: non-commercial research. Embeddings of dlib's face network as teacher",
     "places": "MiniPlaces, a hundred categories of Places: research",
+    "outdoors": "every fifth picture of places, the first 11,600. Objects by YOLOX-nano (machine-made)",
     "rooms": "room-classification, six kinds of rooms of Places365: research. Objects by YOLOX-nano (machine-made)",
     "sports": "Leeds Sports Pose, extended (flickr): research. Objects by YOLOX-nano (machine-made)",
 }
