@@ -19,6 +19,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def single_requests() -> Iterator[None]:
+    """OpenVINO compiles a network for requests of one picture alone, a third of its work.
+
+    For modules that judge a model and not how batches are cut, which tests/engines/test_backends.py does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engines.backends.ov.SIZES", (1,))
+        yield
+
+
 @pytest.fixture(scope="session")
 def network() -> Trained:
     return trained()

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,44 +32,51 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module", params=COMPILED)
+def shared(request: pytest.FixtureRequest, model: Model) -> Iterator[Engine]:
+    """For tests that leave no batch under way and do not close it."""
+    with open_engine(model, "frame", request.param, "f32") as engine:
+        yield engine
+
+
 @pytest.fixture(params=COMPILED)
 def engine(request: pytest.FixtureRequest, model: Model) -> Engine:
     return open_engine(model, "frame", request.param, "f32")
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 2, 5, 9])
-def test_a_compiled_engine_computes_what_the_graph_says_for_any_batch(engine: Engine, count: int) -> None:
+def test_a_compiled_engine_computes_what_the_graph_says_for_any_batch(shared: Engine, count: int) -> None:
     batch = pictures(count, 32, 48)
-    outputs = engine.infer(batch)
+    outputs = shared.infer(batch)
     wanted = expected(batch)
     assert outputs.keys() == wanted.keys()
     for name, values in wanted.items():
         np.testing.assert_allclose(outputs[name], values, atol=1e-5)
 
 
-def test_results_stay_when_the_engine_runs_again(engine: Engine) -> None:
-    dark = engine.infer(np.zeros((2, 32, 48, 3), np.uint8))
-    engine.infer(np.full((2, 32, 48, 3), 255, np.uint8))
+def test_results_stay_when_the_engine_runs_again(shared: Engine) -> None:
+    dark = shared.infer(np.zeros((2, 32, 48, 3), np.uint8))
+    shared.infer(np.full((2, 32, 48, 3), 255, np.uint8))
     assert dark["quality"].tolist() == [0.0, 0.0]
 
 
-def test_pictures_need_not_lie_together_in_memory(engine: Engine) -> None:
+def test_pictures_need_not_lie_together_in_memory(shared: Engine) -> None:
     wide = pictures(4, 32, 96)
     view = wide[::2, :, ::-2]
-    np.testing.assert_allclose(engine.infer(view)["scene"], expected(view)["scene"], atol=1e-5)
+    np.testing.assert_allclose(shared.infer(view)["scene"], expected(view)["scene"], atol=1e-5)
 
 
-def test_a_batch_that_does_not_fit_is_refused(engine: Engine) -> None:
+def test_a_batch_that_does_not_fit_is_refused(shared: Engine) -> None:
     with pytest.raises(EngineError, match="batch must have shape"):
-        engine.infer(pictures(1, 48, 32))
+        shared.infer(pictures(1, 48, 32))
     with pytest.raises(EngineError, match="batch must be uint8"):
-        engine.infer(np.zeros((1, 32, 48, 3), np.float32))  # type: ignore[arg-type]
+        shared.infer(np.zeros((1, 32, 48, 3), np.float32))  # type: ignore[arg-type]
 
 
-def test_pictures_that_may_not_be_written_are_read_all_the_same(engine: Engine) -> None:
+def test_pictures_that_may_not_be_written_are_read_all_the_same(shared: Engine) -> None:
     batch = pictures(2, 32, 48)
     batch.flags.writeable = False
-    np.testing.assert_allclose(engine.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
+    np.testing.assert_allclose(shared.infer(batch)["scene"], expected(batch)["scene"], atol=1e-5)
 
 
 def levels(engine: Engine) -> list[npt.NDArray[np.uint8]]:
@@ -78,21 +86,21 @@ def levels(engine: Engine) -> list[npt.NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
-def test_batches_that_overlap_keep_apart(engine: Engine, backwards: bool) -> None:
-    batches = levels(engine)
-    under_way = [(batch, engine.start(batch)) for batch in batches]
+def test_batches_that_overlap_keep_apart(shared: Engine, backwards: bool) -> None:
+    batches = levels(shared)
+    under_way = [(batch, shared.start(batch)) for batch in batches]
     done = [(batch, running.outputs()) for batch, running in (reversed(under_way) if backwards else under_way)]
     for batch, outputs in done:  # only now, so that an output that shares memory with a later one shows
         for name, values in expected(batch).items():
             np.testing.assert_allclose(outputs[name], values, atol=1e-5)
 
 
-def test_batches_may_be_started_and_waited_for_in_two_threads(engine: Engine) -> None:
-    batches, started = levels(engine) * 8, SimpleQueue[Running]()
+def test_batches_may_be_started_and_waited_for_in_two_threads(shared: Engine) -> None:
+    batches, started = levels(shared) * 8, SimpleQueue[Running]()
 
     def start() -> None:
         for batch in batches:
-            started.put(engine.start(batch))
+            started.put(shared.start(batch))
 
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start)
@@ -102,9 +110,9 @@ def test_batches_may_be_started_and_waited_for_in_two_threads(engine: Engine) ->
         starting.result()
 
 
-def test_starting_and_waiting_gives_what_infer_gives(engine: Engine) -> None:
+def test_starting_and_waiting_gives_what_infer_gives(shared: Engine) -> None:
     batch = pictures(7, 32, 48)
-    waited, inferred = engine.start(batch).outputs(), engine.infer(batch)
+    waited, inferred = shared.start(batch).outputs(), shared.infer(batch)
     assert waited.keys() == inferred.keys()
     for name, values in inferred.items():
         np.testing.assert_array_equal(waited[name], values, err_msg=name)

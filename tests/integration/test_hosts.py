@@ -31,6 +31,7 @@ from pipeline.wire.messages import FrameMessage
 from pipeline.wire.remote import PictureHeader, pack_loss, pack_picture, unpack
 from tests.pipeline.made_runs import PATIENCE_S, Run, check_books, dark_then_bright, make_config
 from tests.ports import free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -201,10 +202,21 @@ def edge_process(clip: Path, port: int, folder: Path) -> subprocess.Popen[bytes]
 
 
 @pytest.mark.parametrize("pace", ["fast", "camera"])
-def test_an_edge_without_a_server_ends_when_it_is_told_to(clip: Path, port: int, pace: str) -> None:
+def test_an_edge_without_a_server_ends_when_it_is_told_to(
+    clip: Path, port: int, pace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file waits for the server; a camera's frames are stale."""
+    tried: list[int] = []
+    put = PictureSender.put
+
+    def watched(sender: PictureSender, frame: Frame) -> bool:
+        tried.append(frame.seq)
+        return put(sender, frame)
+
+    monkeypatch.setattr(PictureSender, "put", watched)
     edge = Edge(edge_config(clip, port, pace=pace, loop=True))
-    time.sleep(1.5)
+    until(lambda: len(tried) > (pace == "camera"))
+    time.sleep(0.5)  # in which a file that did not wait would have given more
     edge.stop.set()
     account = edge.end().streams["door"]
     assert account.published == 0

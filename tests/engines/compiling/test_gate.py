@@ -33,6 +33,7 @@ from engines.spec import (
 )
 from tests.engines.made_models import pictures
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
 F32 = {
     "objects": {"ap50": 0.5},

@@ -20,6 +20,7 @@ from tests.engines.compiling.made_network import trained
 from tests.engines.made_models import pictures
 from tests.engines.training.made_data import TINY
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 KINDS: dict[str, Literal["pixels", "score", "cosine"]] = {
     "boxes": "pixels", "landmarks": "pixels", "scores": "score", "scene": "score", "quality": "score",

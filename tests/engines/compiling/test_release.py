@@ -18,6 +18,7 @@ from tests.engines.compiling.made_network import trained
 from tests.engines.evaluation.colours import write_data
 from tests.engines.training.made_data import tiny_settings, trainer_on, write_training_data
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 FILES = {"frame.onnx", "face.onnx", "weights.pt", "spec.json", "MODEL_CARD.md"}
 
 

@@ -23,6 +23,7 @@ from tests.fakes.cuda_double import Gpu
 from tests.fakes.nvidia import acted_out
 from tests.fakes.tensorrt_double import BuilderFlag, Machine, MemoryPoolType
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")
 F32 = {"objects": {"ap50": 0.5}, "faces": {"ap50": 0.6}, "scene": {"top1": 0.7}, "identity": {"accuracy": 0.8}}
 

@@ -28,6 +28,7 @@ from engines.training.trainer import Trainer
 from tests.engines.study.made_outcomes import outcome, two_tasks, write_both
 from tests.engines.training.made_data import SETS, tiny_settings
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 CPU = torch.device("cpu")
 LABELS = {
     "objects": ["detection"],

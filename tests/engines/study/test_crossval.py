@@ -13,6 +13,7 @@ from engines.training.loop import CHECKPOINT
 from engines.training.settings import TrainingSettings, read_toml
 from tests.engines.study.made_run import CONFIG, EACH, weighed, write_run
 
+pytestmark = pytest.mark.usefixtures("single_requests")
 FIGURES = {"scene.top1", "identity.accuracy"}
 
 

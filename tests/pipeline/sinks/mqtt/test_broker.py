@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -328,9 +330,14 @@ def test_a_broker_that_is_not_there_costs_the_oldest_events_alone_and_they_are_c
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("dialect", ["trunkline", "frigate"])
-def test_no_state_is_stuck_after_a_storm_of_reconnects(tmp_path: Path, dialect: str) -> None:
-    """TRUNKLINE_STORM_S=60 lets it go on for a minute."""
+def test_no_state_is_stuck_after_a_storm_of_reconnects(tmp_path: Path) -> None:
+    """TRUNKLINE_STORM_S=60 lets it go on for a minute; both dialects have theirs at the same time."""
+    with ThreadPoolExecutor() as dialects:
+        assert list(dialects.map(partial(stormed, tmp_path), ("trunkline", "frigate"))) == ["offline", "offline"]
+
+
+def stormed(tmp_path: Path, dialect: str) -> str:
+    """Send through a storm, assert that the broker keeps what is true after it; what it keeps of the sink at last."""
     dice = random.Random(7)
     with Broker(tmp_path) as broker, cuttable(broker.port) as wire:
         sink = MqttSink(settings(wire.port, dialect=dialect, events_kept=100_000))
@@ -368,3 +375,4 @@ def test_no_state_is_stuck_after_a_storm_of_reconnects(tmp_path: Path, dialect: 
         sink.close()
         status = {"trunkline": "trunkline/status", "frigate": "frigate/available"}[dialect]
         until(lambda: retained(broker.port)[status] == b"offline")
+        return retained(broker.port)[status].decode()
