@@ -15,7 +15,8 @@ from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import address_for_ffmpeg, local_path, names_user, path_of, scheme_of
 
-WITH_HOST: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")  # others may listen at all of this host's
+# Others may listen at all of this host's.
+WITH_HOST: Final = ("ftp", "sftp", "http", "https", "rtmp", "rtmps", "rtsp", "rtsps")
 TLS_PORTS: Final = {"https": 443, "rtsps": 322, "rtmps": 443, "tls": 443}
 ENCODE: Final = (
     "characters such as @ : / ? # in the user name or the password must be percent-encoded (@ is %40, : %3A, / %2F, "

@@ -11,7 +11,7 @@ MAX_GAPS: Final = 1000  # that are kept
 MAX_STEPS: Final = 10_000  # different lengths that are kept
 
 
-class Gaps:
+class FileGaps:
     """Tells gaps of damage from those that were filmed so, by the bytes between two packets.
 
     FFmpeg passes over what it cannot read of a file, and says so in its log alone. A camera that gave no picture for a

@@ -7,7 +7,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from pipeline.sources.gaps import Gaps
+from pipeline.sources.gaps import FileGaps
 from pipeline.sources.opening import PLAYLISTS
 
 # Of the length that a file states, beyond which it is not whole: durations are rounded, and of a last picture a guess.
@@ -33,7 +33,7 @@ class Length:
             self._stated_s = container.duration / av.time_base
         self._came = 0
         one_video = sum(stream.type == "video" for stream in container.streams) == 1
-        self._gaps = Gaps() if one_video and not self._in_segments else None
+        self._gaps = FileGaps() if one_video and not self._in_segments else None
         self._first_s: float | None = None
         self._last_s = self._sum_s = 0.0
 

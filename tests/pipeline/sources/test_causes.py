@@ -307,6 +307,7 @@ class TestFiles:
         ("rtsp://10.0.0.7:99999/live", {}, "but must have a host, and a port from 1 to 65535 or none"),
         ("http://10.0.0.7:0/live", {}, "but must have a port from 1 to 65535, or none"),
         ("rtsp://", {}, "but must have a host after the ://"),
+        ("ftp://", {}, "but must have a host after the ://"),
         ("http:///live", {"user": "ada"}, "but must have a host after the ://"),
         ("clip.mp4", {"user": "ada"}, "but must be an address where user and password are there"),
         ("rtsp://ada@10.0.0.7/live", {"password": "x"}, "which has a user name in it: give it there, or as user and"),

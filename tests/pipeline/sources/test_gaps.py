@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sources.gaps import Gaps
+from pipeline.sources.gaps import FileGaps
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import write_clip
 
@@ -23,7 +23,7 @@ def sizes(seed: int = 0) -> list[int]:
 
 def lost(packets: Iterator[tuple[int, int, int]]) -> int:
     """What is told to be lost of packets: decoding time, first byte, bytes."""
-    gaps = Gaps()
+    gaps = FileGaps()
     for dts, begin, size in packets:
         gaps.reached(dts, begin, size)
     return gaps.lost
@@ -81,7 +81,7 @@ def test_pictures_that_come_when_they_like_are_never_lost(steps: list[int]) -> N
 
 
 def test_times_and_places_that_are_not_known_tell_nothing() -> None:
-    gaps = Gaps()
+    gaps = FileGaps()
     for index in range(PICTURES):
         unknown = index % 12 < 6  # as in MPEG's program streams, which have times for some
         gaps.reached(None if unknown else index * STEP, index * 1000, 900)
