@@ -54,7 +54,8 @@ class MetricsServer:
 
         def answer(environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], Any]) -> Iterable[bytes]:
             if not (environ["PATH_INFO"] == "/metrics" and wanted(environ.get("HTTP_ACCEPT", ""))):
-                return text(environ, start)
+                answered: Iterable[bytes] = text(environ, start)
+                return answered
             start("200 OK", [("Content-Type", CONTENT_TYPE)])
             return [written(registry.collect())]
 
