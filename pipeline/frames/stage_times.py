@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
@@ -23,15 +23,22 @@ BOUNDS_S: Final = (
     *(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0),
 )
+SCHEMA: Final = 3  # of native histograms: a bucket's upper bound is 2 ** (index / 2**SCHEMA) seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Latencies in the few buckets of a metric."""
+    """Latencies in the buckets of a metric."""
 
     cumulative: tuple[int, ...] = (0,) * len(BOUNDS_S)  # how many were within each of BOUNDS_S
     count: int = 0
     sum_s: float = 0.0
+    native: dict[int, int] = field(default_factory=dict)  # how many, by the index of SCHEMA
+
+    @property
+    def within(self) -> list[tuple[float, int]]:
+        """Each of BOUNDS_S, in seconds, with how many were within it."""
+        return list(zip(BOUNDS_S, self.cumulative, strict=True))
 
 
 class LatencyHistogram:
@@ -88,13 +95,19 @@ class LatencyHistogram:
         return other
 
     def within_bounds(self) -> Histogram:
-        """How many latencies were within each of BOUNDS_S, which is exact to 1 % of the bound."""
+        """How many latencies were within each of BOUNDS_S, and in native buckets, exact to 1 % of a bound."""
         within, cumulative, buckets = 0, [], sorted(self._buckets.items(), reverse=True)
         for bound_s in BOUNDS_S:
             while buckets and self.MIN_MS * self.RATIO ** buckets[-1][0] <= 1000 * bound_s:
                 within += buckets.pop()[1]
             cumulative.append(within)
-        return Histogram(tuple(cumulative), self.count, self.sum_ms / 1000)
+        return Histogram(tuple(cumulative), self.count, self.sum_ms / 1000, self._native())
+
+    def _native(self) -> dict[int, int]:
+        native = Counter[int]()
+        for bucket, count in self._buckets.items():
+            native[math.ceil(math.log2(self.MIN_MS * self.RATIO**bucket / 1000) * 2**SCHEMA)] += count
+        return dict(native)
 
     def summary(self) -> dict[str, float]:
         """Median, tail and worst, in milliseconds."""

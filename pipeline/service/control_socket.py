@@ -15,6 +15,7 @@ import msgspec
 from engines.errors import ConfigError, RequestError, TrunklineError
 from pipeline.service.control import SWITCHES
 from pipeline.service.reloading import Reloadable, Reloaded
+from pipeline.settings.explain import RefusedError, converted
 from pipeline.settings.schema import StreamSettings, Switch
 
 MAX_LINE: Final = 1_000_000  # bytes
@@ -180,9 +181,10 @@ def changed(settings: StreamSettings, keys: dict[str, Any]) -> StreamSettings:
     2.0
     """
     values = msgspec.to_builtins(settings, enc_hook=str) | keys
+    given = {key: value for key, value in values.items() if value is not None}
     try:
-        return msgspec.convert({key: value for key, value in values.items() if value is not None}, StreamSettings)
-    except msgspec.ValidationError as error:
+        return converted(StreamSettings, given, given, ())
+    except RefusedError as error:
         raise ConfigError(f"stream {settings.name!r}: {error}") from None
 
 

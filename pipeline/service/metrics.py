@@ -7,23 +7,23 @@ streams, sinks, processes and GPUs that are there now, and causes, steps and lin
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Self, get_args
+from typing import Any, Final, Self, get_args
 
 import pynvml
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from engines.errors import ConfigError
-from pipeline.frames.stage_times import BOUNDS_S, Histogram
 from pipeline.runtime.reading import Reading
 from pipeline.runtime.ring import CAUSES
 from pipeline.runtime.streams import Streams
+from pipeline.service.metrics_protobuf import CONTENT_TYPE, Histograms, wanted, written
 from pipeline.settings.schema import Config, MetricsSettings
 from pipeline.sinks.books import Lost
 from pipeline.wire.curve import is_loopback, parse_tcp
@@ -50,8 +50,18 @@ class MetricsServer:
         registry = CollectorRegistry()
         self._collector = RunCollector(config)
         registry.register(self._collector)
+        text = make_wsgi_app(registry)
+
+        def answer(environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], Any]) -> Iterable[bytes]:
+            if not (environ["PATH_INFO"] == "/metrics" and wanted(environ.get("HTTP_ACCEPT", ""))):
+                answered: Iterable[bytes] = text(environ, start)
+                return answered
+            start("200 OK", [("Content-Type", CONTENT_TYPE)])
+            return [written(registry.collect())]
+
         try:
             self._server, self._thread = start_http_server(port, host, registry)
+            self._server.set_app(answer)
         except OSError as error:
             raise ConfigError(
                 f"metrics.address is {config.metrics.address!r}, which cannot be used: {error.strerror or error}"
@@ -157,23 +167,16 @@ def _of_streams(reading: Reading) -> Iterator[Metric]:
 
 
 def _of_times(reading: Reading) -> Iterator[Metric]:
-    latency = HistogramMetricFamily(
-        "trunkline_latency_seconds", "How long published frames took, by step; total: from capture.", labels=("stage",)
+    latency = Histograms(
+        "trunkline_latency_seconds", "How long published frames took, by step; total: from capture.", ("stage",)
     )
     for stage, histogram in reading.times.stages.items():
-        latency.add_metric((stage,), *_buckets(histogram))
-    engine = HistogramMetricFamily("trunkline_engine_seconds", "How long the engine took for a batch.")
-    engine.add_metric((), *_buckets(reading.times.engine))
+        latency.add((stage,), histogram)
+    engine = Histograms("trunkline_engine_seconds", "How long the engine took for a batch.")
+    engine.add((), reading.times.engine)
     skipped = CounterMetricFamily("trunkline_frames_skipped", "Published frames that the network was not shown.")
     skipped.add_metric((), reading.times.skipped)
     yield from (latency, engine, skipped)
-
-
-def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    within: list[tuple[str, float]] = [
-        (str(bound), count) for bound, count in zip(BOUNDS_S, histogram.cumulative, strict=True)
-    ]
-    return [*within, ("+Inf", histogram.count)], histogram.sum_s
 
 
 def _of_sinks(reading: Reading) -> Iterator[Metric]:

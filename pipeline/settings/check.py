@@ -8,12 +8,9 @@ from engines.engine import backend_names
 from engines.errors import ConfigError
 from pipeline.frames.polygons import crossing_edges
 from pipeline.settings import sinks
-from pipeline.settings.redact import as_written, redact
+from pipeline.settings.explain import RefusedError, converted, shown
+from pipeline.settings.redact import as_written
 from pipeline.settings.schema import STANDARD_INPUT, Config, LineSettings, StreamSettings, ZoneSettings
-
-
-class RefusedError(Exception):
-    """Everything of the sentence but the file."""
 
 
 def check_stream(settings: StreamSettings) -> None:
@@ -24,9 +21,9 @@ def check_stream(settings: StreamSettings) -> None:
     """
     try:
         written = msgspec.to_builtins(settings, enc_hook=as_written)
-        msgspec.convert(written, StreamSettings)  # a value made in Python was not compared with its type
+        converted(StreamSettings, written, written, ())  # a value made in Python was not compared with its type
         check(Config(streams=(settings,)), {"streams": [written]})
-    except (RefusedError, msgspec.ValidationError) as refusal:
+    except RefusedError as refusal:
         sentence = str(refusal).replace("streams[0].", "")
         raise ConfigError(f"stream {settings.name!r}: {sentence}") from None
     if settings.forward is not None:
@@ -143,20 +140,3 @@ def _check_places(index: int, stream: StreamSettings, written: dict[str, Any]) -
                 )
         elif place.points[0] == place.points[1]:
             raise RefusedError(f"{where}.points is the same point twice, but must be two points that differ")
-
-
-def shown(value: Any) -> str:
-    """A value as it may be shown in a sentence."""
-    match value:
-        case str():
-            return repr(redact(value))
-        case bool():
-            return str(value).lower()
-        case dict():
-            return "a table"
-        case []:
-            return "empty"
-        case list():
-            return f"an array of {len(value)}"
-        case _:
-            return str(value)

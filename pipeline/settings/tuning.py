@@ -7,8 +7,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from engines.errors import ConfigError
-from pipeline.settings.check import RefusedError
-from pipeline.settings.load import converted
+from pipeline.settings.explain import RefusedError, converted
 from pipeline.settings.schema import Config
 
 TUNABLE: Final = (

@@ -1,6 +1,5 @@
 """Files and addresses, through PyAV (FFmpeg)."""
 
-import re
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -23,6 +22,7 @@ from pipeline.sources.causes import check_address
 from pipeline.sources.decode import Decoder, PacketMark
 from pipeline.sources.display import displayed_width, pixel_aspect
 from pipeline.sources.kind import is_live
+from pipeline.sources.length import Length
 from pipeline.sources.opening import PLAYLISTS, check_decoder, opened, read_timeout_s
 from pipeline.sources.packets import PacketTap
 from pipeline.sources.pictures import RATE_HZ, pictures_of
@@ -32,12 +32,8 @@ from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
-# Of the length that a file states, beyond which it is not whole: durations are rounded, and of a last picture a guess.
-MISSING_S: Final = 0.25
-MISSING: Final = 0.05
-MISSING_OF_EXACT: Final = 0.005  # of playlists that state the lengths of segments exactly
-MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
-DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+INDEXED: Final = "mp4"  # FFmpeg's name of a format whose index may stand at its end
+NO_RANGES: Final = "a server without ranges gives an MP4 only if its index comes first: write it with faststart"
 
 
 class _OddParts(Exception):
@@ -177,59 +173,12 @@ def _fresh(given: Iterable[Decoded | Missed], repeats: Repeats | None) -> Iterat
             yield each
 
 
-def _missing(settings: StreamSettings, length: "Length") -> str | None:
+def _missing(settings: StreamSettings, length: Length) -> str | None:
     """What a file lacks that was read to its end."""
     path = local_path(settings.source)
     if path is None:
         return None if is_pipe(settings.source) else length.missing
     return cut_short(path) or length.missing
-
-
-class Length:
-    """How much has come of the duration that a file states.
-
-    Of a playlist it is the sum of its packets: the times of segments that are lost do not tell, since others follow.
-    """
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._in_segments = container.format.name in PLAYLISTS
-        alone = self._in_segments or len(container.streams) == 1  # other streams may last longer
-        self._stated_s = _own_duration_s(stream)
-        if self._stated_s is None and alone and container.duration is not None:
-            self._stated_s = container.duration / av.time_base
-        self._came = 0
-        self._first_s: float | None = None
-        self._last_s = self._sum_s = 0.0
-
-    def reached(self, packet: "av.Packet[VideoStream]") -> None:
-        """A packet came."""
-        self._came += 1
-        if packet.pts is not None and packet.time_base is not None:
-            begin_s, step_s = float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base)
-            self._first_s = begin_s if self._first_s is None else min(begin_s, self._first_s)
-            self._last_s = max(self._last_s, begin_s + step_s)
-            self._sum_s += step_s
-
-    @property
-    def missing(self) -> str | None:
-        """What is missing; None where nothing is, or it is not known."""
-        stated_s = self._stated_s
-        if stated_s is None or self._first_s is None or (self._in_segments and not self._sum_s):
-            return None
-        came_s = self._sum_s if self._in_segments else self._last_s - self._first_s
-        exact = self._in_segments and not stated_s.is_integer()  # older playlists round the length of each segment
-        slack_s = max(MISSING_S, (MISSING_OF_EXACT if exact else MISSING) * stated_s)
-        if came_s >= stated_s - slack_s - MISSING_STEPS * came_s / max(1, self._came):
-            return None
-        return f"is not whole: {came_s:.1f} of {stated_s:.1f} s came"
-
-
-def _own_duration_s(stream: VideoStream) -> float | None:
-    """What a container says of one stream; Matroska does so in a tag."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    match = DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
-    return None if match is None else 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
 
 
 def _bursts(container: InputContainer, live: bool) -> bool:
@@ -265,21 +214,25 @@ def _demuxed(
 ) -> "Iterator[av.Packet[VideoStream]]":
     silence_s = read_timeout_s(settings)
     silent = f"no data for {silence_s:g} s"
-    asked_s, late = time.monotonic(), False
+    asked_s, late, came = time.monotonic(), False, False
     try:
         for packet in container.demux(stream):
             late = late or time.monotonic() - asked_s >= silence_s
             if live and late:  # when a read has timed out, FFmpeg first gives what its parsers held, as old as that
                 raise SourceError(silent)
             yield packet
-            asked_s = time.monotonic()
+            asked_s, came = time.monotonic(), True
     except av.ExitError:  # which some demuxers make of an end, too
         late = late or time.monotonic() - asked_s >= silence_s
         cause = silent if late else "the source ended" if live else "the data ended in the middle"
+    except IndexError:  # PyAV's, where the next file of a list (ffconcat) has more in it than the first
+        cause = "it goes on with streams that were not there before"
     except av.FFmpegError as error:
         if container.format.name == "mpjpeg" and isinstance(error, av.InvalidDataError):
             raise _OddParts from None
         cause = f"reading failed: {error.strerror}"
     else:
         return
+    if not (came or local_path(settings.source)) and INDEXED in container.format.name.split(","):
+        cause = f"{cause}; {NO_RANGES}"
     raise SourceError(cause) if live else Incomplete(f"is not whole: {cause}")

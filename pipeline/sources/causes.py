@@ -4,6 +4,7 @@ import errno
 import re
 import socket
 import ssl
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from pipeline.settings.redact import redact, redact_in
 from pipeline.settings.schema import StreamSettings
 from pipeline.sources.address import address_for_ffmpeg, local_path, names_user, path_of, scheme_of
 
-WITH_HOST: Final = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")  # others may listen at all of this host's
+# Others may listen at all of this host's.
+WITH_HOST: Final = ("ftp", "sftp", "http", "https", "rtmp", "rtmps", "rtsp", "rtsps")
 TLS_PORTS: Final = {"https": 443, "rtsps": 322, "rtmps": 443, "tls": 443}
 ENCODE: Final = (
     "characters such as @ : / ? # in the user name or the password must be percent-encoded (@ is %40, : %3A, / %2F, "
@@ -27,7 +29,7 @@ UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, er
 def opening_cause(error: Exception, settings: StreamSettings) -> str:
     """Why a source could not be opened, without any secret of its address."""
     path = local_path(settings.source)
-    cause = _file_cause(error, settings) if path is not None else _address_cause(error, settings)
+    cause = _file_cause(error, path, settings) if path is not None else _address_cause(error, settings)
     if cause is not None:
         return cause
     # The whole text of an FFmpegError has the address in it, its strerror should not.
@@ -74,7 +76,7 @@ def hide(text: str, settings: StreamSettings) -> str:
     return text.replace(settings.password, "***") if settings.password else text
 
 
-def _file_cause(error: Exception, settings: StreamSettings) -> str | None:
+def _file_cause(error: Exception, path: Path, settings: StreamSettings) -> str | None:
     match error:
         case av.FileNotFoundError() | FileNotFoundError():
             return "does not exist"
@@ -83,6 +85,8 @@ def _file_cause(error: Exception, settings: StreamSettings) -> str | None:
         case av.PermissionError() | PermissionError():
             return "cannot be read: this user has no permission"
         case av.InvalidDataError():
+            if path.is_file() and not path.stat().st_size:
+                return "is empty"
             return _playlist_cause(settings) or "is not a video"
         case av.ArgumentError():
             return "is no video that tells its own size and format: convert it to MP4 or MKV"
@@ -114,6 +118,8 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
         case av.HTTPOtherClientError() if rtsp:
             other = "udp" if settings.transport == "tcp" else "tcp"
             return f'does not send by {settings.transport} or not to this client: set transport = "{other}"'
+        case av.HTTPOtherClientError():
+            return "the server refuses the request (4xx): check the path of the address, and the server's log"
         case av.HTTPServerError():
             return "the server has a fault of its own (5xx): look at its log, or start it again"
         case av.ConnectionRefusedError():
@@ -122,7 +128,10 @@ def _address_cause(error: Exception, settings: StreamSettings) -> str | None:
             scheme = redact(scheme_of(settings.source))
             return f"this FFmpeg was built without {scheme}: use an address of RTSP, RTMP or HTTP"
         case av.ArgumentError():
-            return f"the address is none that can be understood; {ENCODE}"
+            led = (
+                ", or leads to one that is not of the network" if scheme_of(settings.source).startswith("http") else ""
+            )
+            return f"the address is none that can be understood{led}; {ENCODE}"
         case av.OSError() if error.errno in UNREACHABLE:
             return f"there is no route to {place}: check the address, the network and the firewall"
         case av.OSError() if error.errno == errno.EIO:

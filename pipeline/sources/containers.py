@@ -6,6 +6,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 MAX_PARTS: Final = 100_000  # of one level that are looked at: what is made to have more is not worth it
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # a file's first element, and the one that all is in
+CLUSTER: Final = b"\x1f\x43\xb6\x75"  # of blocks
 
 
 class FilePart(NamedTuple):

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.sources.containers import EBML, SEGMENT, FilePart, boxes, elements
+from pipeline.sources.containers import CLUSTER, EBML, SEGMENT, FilePart, boxes, elements
 
 NOTE: Final = "cropping of the container not applied"
 # ISO/IEC 14496-12: the boxes on the way to the sample entries, and a visual one's own fields, with its size among them.
 WAY: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 TABLE, FIELDS, SIZE = 8, 78, 24  # bytes before the entries of a table, and of one's fields, and before its size
 # RFC 9559: elements by their identifiers.
-TRACKS, TRACK, VIDEO, CLUSTER = b"\x16\x54\xae\x6b", b"\xae", b"\xe0", b"\x1f\x43\xb6\x75"
+TRACKS, TRACK, VIDEO = b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
 PIXEL_CROP: Final = (b"\x54\xaa", b"\x54\xbb", b"\x54\xcc", b"\x54\xdd")  # bottom, top, left, right
 
 

@@ -14,7 +14,7 @@ from pipeline.sources.decode import mark_of
 from pipeline.sources.deinterlace import Deinterlacer
 from pipeline.sources.display import Look, Tags, pixel_aspect, planar, planes_of
 
-WITHOUT_PTS: Final = ("avi",)  # FFmpeg's names of formats that say when pictures are decoded, not when they are shown
+WITHOUT_PTS: Final = ("avi", "mxf")  # FFmpeg's names of formats that may not say when pictures are shown
 
 
 class Viewer:

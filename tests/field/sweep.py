@@ -39,13 +39,16 @@ SHOWN = re.compile(r"n: *\d+ pts:.*? pts_time:(\S+) .*?sar:(\d+)/(\d+) s:(\d+)x(
 COVER = re.compile(r"Stream #0:(\d+)\b[^\n]*\(attached pic\)(?s:.*)Stream #0:\1 -> #0:0")  # of a song: no video
 
 
+Size = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What ffmpeg says of a clip."""
 
     frames: int = 0
     duration_s: float | None = None  # None: its time stamps are not sane, so that nobody knows
-    sizes: tuple[tuple[int, int], ...] = ()  # of each frame, as displayed
+    sizes: tuple[tuple[Size, Size], ...] = ()  # of each frame, as displayed: with its height as it is, and its width
     colours: dict[int, Pixels] = field(default_factory=dict)  # by the number of the frame, mean RGB
     late: bool = False  # it took longer than PATIENCE_S, so that there is nothing to compare with
 
@@ -91,8 +94,11 @@ def told_of(clip: Path) -> Told:
     return Told(len(shown), _duration(times) if len(times) == len(shown) else None, sizes, colours)
 
 
-def _displayed(across: int, down: int, width: int, height: int) -> tuple[int, int]:
-    return round(width * across / down) if across > 0 and down > 0 else width, height
+def _displayed(across: int, down: int, width: int, height: int) -> tuple[Size, Size]:
+    """The size in square pixels; of a picture that is turned after they were made square, the width is as it was."""
+    if across <= 0 or down <= 0:
+        return (width, height), (width, height)
+    return (round(width * across / down), height), (width, round(height * down / across))
 
 
 def _duration(times: list[float]) -> float | None:
@@ -111,8 +117,8 @@ def read(clip: Path, told: Told) -> Row:
     """Read a clip as a run does, and compare."""
     missed: Counter[str] = Counter()
     reports: list[Health] = []
-    shown, last_s, previous_s, gap = 0, 0.0, 0.0, 0.0
-    size = told_size = (0, 0)
+    gap, times = 0.0, list[float]()
+    size, told_sizes = (0, 0), tuple[Size, ...]()
     settings = StreamSettings(name="clip", source=str(clip), timeout_s=30.0)
     frames = capture(
         settings,
@@ -123,16 +129,16 @@ def read(clip: Path, told: Told) -> Row:
     for frame in frames:
         if (expected := told.colours.get(frame.seq)) is not None:
             gap = max(gap, float(np.abs(_colour(frame.picture) - expected).max()))
-        shown, previous_s, last_s = shown + 1, last_s, frame.time_s
-        if shown == 1:
+        times.append(frame.time_s)
+        if len(times) == 1:
             size = (frame.picture.width, frame.picture.height)
-            told_size = told.sizes[frame.seq] if frame.seq < len(told.sizes) else size
+            told_sizes = told.sizes[frame.seq] if frame.seq < len(told.sizes) else (size,)
     end = reports[-1].cause if reports else "nothing was told"
-    duration_s = last_s + (last_s - previous_s if shown > 1 else 0.0)
+    duration_s = times[-1] + float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     row = Row(
         clip.name,
         "",
-        shown,
+        len(times),
         told.frames,
         ", ".join(f"{count} {cause}" for cause, count in missed.items()),
         round(duration_s, 3),
@@ -141,7 +147,7 @@ def read(clip: Path, told: Told) -> Row:
         round(gap, 1),
         end,
     )
-    return Row(row.clip, _verdict(row, told, size, told_size), *astuple(row)[2:])
+    return Row(row.clip, _verdict(row, told, size, told_sizes), *astuple(row)[2:])
 
 
 def _colour(picture: Picture) -> Pixels:
@@ -151,14 +157,16 @@ def _colour(picture: Picture) -> Pixels:
     return replace(picture, planes=planes, width=32, height=32).rgb().mean((0, 1))
 
 
-def _verdict(row: Row, told: Told, size: tuple[int, int], told_size: tuple[int, int]) -> str:
+def _verdict(row: Row, told: Told, size: Size, told_sizes: tuple[Size, ...]) -> str:
+    if not row.frames and told.frames and not row.missed:
+        return "refused"
     differs = []
     if row.frames < told.frames and not row.missed:
         differs.append("frames are missing silently")
     if row.frames > told.frames:
         differs.append("more frames than ffmpeg has")
-    if row.frames and any(abs(ours - theirs) > 2 for ours, theirs in zip(size, told_size, strict=True)):
-        differs.append(f"size should be {told_size[0]}x{told_size[1]}")
+    if row.frames and all(max(abs(size[0] - width), abs(size[1] - height)) > 2 for width, height in told_sizes):
+        differs.append(f"size should be {told_sizes[0][0]}x{told_sizes[0][1]}")
     if told.duration_s is not None and not row.missed and abs(row.duration_s - told.duration_s) > _slack_s(told):
         differs.append("duration")
     if row.colour_gap > COLOUR and not row.missed and min(size) >= SMALL:

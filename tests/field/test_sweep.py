@@ -21,7 +21,7 @@ REORDERING = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal:scenecut=0"}
 SIZE = (64, 64)
 
 CONTAINERS = {
-    "libx264": ("mp4", "mkv", "ts", "avi", "mov", "flv", "h264", "nut", "3gp"),
+    "libx264": ("mp4", "mkv", "ts", "avi", "mov", "flv", "h264", "nut", "3gp", "mxf"),
     "libx265": ("mp4", "mkv", "ts"),
     "mpeg4": ("mp4", "avi", "mkv", "mov"),
     "mpeg2video": ("ts", "mpg", "mkv"),
@@ -68,7 +68,7 @@ class Clip:
 def clips() -> Iterator[Clip]:
     for codec, suffixes in CONTAINERS.items():
         for suffix in suffixes:
-            for rate in RATES.get(codec, (10, 25, 60) if suffix != "3gp" else (25,)):
+            for rate in RATES.get(codec, (10, 25, 60) if suffix not in ("3gp", "mxf") else (25,)):
                 yield Clip(f"{codec}_{rate}.{suffix}", rate, {"codec": codec, "options": OPTIONS.get(codec)})
     for suffix in CONTAINERS["libx264"]:
         yield Clip(f"reordered.{suffix}", 25, {"options": REORDERING})
@@ -80,6 +80,7 @@ def clips() -> Iterator[Clip]:
     for name, numbers in MATRICES.items():
         matrix = (*numbers[:2], 0, *numbers[3:5], 0, 0, 0, 1 << 30)
         yield Clip(f"turned {name}.mp4", 25, {"matrix": matrix})
+        yield Clip(f"turned {name}, pixels 3 to 2.mp4", 25, {"matrix": matrix, "aspect": Fraction(3, 2)})
     for aspect in ASPECTS:
         yield Clip(f"pixels {aspect.numerator} to {aspect.denominator}.mkv", 25, {"aspect": aspect})
     for share, broken in (("a few", range(5, 8)), ("every fourth", range(3, FRAMES, 4)), ("the last", [FRAMES - 1])):

@@ -85,7 +85,12 @@ def test_trunkline_runs_with_a_read_only_root_and_no_rights(compose: dict[str, A
 
 def test_images_of_others_have_a_version(compose: dict[str, Any]) -> None:
     images = [service["image"] for name, service in compose["services"].items() if name != "trunkline"]
-    assert all(re.fullmatch(r"[a-z/-]+:v?\d[\d.]*", image) for image in images), images
+    assert all(re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+){2}", image) for image in images), images
+
+
+def test_nobody_gets_more_rights_than_they_begin_with(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
 def test_prometheus_asks_where_trunkline_serves(compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,10 +83,22 @@ def make_app(site: Site) -> OuterGate:
             version="1",
             operation_id_creator=_operation_id,
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-            openapi_router=Router(path="/api", route_handlers=[], opt=needs("viewer"), include_in_schema=False),
+            openapi_router=Router(
+                path="/api",
+                route_handlers=[],
+                opt=needs("viewer"),
+                include_in_schema=False,
+                before_request=_only_the_description,
+            ),
         ),
     )
     return OuterGate(app, site)
+
+
+def _only_the_description(request: Request[Any, Any, Any]) -> None:
+    """Refuse what has no route in our form: the framework would answer with a page of its own."""
+    if not request.url.path.endswith("/openapi.json"):
+        raise RequestError(404, "Not Found")
 
 
 def _operation_id(_: Any, method: Any, path: list[Any]) -> str:

@@ -26,6 +26,7 @@ from pipeline.service.reloading import Reloaded
 from pipeline.service.web.config_file import differs_only_in, put_keys, rewrite, row_of
 from pipeline.service.web.gate import TheSite, needs
 from pipeline.service.web.site import Site
+from pipeline.settings.explain import RefusedError, converted
 from pipeline.settings.redact import as_written, redact
 from pipeline.settings.schema import Config, StreamSettings
 
@@ -168,8 +169,8 @@ def reload(site: TheSite) -> Reloaded:
 def settings_of(data: dict[str, Any]) -> StreamSettings:
     """Return the settings that a request has, RequestError 400 where they are none."""
     try:
-        return msgspec.convert(data, StreamSettings)
-    except msgspec.ValidationError as error:
+        return converted(StreamSettings, data, data, ())
+    except RefusedError as error:
         raise RequestError(400, str(error)) from None
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.frames.counters import FrameCounters, FrameCounts
-from pipeline.frames.stage_times import BOUNDS_S, Histogram, LatencyHistogram, StageTimes
+from pipeline.frames.stage_times import BOUNDS_S, SCHEMA, Histogram, LatencyHistogram, StageTimes
 from pipeline.frames.types import Result, Timestamps
 from tests.pipeline.made_results import make_result
 
@@ -147,6 +147,9 @@ def test_buckets_of_metrics_are_exact_to_1_percent_of_their_bounds(latencies: li
     for bound_s, within in zip(BOUNDS_S, found.cumulative, strict=True):
         least, most = (sum(ms <= 1000 * bound_s * factor for ms in latencies) for factor in (1 / 1.011, 1.011))
         assert least <= within <= most
+    upper = [2.0 ** (index / 2**SCHEMA) for index in sorted(found.native) for _ in range(found.native[index])]
+    for ms, bound_s in zip(sorted(latencies), upper, strict=True):
+        assert bound_s / 2 ** (1 / 2**SCHEMA) / 1.011 < ms / 1000 < bound_s * 1.011
     assert found.count == len(latencies)
     assert found.sum_s == pytest.approx(sum(latencies) / 1000)
 

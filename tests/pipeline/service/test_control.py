@@ -204,7 +204,11 @@ REFUSED = {
         camera("door", reconnect_min_s=3.0, reconnect_max_s=2.0),
         "stream 'door': reconnect_min_s is 3, but must be at most reconnect_max_s",
     ),
-    "a type": ("add", StreamSettings(name="yard", source="x", timeout_s=-1.0), "stream 'yard': Expected `float` > 0"),
+    "a type": (
+        "add",
+        StreamSettings(name="yard", source="x", timeout_s=-1.0),
+        "stream 'yard': timeout_s is -1.0,",
+    ),
     "forwarded": ("add", camera("yard", forward="tcp://h:1"), "forward is there, but must be left out"),
 }
 

@@ -240,7 +240,7 @@ def sound(path: Path) -> None:
     [
         pytest.param("missing.mp4", None, "does not exist", id="missing"),
         pytest.param("folder", Path.mkdir, "is a folder without pictures (.avif", id="a folder without pictures"),
-        pytest.param("empty.mp4", Path.touch, "is not a video", id="empty"),
+        pytest.param("empty.mp4", Path.touch, "is empty", id="empty"),
         pytest.param("noise.mp4", noise, "is not a video", id="noise"),
         pytest.param("list.txt", text, "is not a video", id="text, which FFmpeg would render"),
         pytest.param("list.m3u8", text, "is not a playlist of video that can be read: ", id="an empty playlist"),

@@ -101,6 +101,7 @@ class TestHttp:
             (403, "is not allowed to this user (403 Forbidden): "),
             (404, "there is no such file (404 Not Found): check the path"),
             (400, "the server does not understand the request (400 Bad Request): "),
+            (410, "the server refuses the request (4xx): "),
             (429, "is asked too often (429 Too Many Requests): "),
             (503, "the server has a fault of its own (5xx): "),
         ],
@@ -109,6 +110,11 @@ class TestHttp:
         headers = {"WWW-Authenticate": 'Basic realm="door"'} if status == 401 else {}
         with http_server(lambda request: (status, b"", headers)) as address:
             assert cause(f"{address}/clip.mp4").startswith(said)
+
+    def test_a_redirection_to_a_file_of_this_host(self, tmp_path: Path) -> None:
+        write_clip(tmp_path / "clip.mp4", 5)
+        with http_server(lambda request: (302, b"", {"Location": f"file://{tmp_path}/clip.mp4"})) as address:
+            assert "leads to one that is not of the network" in cause(f"{address}/clip.mp4")
 
     def test_what_is_no_video_is_none(self) -> None:
         with http_server(lambda request: (200, b"hello" * 100, {})) as address:
@@ -282,6 +288,10 @@ class TestFiles:
         (tmp_path / "clip.mkv").write_bytes(b"\x1a\x45\xdf\xa3" + header + b"\x18\x53\x80\x67")
         assert cause(str(tmp_path / "clip.mkv")) == said
 
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "clip.mp4").touch()
+        assert cause(str(tmp_path / "clip.mp4")) == "is empty"
+
     def test_a_missing_file_below_the_home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cause("~/clip.mp4") == "does not exist"
@@ -297,6 +307,7 @@ class TestFiles:
         ("rtsp://10.0.0.7:99999/live", {}, "but must have a host, and a port from 1 to 65535 or none"),
         ("http://10.0.0.7:0/live", {}, "but must have a port from 1 to 65535, or none"),
         ("rtsp://", {}, "but must have a host after the ://"),
+        ("ftp://", {}, "but must have a host after the ://"),
         ("http:///live", {"user": "ada"}, "but must have a host after the ://"),
         ("clip.mp4", {"user": "ada"}, "but must be an address where user and password are there"),
         ("rtsp://ada@10.0.0.7/live", {"password": "x"}, "which has a user name in it: give it there, or as user and"),

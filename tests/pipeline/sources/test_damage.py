@@ -1,10 +1,13 @@
 """Of all that a file has, nothing goes unsaid."""
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.sources.decode import is_hidden
 from pipeline.sources.whole import cut_short, lacks_index
@@ -99,11 +102,22 @@ def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
     assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.avi", "clip.flv"])
-def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str) -> None:
-    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(name.partition(".")[2], "libx264")
-    front = {"movflags": "+faststart"} if name.endswith(("mp4", "mov")) else {}
-    content = write_clip(tmp_path / name, 60, codec=codec, container_options=front).read_bytes()
+CODECS = {".webm": "libvpx", ".avi": "mpeg4", ".wmv": "wmv2", ".ogg": "libvpx"}
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("clip.mp4", {"movflags": "+faststart"}),
+        ("clip.mov", {"movflags": "+faststart"}),
+        *((f"clip.{suffix}", {}) for suffix in ("mkv", "webm", "avi", "flv", "wmv", "ogg")),
+        ("clip.webm", {"live": "1"}),  # nothing has a length
+        ("clip.mkv", {"live": "1"}),
+    ],
+)
+def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str, written: dict[str, str]) -> None:
+    codec = CODECS.get(Path(name).suffix, "libx264")
+    content = write_clip(tmp_path / name, 60, codec=codec, container_options=written).read_bytes()
     read = Read(tmp_path / name)
     assert (len(read.frames), read.end) == (60, ("end of the file after 60 frames", "all"))
     (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
@@ -112,6 +126,54 @@ def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str) 
     cause, outcome = read.end
     assert outcome == "part"
     assert "is not whole: " in cause
+
+
+def test_a_list_of_files_that_goes_on_with_sound_is_read_and_told(tmp_path: Path) -> None:
+    write_clip(tmp_path / "first.mp4", 10)
+    with av.open(str(tmp_path / "second.mp4"), "w") as container:
+        video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=8000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(drawn(index, (64, 48)), "rgb24")))
+        for index in range(8):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = 8000, 1024 * index
+            container.mux(sound.encode(silence))
+        container.mux(video.encode())
+        container.mux(sound.encode())
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile first.mp4\nfile second.mp4\n")
+    read = Read(tmp_path / "list.ffconcat")
+    assert len(read.frames) >= 10
+    assert read.end[1] == "part"
+    assert "is not whole: it goes on with streams that were not there before" in read.end[0]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jpg"])
+def test_pictures_without_their_end_are_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    view = Image.effect_noise((64, 48), 90)
+    exif = Image.Exif()
+    exif[0x010E] = "a small picture ends before the large one: \xff\xd9"
+    view.save(path, exif=exif)
+    assert Read(path).end[1] == "all"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    assert Read(path).end[1] in ("part", "nothing")
+    assert "is not whole: its end is missing" in Read(path).end[0]
+
+
+@pytest.mark.parametrize(("rate", "size"), [(25, (720, 576)), (30, (720, 480))])
+def test_dv_without_the_end_of_its_last_picture_is_told(tmp_path: Path, rate: int, size: tuple[int, int]) -> None:
+    path = tmp_path / "clip.dv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("dvvideo", rate=Fraction(30000, 1001) if rate == 30 else rate)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv411p" if rate == 30 else "yuv420p"
+        for index in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(index, size), "rgb24")))
+        container.mux(stream.encode())
+    assert cut_short(path) is None
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert Read(path).end[1] == "part"
+    assert "is not whole: its last picture is cut off" in Read(path).end[0]
 
 
 def test_an_mp4_without_its_end_has_no_index(whole: Path, tmp_path: Path) -> None:
@@ -139,10 +201,16 @@ def test_a_file_with_bytes_after_its_end_is_whole(whole: Path, tmp_path: Path) -
     assert cut_short(longer) is None
 
 
-@pytest.mark.parametrize("seed", range(20))
+STARTS = (
+    *(b"\x1a\x45\xdf\xa3", b"RIFF", b"\0\0\0\x20ftyp", b"\x47", b"OggS", b"\xff\xd8\xff", b"GIF8", b"\x1f\x07\0"),
+    bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
 def test_noise_tells_nothing_and_breaks_nothing(tmp_path: Path, seed: int) -> None:
     generator = random.Random(seed)
-    start = generator.choice([b"", b"\x1a\x45\xdf\xa3", b"RIFF", b"\0\0\0\x20ftyp", b"\x47"])
+    start = generator.choice([b"", *STARTS])
     path = tmp_path / "noise.ts"
     path.write_bytes(start + generator.randbytes(generator.randrange(200)))
     missing = cut_short(path)

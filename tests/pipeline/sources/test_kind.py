@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from engines.arrays import Pixels
 from engines.errors import ConfigError, SourceError
 from pipeline.frames.types import Frame, Health
 from pipeline.settings.schema import StreamSettings
@@ -120,6 +121,17 @@ class TestFiles:
             container.mux(sound.encode())
         with http_server(lambda request: (200, path.read_bytes(), {})) as address:
             assert Read(f"{address}/{name}").end == (f"end of the file after {FRAMES} frames", "all")
+
+    def test_a_web_server_without_ranges_cannot_give_an_index_that_comes_last(self, tmp_path: Path) -> None:
+        def noise(index: int, size: tuple[int, int]) -> Pixels:
+            return np.random.default_rng(index).integers(0, 255, (size[1], size[0], 3), np.uint8)
+
+        content = write_clip(tmp_path / "clip.mp4", 20, size=(160, 128), options={"qp": "10"}, draw=noise).read_bytes()
+        assert len(content) > 100_000  # more than FFmpeg has in its buffer
+        with http_server(lambda request: (200, content, {}), ranges=False, version="HTTP/1.1") as address:
+            read = Read(f"{address}/clip.mp4", timeout_s=1.0)
+        assert (read.frames, read.end[1]) == ([], "nothing")
+        assert "a server without ranges gives an MP4 only if its index comes first: write it with fast" in read.end[0]
 
     def test_a_web_server_that_freezes(self, tmp_path: Path) -> None:
         content = write_clip(tmp_path / "clip.mp4", 100, container_options={"movflags": "faststart"}).read_bytes()

@@ -98,6 +98,7 @@ def test_a_viewers_counts_are_those_of_their_streams(tmp_path: Path) -> None:
         ("/api/events/1/snapshot.jpg", 404, "event 1 has no picture"),
         ("/api/events/1/clip.mp4", 404, "event 1 has no clip"),
         ("/api/events/one", 404, "Not Found"),
+        ("/api/nothing", 404, "Not Found"),
     ],
 )
 def test_what_is_not_there_gets_a_sentence(

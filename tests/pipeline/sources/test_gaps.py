@@ -1,0 +1,103 @@
+"""What FFmpeg passes over in a damaged file is told, and a pause of the camera is not."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sources.gaps import FileGaps
+from tests.pipeline.made_captures import Read
+from tests.pipeline.made_clips import write_clip
+
+STEP, HEAD = 40, 7  # units of the stream, and bytes between two packets
+PICTURES, LOST = 200, range(90, 100)
+
+
+def sizes(seed: int = 0) -> list[int]:
+    generator = random.Random(seed)
+    return [generator.randrange(500, 3000) for _ in range(PICTURES)]
+
+
+def lost(packets: Iterator[tuple[int, int, int]]) -> int:
+    """What is told to be lost of packets: decoding time, first byte, bytes."""
+    gaps = FileGaps()
+    for dts, begin, size in packets:
+        gaps.reached(dts, begin, size)
+    return gaps.lost
+
+
+def recorded(missing: range = range(0), filmed: bool = True, sound: int = 0) -> Iterator[tuple[int, int, int]]:
+    """A file's packets, with ``sound`` bytes a picture, but for the missing ones; ``filmed``: these are in the file."""
+    begin = 1000
+    for index, size in enumerate(sizes()):
+        if index not in missing:
+            yield index * STEP, begin, size
+        begin += HEAD + sound + (size if index not in missing or filmed else 0)
+
+
+@pytest.mark.parametrize("sound", [0, 700])
+def test_pictures_that_were_filmed_and_do_not_come_are_lost(sound: int) -> None:
+    assert lost(recorded(LOST, sound=sound)) == len(LOST) * STEP
+
+
+def test_one_picture_is_lost() -> None:
+    assert lost(recorded(range(50, 51))) == STEP
+
+
+@pytest.mark.parametrize("sound", [0, 700])
+def test_a_pause_of_the_camera_is_no_loss(sound: int) -> None:
+    assert lost(recorded()) == lost(recorded(sound=sound)) == 0
+    assert lost(recorded(LOST, filmed=False, sound=sound)) == 0
+
+
+def test_sound_that_comes_in_pieces_is_no_loss() -> None:
+    def in_pieces() -> Iterator[tuple[int, int, int]]:
+        for dts, begin, size in recorded(LOST, filmed=False):
+            yield dts, begin + dts // STEP // 25 * 20_000, size
+
+    assert lost(in_pieces()) == 0
+
+
+def test_pictures_of_one_page_have_its_place() -> None:
+    """Of Ogg and WMV; a page is lost."""
+    pages = ((index * STEP, index // 10 * 16_000, 1500) for index in range(PICTURES))
+    assert lost(pages) == 0
+    pages = ((index * STEP, index // 10 * 16_000, 1500) for index in range(PICTURES) if index not in LOST)
+    assert lost(pages) == len(LOST) * STEP
+
+
+@given(st.lists(st.integers(1, 500), min_size=20, max_size=100))
+def test_pictures_that_come_when_they_like_are_never_lost(steps: list[int]) -> None:
+    def packets() -> Iterator[tuple[int, int, int]]:
+        dts = begin = 0
+        for step in steps:
+            dts, begin = dts + step, begin + 1000 + HEAD
+            yield dts, begin, 1000
+
+    assert lost(packets()) == 0
+
+
+def test_times_and_places_that_are_not_known_tell_nothing() -> None:
+    gaps = FileGaps()
+    for index in range(PICTURES):
+        unknown = index % 12 < 6  # as in MPEG's program streams, which have times for some
+        gaps.reached(None if unknown else index * STEP, index * 1000, 900)
+    assert gaps.lost == 0
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.flv", "clip.ts"])
+def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, 100, size=(320, 240), options={"bf": "0", "g": "10"})
+    assert Read(path).end == ("end of the file after 100 frames", "all")
+    content = bytearray(path.read_bytes())
+    hole = slice(len(content) // 2, len(content) // 2 + len(content) // 5)
+    content[hole] = bytes(len(content) // 5)
+    path.write_bytes(content)
+    read = Read(path)
+    assert read.captured < 95
+    cause, outcome = read.end
+    assert outcome == "part"
+    assert "is not whole: " in cause
