@@ -1,5 +1,6 @@
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from pipeline.wire.packets import PacketMessage, pack_packet, packet_topic, unpa
 from tests.waiting import until
 
 PATIENCE_S = 20.0
+Senders = Callable[[str], PacketSender]
 PACKET = PacketMessage(
     stream="door",
     session=1,
@@ -40,21 +42,29 @@ def hub() -> Iterator[PacketHub]:
         yield hub
 
 
+@pytest.fixture
+def sender_of(hub: PacketHub) -> Iterator[Senders]:
+    """Makes senders that are closed after the test, even a failed one: a socket left open hangs whoever frees it."""
+    with ExitStack() as made:
+        yield lambda stream: made.enter_context(closing(PacketSender(hub.inner, stream)))
+
+
 def awaited(sender: PacketSender) -> None:
     until(lambda: sender.look() or sender.wanted)
 
 
-def test_a_packet_arrives_as_it_was_sent(hub: PacketHub) -> None:
-    sender = PacketSender(hub.inner, "door")
+def test_a_packet_arrives_as_it_was_sent(hub: PacketHub, sender_of: Senders) -> None:
+    sender = sender_of("door")
     with PacketReader(hub.address, ("door",)) as reader:
         awaited(sender)
         sender.send(PACKET)
         assert reader.read(PATIENCE_S) == PACKET
-    sender.close()
 
 
-def test_who_sends_knows_whether_anybody_reads_its_stream_and_not_one_whose_name_begins_alike(hub: PacketHub) -> None:
-    door, door2 = PacketSender(hub.inner, "door"), PacketSender(hub.inner, "door2")
+def test_who_sends_knows_whether_anybody_reads_its_stream_and_not_one_whose_name_begins_alike(
+    hub: PacketHub, sender_of: Senders
+) -> None:
+    door, door2 = sender_of("door"), sender_of("door2")
     with PacketReader(hub.address, ("door2",)):
         awaited(door2)
         door.look()
@@ -64,21 +74,18 @@ def test_who_sends_knows_whether_anybody_reads_its_stream_and_not_one_whose_name
         until(lambda: not (door.look() or door.wanted))
         assert door2.wanted
     until(lambda: not (door2.look() or door2.wanted))
-    door.close()
-    door2.close()
 
 
-def test_each_newcomer_is_told_of_though_others_read_the_same_already(hub: PacketHub) -> None:
-    sender = PacketSender(hub.inner, "door")
+def test_each_newcomer_is_told_of_though_others_read_the_same_already(hub: PacketHub, sender_of: Senders) -> None:
+    sender = sender_of("door")
     with PacketReader(hub.address, ("door",)):
         awaited(sender)
         with PacketReader(hub.address, ("door",)):
             until(sender.look)
-    sender.close()
 
 
-def test_what_is_sent_again_is_passed_over_and_what_is_lost_is_counted(hub: PacketHub) -> None:
-    sender = PacketSender(hub.inner, "door")
+def test_what_is_sent_again_is_passed_over_and_what_is_lost_is_counted(hub: PacketHub, sender_of: Senders) -> None:
+    sender = sender_of("door")
     with PacketReader(hub.address) as reader:
         awaited(sender)
         for packet in map(numbered, (0, 1, 0, 1, 2, 5)):
@@ -88,11 +95,10 @@ def test_what_is_sent_again_is_passed_over_and_what_is_lost_is_counted(hub: Pack
         until(lambda: (packet := reader.read(0.1)) is not None and packet.session == 2)
         assert reader.lost == {"door": 2}
         assert reader.read(0.1) is None
-    sender.close()
 
 
-def test_a_reader_that_never_reads_loses_packets_and_holds_up_nobody(hub: PacketHub) -> None:
-    sender = PacketSender(hub.inner, "door")
+def test_a_reader_that_never_reads_loses_packets_and_holds_up_nobody(hub: PacketHub, sender_of: Senders) -> None:
+    sender = sender_of("door")
     with PacketReader(hub.address) as idle, PacketReader(hub.address) as other:
         awaited(sender)
         until(lambda: not sender.look())
@@ -106,7 +112,6 @@ def test_a_reader_that_never_reads_loses_packets_and_holds_up_nobody(hub: Packet
         assert seen > sent / 2
         received = sum(1 for _ in idle.waiting())
         assert received < sent
-    sender.close()
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5556", "tcp://192.168.1.2:5556", "tcp://127.0.0.1", "ipc://", "x"])
