@@ -7,14 +7,15 @@ streams, sinks, processes and GPUs that are there now, and causes, steps and lin
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, get_args
+from typing import Final, Self, get_args
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pynvml
-from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -50,22 +51,22 @@ class MetricsServer:
         registry = CollectorRegistry()
         self._collector = RunCollector(config)
         registry.register(self._collector)
-        text = make_wsgi_app(registry)
-
-        def answer(environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], Any]) -> Iterable[bytes]:
-            if not (environ["PATH_INFO"] == "/metrics" and wanted(environ.get("HTTP_ACCEPT", ""))):
-                answered: Iterable[bytes] = text(environ, start)
-                return answered
-            start("200 OK", [("Content-Type", CONTENT_TYPE)])
-            return [written(registry.collect())]
-
         try:
             self._server, self._thread = start_http_server(port, host, registry)
-            self._server.set_app(answer)
         except OSError as error:
             raise ConfigError(
                 f"metrics.address is {config.metrics.address!r}, which cannot be used: {error.strerror or error}"
             ) from error
+        text = self._server.get_app()
+        assert text is not None  # start_http_server has set it
+
+        def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            if not (environ["PATH_INFO"] == "/metrics" and wanted(environ.get("HTTP_ACCEPT", ""))):
+                return text(environ, start)
+            start("200 OK", [("Content-Type", CONTENT_TYPE)])
+            return [written(registry.collect())]
+
+        self._server.set_app(answer)
 
     @property
     def port(self) -> int:
