@@ -59,6 +59,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     depths: tuple[Positive, Positive, Positive, Positive] = (1, 1, 1, 1)  # residual blocks of stages 1-4
     neck: Positive = 32  # channels of each pyramid level
     towers: Positive = 2  # 3x3 convolutions in each head's tower
+    class_width: Positive | None = None  # of a convolution for the scores of objects alone; None: boxes share it
     activation: Activation = "relu"
     normalisation: Literal["batch", "group"] = "batch"
     dropout: Share = 0.1  # before the scene and the identity layers

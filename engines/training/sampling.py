@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engines.training.datasets import PictureSet
+from engines.training.datasets import BoxLabels, PictureSet
 
 
 class SetSampler:
@@ -32,9 +32,13 @@ class SetSampler:
 
 
 class RowSampler:
-    """Rows of one set: every picture once an epoch; labelled sets are balanced by (class size)^0.5."""
+    """Rows of one set: every picture once an epoch; labelled sets are balanced by (class size)^0.5.
 
-    def __init__(self, data: PictureSet, generator: torch.Generator) -> None:
+    With ``repeat``, a picture with people's boxes of a class that is in a smaller share than that of the pictures comes
+    (repeat / share)^0.5 times an epoch (Gupta et al. 2019).
+    """
+
+    def __init__(self, data: PictureSet, generator: torch.Generator, repeat: float = 0.0) -> None:
         self.count = len(data)
         self.generator = generator
         self.queue = torch.empty(0, dtype=torch.int64)
@@ -43,12 +47,32 @@ class RowSampler:
             labels = data.labels.cpu()
             sizes = torch.bincount(labels).clamp(min=1).double()
             self.weights = sizes[labels] ** -0.5
+        self.repeats = repeats(data.objects, repeat) if repeat and data.objects is not None else None
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` rows (int64)."""
         if self.weights is not None:
             return torch.multinomial(self.weights, count, replacement=True, generator=self.generator)
         while len(self.queue) < count:
-            self.queue = torch.cat([self.queue, torch.randperm(self.count, generator=self.generator)])
+            self.queue = torch.cat([self.queue, self._epoch()])
         rows, self.queue = self.queue[:count], self.queue[count:]
         return rows
+
+    def _epoch(self) -> Tensor:
+        order = torch.randperm(self.count, generator=self.generator)
+        if self.repeats is None:
+            return order
+        often = (self.repeats + torch.rand(self.count, generator=self.generator)).long()
+        rows = torch.arange(self.count).repeat_interleave(often)
+        return rows[torch.randperm(len(rows), generator=self.generator)]
+
+
+def repeats(labels: BoxLabels, threshold: float) -> Tensor:
+    """How often each picture (N,) should come, 1 at least, by its rarest class of boxes that people drew."""
+    drawn = (labels.classes >= 0) & ~labels.ignore
+    if labels.scores is not None:
+        drawn &= labels.scores >= 1
+    classes = torch.where(drawn, labels.classes, -1).cpu()
+    present = torch.stack([(classes == label).any(1) for label in range(int(classes.max()) + 1)] or [classes.any(1)], 1)
+    often = (threshold / present.double().mean(0).clamp(min=1e-9)).sqrt()
+    return torch.where(present, often, 1.0).amax(1).clamp(min=1.0)

@@ -81,6 +81,7 @@ class DatasetSettings(_TrainingSection, frozen=True, kw_only=True):
     canvas: Annotated[int, msgspec.Meta(ge=0)] = 0  # side of the squares in memory, pixels; 0: a third more than size
     weight: NonNegative = 1.0  # factor on the share of micro-batches that its size gives it
     mosaic: Share = 0.0  # share of micro-batches made of 2x2 mosaics
+    repeat: Share = 0.0  # pictures of object classes that a smaller share of them shows come more often; 0: none does
     faces_from: str | None = None  # name of the set whose faces paste_faces takes
     augmentation: AugmentationSettings = AugmentationSettings()
 

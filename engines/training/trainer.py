@@ -15,7 +15,7 @@ from engines.network.detection_head import DetectionHead
 from engines.network.features import Features, Grid, anchor_points
 from engines.network.network import Raw, build_network
 from engines.spec import TASKS, USUAL_TASKS, Model, NetworkSettings, TaskName
-from engines.training.adopting import adopt_model
+from engines.training.adopting import adopt_model, part_scores
 from engines.training.augmentation import MicroBatch
 from engines.training.balancing import build_balance
 from engines.training.checkpoint import DENSE, Checkpoint
@@ -114,16 +114,16 @@ class Trainer:
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.requires_grad]
         self.ema = Ema(self.network, settings.ema_decay)
         self.norms = NormStatistics(self.network) if self.processes.count > 1 else None
+        entries = settings.datasets
         self.set_sampler = SetSampler(
-            [len(s) for s in sets],
-            [entry.weight for entry in settings.datasets],
-            settings.temperature,
-            settings.micro_batches,
+            [len(s) for s in sets], [each.weight for each in entries], settings.temperature, settings.micro_batches
         )
-        self.row_samplers = [RowSampler(s, self.generator) for s in self.sets]
-        sizes = {size for phase in settings.phases for entry in settings.datasets for size in phase.shapes(entry)}
+        self.row_samplers = [
+            RowSampler(data, self.generator, each.repeat) for data, each in zip(self.sets, entries, strict=True)
+        ]
+        sizes = {size for phase in settings.phases for entry in entries for size in phase.shapes(entry)}
         self.grids = {size: self._grid(size) for size in sizes}
-        self.maker = MicroBatchMaker(settings.datasets, self.sets, self.grids, dense)
+        self.maker = MicroBatchMaker(entries, self.sets, self.grids, dense)
         self.forwards = {kind: self._compiled(self._forward_of(kind)) for kind in {s.kind for s in sets}}
         self.step = 0
         self.began = 0  # the step at which the learning rate began to rise
@@ -357,7 +357,8 @@ class Trainer:
         """
         if not self._extends(saved.settings.network) or self._knows_others(saved):
             raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
-        weights = self.network.state_dict() | saved.ema
+        fresh = self.network.state_dict()
+        weights = fresh | part_scores(saved.ema, fresh)
         self.network.load_state_dict(weights)
         self.ema.network.load_state_dict(weights)
         self.criteria.load_state_dict(self.criteria.state_dict() | saved.criteria)
@@ -380,9 +381,11 @@ class Trainer:
         self.step = self.began = min(at_step, self.settings.steps)
 
     def _extends(self, network: NetworkSettings) -> bool:
-        """Whether this network is another one, or has more tasks than it."""
+        """Whether this network is another one, or has more tasks than it, or parts scores from boxes."""
         own = self.settings.network
-        return msgspec.structs.replace(network, tasks=own.tasks) == own and set(network.tasks) <= set(own.tasks)
+        width = own.class_width if network.class_width is None else network.class_width
+        grown = msgspec.structs.replace(network, tasks=own.tasks, class_width=width)
+        return grown == own and set(network.tasks) <= set(own.tasks)
 
     def _knows_others(self, saved: Checkpoint) -> bool:
         """Whether a checkpoint's classes or people are not ours."""

@@ -23,4 +23,4 @@ class ObjectsHead(DetectionHead):
 
 def build(settings: NetworkSettings, classes: int) -> ObjectsHead:
     """A head with fresh weights."""
-    return ObjectsHead(settings, classes, landmarks=False)
+    return ObjectsHead(settings, classes, landmarks=False, class_width=settings.class_width)

@@ -1,12 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.training.datasets import PictureSet
-from engines.training.sampling import RowSampler, SetSampler
+from engines.training.datasets import BoxLabels, PictureSet
+from engines.training.sampling import RowSampler, SetSampler, repeats
 
 sizes_of_sets = st.lists(st.integers(1, 100_000), min_size=1, max_size=6)
 
@@ -79,3 +80,36 @@ def test_a_seed_decides_the_rows(labels: list[int] | None) -> None:
     first = one.take(40)
     assert torch.equal(first, same.take(40))
     assert not torch.equal(first, other.take(40))
+
+
+def boxes(classes: list[list[int]], ignored: bool = False, score: float | None = None) -> BoxLabels:
+    labels = torch.tensor(classes)
+    scores = None if score is None else torch.full(labels.shape, score)
+    return BoxLabels(torch.zeros(*labels.shape, 4), labels, torch.full(labels.shape, ignored), scores=scores)
+
+
+RARE = [[0, 1]] * 4 + [[0, -1]] * 95 + [[-1, -1]]  # class 1 in four of a hundred pictures
+
+
+def test_pictures_of_rare_classes_come_more_often() -> None:
+    """A share of 0.04 below 0.16: (0.16 / 0.04)^0.5, twice an epoch."""
+    often = repeats(boxes(RARE), 0.16)
+    assert often.tolist() == pytest.approx([2.0] * 4 + [1.0] * 96)
+    data = replace(pictures(100), objects=boxes(RARE))
+    sampler = RowSampler(data, torch.Generator().manual_seed(0), repeat=0.16)
+    for _ in range(3):
+        epoch = Counter(sampler.take(104).tolist())
+        assert [epoch[row] for row in range(100)] == [2] * 4 + [1] * 96
+
+
+def test_a_broken_number_of_times_is_met_on_average() -> None:
+    """(0.09 / 0.04)^0.5 = 1.5."""
+    data = replace(pictures(100), objects=boxes(RARE))
+    sampler = RowSampler(data, torch.Generator().manual_seed(0), repeat=0.09)
+    rows = sampler.take(102 * 400)
+    assert (rows < 4).float().mean().item() == pytest.approx(6 / 102, rel=0.05)
+
+
+@pytest.mark.parametrize("labels", [boxes(RARE, ignored=True), boxes(RARE, score=0.9), boxes([[-1]] * 100)])
+def test_what_nobody_drew_makes_no_picture_rare(labels: BoxLabels) -> None:
+    assert repeats(labels, 0.5).tolist() == [1.0] * 100

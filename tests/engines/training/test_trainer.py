@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+from engines.errors import DataError
 from engines.training.settings import AugmentationSettings, LossSettings, PhaseSettings, TrainingSettings
 from engines.training.trainer import Trainer
 from tests.engines.training.made_data import (
@@ -191,3 +192,20 @@ def test_means_begin_at_the_first_value_and_follow_slowly(data: Path) -> None:
 def test_every_set_comes_up_in_proportion(data: Path) -> None:
     trainer = trainer_on(data, tiny_settings(temperature=0.0))
     assert sorted(trainer.set_sampler.step()) == list(range(len(SETS)))
+
+
+def test_a_run_that_parts_scores_from_boxes_begins_with_one_that_does_not(data: Path) -> None:
+    """Nor the other way round: what its own convolution knows of classes would be lost."""
+    settings = tiny_settings()
+    wide = msgspec.structs.replace(settings.network, class_width=12)
+    joined = trainer_on(data, settings)
+    parted = trainer_on(data, msgspec.structs.replace(settings, network=wide))
+    parted.begin_from(joined.checkpoint())
+    pictures = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    before, now, average = (
+        each.eval().frame(pictures)["objects"] for each in (joined.network, parted.network, parted.ema.network)
+    )
+    torch.testing.assert_close(now, before)
+    torch.testing.assert_close(average, before)
+    with pytest.raises(DataError, match="the checkpoint's network, classes or people are not the configuration's"):
+        joined.begin_from(parted.checkpoint())
