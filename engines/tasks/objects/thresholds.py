@@ -16,7 +16,7 @@ from engines.tasks.objects.metrics import find_objects
 
 
 def choose(runner: ModelRunner, truth: Truth, chosen: Calibrated, skipped: SkippedRows) -> Calibrated:
-    """Fit the curve of each label, and take the probability with its best F1 at IoU 0.5.
+    """Fit the curve of each label, and take the probability with its best F1 at IoU 0.5, or that of all labels.
 
     Labels that the data has too little of get the curve and the threshold of all labels together.
 

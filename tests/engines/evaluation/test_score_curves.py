@@ -77,6 +77,17 @@ def test_thresholds_are_of_the_best_f1() -> None:
     assert usual == own
 
 
+def test_a_label_that_is_mostly_wrong_is_shown_no_sooner_than_the_others() -> None:
+    count = 20 * ENOUGH
+    good = detections(np.where(np.arange(count) % 2, 0.95, 0.05), np.where(np.arange(count) % 2, 0.8, 0.3))
+    weak = detections(np.full(count, 0.15), np.full(count, 0.4) + np.arange(count) * 1e-5)
+    curves = fit_curves([good, weak])
+    usual, scores = thresholds_of([good, weak], curves)
+    (said,) = calibrated(curves, np.array([0.41], np.float32), np.array([1])).tolist()
+    assert said < 0.5 * usual, "alone it would be shown from below here on"
+    assert scores == (usual, usual)
+
+
 def test_a_model_that_finds_nothing_is_refused() -> None:
     nothing = detections(np.zeros(5), np.full(5, 0.5))
     with pytest.raises(DataError, match="finds nothing"):
