@@ -103,7 +103,7 @@ def train(
         opened: called with one line per set once they are in memory.
 
     Raises:
-        ConfigError: stages of a network that begins with fresh weights are frozen.
+        ConfigError: parts of a network that begins with fresh weights are frozen.
         DataError: data or checkpoint cannot be used.
         TrainingError: losses, weights or the gradients of many steps in a row are no longer numbers; the last
             checkpoint is from before.
@@ -145,10 +145,11 @@ class _Run:
             self.trainer.begin_from_model(load_model(init), at_step)
         elif init is not None:
             self.trainer.begin_from(load_checkpoint(init))
-        elif self.trainer.frozen:
-            stages = self.trainer.settings.frozen_stages
+        elif len(self.trainer.still):
+            given = self.trainer.settings
             raise ConfigError(
-                f"frozen_stages must be 0 in a run that begins with fresh weights, got {stages}: add --init"
+                "frozen_stages must be 0 and frozen_statistics false in a run that begins with fresh weights, "
+                f"got {given.frozen_stages} and {str(given.frozen_statistics).lower()}: add --init"
             )
         self.out.mkdir(parents=True, exist_ok=True)
 

@@ -307,6 +307,7 @@ class TrainingSettings(_TrainingSection, frozen=True, kw_only=True):
     gradient_steps: Annotated[int, msgspec.Meta(ge=0)] = 200  # between two logs of the tasks' gradients; 0: none
     validation: ValidationSettings | None = None
     frozen_stages: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0  # of the trunk, and its stem, that stay as they began
+    frozen_statistics: bool = False  # normalise by those that --init has, as the network is used
     seed: int = 0
     precision: Literal["bf16", "f32"] = "bf16"
     compiled: bool = False  # the network's forward and backward pass by torch.compile: minutes at first, then faster

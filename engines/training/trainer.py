@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engines.errors import DataError, TrainingError
 from engines.network.detection_head import DetectionHead
@@ -23,6 +23,7 @@ from engines.training.criteria import Learning, build_criteria, criterion
 from engines.training.datasets import PictureSet
 from engines.training.dense import DenseCriterion, DenseTargets, DenseTeacher
 from engines.training.ema import Ema
+from engines.training.freezing import still_parts
 from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss, joined
 from engines.training.micro_batches import Draw, MicroBatchMaker
@@ -98,9 +99,8 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.network = build_network(settings.network, len(labels[0]), len(labels[1]))
         self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a true overload
-        trunk, stages = self.network.trunk, settings.frozen_stages
-        self.frozen = nn.ModuleList([trunk.stem, *trunk.stages[:stages]] if stages else []).requires_grad_(False)
-        self.shared = [p for p in trunk.parameters() if p.requires_grad]
+        self.still = still_parts(self.network, settings)
+        self.shared = [p for p in self.network.trunk.parameters() if p.requires_grad]
         known = settings.network.tasks
         classes = {name: max((s.classes for s in sets if s.kind == name), default=1) for name in known}
         self.criteria = build_criteria(settings, classes)
@@ -172,7 +172,7 @@ class Trainer:
                 weight.
         """
         self.network.train()
-        self.frozen.eval()
+        self.still.eval()
         rate = self.learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -196,9 +196,8 @@ class Trainer:
         self.balance.observe(totals)
         if self.balance.looks_back:
             self.balance.learn(totals, self._look_back(draws))
-        for each in found:
-            for name, value in each.parts.items():
-                self._note(name, value)
+        for name, value in ((name, value) for each in found for name, value in each.parts.items()):
+            self._note(name, value)
         return rate
 
     def _finite_gradients(self) -> bool:
@@ -232,9 +231,7 @@ class Trainer:
         rows = self.row_samplers[index].take(entry.batch * (4 if mosaic else 1))
         seed = int(torch.randint(2**62, (), generator=self.generator))
         shapes = phase.shapes(entry)
-        size = shapes[0]
-        if len(shapes) > 1:
-            size = shapes[int(torch.randint(len(shapes), (), generator=self.generator))]
+        size = shapes[int(torch.randint(len(shapes), (), generator=self.generator)) if len(shapes) > 1 else 0]
         return Draw(index, rows, size, mosaic, seed)
 
     def _run(self, draws: Sequence[Draw], gradients: Gradients | None) -> list[MicroBatchResult]:
@@ -357,8 +354,8 @@ class Trainer:
         """
         if not self._extends(saved.settings.network) or self._knows_others(saved):
             raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
-        fresh = self.network.state_dict()
-        weights = fresh | part_scores(saved.ema, fresh)
+        weights = self.network.state_dict()
+        weights |= part_scores(saved.ema, weights)
         self.network.load_state_dict(weights)
         self.ema.network.load_state_dict(weights)
         self.criteria.load_state_dict(self.criteria.state_dict() | saved.criteria)

@@ -262,9 +262,28 @@ def test_frozen_stages_stay_as_the_run_began_and_the_others_learn(
     assert second.means["gradient.objects"] > 0
 
 
-def test_stages_of_fresh_weights_are_not_frozen(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="frozen_stages must be 0 in a run that begins with fresh weights, got 1"):
-        run(tiny_settings(frozen_stages=1), data, tmp_path / "run")
+def test_frozen_statistics_normalise_as_the_network_is_used_and_stay(
+    data: Path, straight: Straight, tmp_path: Path
+) -> None:
+    first = load_checkpoint(straight.folder / "checkpoint.pt").ema
+    still = tiny_settings(frozen_statistics=True)
+    run(still, data, tmp_path / "second", init=straight.folder / "checkpoint.pt", stop_at=2)
+    second = load_checkpoint(tmp_path / "second/checkpoint.pt").network
+    for name, value in second.items():
+        statistic = name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+        assert torch.equal(value, first[name]) == statistic or not name.startswith("trunk."), name
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({"frozen_stages": 1}, "got 1 and false: add --init"),
+        ({"frozen_statistics": True}, "got 0 and true: add --init"),
+    ],
+)
+def test_nothing_of_fresh_weights_is_frozen(data: Path, tmp_path: Path, kept: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(tiny_settings(**kept), data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
