@@ -64,6 +64,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     normalisation: Literal["batch", "group"] = "batch"
     dropout: Share = 0.1  # before the scene and the identity layers
     embedding: Positive = 128
+    mirrored_faces: bool = False  # what heads say of a face is the mean of it and its mirror image
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks) or not set(self.tasks) <= set(TASKS):

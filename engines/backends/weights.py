@@ -26,7 +26,7 @@ def load_entry(model: Model, entry: EntryName) -> nn.Module:
     spec = model.spec.entry(entry)
     network = _load(model)
     if entry == "face":
-        return FaceEntry(network).eval()
+        return FaceEntry(network, mirrored=model.spec.network.mirrored_faces).eval()
     return FrameEntry(network, (spec.height, spec.width), most_rows(spec)).eval()
 
 

@@ -92,7 +92,8 @@ def export(trained: Trained, out: Path, frame_size: tuple[int, int], thresholds:
         raise ValueError(f"frame_size must be multiples of {STEP}, got {frame_size[0]}x{frame_size[1]}")
     out.mkdir(parents=True, exist_ok=True)
     network = trained.network()
-    modules = {"frame": FrameEntry(network, frame_size), "face": FaceEntry(network)}
+    mirrored = trained.settings.mirrored_faces
+    modules = {"frame": FrameEntry(network, frame_size), "face": FaceEntry(network, mirrored=mirrored)}
     sizes = {"frame": frame_size, "face": (FACE_SIZE, FACE_SIZE)}
     exported = {
         name: _export_entry(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.alignment import SIZE as FACE_SIZE
+from engines.network.entries import FaceEntry
 from engines.network.network import Network, build_network
 from engines.spec import EntryName, NetworkSettings
 
@@ -55,7 +56,9 @@ def cost(settings: NetworkSettings, objects: int, scenes: int, frame_size: tuple
         network = build_network(settings, objects, scenes).eval()
     sizes = {"frame": frame_size or (0, 0), "face": (FACE_SIZE, FACE_SIZE)}
     images = {entry: torch.zeros(1, *sizes[entry], 3, dtype=torch.uint8) for entry in settings.entries}
-    entries = {entry: _entry_cost(network, entry, images[entry]) for entry in settings.entries}
+    face = FaceEntry(network, mirrored=settings.mirrored_faces)
+    runs = {"frame": lambda: network.frame(images["frame"]), "face": lambda: face(images["face"])}
+    entries = {entry: _entry_cost(network, entry, runs[entry]) for entry in settings.entries}
     return Cost(entries, sum(parameter.numel() for parameter in network.parameters()))
 
 
@@ -86,8 +89,8 @@ def count_macs(network: nn.Module, run: Callable[[], object]) -> dict[str, int]:
     return dict(macs)
 
 
-def _entry_cost(network: Network, entry: EntryName, images: Tensor) -> dict[PartName, PartCost]:
-    macs = count_macs(network, lambda: network.frame(images) if entry == "frame" else network.face(images))
+def _entry_cost(network: Network, entry: EntryName, run: Callable[[], object]) -> dict[PartName, PartCost]:
+    macs = count_macs(network, run)
     parts: tuple[PartName, ...] = ("trunk", "neck", *network.tasks)
     return {part: PartCost(macs[part], _parameters(network, part, entry)) for part in parts if part in macs}
 

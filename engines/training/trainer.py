@@ -378,11 +378,11 @@ class Trainer:
         self.step = self.began = min(at_step, self.settings.steps)
 
     def _extends(self, network: NetworkSettings) -> bool:
-        """Whether this network is another one, or has more tasks than it, or parts scores from boxes."""
-        own = self.settings.network
-        width = own.class_width if network.class_width is None else network.class_width
-        grown = msgspec.structs.replace(network, tasks=own.tasks, class_width=width)
-        return grown == own and set(network.tasks) <= set(own.tasks)
+        """Whether this network is another one, but for more tasks, parted scores or mirrored faces."""
+        own, width = self.settings.network, network.class_width
+        freed = {"tasks": network.tasks, "mirrored_faces": network.mirrored_faces}
+        freed |= {} if width else {"class_width": None}
+        return msgspec.structs.replace(own, **freed) == network and set(network.tasks) <= set(own.tasks)
 
     def _knows_others(self, saved: Checkpoint) -> bool:
         """Whether a checkpoint's classes or people are not ours."""

@@ -33,7 +33,8 @@ class IdentityHead(nn.Module):
 
     def exported(self, raw: tuple[Tensor, Tensor], grid: Grid | None) -> tuple[Tensor, ...]:
         """Embedding (N, D) and quality (N,)."""
-        return raw
+        embedding, quality = raw
+        return F.normalize(embedding, dim=1), quality  # a mean of two is shorter
 
 
 def build(settings: NetworkSettings, classes: int) -> IdentityHead:

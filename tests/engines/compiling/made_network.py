@@ -27,7 +27,7 @@ def trained(settings: NetworkSettings = TINY, *, seed: int = 0) -> Trained:
                 module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
         for head in (getattr(network, name) for name in ("objects", "faces") if name in network.tasks):
-            for layer in head.predict:
+            for layer in head.scores or head.predict:
                 layer.bias[: head.classes] = math.log(SCORE / (1 - SCORE))  # type: ignore[index,operator]
         if "identity" in network.tasks:
             network.identity.quality.weight.normal_(std=0.02)

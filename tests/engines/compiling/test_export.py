@@ -113,8 +113,12 @@ def test_pictures_of_a_batch_do_not_mix(model: Model) -> None:
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # group normalisation asks for the batch's size
 @pytest.mark.parametrize(
     "changes",
-    [{"activation": "silu", "normalisation": "group"}, {"activation": "hardswish", "depths": (1, 2, 1, 1)}],
-    ids=["silu, group", "hardswish, deeper"],
+    [
+        {"activation": "silu", "normalisation": "group"},
+        {"activation": "hardswish", "depths": (1, 2, 1, 1)},
+        {"class_width": 12, "mirrored_faces": True},
+    ],
+    ids=["silu, group", "hardswish, deeper", "parted, mirrored"],
 )
 def test_other_settings_export_too(tmp_path: Path, changes: dict[str, object]) -> None:
     made = trained(msgspec.structs.replace(TINY, **changes))

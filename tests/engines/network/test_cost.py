@@ -60,6 +60,13 @@ def test_the_counts_are_those_of_pytorch_itself() -> None:
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
+def test_a_face_and_its_mirror_image_cost_twice_a_face() -> None:
+    settings = (msgspec.structs.replace(SMALL, mirrored_faces=both) for both in (False, True))
+    once, twice = (cost(each, OBJECTS, SCENES, (64, 96)) for each in settings)
+    for part, plain in once.entries["face"].items():
+        assert twice.entries["face"][part] == PartCost(2 * plain.macs, plain.parameters)
+
+
 @pytest.mark.parametrize(
     ("tasks", "parts"),
     [

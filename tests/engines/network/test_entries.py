@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engines.network.entries import FaceEntry, FrameEntry
@@ -113,7 +114,25 @@ def test_the_face_entry_is_the_networks(network: Network) -> None:
     with torch.no_grad():
         served, plain = FaceEntry(network)(faces), network.face(faces)["identity"]
     assert len(served) == len(output_names("face"))
-    assert all(torch.equal(a, b) for a, b in zip(served, plain, strict=True))
+    assert torch.equal(served[0], F.normalize(plain[0], dim=1)) and torch.equal(served[1], plain[1])
+
+
+def test_a_mirrored_face_entry_says_the_mean_of_a_face_and_its_mirror_image() -> None:
+    torch.manual_seed(3)
+    settings = NetworkSettings(channels=(8, 8, 8, 8, 8), neck=8, towers=1, embedding=16, tasks=("identity", "mask"))
+    network = build_network(settings, 0, 0).eval()
+    faces = torch.randint(0, 256, (3, 112, 112, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        network.get_submodule("identity").quality.weight.normal_()  # type: ignore[operator,union-attr]
+        served = FaceEntry(network, mirrored=True)(faces)
+        turned = FaceEntry(network, mirrored=True)(faces.flip(2))
+        (one, quality), logits = (network.face(faces)[name] for name in ("identity", "mask"))
+        (other, mirrored), theirs = (network.face(faces.flip(2))[name] for name in ("identity", "mask"))
+    assert not torch.allclose(one, other, atol=1e-2) and not torch.equal(quality, mirrored)
+    wanted = (F.normalize(one + other, dim=1), (quality + mirrored) / 2, ((logits + theirs) / 2).softmax(1))
+    for name, found, mean, back in zip(output_names("face", settings.tasks), served, wanted, turned, strict=True):
+        assert_same(found, mean, name)
+        assert_same(back, found, name)
 
 
 def test_both_entries_hold_the_same_trunk_tensors(network: Network) -> None:
