@@ -23,6 +23,8 @@ demo: $(VENV)/.installed-demo
 	@$(BIN)/trunkline demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(KEEP),--keep)
 
 # What failed in the crowd is judged once more, alone: many tests watch a clock. Types are checked meanwhile, on one core.
+# Bytecode is kept whatever the environment says, else each of hundreds of processes compiles all that it imports.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint-style
 	@nice $(SUBMAKE) lint-types & types=$$!; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal || \

@@ -19,6 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = ("engines", "pipeline", "tools")
 RUN_TIME = "pipeline.service.run, tools.main, tools.run, tools.demo, tools.benchmark"
 WITHOUT_TORCH = f"import sys; sys.modules['torch'] = None; import {RUN_TIME}"
+LOADED = "print('scipy.optimize' in sys.modules)"
 
 
 def python(code: str, folder: Path) -> str:
@@ -91,5 +92,6 @@ def test_the_installed_backends_are_those_of_this_checkout() -> None:
     assert installed == named, "install the checkout anew: pip install -e . --no-deps"
 
 
-def test_a_run_needs_no_torch() -> None:
-    python(WITHOUT_TORCH, CHECKOUT)
+def test_a_run_needs_no_torch_and_begins_without_the_solver_but_where_processes_are_forked() -> None:
+    code = f"{WITHOUT_TORCH}; {LOADED}; import pipeline.runtime.workers.forking; {LOADED}"
+    assert python(code, CHECKOUT).split() == ["False", "True"]

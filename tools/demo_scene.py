@@ -7,13 +7,12 @@ import importlib.util
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import PchipInterpolator
 
 from engines.arrays import Float, Mask
 from engines.errors import DataError
@@ -119,7 +118,9 @@ class Appearance:
 
 
 @cache
-def _curve(poses: tuple[Pose, ...]) -> PchipInterpolator:
+def _curve(poses: tuple[Pose, ...]) -> Any:
+    from scipy.interpolate import PchipInterpolator  # takes longer to import than all else of a demo
+
     table = np.array([astuple(pose) for pose in poses])
     return PchipInterpolator(table[:, 0], table[:, 1:])
 

@@ -53,14 +53,6 @@ def write_simulated(file: Path, out: Path) -> None:
     onnx.save(network, out)
 
 
-def greatest_weight(file: Path) -> int:
-    """The greatest magnitude of the 8-bit weights in a QDQ file; 0 where it has none."""
-    graph = onnx.load(file).graph
-    stored = {each.name: each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8}
-    weights = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored]
-    return max((int(np.abs(numpy_helper.to_array(stored[name]).astype(np.int32)).max()) for name in weights), default=0)
-
-
 def _dequantised(node: onnx.NodeProto, inputs: list[Array]) -> Float:
     values, scales, *zeros = (each.astype(np.float64) for each in inputs)
     axis = next((each.i for each in node.attribute if each.name == "axis"), 1)

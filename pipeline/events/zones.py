@@ -170,10 +170,6 @@ class ZoneCounter:
         self._tracks.arrange(np.append(~gone, True).nonzero()[0])
         return left
 
-    def end(self, cause: Cause) -> list[ZoneEvent]:
-        """No track is any more."""
-        return self.ended(self._tracks.ids[:-1], cause)
-
     def _fit(self, size: tuple[int, int]) -> Outlines:
         if self._outlines is None or self._outlines.size != size:
             if self._outlines is not None:  # the camera's picture has another size now

@@ -186,10 +186,6 @@ class Skipped:
     frame: Frame
     timestamps: Timestamps
 
-    @property
-    def frames(self) -> tuple[Frame, ...]:
-        return (self.frame,)
-
 
 @dataclass(frozen=True, slots=True)
 class Tracks:

@@ -6,11 +6,11 @@ one.
 """
 
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import cache
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from engines.arrays import Double, Flags, Rows
 
@@ -174,10 +174,18 @@ def _assigned(tracks: Rows, detections: Rows, gains: Double, shape: tuple[int, i
     worth.reshape(-1)[rows * width + columns] = gains
     matched = np.empty(height, np.int64)
     matched.fill(-1)
-    first, second = linear_sum_assignment(worth, maximize=True)
+    first, second = solver()(worth, maximize=True)
     matched[first] = second
     won: Rows = (matched.take(rows) == columns).nonzero()[0]
     return won
+
+
+@cache
+def solver() -> Any:
+    """Return SciPy's solver of the assignment problem: the first call imports it."""
+    from scipy.optimize import linear_sum_assignment  # takes as long as all else that a run imports
+
+    return linear_sum_assignment
 
 
 def _numbered(values: Rows, limit: int) -> tuple[Rows, int]:

@@ -14,7 +14,7 @@ from pipeline.frames.picture import Picture
 from pipeline.frames.turns import turns
 from pipeline.frames.types import Carried, Frame, Observed, Skipped, Tracked, Tracks
 from pipeline.settings.schema import TrackingSettings
-from pipeline.tracking.association import by_coordinate, overlapping
+from pipeline.tracking.association import by_coordinate, overlapping, solver
 from pipeline.tracking.camera_motion import camera_motion, in_source, small_luma
 from pipeline.tracking.face_links import Owners, link_faces
 from pipeline.tracking.found import TrackerInput
@@ -145,6 +145,7 @@ class Trackers:
     ) -> None:
         self._rules, self._person = TrackingRules(settings, *_sure_scores(thresholds)), person
         self._streams: defaultdict[str, _StreamTracker] = defaultdict(lambda: _StreamTracker(self._rules, first_id))
+        solver()  # so that the first frame does not wait for it
 
     def tune(self, thresholds: Thresholds) -> None:
         """Let detections start tracks from other scores on, in every stream; those that there are go on."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from engines.spec import EntrySpec, Model, ModelSpec, NetworkSettings, TaskName, load_model, sha256_of
 
@@ -99,3 +99,11 @@ def computed(network: bytes, batch: npt.NDArray[np.uint8]) -> list[npt.NDArray[A
 def pictures(count: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """Noise, the same every time."""
     return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def greatest_weight(file: Path) -> int:
+    """The greatest magnitude of the 8-bit weights in a QDQ file; 0 where it has none."""
+    graph = onnx.load(file).graph
+    stored = {each.name: each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8}
+    weights = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored]
+    return max((int(np.abs(numpy_helper.to_array(stored[name]).astype(np.int32)).max()) for name in weights), default=0)

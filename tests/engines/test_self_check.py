@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import self_check
 from engines.compiling.checking import write_sheet
-from engines.compiling.simulating import greatest_weight, write_simulated
+from engines.compiling.simulating import write_simulated
 from engines.drift import drift
 from engines.engine import open_engine
 from engines.errors import EngineError
@@ -33,6 +33,7 @@ from engines.spec import (
     sha256_of,
     write_spec,
 )
+from tests.engines.made_models import greatest_weight
 
 CHANNELS = 64
 SIDE = 32

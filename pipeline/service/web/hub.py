@@ -15,7 +15,7 @@ from pipeline.settings.schema import StreamSettings
 from pipeline.wire.client import Subscriber
 from pipeline.wire.messages import FrameMessage, HealthMessage, Message, encode
 
-POLL_S: Final = 0.5
+POLL_S: Final = 0.05  # between two looks whether it is to stop
 SILENT_S: Final = 10.0  # without a frame or a word, nobody knows how a stream is
 WINDOW_S: Final = 5.0  # of rates and latencies
 MAX_TIMES: Final = 500  # frames of the window, at the most

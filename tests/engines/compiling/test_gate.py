@@ -15,7 +15,7 @@ from engines.arrays import Pictures
 from engines.compiling import gate
 from engines.compiling.gate import compile_int8, costliest, shares
 from engines.compiling.quantise import Quantiser
-from engines.compiling.simulating import REDUCED_LIMIT, greatest_weight
+from engines.compiling.simulating import REDUCED_LIMIT
 from engines.engine import Backend, open_engine
 from engines.errors import DataError, EngineError
 from engines.evaluation.report import Headline
@@ -31,7 +31,7 @@ from engines.spec import (
     load_model,
     write_spec,
 )
-from tests.engines.made_models import pictures
+from tests.engines.made_models import greatest_weight, pictures
 
 pytestmark = pytest.mark.usefixtures("single_requests")
 ENTRIES: tuple[EntryName, ...] = ("frame", "face")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engines.arrays import Pixels
@@ -75,18 +75,23 @@ def test_picture_lies_where_its_letterbox_says_and_grey_lies_elsewhere(width: in
     x=st.floats(0.2, 0.8),
     y=st.floats(0.2, 0.8),
 )
+@example(width=16, height=220, x=0.8, y=0.5)  # three bright columns become one
 def test_an_edge_in_the_source_is_found_where_the_letterbox_maps_it(
     width: int, height: int, x: float, y: float
 ) -> None:
     column, row = round(x * width), round(y * height)
-    rgb = np.zeros((height, width, 3), np.uint8)
-    rgb[row:, column:] = 255
     box = letterbox((width, height), TARGET)
-    out = boxed(Picture.from_rgb(rgb))[..., 0] / 255.0
     (left, top), (scaled_width, scaled_height) = box.pad, box.scaled
-    inside = out[top : top + scaled_height, left : left + scaled_width]
-    # The bright part's extent along its last row and column, to a fraction of a pixel.
-    found = (left + scaled_width - inside[-1].sum(), top + scaled_height - inside[:, -1].sum())
+
+    def inside(*bright: slice) -> np.ndarray:
+        rgb = np.zeros((height, width, 3), np.uint8)
+        rgb[bright] = 255
+        return boxed(Picture.from_rgb(rgb))[top : top + scaled_height, left : left + scaled_width, 0] / 255.0
+
+    # The bright part's extent along its last row and column, to a fraction of a pixel. One edge at a time: where few
+    # bright columns become fewer, the last is not as bright as they are.
+    across, down = inside(slice(None), slice(column, None)), inside(slice(row, None))
+    found = (left + scaled_width - across[-1].sum(), top + scaled_height - down[:, -1].sum())
     expected = box.to_input(np.array([column, row], np.float32))
     # Interpolation clamps at the border, and a pixel enlarged is a step spread over itself.
     assert found == pytest.approx(expected, abs=0.6)

@@ -306,7 +306,7 @@ def test_a_stream_is_switched_off_and_on_by_the_settings_it_had(model: Model) ->
 def test_a_stream_that_is_off_can_be_removed_and_its_end_is_told(model: Model) -> None:
     run = Controlled(model, "door", "yard")
     run.control.switch("door", "detect", False)
-    run.wait(lambda run: run.health("door")[-1].state == "ended")
+    run.wait(lambda run: bool(run.health("door")) and run.health("door")[-1].state == "ended")
     ends = len(run.health("door"))
     run.control.remove("door")
     assert run.control.is_on("door", "detect") and not run.control.paused()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engines.spec import Thresholds
 from pipeline.frames.types import Skipped, Tracks
 from pipeline.settings.schema import TrackingSettings
+from pipeline.tracking.association import solver
 from pipeline.tracking.found import TrackerInput
 from pipeline.tracking.stage import Trackers, track
 from pipeline.tracking.tracker import Tracker
@@ -367,6 +368,12 @@ def test_a_stream_that_was_never_inferred_has_nothing_to_carry() -> None:
     seen = make_observed(0.0, [(10, 10, 50, 110)])
     (tracked,) = Trackers(SETTINGS, THRESHOLDS, PERSON).update([Skipped(seen.frame, seen.timestamps)])
     assert not len(tracked.objects.ids) and not len(tracked.detections.objects.boxes)
+
+
+def test_the_solver_is_loaded_before_the_first_frame() -> None:
+    solver.cache_clear()
+    Trackers(SETTINGS, THRESHOLDS, PERSON)
+    assert solver.cache_info().currsize == 1
 
 
 def test_ids_begin_where_they_are_told_to() -> None:
