@@ -15,6 +15,7 @@ MISSING_S: Final = 0.25
 MISSING: Final = 0.05
 MISSING_OF_EXACT: Final = 0.005  # of playlists that state the lengths of segments exactly
 MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
+UNCOUNTED: Final = 2**30  # pictures that a header states, at least, which could not be written once they were counted
 DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -31,6 +32,8 @@ class Length:
         self._stated_s = _own_duration_s(stream)
         if self._stated_s is None and alone and container.duration is not None:
             self._stated_s = container.duration / av.time_base
+        if stream.frames >= UNCOUNTED:
+            self._stated_s = None
         self._came = 0
         one_video = sum(stream.type == "video" for stream in container.streams) == 1
         self._gaps = FileGaps() if one_video and not self._in_segments else None
