@@ -83,7 +83,7 @@ def opened(
                 pipe = stack.enter_context(PipeReader(path, stop or threading.Event(), timeout_s if live else None))
             container = av.open(
                 address_for_ffmpeg(settings) if pipe is None else pipe,
-                "r",
+                mode="r",
                 format=form,
                 options=_options(settings, live),
                 timeout=(timeout_s, read_s) if pipe is None else None,
