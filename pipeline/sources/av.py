@@ -28,7 +28,6 @@ from pipeline.sources.packets import PacketTap
 from pipeline.sources.pictures import RATE_HZ, pictures_of
 from pipeline.sources.repeats import Repeats
 from pipeline.sources.viewer import Viewer
-from pipeline.sources.whole import cut_short
 
 # Cameras may send a key frame only every few seconds, and nothing can be decoded before the first.
 PICTURE_PATIENCE: Final = 4  # times the timeout, while data arrives but no picture comes of it
@@ -70,7 +69,7 @@ class VideoSource:
         elif is_pictures(settings.source):
             next(pictures_of(settings))
         elif not self.live:
-            with opened(settings, self.live) as (_, stream):
+            with opened(settings, self.live) as (_, stream, _):
                 Decoder(stream, settings, self.live)
 
     def read(self, stop: threading.Event) -> Generator[Given, None, None]:
@@ -100,7 +99,7 @@ FileSource = UrlSource = VideoSource  # as the entry points name them
 
 
 def _picture_bytes(settings: StreamSettings) -> int:
-    with opened(settings, False) as (_, stream):
+    with opened(settings, False) as (_, stream, _):
         width = displayed_width(stream.codec_context.width, pixel_aspect(stream.sample_aspect_ratio))
         return yuv_bytes(width, stream.codec_context.height)
 
@@ -129,7 +128,7 @@ def _read(
     repeats: Repeats | None = None,
 ) -> Generator[Given, None, None]:
     patience_s = PICTURE_PATIENCE * read_timeout_s(settings)
-    with opened(settings, live, stop, partial(_close, live=live), form) as (container, stream):
+    with opened(settings, live, stop, partial(_close, live=live), form) as (container, stream, missing):
         bursts = _bursts(container, live)
         decoder = Decoder(stream, settings, live or settings.pace == "camera")
         viewer = Viewer(stream, settings, bursts)
@@ -160,8 +159,8 @@ def _read(
                 failure = error
             yield from _fresh(viewer.shown(decoder.flush()), repeats)  # also where the file cannot be read on
             yield from _fresh(viewer.rest(), repeats)
-        if failure is None and not live and (missing := _missing(settings, length)) is not None:
-            failure = Incomplete(missing)
+        if failure is None and not live and (cause := missing() or length.missing) is not None:
+            failure = Incomplete(cause)
     if failure is not None:
         raise failure
 
@@ -171,14 +170,6 @@ def _fresh(given: Iterable[Decoded | Missed], repeats: Repeats | None) -> Iterat
     for each in given:
         if repeats is None or not (isinstance(each, Decoded) and repeats.shown_before(each.source_s)):
             yield each
-
-
-def _missing(settings: StreamSettings, length: Length) -> str | None:
-    """What a file lacks that was read to its end."""
-    path = local_path(settings.source)
-    if path is None:
-        return None if is_pipe(settings.source) else length.missing
-    return cut_short(path) or length.missing
 
 
 def _bursts(container: InputContainer, live: bool) -> bool:

@@ -1,12 +1,14 @@
 """Where a file that was read to its end has lost pictures on the way; pure state."""
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 FEW: Final = 10  # steps between packets; of fewer nothing can be said
 GAP: Final = 1.5  # normal steps, from which a step is a gap
-ODD: Final = 4  # steps with the most bytes beside them that are not looked at, since they may be damaged themselves
+# Steps with the most bytes beside are not looked at, since they may be damaged themselves: one of so many, at most 4.
+ODD_OF, ODD = 50, 4
+NEAR: Final = 4  # packets that a gap in times may be beside its bytes: reordered pictures, shared pages
 MAX_GAPS: Final = 1000  # that are kept
 MAX_STEPS: Final = 10_000  # different lengths that are kept
 
@@ -25,7 +27,9 @@ class FileGaps:
         self._steps = Counter[int]()
         self._normal = 0  # the most frequent step
         self._largest: list[int] = []  # of the bytes beside
-        self._gaps: list[tuple[int, int]] = []  # their steps and bytes
+        self._near = deque[int](maxlen=NEAR + 1)  # bytes beside the last steps
+        self._since = 0  # the last gap, packets
+        self._gaps: list[tuple[int, int]] = []  # their steps, and the most bytes near them
 
     def reached(self, dts: int | None, begin: int | None, size: int) -> None:
         """A packet came: its decoding time in units of its stream, its first byte in the file, and how many it has."""
@@ -36,9 +40,15 @@ class FileGaps:
         if before is None or (step := dts - before[0]) <= 0:
             return
         beside = begin - before[1]
+        self._near.append(beside)
+        self._since += 1
+        if self._gaps and self._since <= NEAR:
+            last, found = self._gaps[-1]
+            self._gaps[-1] = last, max(found, beside)
         if self._normal and step > GAP * self._normal:
             if len(self._gaps) < MAX_GAPS:
-                self._gaps.append((step, beside))
+                self._gaps.append((step, max(self._near)))
+                self._since = 0
             return
         self._count, self._sizes, self._beside = self._count + 1, self._sizes + size, self._beside + beside
         heapq.heappush(self._largest, beside)
@@ -55,9 +65,10 @@ class FileGaps:
         steady = sum(count for step, count in self._steps.items() if abs(step - self._normal) <= 0.1 * self._normal)
         if self._count < FEW or steady < self._count / 2:
             return 0
+        usual = sorted(self._largest, reverse=True)[min(ODD, self._count // ODD_OF)]
         picture, beside = self._sizes / self._count, self._beside / self._count
         return sum(
             step - self._normal
             for step, found in self._gaps
-            if step > GAP * self._normal and found > self._largest[0] + beside * step / self._normal + picture / 2
+            if step > GAP * self._normal and found > usual + beside * step / self._normal + picture / 2
         )

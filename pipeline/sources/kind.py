@@ -50,7 +50,7 @@ def settled(settings: StreamSettings) -> StreamSettings:
 
 def _has_end(settings: StreamSettings) -> bool:
     try:
-        with opened(settings, True) as (container, _):
+        with opened(settings, True) as (container, *_):
             name, has_duration = container.format.name, bool(container.duration)
             return has_duration if name in (*PLAYLISTS, *WITH_DURATION) else container.size > 0
     except SourceError:  # it may come later; or it is a file that is not there, which is refused then

@@ -15,6 +15,8 @@ MISSING_S: Final = 0.25
 MISSING: Final = 0.05
 MISSING_OF_EXACT: Final = 0.005  # of playlists that state the lengths of segments exactly
 MISSING_STEPS: Final = 2  # of packets: FLV counts the delay of its decoder in
+INDEXED: Final = "avi"  # FFmpeg's name of a format that has an index of all packets, which it reads before them
+UNCOUNTED: Final = 2**30  # pictures that a header states, at least, which could not be written once they were counted
 DURATION_TAG: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -31,7 +33,10 @@ class Length:
         self._stated_s = _own_duration_s(stream)
         if self._stated_s is None and alone and container.duration is not None:
             self._stated_s = container.duration / av.time_base
-        self._came = 0
+        if stream.frames >= UNCOUNTED:
+            self._stated_s = None
+        self._came = self._filled = 0  # packets, and those with something in them
+        self._indexed = len(stream.index_entries) if container.format.name == INDEXED else 0
         one_video = sum(stream.type == "video" for stream in container.streams) == 1
         self._gaps = FileGaps() if one_video and not self._in_segments else None
         self._first_s: float | None = None
@@ -39,7 +44,7 @@ class Length:
 
     def reached(self, packet: "av.Packet[VideoStream]") -> None:
         """A packet came."""
-        self._came += 1
+        self._came, self._filled = self._came + 1, self._filled + bool(packet.size)
         if self._gaps is not None and packet.size:
             self._gaps.reached(packet.dts, packet.pos, packet.size)
         if packet.pts is not None and packet.time_base is not None:
@@ -51,7 +56,12 @@ class Length:
     @property
     def missing(self) -> str | None:
         """What is missing; None where nothing is, or it is not known."""
-        return self._short() or self._holed()
+        return self._left_out() or self._short() or self._holed()
+
+    def _left_out(self) -> str | None:
+        if self._filled >= self._indexed:
+            return None
+        return f"is not whole: {self._indexed - self._filled} of {self._indexed} packets could not be read"
 
     def _short(self) -> str | None:
         stated_s = self._stated_s

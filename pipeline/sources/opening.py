@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -18,7 +19,7 @@ from pipeline.sources.address import address_for_ffmpeg, is_pipe, local_path, pa
 from pipeline.sources.causes import opening_cause
 from pipeline.sources.hwaccel import check_hardware, hardware
 from pipeline.sources.pipe import PipeReader
-from pipeline.sources.whole import is_animated_webp, lacks_index
+from pipeline.sources.whole import cut_short, is_animated_webp
 
 PLAYLISTS: Final = ("hls", "dash")  # FFmpeg's names of formats that come in segments, whose own length says nothing
 # What FFmpeg may open for a source, whatever a playlist, a redirection or the address itself leads to: of a file files,
@@ -43,6 +44,14 @@ def check_decoder(settings: StreamSettings) -> None:
         raise SourceError(f"cannot be decoded: {error}") from error
 
 
+class Opened(NamedTuple):
+    """A source that can be read."""
+
+    container: InputContainer
+    stream: VideoStream
+    missing: Callable[[], str | None]  # what of its bytes is missing at its end, once that is reached
+
+
 @contextmanager
 def opened(
     settings: StreamSettings,
@@ -50,8 +59,8 @@ def opened(
     stop: threading.Event | None = None,
     close: Callable[[InputContainer], None] = InputContainer.close,
     form: str | None = None,
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a source, and close it in the end; gives its container and its video stream.
+) -> Iterator[Opened]:
+    """Open a source, and close it in the end.
 
     Args:
         settings: of the stream.
@@ -64,15 +73,20 @@ def opened(
         SourceError: it cannot be opened, or has no video; the sentence goes on after the address.
     """
     began_s = time.monotonic()
-    timeout_s = settings.timeout_s if live or local_path(settings.source) is None else None
+    path = local_path(settings.source)
+    timeout_s = settings.timeout_s if live or path is None else None
     read_s = read_timeout_s(settings) if timeout_s is not None else None
     with ExitStack() as stack:
+        pipe: PipeReader | None = None
         try:
-            container: InputContainer = av.open(
-                _target(settings, live, stop, stack),
+            if is_pipe(settings.source):
+                pipe = stack.enter_context(PipeReader(path, stop or threading.Event(), timeout_s if live else None))
+            container = av.open(
+                address_for_ffmpeg(settings) if pipe is None else pipe,
+                mode="r",
                 format=form,
                 options=_options(settings, live),
-                timeout=None if is_pipe(settings.source) else (timeout_s, read_s),
+                timeout=(timeout_s, read_s) if pipe is None else None,
                 metadata_errors="replace",
                 hwaccel=None if settings.decode == "ffmpeg" else hardware(settings.decode, settings.decode_gpu),
             )
@@ -81,16 +95,14 @@ def opened(
             # An interrupted handshake may surface as any error at all: the clock knows better.
             if timeout_s is not None and time.monotonic() - began_s >= timeout_s:
                 raise SourceError(f"no answer within {timeout_s:g} s") from None
-            path = local_path(settings.source)
-            if path is not None and isinstance(error, av.InvalidDataError) and lacks_index(path):
-                raise SourceError("is not whole: its index (moov), which stands at its end, is missing") from None
-            raise SourceError(opening_cause(error, settings)) from None
+            missing = _missing(path, pipe) if isinstance(error, av.InvalidDataError) else None
+            raise SourceError(missing or opening_cause(error, settings)) from None
         stack.callback(close, container)
-        if (path := local_path(settings.source)) is not None and is_animated_webp(path):
+        if path is not None and is_animated_webp(path):
             raise SourceError("is an animated WebP, which this FFmpeg cannot decode: convert it to GIF, PNG or MP4")
         if container.format.name == "tty":  # FFmpeg renders text files as ANSI art
             raise SourceError("is not a video")
-        yield container, _video_stream(container)
+        yield Opened(container, _video_stream(container), lambda: _missing(path, pipe))
 
 
 def read_timeout_s(settings: StreamSettings) -> float:
@@ -99,11 +111,10 @@ def read_timeout_s(settings: StreamSettings) -> float:
     return SEGMENTS * settings.timeout_s if in_segments else settings.timeout_s
 
 
-def _target(settings: StreamSettings, live: bool, stop: threading.Event | None, stack: ExitStack) -> Any:
-    if not is_pipe(settings.source):
-        return address_for_ffmpeg(settings)
-    timeout_s = settings.timeout_s if live else None
-    return stack.enter_context(PipeReader(local_path(settings.source), stop or threading.Event(), timeout_s))
+def _missing(path: Path | None, pipe: PipeReader | None) -> str | None:
+    if pipe is not None:
+        return pipe.missing
+    return None if path is None else cut_short(path)
 
 
 def _options(settings: StreamSettings, live: bool) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from engines.errors import SourceError
+from pipeline.sources.whole import WholeStream
 
 LOOK_MS: Final = 100  # between two looks whether to stop
 
@@ -27,15 +28,22 @@ class PipeReader:
         self._fd = os.dup(0) if path is None else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._whole, self._ended = WholeStream(), False
+
+    @property
+    def missing(self) -> str | None:
+        """What is missing at its end; None where nothing is, or it does not tell, or has not ended."""
+        return self._whole.end() if self._ended else None
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end."""
         asked_s = time.monotonic()
         while not self._stop.is_set():
             for _, event in self._poll.poll(LOOK_MS):
-                if event & select.POLLIN:
-                    return os.read(self._fd, size)
-                return b""  # whoever wrote is gone
+                data = os.read(self._fd, size) if event & select.POLLIN else b""  # whoever wrote is gone
+                self._ended = not data
+                self._whole.took(data)
+                return data
             if self._timeout_s is not None and time.monotonic() - asked_s > self._timeout_s:
                 raise SourceError(f"no data for {self._timeout_s:g} s")
         return b""

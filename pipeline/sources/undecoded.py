@@ -65,7 +65,7 @@ class UndecodedPackets:
             while not self._over.is_set():
                 cause = "the source ended"
                 try:
-                    with opened(settings, self._live, self._over) as (container, stream):
+                    with opened(settings, self._live, self._over) as (container, stream, _):
                         tap.opened(stream)
                         self._began = None
                         for packet in container.demux(stream):

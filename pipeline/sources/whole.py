@@ -1,19 +1,32 @@
-"""Whether a file is as long as its own headers say."""
+"""Whether a file is as long as its own headers say, from its bytes."""
 
-from os import SEEK_CUR
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-from pipeline.sources.containers import CLUSTER, EBML, SEGMENT, FilePart, boxes, elements
+from pipeline.sources.containers import EBML
+from pipeline.sources.ends import (
+    OGG,
+    RIFF,
+    BytesAsked,
+    BytesSeen,
+    Looks,
+    end_of_asf,
+    end_of_boxes,
+    end_of_elements,
+    end_of_pages,
+    end_of_records,
+    end_of_riff,
+    ts_packet,
+)
 
-TS_PACKETS: Final = (188, 192, 204)  # bytes: ISO/IEC 13818-1, with a time stamp before each, with error correction
-TS_SYNC: Final = b"\x47"
+HEAD: Final = 12  # bytes that tell what a file is
+BLOCK: Final = 2**16  # bytes that are looked at together
 WEBP_ANIMATION: Final = 0x02
-OGG: Final = b"OggS"
-OGG_PAGE: Final = 27 + 255 + 255 * 255  # bytes, at most
-# ASF: its first object, the one in it that has the file's length, and where in that; and a flag of what was sent live.
-ASF, ASF_FILE = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_LENGTH, ASF_FLAGS, ASF_LIVE = 16 + 8 + 16, 16 + 8 + 16 + 6 * 8, 1
+ASF, FLV = bytes.fromhex("3026b2758e66cf11"), b"FLV"
+FLV_KIND, FLV_KINDS = 0x1F, (8, 9, 18)  # of tags: sound, video, data
+IVF: Final = b"DKIF"
+BOXES: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # that MP4 and MOV begin with
+INDEXES: Final = (b"moov", b"meta")  # of video, of pictures
 JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", 0xDA, b"\xff\xd9"
 GIF, GIF_END = b"GIF8", b"\x3b"
 DV, DV_625, DV_FRAMES = b"\x1f\x07\x00", 0x80, (120_000, 144_000)  # bytes of a frame: of 525 lines, of 625
@@ -22,22 +35,56 @@ DV, DV_625, DV_FRAMES = b"\x1f\x07\x00", 0x80, (120_000, 144_000)  # bytes of a 
 def cut_short(path: Path) -> str | None:
     """Say what is missing of a file whose end is not there; None where it is whole, or does not tell.
 
-    MP4 and MOV, Matroska and WebM, AVI, WMV, Ogg, MPEG-TS, DV, GIF and JPEG tell.
+    MP4 and MOV, Matroska and WebM, AVI, WMV, FLV, IVF, Ogg, MPEG-TS, DV, GIF and JPEG tell.
     """
     if not path.is_file():
         return None
-    size = path.stat().st_size
+    looks = _missing()
     with path.open("rb") as file:
-        start = file.read(12)
-        end = _end(file, start, size)
-        endless = (start[:3] == JPEG and not _jpeg_ends(file)) or (start[:4] == GIF and not _ends_with(file, GIF_END))
-    if end > size:
-        return f"is not whole: {end - size} of {end} bytes are missing at its end"
-    if start[:1] == TS_SYNC and path.suffix.lower() in (".ts", ".m2ts", ".mts") and all(size % of for of in TS_PACKETS):
-        return "is not whole: its last packet is cut off"
-    if start[:3] == DV and size % DV_FRAMES[bool(start[3] & DV_625)]:
-        return "is not whole: its last picture is cut off"
-    return "is not whole: its end is missing" if endless else None
+        size = path.stat().st_size
+        look = next(looks)
+        while True:
+            file.seek(look.begin if look.begin >= 0 else max(0, size + look.begin))
+            data = file.read(look.size)
+            try:
+                look = looks.send(BytesSeen(data, file.tell()))
+            except StopIteration as told:
+                missing: str | None = told.value
+                return missing
+
+
+class WholeStream:
+    """Says the same as :func:`cut_short` of bytes that come once, from the first to the last."""
+
+    def __init__(self) -> None:
+        self._looks = _missing()
+        self._look: BytesAsked | None = next(self._looks)
+        self._kept, self._end = b"", 0  # bytes that may be asked for, and where they end
+        self._missing: str | None = None
+
+    def took(self, data: bytes) -> None:
+        """The next bytes came."""
+        self._kept, self._end = self._kept + data, self._end + len(data)
+        while self._look is not None and self._look.begin >= 0 and self._end >= sum(self._look):
+            self._answer(self._look)
+        begin = self._end if self._look is None else self._look.begin
+        kept = -begin if begin < 0 else max(0, self._end - begin)  # from the end, or from where it asks on
+        self._kept = self._kept[max(0, len(self._kept) - kept) :]
+
+    def end(self) -> str | None:
+        """No more bytes come; say what is missing."""
+        while self._look is not None:
+            self._answer(self._look)
+        return self._missing
+
+    def _answer(self, look: BytesAsked) -> None:
+        first = self._end - len(self._kept)
+        begin = max(0, (look.begin if look.begin >= 0 else self._end + look.begin) - first)
+        data = self._kept[begin : begin + look.size]
+        try:
+            self._look = self._looks.send(BytesSeen(data, first + begin + len(data)))
+        except StopIteration as told:
+            self._look, self._missing = None, told.value
 
 
 def is_animated_webp(path: Path) -> bool:
@@ -46,79 +93,63 @@ def is_animated_webp(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         head = file.read(21)
-    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & WEBP_ANIMATION)
+    return len(head) == 21 and head[:4] == RIFF and head[8:16] == b"WEBPVP8X" and bool(head[20] & WEBP_ANIMATION)
 
 
-def lacks_index(path: Path) -> bool:
-    """Whether an MP4 or MOV has no index (moov), which is written last: it was never finished, or is cut off."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        if file.read(8)[4:] not in (b"ftyp", b"mdat", b"wide", b"free"):
-            return False
-        return all(box.kind != b"moov" for box in boxes(file, 0, path.stat().st_size))
+def _missing() -> Looks[str | None]:
+    start, _ = yield BytesAsked(0, HEAD)
+    end, of, kind = 0, 0, "packet"
+    if start[4:8] in BOXES:
+        end, kinds = yield from end_of_boxes()
+        if end and kinds.isdisjoint(INDEXES):
+            return "is not whole: its index (moov), which stands at its end, is missing"
+    elif start[:4] == EBML:
+        end = yield from end_of_elements()
+    elif start[:4] == RIFF:
+        end = yield from end_of_riff()
+    elif start[:3] == FLV:
+        end = yield from end_of_records(int.from_bytes(start[5:9]) + 4, 11, 4, _length_of_tag)
+    elif start[:4] == IVF:
+        end = yield from end_of_records(int.from_bytes(start[6:8], "little"), 12, 0, _length_of_frame)
+    elif start[:4] == OGG:
+        end = yield from end_of_pages()
+    elif start[:8] == ASF:
+        end = yield from end_of_asf()
+    elif start[:3] == DV:
+        of, kind = DV_FRAMES[bool(start[3] & DV_625)], "picture"
+    elif start[:4] == GIF:
+        tail, _ = yield BytesAsked(-BLOCK, BLOCK)
+        return None if tail.rstrip(b"\0").endswith(GIF_END) else "is not whole: its end is missing"
+    elif start[:3] == JPEG:
+        return None if (yield from _jpeg_ends()) else "is not whole: its end is missing"
+    else:
+        of = yield from ts_packet()
+    _, size = yield BytesAsked(-1, 1)
+    if end > size:
+        return f"is not whole: at least {end - size} of {end} bytes are missing at its end"
+    return f"is not whole: its last {kind} is cut off" if of and size % of else None
 
 
-def _end(file: BinaryIO, start: bytes, size: int) -> int:
-    """Where a file with this start ends, as it says; 0 where it does not."""
-    if start[4:8] == b"ftyp":
-        return max((box.end for box in boxes(file, 0, size)), default=0)
-    if start[:4] == EBML:
-        return next((_end_of_segment(file, part, size) for part in elements(file, 0, size) if part.kind == SEGMENT), 0)
-    if start[:4] == OGG:
-        return _end_of_ogg(file, size)
-    if start[:8] == ASF:
-        return _end_of_asf(file)
-    end = 0
-    while start[:4] == b"RIFF" and (length := int.from_bytes(start[4:8], "little")):  # 0: nobody wrote how long it is
-        end += 8 + length + length % 2
-        if end >= size:
-            return end
-        file.seek(end)  # AVI of more than a gigabyte has several
-        start = file.read(8)
-    return 0
+def _length_of_tag(head: bytes) -> int | None:
+    return int.from_bytes(head[1:4]) if head[0] & FLV_KIND in FLV_KINDS else None
 
 
-def _end_of_segment(file: BinaryIO, segment: FilePart, size: int) -> int:
-    """Where a segment ends; of one without a length, as what is sent live has them, where the last part of it does."""
-    last = segment
-    while last.end == size and last.kind in (SEGMENT, CLUSTER):
-        *_, inside = last, *elements(file, last.begin, size)
-        if inside is last:
-            break
-        last = inside
-    return last.end
+def _length_of_frame(head: bytes) -> int:
+    return int.from_bytes(head[:4], "little")
 
 
-def _end_of_ogg(file: BinaryIO, size: int) -> int:
-    """Where the last page ends (RFC 3533)."""
-    begin = max(0, size - OGG_PAGE)
-    file.seek(begin)
-    tail = file.read()
-    page = tail.rfind(OGG)
-    segments = tail[page + 27 : page + 27 + tail[page + 26]] if 0 <= page < len(tail) - 26 else b""
-    return begin + page + 27 + len(segments) + sum(segments) if segments else 0
-
-
-def _end_of_asf(file: BinaryIO) -> int:
-    file.seek(0)
-    head = file.read(2**16)
-    found = head.find(ASF_FILE)
-    if found < 0 or len(head) <= found + ASF_FLAGS or head[found + ASF_FLAGS] & ASF_LIVE:
-        return 0
-    return int.from_bytes(head[found + ASF_LENGTH : found + ASF_LENGTH + 8], "little")
-
-
-def _ends_with(file: BinaryIO, mark: bytes) -> bool:
-    file.seek(0)
-    return file.read().rstrip(b"\0").endswith(mark)
-
-
-def _jpeg_ends(file: BinaryIO) -> bool:
+def _jpeg_ends() -> Looks[bool]:
     """Whether the end of the picture is there, after all that comes before it, small pictures in EXIF among it."""
-    file.seek(2)
-    while len(head := file.read(4)) == 4 and head[0] == JPEG[0]:
-        file.seek(int.from_bytes(head[2:]) - 2, SEEK_CUR)
+    begin = 2
+    while True:
+        head, _ = yield BytesAsked(begin, 4)
+        if len(head) < 4 or head[0] != JPEG[0]:
+            return False
+        begin += 2 + int.from_bytes(head[2:])
         if head[1] == JPEG_SCAN:
-            return JPEG_END in file.read()
-    return False
+            break
+    while True:
+        block, begin = yield BytesAsked(begin, BLOCK)
+        if JPEG_END in block or len(block) < BLOCK:
+            return JPEG_END in block
+        begin -= 1  # the mark may lie across two blocks

@@ -115,7 +115,7 @@ def test_no_protocol_within_another_leads_to_a_file(
     make_clip: Callable[..., Path], tmp_path: Path, within: str
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 4, (64, 48), 10)
-    with opened(StreamSettings(name="door", source=str(clip)), False) as (container, _):
+    with opened(StreamSettings(name="door", source=str(clip)), False) as (container, *_):
         assert container.format.name.startswith("mov")
     settings = StreamSettings(name="door", source=f"{within}file://{clip}", timeout_s=2.0)
     with pytest.raises(SourceError), opened(settings, False):

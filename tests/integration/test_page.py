@@ -237,6 +237,31 @@ def test_a_wrong_name_is_taken_back(visit: Callable[..., Page], run: MadeRun) ->
 
 
 @in_browser
+@pytest.mark.parametrize("trouble", ["the list cannot be read", "it is older than the list", "more is told meanwhile"])
+def test_a_wrong_name_is_taken_back_of_all_that_tell_it(visit: Callable[..., Page], run: MadeRun, trouble: str) -> None:
+    """Whether or not the list knows of it: of an event alone, its name stayed on the others of the same face."""
+    *_, new, ended = (event for event in run.events if event["person"] == "Karl")
+    if trouble == "it is older than the list":
+        for _ in range(60):
+            run.add_event("hall", label="truck")
+    if trouble == "more is told meanwhile":
+        run.events.remove(ended)
+    page = visit("#/live")
+    expect(page.locator("tl-live")).to_be_visible()
+    if trouble == "the list cannot be read":
+        page.route("**/api/events?*", lambda route: route.abort("connectionreset"))
+    page.evaluate(f"location.hash = '#/events/{new['id']}'")
+    button = page.get_by_role("button", name="This is not Karl")
+    expect(button).to_be_visible()
+    page.unroute_all()
+    if trouble == "more is told meanwhile":
+        run.events.append(ended)
+    button.click()
+    expect(page.locator("dialog")).to_have_count(0)
+    assert sorted(run.sent) == [("DELETE", f"/api/people/Karl/views/{each['id']}", None) for each in (new, ended)]
+
+
+@in_browser
 def test_filters_stand_in_the_address_and_survive_a_reload(visit: Callable[..., Page]) -> None:
     page = visit("#/events")
     page.locator("summary").click()

@@ -124,6 +124,8 @@ def test_everything_is_reached_with_the_keyboard(visit: Callable[..., Page]) -> 
     first = page.evaluate("location.hash")
     page.keyboard.press("ArrowRight")
     wait_until(page, f"location.hash !== '{first}'")
+    number = page.evaluate("location.hash.split('/').at(-1)")
+    expect(page.locator(f"dialog[data-id='{number}']")).to_be_visible()  # Escape is for this one: the other is closed
     expect(page.locator("dialog")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)

@@ -1,16 +1,12 @@
 """Of all that a file has, nothing goes unsaid."""
 
-import random
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.sources.decode import is_hidden
-from pipeline.sources.whole import cut_short, lacks_index
 from tests.pipeline.made_captures import Read
 from tests.pipeline.made_clips import drawn, write_clip
 
@@ -23,11 +19,6 @@ BROKEN = (3, 8, 13, 18, 23, 28, 33, 38, 43, 48, 53, 57, 58, 59)
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("damage") / "clip.mkv", 60, codec="libx265", options=HEVC, broken=BROKEN)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("whole") / "clip.mp4", 40, options=REORDERED)
 
 
 class TestDamagedPackets:
@@ -102,32 +93,6 @@ def test_an_encrypted_file_is_read_to_nothing(tmp_path: Path) -> None:
     assert Read(tmp_path / "clip.mp4", loop=True).end[1] == "nothing"  # and not for ever
 
 
-CODECS = {".webm": "libvpx", ".avi": "mpeg4", ".wmv": "wmv2", ".ogg": "libvpx"}
-
-
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [
-        ("clip.mp4", {"movflags": "+faststart"}),
-        ("clip.mov", {"movflags": "+faststart"}),
-        *((f"clip.{suffix}", {}) for suffix in ("mkv", "webm", "avi", "flv", "wmv", "ogg")),
-        ("clip.webm", {"live": "1"}),  # nothing has a length
-        ("clip.mkv", {"live": "1"}),
-    ],
-)
-def test_the_first_half_of_a_file_is_played_and_told(tmp_path: Path, name: str, written: dict[str, str]) -> None:
-    codec = CODECS.get(Path(name).suffix, "libx264")
-    content = write_clip(tmp_path / name, 60, codec=codec, container_options=written).read_bytes()
-    read = Read(tmp_path / name)
-    assert (len(read.frames), read.end) == (60, ("end of the file after 60 frames", "all"))
-    (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
-    read = Read(tmp_path / name)
-    assert 0 < len(read.frames) < 60
-    cause, outcome = read.end
-    assert outcome == "part"
-    assert "is not whole: " in cause
-
-
 def test_a_list_of_files_that_goes_on_with_sound_is_read_and_told(tmp_path: Path) -> None:
     write_clip(tmp_path / "first.mp4", 10)
     with av.open(str(tmp_path / "second.mp4"), "w") as container:
@@ -148,41 +113,6 @@ def test_a_list_of_files_that_goes_on_with_sound_is_read_and_told(tmp_path: Path
     assert "is not whole: it goes on with streams that were not there before" in read.end[0]
 
 
-@pytest.mark.parametrize("suffix", ["gif", "jpg"])
-def test_pictures_without_their_end_are_told(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"picture.{suffix}"
-    view = Image.effect_noise((64, 48), 90)
-    exif = Image.Exif()
-    exif[0x010E] = "a small picture ends before the large one: \xff\xd9"
-    view.save(path, exif=exif)
-    assert Read(path).end[1] == "all"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    assert Read(path).end[1] in ("part", "nothing")
-    assert "is not whole: its end is missing" in Read(path).end[0]
-
-
-@pytest.mark.parametrize(("rate", "size"), [(25, (720, 576)), (30, (720, 480))])
-def test_dv_without_the_end_of_its_last_picture_is_told(tmp_path: Path, rate: int, size: tuple[int, int]) -> None:
-    path = tmp_path / "clip.dv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("dvvideo", rate=Fraction(30000, 1001) if rate == 30 else rate)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv411p" if rate == 30 else "yuv420p"
-        for index in range(4):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(index, size), "rgb24")))
-        container.mux(stream.encode())
-    assert cut_short(path) is None
-    path.write_bytes(path.read_bytes()[:-1000])
-    assert Read(path).end[1] == "part"
-    assert "is not whole: its last picture is cut off" in Read(path).end[0]
-
-
-def test_an_mp4_without_its_end_has_no_index(whole: Path, tmp_path: Path) -> None:
-    half = tmp_path / "half.mp4"
-    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert (lacks_index(half), lacks_index(whole)) == (True, False)
-    assert Read(half).end == ("is not whole: its index (moov), which stands at its end, is missing", "nothing")
-
-
 def test_an_animated_webp_is_refused_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "clip.webp"
     with av.open(str(path), "w") as container:
@@ -193,26 +123,3 @@ def test_an_animated_webp_is_refused_with_a_remedy(tmp_path: Path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert Read(path).end[0].startswith("is an animated WebP, which this FFmpeg cannot decode: convert it to ")
-
-
-def test_a_file_with_bytes_after_its_end_is_whole(whole: Path, tmp_path: Path) -> None:
-    longer = tmp_path / "longer.mp4"
-    longer.write_bytes(whole.read_bytes() + bytes(1000))
-    assert cut_short(longer) is None
-
-
-STARTS = (
-    *(b"\x1a\x45\xdf\xa3", b"RIFF", b"\0\0\0\x20ftyp", b"\x47", b"OggS", b"\xff\xd8\xff", b"GIF8", b"\x1f\x07\0"),
-    bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
-)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_noise_tells_nothing_and_breaks_nothing(tmp_path: Path, seed: int) -> None:
-    generator = random.Random(seed)
-    start = generator.choice([b"", *STARTS])
-    path = tmp_path / "noise.ts"
-    path.write_bytes(start + generator.randbytes(generator.randrange(200)))
-    missing = cut_short(path)
-    assert missing is None or missing.startswith("is not whole")
-    assert lacks_index(path) in (True, False)

@@ -4,13 +4,15 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.arrays import Pixels
 from pipeline.sources.gaps import FileGaps
 from tests.pipeline.made_captures import Read
-from tests.pipeline.made_clips import write_clip
+from tests.pipeline.made_clips import drawn, write_clip
 
 STEP, HEAD = 40, 7  # units of the stream, and bytes between two packets
 PICTURES, LOST = 200, range(90, 100)
@@ -19,6 +21,11 @@ PICTURES, LOST = 200, range(90, 100)
 def sizes(seed: int = 0) -> list[int]:
     generator = random.Random(seed)
     return [generator.randrange(500, 3000) for _ in range(PICTURES)]
+
+
+def noisy(index: int, size: tuple[int, int]) -> Pixels:
+    """A picture that takes some kilobytes."""
+    return np.random.default_rng(index).integers(0, 256, (size[1], size[0], 3), np.uint8) // 4 + drawn(index, size) // 2
 
 
 def lost(packets: Iterator[tuple[int, int, int]]) -> int:
@@ -88,16 +95,49 @@ def test_times_and_places_that_are_not_known_tell_nothing() -> None:
     assert gaps.lost == 0
 
 
-@pytest.mark.parametrize("name", ["clip.mkv", "clip.flv", "clip.ts"])
-def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str) -> None:
-    path = write_clip(tmp_path / name, 100, size=(320, 240), options={"bf": "0", "g": "10"})
-    assert Read(path).end == ("end of the file after 100 frames", "all")
+@pytest.mark.parametrize("late", range(-4, 5))
+def test_a_gap_in_times_may_be_some_packets_beside_that_of_the_bytes(late: int) -> None:
+    """Where pictures are reordered times are late; a page of WMV tells of its first picture where it begins."""
+
+    def packets() -> Iterator[tuple[int, int, int]]:
+        for index, (_, begin, size) in enumerate(recorded(LOST)):
+            yield (index + (index >= LOST.start + late) * len(LOST)) * STEP, begin, size
+
+    assert lost(packets()) == len(LOST) * STEP
+
+
+def test_a_pause_beside_the_few_pieces_of_sound_of_a_short_clip_is_no_loss() -> None:
+    pieces = {25: 20_000, 51: 20_000, 75: 20_000}
+
+    def packets() -> Iterator[tuple[int, int, int]]:
+        begin = 0
+        for index, size in enumerate(sizes()[:100]):
+            begin += HEAD + pieces.get(index, 0)
+            yield (index + (index >= 50) * 5) * STEP, begin, size
+            begin += size
+
+    assert lost(packets()) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "reordered"),
+    [
+        *((name, "libx264", 0) for name in ("clip.mkv", "clip.flv", "clip.ts", "clip.avi")),
+        ("clip.mkv", "libx264", 2),
+        ("clip.avi", "mpeg4", 0),
+        ("clip.wmv", "wmv2", 0),
+    ],
+)
+def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str, codec: str, reordered: int) -> None:
+    options = {"g": "10"} | ({"bf": str(reordered)} if codec == "libx264" else {})
+    path = write_clip(tmp_path / name, 200, size=(320, 240), codec=codec, options=options, draw=noisy)
+    assert Read(path).end == ("end of the file after 200 frames", "all")
     content = bytearray(path.read_bytes())
-    hole = slice(len(content) // 2, len(content) // 2 + len(content) // 5)
-    content[hole] = bytes(len(content) // 5)
+    hole = slice(len(content) // 2, len(content) // 2 + len(content) // 10)
+    content[hole] = bytes(len(content) // 10)
     path.write_bytes(content)
     read = Read(path)
-    assert read.captured < 95
+    assert read.captured < 200
     cause, outcome = read.end
     assert outcome == "part"
     assert "is not whole: " in cause

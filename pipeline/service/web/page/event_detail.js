@@ -15,13 +15,8 @@ const BEFORE_S = 3; // how long before its event a clip is played
  * `newer`, `older`: addresses or null; `removed`, told the numbers of what was deleted, and `changed`: callbacks.
  */
 export async function showEvent(id, thing, newer, older, removed, changed) {
-  let event;
-  try {
-    event = await get(`/api/events/${id}`);
-  } catch (error) {
-    say(error.status === 404 ? text.events.gone : error.message, true);
-    return null;
-  }
+  const event = await get(`/api/events/${id}`).catch((error) => say(error.status === 404 ? text.events.gone : error.message, true));
+  if (!event) return null;
   const { events, face, name } = thing ?? thingsOf([event])[0];
   event.person ??= name;
   const words = text.happened(event);
@@ -34,7 +29,7 @@ export async function showEvent(id, thing, newer, older, removed, changed) {
       event.clip && h("a", { class: "button", href: `/api/events/${id}/clip.mp4`, download: `trunkline-${id}.mp4` }, text.events.download),
       event.has_snapshot && h("a", { class: "button", href: `/api/events/${id}/snapshot.jpg`, download: `trunkline-${id}.jpg` }, text.events.downloadSnapshot),
       isAdmin() && face && !event.person && h("a", { class: "button", href: "#/people" }, text.events.who),
-      isAdmin() && event.person && h("button", { onclick: () => takeBack(event.person, events, box, changed) }, text.events.notThem(event.person)),
+      isAdmin() && event.person && h("button", { onclick: () => takeBack(event.person, event.id, events, box, changed) }, text.events.notThem(event.person)),
       isAdmin() && h("button", { class: "danger", onclick: () => remove(events, box, removed) }, text.events.remove)));
   box.dataset.id = id;
   box.addEventListener("keydown", ({ key, target }) => {
@@ -44,10 +39,14 @@ export async function showEvent(id, thing, newer, older, removed, changed) {
   return box;
 }
 
-/** These events do not show that person: what they taught is taken back. */
-async function takeBack(person, events, box, changed) {
+/** An event does not show that person: what it, and all that tell of the same, taught is taken back, the `known` ones and others. */
+async function takeBack(person, id, known, box, changed) {
   const isDone = await attempt(async () => {
-    for (const { id } of events.filter((one) => one.person === person)) await call("DELETE", `/api/people/${part(person)}/views/${id}`);
+    const since = known.map(({ at, body }) => body.first_seen ?? at).sort()[0];
+    const { events } = await get(`/api/events?${new URLSearchParams({ stream: known[0].stream, person, since, limit: 1000 })}`);
+    const all = new Map([...events, ...known].map((one) => [one.id, one]));
+    const told = thingsOf(all.values()).find((thing) => thing.events.some((one) => one.id === id)).events;
+    for (const one of told.filter((each) => each.person === person)) await call("DELETE", `/api/people/${part(person)}/views/${one.id}`);
   });
   if (!isDone) return;
   box.close();
