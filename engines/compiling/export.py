@@ -3,6 +3,7 @@
 import os
 import tempfile
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class Trained:
         layer = f"{task.name}.{task.softmax_layer}"
         divided = {key: self.weights[key] / temperature for key in (f"{layer}.weight", f"{layer}.bias")}
         return replace(self, weights=self.weights | divided)
+
+    def lowered(self, scenes: Collection[str], shift: float) -> "Trained":
+        """The same network with the logits of these scenes lower by ``shift``."""
+        rows = torch.tensor([scene in scenes for scene in self.scenes])
+        bias = self.weights["scene.linear.bias"]
+        return replace(self, weights=self.weights | {"scene.linear.bias": bias - shift * rows.to(bias)})
 
     def with_none(self, logit: float) -> "Trained":
         """The same network with the scene :data:`NONE_OF_THESE`, whose logit is the same for every picture.

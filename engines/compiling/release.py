@@ -19,8 +19,10 @@ from engines.evaluation.report import (
     evaluate_model,
     further_truths,
     none_logit_of,
-    of_places,
+    of_scenes,
+    place_scenes,
     temperature_of,
+    thing_shift_of,
 )
 from engines.evaluation.truth import Truth, configured_truth
 from engines.spec import Backend, Model, NetworkSettings, Thresholds, load_model, write_spec
@@ -84,7 +86,13 @@ def release(
                 trained = trained.at_temperature(task, temperature_of(load_model(part), task.name, truth))
                 spec = export(trained, part, frame_size, Thresholds())
         further = further_truths(load_model(part), data, trained.settings.tasks, FURTHER_PICTURES)
-        places, unknown = of_places(spec, (truth, *further.values())), _without_place(truth)
+        truths, inside = (truth, *further.values()), place_scenes(spec)
+        places, things = of_scenes(inside, truths), of_scenes(set(spec.scenes) - inside, truths)
+        if places and things:
+            told("weighing places against other scenes")
+            trained = trained.lowered(set(spec.scenes) - inside, thing_shift_of(load_model(part), places, things))
+            spec = export(trained, part, frame_size, Thresholds())
+        unknown = _without_place(truth)
         if places and unknown:
             told("choosing when a picture shows none of the places")
             spec = export(trained.with_none(0.0), part, frame_size, Thresholds())

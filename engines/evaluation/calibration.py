@@ -70,11 +70,16 @@ def best_none_logit(known: Float, unknown: Float) -> float:
         known: (N,) probability of "none of these", with a logit of 0, of pictures that show a place.
         unknown: (M,) the same of pictures that show none.
     """
-    energies = [-logit(np.clip(each.astype(np.float64), TINY, 1 - TINY)) for each in (known, unknown)]
-    cuts = np.sort(np.concatenate(energies))
+    inside, outside = (-logit(np.clip(each.astype(np.float64), TINY, 1 - TINY)) for each in (known, unknown))
+    return best_cut(outside, inside)
+
+
+def best_cut(low: Double, high: Double) -> float:
+    """Where the mean of two recalls is best: of values that should be below it (N,), and above it (M,)."""
+    cuts = np.sort(np.concatenate([low, high]))
     middles = (cuts[1:] + cuts[:-1]) / 2
-    inside, outside = (np.searchsorted(np.sort(each), middles) / len(each) for each in energies)
-    return float(middles[int(np.argmax(outside - inside))])
+    right, wrong = (np.searchsorted(np.sort(each), middles) / len(each) for each in (low, high))
+    return float(middles[int(np.argmax(right - wrong))])
 
 
 def best_f_threshold(scores: Double, correct: Flags, wanted: int) -> float:

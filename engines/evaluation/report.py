@@ -17,7 +17,7 @@ from rich.progress import Progress
 from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
-from engines.evaluation.calibration import best_none_logit, best_temperature, calibrate_thresholds
+from engines.evaluation.calibration import TINY, best_cut, best_none_logit, best_temperature, calibrate_thresholds
 from engines.evaluation.parts import Calibrated, Evidence, Scores, metrics_part, render_part
 from engines.evaluation.runner import ModelRunner
 from engines.evaluation.sets import sets_in
@@ -251,10 +251,38 @@ def none_logit_of(model: Model, known: Sequence[Path], unknown: Sequence[Path]) 
     return best_none_logit(places, nothing)
 
 
-def of_places(spec: ModelSpec, truths: Iterable[Truth]) -> list[Path]:
-    """The pictures of ``truths`` whose label is a scene of one of the model's kinds of place."""
-    in_places = {scene for group in spec.scene_groups if group.name != NONE_OF_THESE for scene in group.scenes}
-    return [path for truth in truths for label, path in truth.scene or () if label in in_places]
+def thing_shift_of(model: Model, places: Sequence[Path], things: Sequence[Path]) -> float:
+    """By how much the logits of scenes that are no places are too high beside those of places.
+
+    Sets that tell either apart never say which of both a picture shows, so that training leaves it open.
+
+    Args:
+        model: its probabilities are looked at.
+        places: pictures of scenes that are places.
+        things: pictures of other scenes.
+
+    Raises:
+        DataError: too many pictures cannot be read.
+        BackendUnavailable: no f32 engine runs here.
+    """
+    in_places = np.isin(model.spec.scenes, list(place_scenes(model.spec)))
+    skipped, gaps = SkippedRows(), []
+    with open_runner(model, "auto", "f32") as runner:
+        for paths in (places, things):
+            pictures = runner.see("scene", paths, model.spec.thresholds, skipped)
+            said = np.log(np.stack([each.detections.scene for each in pictures]).astype(np.float64) + TINY)
+            gaps.append(said[:, ~in_places].max(1) - said[:, in_places].max(1))
+    return best_cut(*gaps)
+
+
+def place_scenes(spec: ModelSpec) -> set[str]:
+    """The scenes of the model's kinds of place."""
+    return {scene for group in spec.scene_groups if group.name != NONE_OF_THESE for scene in group.scenes}
+
+
+def of_scenes(scenes: Collection[str], truths: Iterable[Truth]) -> list[Path]:
+    """The pictures of ``truths`` whose label is one of these scenes."""
+    return [path for truth in truths for label, path in truth.scene or () if label in scenes]
 
 
 def calibrate_people(model: Model, data: Path | Truth, far: float | None, people: int) -> Calibrated:

@@ -197,6 +197,15 @@ def test_only_the_entries_and_outputs_of_the_tasks_are_written(
             np.testing.assert_allclose(compiled.infer(batch)[name], reference.infer(batch)[name], atol=1e-4)
 
 
+def test_scenes_are_lowered_beside_the_others(network: Trained) -> None:
+    lowered = network.lowered({SCENES[1]}, 1.5)
+    batch = torch.from_numpy(pictures(3, *FRAME_SIZE))
+    with torch.no_grad():
+        before, after = (each.network().frame(batch)["scene"] for each in (network, lowered))
+    wanted = torch.tensor([1.5 if scene == SCENES[1] else 0.0 for scene in SCENES]).expand(3, -1)
+    torch.testing.assert_close(before - after, wanted)
+
+
 def test_none_of_these_is_likelier_than_all_else_where_the_energy_is_low(network: Trained, tmp_path: Path) -> None:
     batch = pictures(8, *FRAME_SIZE)
     with torch.no_grad():

@@ -1,9 +1,15 @@
 import json
 import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
+from scipy.special import softmax
 
 from engines.data.coco import read_coco
 from engines.data.folders import pictures_below, read_points
@@ -82,5 +88,25 @@ def test_pictures_of_places_come_from_all_sets_and_not_from_other_scenes(model: 
     spec = msgspec.structs.replace(model.spec, scene_groups=groups)
     standard = Truth("standard", scene=[("cat", Path("cat.jpg")), ("yard", Path("1.jpg"))])
     places = Truth("places", scene=[("shed", Path("2.jpg")), (NONE_OF_THESE, Path("3.jpg"))])
-    assert report.of_places(spec, (standard, Truth("people"), places)) == [Path("1.jpg"), Path("2.jpg")]
-    assert report.of_places(spec, [Truth("people")]) == []
+    scenes = report.place_scenes(spec)
+    assert scenes == {"yard", "shed"}
+    assert report.of_scenes(scenes, (standard, Truth("people"), places)) == [Path("1.jpg"), Path("2.jpg")]
+    assert report.of_scenes(scenes, [Truth("people")]) == []
+
+
+def test_scenes_that_are_no_places_are_weighed_against_those_that_are(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pictures of places and of cats, whose cat's logit is three too high."""
+    groups = (SceneGroup("yard", "outdoors", ("yard", "shed")), SceneGroup(NONE_OF_THESE, None, (NONE_OF_THESE,)))
+    spec = msgspec.structs.replace(model.spec, scenes=("yard", "cat", "shed"), scene_groups=groups)
+    logits = {"yard.jpg": [2.0, 0.0, 1.0], "shed.jpg": [0.5, 0.0, 2.0], "cat.jpg": [0.0, 2.0, -1.0]}
+    told = {name: softmax(np.add(row, [0.0, 3.0, 0.0])) for name, row in logits.items()}
+
+    class Runner:
+        def see(self, _title: str, paths: Sequence[Path], *_: object) -> list[SimpleNamespace]:
+            return [SimpleNamespace(detections=SimpleNamespace(scene=told[path.name])) for path in paths]
+
+    monkeypatch.setattr(report, "open_runner", lambda *_: nullcontext(Runner()))
+    places, things = [Path("yard.jpg"), Path("shed.jpg")], [Path("cat.jpg")]
+    assert report.thing_shift_of(replace(model, spec=spec), places, things) == pytest.approx(3.0, abs=1e-4)
