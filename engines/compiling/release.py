@@ -87,10 +87,11 @@ def release(
                 spec = export(trained, part, frame_size, Thresholds())
         further = further_truths(load_model(part), data, trained.settings.tasks, FURTHER_PICTURES)
         truths, inside = (truth, *further.values()), place_scenes(spec)
-        places, things = of_scenes(inside, truths), of_scenes(set(spec.scenes) - inside, truths)
+        outside = set(spec.scenes) - inside
+        places, things = of_scenes(inside, truths), of_scenes(outside, truths)
         if places and things:
             told("weighing places against other scenes")
-            trained = trained.lowered(set(spec.scenes) - inside, thing_shift_of(load_model(part), places, things))
+            trained = trained.lowered(outside, thing_shift_of(load_model(part), places, things))
             spec = export(trained, part, frame_size, Thresholds())
         unknown = _without_place(truth)
         if places and unknown:

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from rich.console import Console
 from rich.progress import Progress
 
+from engines.arrays import Float
 from engines.data.reading import SkippedRows
 from engines.engine import Backend, Precision, open_engine
 from engines.evaluation.bootstrap import Bootstrap
@@ -241,13 +242,7 @@ def none_logit_of(model: Model, known: Sequence[Path], unknown: Sequence[Path]) 
         BackendUnavailable: no f32 engine runs here.
     """
     groups, scenes = model.spec.scene_groups, model.spec.scenes
-    skipped = SkippedRows()
-    with open_runner(model, "auto", "f32") as runner:
-        seen = [
-            np.stack([each.detections.scene for each in runner.see("scene", paths, model.spec.thresholds, skipped)])
-            for paths in (known, unknown)
-        ]
-    places, nothing = (grouped(each, groups, scenes)[:, -1] for each in seen)
+    places, nothing = (grouped(each, groups, scenes)[:, -1] for each in _scenes_seen(model, known, unknown))
     return best_none_logit(places, nothing)
 
 
@@ -266,13 +261,18 @@ def thing_shift_of(model: Model, places: Sequence[Path], things: Sequence[Path])
         BackendUnavailable: no f32 engine runs here.
     """
     in_places = np.isin(model.spec.scenes, list(place_scenes(model.spec)))
-    skipped, gaps = SkippedRows(), []
+    said = (np.log(each.astype(np.float64) + TINY) for each in _scenes_seen(model, places, things))
+    return best_cut(*(each[:, ~in_places].max(1) - each[:, in_places].max(1) for each in said))
+
+
+def _scenes_seen(model: Model, *pictures: Sequence[Path]) -> list[Float]:
+    """The probabilities (N, C) of scenes of each of these lots of pictures, with an f32 engine."""
+    skipped = SkippedRows()
     with open_runner(model, "auto", "f32") as runner:
-        for paths in (places, things):
-            pictures = runner.see("scene", paths, model.spec.thresholds, skipped)
-            said = np.log(np.stack([each.detections.scene for each in pictures]).astype(np.float64) + TINY)
-            gaps.append(said[:, ~in_places].max(1) - said[:, in_places].max(1))
-    return best_cut(*gaps)
+        return [
+            np.stack([each.detections.scene for each in runner.see("scene", paths, model.spec.thresholds, skipped)])
+            for paths in pictures
+        ]
 
 
 def place_scenes(spec: ModelSpec) -> set[str]:

@@ -74,7 +74,7 @@ def part_scores(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dic
         if not name.startswith(SCORE_ROWS) or name in weights or not name.endswith(".weight"):
             continue
         level = name.split(".")[2]
-        last = max(key.split(".")[3] for key in weights if key.startswith(f"objects.towers.{level}."))
+        last = max(int(key.split(".")[3]) for key in weights if key.startswith(f"objects.towers.{level}."))
         of, to = f"objects.towers.{level}.{last}.", f"objects.class_towers.{level}."
         for key, value in weights.items():
             if key.startswith(of):

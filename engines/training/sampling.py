@@ -59,11 +59,9 @@ class RowSampler:
         return rows
 
     def _epoch(self) -> Tensor:
-        order = torch.randperm(self.count, generator=self.generator)
-        if self.repeats is None:
-            return order
-        often = (self.repeats + torch.rand(self.count, generator=self.generator)).long()
-        rows = torch.arange(self.count).repeat_interleave(often)
+        rows = torch.arange(self.count)
+        if self.repeats is not None:
+            rows = rows.repeat_interleave((self.repeats + torch.rand(self.count, generator=self.generator)).long())
         return rows[torch.randperm(len(rows), generator=self.generator)]
 
 

@@ -196,8 +196,9 @@ class Trainer:
         self.balance.observe(totals)
         if self.balance.looks_back:
             self.balance.learn(totals, self._look_back(draws))
-        for name, value in ((name, value) for each in found for name, value in each.parts.items()):
-            self._note(name, value)
+        for each in found:
+            for name, value in each.parts.items():
+                self._note(name, value)
         return rate
 
     def _finite_gradients(self) -> bool:
@@ -379,10 +380,10 @@ class Trainer:
 
     def _extends(self, network: NetworkSettings) -> bool:
         """Whether this network is another one, but for more tasks, parted scores or mirrored faces."""
-        own, width = self.settings.network, network.class_width
-        freed = {"tasks": network.tasks, "mirrored_faces": network.mirrored_faces}
-        freed |= {} if width else {"class_width": None}
-        return msgspec.structs.replace(own, **freed) == network and set(network.tasks) <= set(own.tasks)
+        own = self.settings.network
+        freed = {"tasks": own.tasks, "mirrored_faces": own.mirrored_faces}
+        grown = msgspec.structs.replace(network, class_width=network.class_width or own.class_width, **freed)
+        return grown == own and set(network.tasks) <= set(own.tasks)
 
     def _knows_others(self, saved: Checkpoint) -> bool:
         """Whether a checkpoint's classes or people are not ours."""

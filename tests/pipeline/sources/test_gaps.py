@@ -120,15 +120,15 @@ def test_a_pause_beside_the_few_pieces_of_sound_of_a_short_clip_is_no_loss() -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "reordered"),
+    ("name", "codec", "reordered", "most"),
     [
-        *((name, "libx264", 0) for name in ("clip.mkv", "clip.flv", "clip.ts", "clip.avi")),
-        ("clip.mkv", "libx264", 2),
-        ("clip.avi", "mpeg4", 0),
-        ("clip.wmv", "wmv2", 0),
+        *((name, "libx264", 0, 190) for name in ("clip.mkv", "clip.flv", "clip.ts", "clip.avi")),
+        ("clip.mkv", "libx264", 2, 190),
+        ("clip.avi", "mpeg4", 0, 200),  # decodes what is left of its pictures
+        ("clip.wmv", "wmv2", 0, 200),
     ],
 )
-def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str, codec: str, reordered: int) -> None:
+def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str, codec: str, reordered: int, most: int) -> None:
     options = {"g": "10"} | ({"bf": str(reordered)} if codec == "libx264" else {})
     path = write_clip(tmp_path / name, 200, size=(320, 240), codec=codec, options=options, draw=noisy)
     assert Read(path).end == ("end of the file after 200 frames", "all")
@@ -137,7 +137,7 @@ def test_a_hole_in_a_file_is_told(tmp_path: Path, name: str, codec: str, reorder
     content[hole] = bytes(len(content) // 10)
     path.write_bytes(content)
     read = Read(path)
-    assert read.captured < 200
+    assert read.captured < most
     cause, outcome = read.end
     assert outcome == "part"
     assert "is not whole: " in cause
