@@ -298,6 +298,7 @@ class TrainingSettings(_TrainingSection, frozen=True, kw_only=True):
     phases: tuple[PhaseSettings, ...] = (PhaseSettings(share=0.85), PhaseSettings(share=0.15, mosaic=False))
     micro_batches: Positive = 5  # per step
     temperature: Share = 0.25  # sampling in proportion to (dataset size)^temperature
+    optimiser: Literal["adamw", "muon"] = "adamw"  # muon: that of convolutions between several channels; else AdamW
     learning_rate: NonNegative = 2e-3
     weight_decay: NonNegative = 0.05
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 300

@@ -27,6 +27,7 @@ from engines.training.freezing import still_parts
 from engines.training.gradients import Gradients, cosines, trunk_gradients
 from engines.training.losses import Loss, joined
 from engines.training.micro_batches import Draw, MicroBatchMaker
+from engines.training.optimising import Optimiser
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
 from engines.training.settings import Kind, Shape, TrainingSettings, entry_of
@@ -110,8 +111,8 @@ class Trainer:
         self.criteria.to(device)
         weights = {name: settings.loss.weight(name) for name in TASKS if name in USUAL_TASKS or name in known}
         self.balance = build_balance(settings.loss.balance, weights).to(device)
-        self.optimiser = torch.optim.AdamW(self._groups(), lr=settings.learning_rate)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.requires_grad]
+        further = [*self.criteria.parameters(), *self.balance.parameters()]
+        self.optimiser = Optimiser(self.network, further, settings)
         self.ema = Ema(self.network, settings.ema_decay)
         self.norms = NormStatistics(self.network) if self.processes.count > 1 else None
         entries = settings.datasets
@@ -145,16 +146,6 @@ class Trainer:
         points, strides, cells = anchor_points(size[1], size[0])
         return Grid(points.to(self.device), strides.to(self.device), cells)
 
-    def _groups(self) -> list[dict[str, object]]:
-        """Weight decay for matrices alone; norms, biases, centres and the balance have none."""
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        return [
-            {"params": decayed, "weight_decay": self.settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-            {"params": [*self.criteria.parameters(), *self.balance.parameters()], "weight_decay": 0.0},
-        ]
-
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine to 1 % (Loshchilov & Hutter 2017)."""
         s = self.settings
@@ -174,16 +165,15 @@ class Trainer:
         self.network.train()
         self.still.eval()
         rate = self.learning_rate()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.set_rate(rate)
+        self.optimiser.zero_grad()
         draws = [draw for draw in map(self._draw, self.set_sampler.step()) if draw.dataset in self.learnt]
         measured = self.shared and self.settings.gradient_steps and self.step % self.settings.gradient_steps == 0
         found = self._run(draws, Gradients() if measured else None)
         for task, value in ((task, value) for each in found for task, value in each.totals.items()):
             if not math.isfinite(value):
                 raise TrainingError(f"the {task} loss is {value} at step {self.step}: lower learning_rate")
-        self.processes.sum_gradients(self.parameters)
+        self.processes.sum_gradients(self.optimiser.parameters)
         if not self._finite_gradients():
             self._skip()
             return rate
@@ -203,7 +193,7 @@ class Trainer:
 
     def _finite_gradients(self) -> bool:
         """Whether all gradients, summed over the processes, are numbers: clipping would make infinite ones NaN."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in self.optimiser.parameters if p.grad is not None]
         return bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all()) if gradients else True
 
     def _skip(self) -> None:
@@ -215,7 +205,7 @@ class Trainer:
                 f"the gradients of {self.skipped_in_a_row} steps in a row, up to step {self.step}, are not finite: "
                 "lower learning_rate, or take precision 'f32'"
             )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self.step += 1
         log.warning("gradients are not finite, the step is skipped", step=self.step, skipped=self.skipped)
 
@@ -308,7 +298,7 @@ class Trainer:
             network=self.network.state_dict(),
             ema=self.ema.network.state_dict(),
             criteria=self.criteria.state_dict(),
-            optimiser=self.optimiser.state_dict(),
+            optimiser=self.optimiser.state(),
             balance=self.balance.state(),
             random=self.generator.get_state(),
             credit=self.set_sampler.credit,
@@ -332,12 +322,17 @@ class Trainer:
             raise DataError(
                 "--resume: the checkpoint was made with another network or other datasets than the config's"
             )
+        if saved.settings.optimiser != self.settings.optimiser:
+            raise DataError(
+                f"--resume: the checkpoint was made with the optimiser {saved.settings.optimiser!r}, "
+                f"got {self.settings.optimiser!r}"
+            )
         if self._of_other_data(saved):
             raise DataError("--resume: the checkpoint was made from other data: its classes, people or pictures differ")
         self.network.load_state_dict(saved.network)
         self.ema.network.load_state_dict(saved.ema)
         self.criteria.load_state_dict(saved.criteria)
-        self.optimiser.load_state_dict(saved.optimiser)
+        self.optimiser.restore(saved.optimiser)
         self.balance.restore(saved.balance)
         self.generator.set_state(saved.random)
         self.set_sampler.credit = saved.credit

@@ -99,6 +99,18 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(data: Path, straight: S
     assert differences(one, other) == []
 
 
+def test_a_run_with_muon_is_resumed_likewise(data: Path, tmp_path: Path) -> None:
+    """Its momentum and the rates of its filters are in the checkpoint."""
+    settings = tiny_settings(
+        optimiser="muon", network=msgspec.structs.replace(TINY, channels=(8, 16, 16, 16, 16)), steps=4
+    )
+    run(settings, data, tmp_path / "straight")
+    for stop_at in (2, 4):
+        run(settings, data, tmp_path / "parts", resume=True, stop_at=stop_at)
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("straight", "parts"))
+    assert one.optimiser["muon"]["state"] and differences(one, other) == []
+
+
 def test_another_seed_is_another_run(data: Path, tmp_path: Path) -> None:
     """What the test above rests on: the comparison can fail."""
     for seed in (0, 1):
@@ -128,8 +140,9 @@ def test_a_run_that_is_stopped_early_has_a_checkpoint(data: Path, tmp_path: Path
     [
         (tiny_settings(network=msgspec.structs.replace(TINY, neck=16)), "another network or other datasets"),
         (tiny_settings("scenes", "identities"), "another network or other datasets"),
+        (tiny_settings(optimiser="muon"), "the optimiser 'adamw', got 'muon'"),
     ],
-    ids=["network", "datasets"],
+    ids=["network", "datasets", "optimiser"],
 )
 def test_a_checkpoint_of_another_configuration_is_refused(
     data: Path, tmp_path: Path, changed: TrainingSettings, sentence: str
@@ -339,7 +352,7 @@ def blow_up(monkeypatch: pytest.MonkeyPatch, steps: set[int], value: float) -> N
     def overflowing(trainer: Trainer, *arguments: object) -> object:
         found = real(trainer, *arguments)  # type: ignore[arg-type]
         if trainer.step in steps:
-            gradient = next(p.grad for p in trainer.parameters if p.grad is not None)
+            gradient = next(p.grad for p in trainer.optimiser.parameters if p.grad is not None)
             gradient[(0,) * gradient.ndim] = value
         return found
 

@@ -35,7 +35,7 @@ STILL = AugmentationSettings(
 def gradients(trainer: Trainer, kind: str) -> dict[str, float]:
     """Greatest gradient of each part of the network, and of the identity centres, after a micro-batch of one set."""
     trainer.network.train()
-    trainer.optimiser.zero_grad(set_to_none=True)
+    trainer.optimiser.zero_grad()
     draw = trainer._draw([entry.name for entry in trainer.settings.datasets].index(kind))
     trainer._backward(draw, trainer.maker.make(draw))
     parts = {name: list(part.parameters()) for name, part in trainer.network.named_children()}
@@ -160,8 +160,8 @@ def test_no_warm_up_begins_at_the_full_rate(data: Path) -> None:
 def test_the_optimiser_uses_that_rate_and_decays_matrices_alone(data: Path) -> None:
     trainer = trainer_on(data, tiny_settings("scenes", weight_decay=0.25))
     rate = trainer.train_step()
-    assert [group["lr"] for group in trainer.optimiser.param_groups] == [rate] * 3
-    decayed, plain, centres = trainer.optimiser.param_groups
+    assert [group["lr"] for group in trainer.optimiser.groups] == [rate] * 3
+    decayed, plain, centres = trainer.optimiser.groups
     assert (decayed["weight_decay"], plain["weight_decay"], centres["weight_decay"]) == (0.25, 0.0, 0.0)
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in plain["params"])
     assert len(decayed["params"]) + len(plain["params"]) == len(list(trainer.network.parameters()))
