@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engines.data.names import coco_name
 from engines.spec import Model
+from engines.training.slimming import slimmed
 
 # The layers with rows, or first rows, for classes; those of objects where scores have layers of their own, too
 OBJECT_ROWS, SCORE_ROWS, SCENE_ROWS = "objects.predict.", "objects.scores.", "scene.linear."
@@ -16,9 +17,10 @@ Names = tuple[Sequence[str], Sequence[str]]  # of objects and scenes
 
 
 def adopt_model(model: Model, own: Mapping[str, Tensor], ours: Names) -> dict[str, Tensor]:
-    """Return ``own`` state with the weights of a released model; see :func:`adopt_classes`."""
+    """Return ``own`` state with the weights of a released model, which may be wider; see :func:`adopt_classes`."""
     weights = torch.load(model.weights, map_location="cpu", weights_only=True)["model"]
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    weights = slimmed(weights, own, model.spec.network)
     return adopt_classes(weights, own, (model.spec.objects, model.spec.scenes), ours)
 
 

@@ -348,17 +348,35 @@ def load_settings(path: Path) -> TrainingSettings:
 
 
 def read_toml(path: Path) -> dict[str, object]:
-    """The content of a training configuration as it is written.
+    """The content of a training configuration as it is written, within that of the file beside it that ``base`` names.
 
     Raises:
-        ConfigError: the file cannot be read or is not TOML.
+        ConfigError: a file cannot be read, is not TOML, or names a base that has one itself.
     """
+    content = _read_toml(path)
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    below = _read_toml(path.parent / str(base))
+    if "base" in below:
+        raise ConfigError(f"training config {path}: base {base!r} has a base itself, but only one is allowed")
+    return _over(below, content)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return toml.read_toml(path)
     except OSError as error:
         raise ConfigError(f"training config {path}: cannot be read: {error.strerror}") from error
     except toml.TomlError as error:
         raise ConfigError(f"training config {path}: {error}") from error
+
+
+def _over(below: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with another one's keys in place of its own; tables within are joined likewise, lists are not."""
+    joined = {**below, **content}
+    both = [key for key in content if isinstance(below.get(key), Mapping) and isinstance(content[key], Mapping)]
+    return joined | {key: _over(below[key], content[key]) for key in both}
 
 
 def settings_of(content: Mapping[str, object], what: str) -> TrainingSettings:

@@ -31,6 +31,7 @@ from engines.training.optimising import Optimiser
 from engines.training.processes import NormStatistics, Processes
 from engines.training.sampling import RowSampler, SetSampler
 from engines.training.settings import Kind, Shape, TrainingSettings, entry_of
+from engines.training.slimming import narrower, slimmed
 
 log = structlog.get_logger()
 
@@ -343,7 +344,8 @@ class Trainer:
     def begin_from(self, saved: Checkpoint) -> None:
         """Start a new run from the averaged weights of another one, with fresh optimiser and schedule.
 
-        Tasks that the other run does not have begin with fresh weights.
+        Tasks that the other run does not have begin with fresh weights; of a wider network the channels that say most
+        are taken.
 
         Raises:
             DataError: the checkpoint is of another network, other classes or other people.
@@ -351,7 +353,7 @@ class Trainer:
         if not self._extends(saved.settings.network) or self._knows_others(saved):
             raise DataError("--init: the checkpoint's network, classes or people are not the configuration's")
         weights = self.network.state_dict()
-        weights |= part_scores(saved.ema, weights)
+        weights |= part_scores(slimmed(saved.ema, weights, saved.settings.network), weights)
         self.network.load_state_dict(weights)
         self.ema.network.load_state_dict(weights)
         self.criteria.load_state_dict(self.criteria.state_dict() | saved.criteria)
@@ -374,11 +376,12 @@ class Trainer:
         self.step = self.began = min(at_step, self.settings.steps)
 
     def _extends(self, network: NetworkSettings) -> bool:
-        """Whether this network is another one, but for more tasks, parted scores or mirrored faces."""
+        """Whether this network is another one, but for more tasks, parted scores, mirrored faces or fewer channels."""
         own = self.settings.network
-        freed = {"tasks": own.tasks, "mirrored_faces": own.mirrored_faces}
-        grown = msgspec.structs.replace(network, class_width=network.class_width or own.class_width, **freed)
-        return grown == own and set(network.tasks) <= set(own.tasks)
+        parted = msgspec.structs.replace(network, class_width=network.class_width or own.class_width)
+        freed = ("tasks", "mirrored_faces", "channels", "neck", "class_width")
+        grown = msgspec.structs.replace(parted, **{name: getattr(own, name) for name in freed})
+        return grown == own and narrower(own, parted) and set(network.tasks) <= set(own.tasks)
 
     def _knows_others(self, saved: Checkpoint) -> bool:
         """Whether a checkpoint's classes or people are not ours."""
